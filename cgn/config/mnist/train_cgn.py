@@ -1,0 +1,124 @@
+"""mnist train_cgn: nets, losses, optimizers and intervals of the adversarial training."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cgn.config.record import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanisms:
+    """The three conv generators; 32 wide as published."""
+
+    shape_width: int
+    tile_width: int
+    """Of the nets that make texture and background tiles; narrower ones do for plain colours."""
+    noise_size: int
+    initialization: Literal["orthogonal", "normal"]
+    gain: float
+
+    def __post_init__(self) -> None:
+        require(self.shape_width >= 1, "shape_width", self.shape_width, "1 or more")
+        require(self.tile_width >= 1, "tile_width", self.tile_width, "1 or more")
+        require(self.noise_size >= 1, "noise_size", self.noise_size, "1 or more")
+        require(self.gain > 0, "gain", self.gain, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discriminator:
+    """The label-conditioned critic: linear for the colour variants, conv for wildlife."""
+
+    kind: Literal["linear", "conv"]
+    width: int
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, "width", self.width, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSize:
+    """Hinge on the mean of each mask outside [smallest, largest]; below one half it forbids inverted masks."""
+
+    weight: float
+    smallest: float
+    largest: float
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, "weight", self.weight, "0 or more")
+        require(0 <= self.smallest < self.largest, "smallest", self.smallest, "0 up to largest")
+        require(self.largest <= 1, "largest", self.largest, "up to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perceptual:
+    """Gram style between the generated and the real batch, at four layers of a pretrained net."""
+
+    features: Literal["none", "squeezenet", "vgg16"]
+    weights: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Weights of the generator's losses; 0 leaves a loss out."""
+
+    adversarial: float
+    binary: float
+    mask_size: MaskSize
+    perceptual: Perceptual
+
+    def __post_init__(self) -> None:
+        require(self.adversarial >= 0, "adversarial", self.adversarial, "0 or more")
+        require(self.binary >= 0, "binary", self.binary, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """Adam; the rate falls linearly to zero over the last `decay_fraction` of the updates."""
+
+    generator_rate: float
+    discriminator_rate: float
+    beta1: float
+    beta2: float
+    decay_fraction: float
+
+    def __post_init__(self) -> None:
+        require(self.generator_rate > 0, "generator_rate", self.generator_rate, "above 0")
+        require(self.discriminator_rate > 0, "discriminator_rate", self.discriminator_rate, "above 0")
+        require(0 <= self.beta1 < 1, "beta1", self.beta1, "0 up to 1")
+        require(0 <= self.beta2 < 1, "beta2", self.beta2, "0 up to 1")
+        require(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """In updates."""
+
+    log: int
+    checkpoint: int
+    sheet: int
+
+    def __post_init__(self) -> None:
+        for name in ("log", "checkpoint", "sheet"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCgn:
+    """Everything the training of a variant depends on, besides its data and the seed."""
+
+    mechanisms: Mechanisms
+    discriminator: Discriminator
+    losses: Losses
+    optimizer: Optimizer
+    batch_size: int
+    updates: int
+    ema_decay: float
+    """Decay of the running average of the weights that is saved; 0 saves the last weights, as published."""
+    intervals: Intervals
+    accelerator: Literal["auto", "cpu", "cuda"]
+    precision: Literal["32-true", "bf16-mixed"]
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 2, "batch_size", self.batch_size, "2 or more")
+        require(self.updates >= 1, "updates", self.updates, "1 or more")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 up to 1")

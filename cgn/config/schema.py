@@ -1,0 +1,35 @@
+"""The whole of params.yaml as records: active variants, then track, variant, verb."""
+
+from dataclasses import dataclass
+
+from cgn.config.mnist.evaluate import Evaluate
+from cgn.config.mnist.fetch import Fetch
+from cgn.config.mnist.generate import Generate
+from cgn.config.mnist.prepare import Prepare
+from cgn.config.mnist.report import Report
+from cgn.config.mnist.train_cgn import TrainCgn
+from cgn.config.mnist.train_classifier import TrainClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mnist:
+    """One variant of the MNIST track: the seed of all its randomness, and a record for each verb."""
+
+    seed: int
+    fetch: Fetch
+    prepare: Prepare
+    train_cgn: TrainCgn
+    generate: Generate
+    train_classifier: TrainClassifier
+    evaluate: Evaluate
+    report: Report
+
+    def shared(self, verb: str) -> dict[str, str]:
+        """What `verb` reads of other verbs' parameters: fetch brings what prepare and train_cgn will need."""
+        if verb != "fetch":
+            return {}
+        features = self.train_cgn.losses.perceptual.features
+        return {"digits": self.prepare.digits, "look": self.prepare.look, "features": features}
+
+
+TRACKS: dict[str, type[Mnist]] = {"mnist": Mnist}

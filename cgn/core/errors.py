@@ -1,0 +1,25 @@
+"""The exceptions that speak to a user.
+
+    CgnError            anything a user can cause and mend; the front door prints it without a traceback
+      ConfigError       a parameter is unknown, missing, mistyped or out of range (dotted key in the message)
+      ArtifactError     a file or folder is missing, broken, of another kind, or cannot be written
+      TrainingError     training cannot go on (a loss that is not a number)
+
+What only we can cause stays an `assert`.
+"""
+
+
+class CgnError(Exception):
+    """Something the user can mend; the message says what, where, what is allowed and what to do."""
+
+
+class ConfigError(CgnError, ValueError):
+    """A wrong parameter; the message names its dotted key and the allowed values."""
+
+
+class ArtifactError(CgnError, ValueError):
+    """A missing, broken or foreign file or folder; the message names it and what to do."""
+
+
+class TrainingError(CgnError, RuntimeError):
+    """Training cannot go on; the last good checkpoint is kept."""

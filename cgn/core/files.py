@@ -1,0 +1,145 @@
+"""Files that are whole or absent: write under a temporary name, then move.
+
+Decided here: an output folder is built as `<name>.partial` and moved into place when it is finished, so a reader
+never meets half of one; whatever a killed run left in `.partial` is offered to the next run with the same definition
+and thrown away otherwise. What a run says of itself (times, revisions, metrics) lives beside the folder in
+`<name>.log`, never inside: the folder's bytes depend on its parameters and inputs alone.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cgn.core.errors import ArtifactError
+
+DEFINITION = "definition.json"
+MANIFEST = "manifest.json"
+CHUNK_BYTES = 1 << 20
+
+
+def partial_folder(out: Path) -> Path:
+    """Where `out` is built before it is moved into place."""
+    return out.with_name(out.name + ".partial")
+
+
+def log_folder(out: Path) -> Path:
+    """Where the run that makes `out` writes metrics.jsonl, metrics.json, curves.csv and run.json."""
+    return out.with_name(out.name + ".log")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError on `path` into an ArtifactError that says what is wrong and what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "no space is left on this disk: free some, then run the same command again",
+            errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
+            errno.EACCES: "permission denied: choose a folder that you may write to",
+            errno.EPERM: "permission denied: choose a folder that you may write to",
+            errno.EROFS: "the file system is read-only: choose another folder",
+            errno.ENOTDIR: "a part of this path is a file, not a folder",
+            errno.EEXIST: "a file of this name is in the way",
+        }.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise ArtifactError(f"cannot write {error.filename or path}: {remedy}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it becomes `path` (durable), on failure it is removed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as sorted, indented JSON, whole or not at all. Equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises ArtifactError naming the file when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing: run the stage that makes {path.parent} again") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path} is broken ({error}): run the stage that makes {path.parent} again") from None
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    return checksum(path, algorithm="sha256")
+
+
+def checksum(path: Path, *, algorithm: str) -> str:
+    """Hex digest of a file's bytes by `algorithm` (a name that hashlib knows)."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """What a finished folder is: the hash of its manifest where it has one, else of every file's name and bytes."""
+    if (manifest := folder / MANIFEST).is_file():
+        return sha256(manifest)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def building(out: Path, *, definition: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the folder `<out>.partial` to build in; on success it replaces `out`.
+
+    `definition` (JSON) is what the content depends on: resolved parameters, seed, digests of the inputs. A `.partial`
+    with an equal definition is continued, one with another definition is emptied first; a failure keeps it. A finished
+    `out` with an equal definition is taken up again as well, so that the verb can check and mend it.
+    """
+    folder = partial_folder(out)
+    defined = json.loads(json.dumps(definition))
+    with explained(out):
+        if out.exists() and not out.is_dir():
+            raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another folder")
+        if folder.exists() and not _defined_as(folder, defined):
+            shutil.rmtree(folder)
+        if not folder.exists() and _defined_as(out, defined):
+            out.replace(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / DEFINITION, defined)
+        yield folder
+        if out.exists():
+            shutil.rmtree(out)
+        folder.replace(out)
+
+
+def _defined_as(folder: Path, definition: Any) -> bool:
+    try:
+        return bool(read_json(folder / DEFINITION) == definition)
+    except ArtifactError:
+        return False

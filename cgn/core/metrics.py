@@ -1,0 +1,131 @@
+"""How numbers and pictures leave the library: a small protocol, and the sink that is always there, files.
+
+Decided here: `metrics.jsonl` is the record (one line a step, appended and flushed); `metrics.json` holds the final
+values and `curves.csv` the steps as a table, both made from it. A run that continues from step n drops the lines
+after n first, so a resumed record reads like an unbroken one. The platform adds a sink of its own (MLflow).
+"""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from cgn.core.errors import TrainingError
+from cgn.core.files import explained, write_json, write_text
+
+
+class MetricSink(Protocol):
+    """Where a stage sends what it measures. Names use `/` for groups: `loss/adversarial`, `accuracy/test_random`."""
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Values at a step (updates for training, images for the rest). Steps rise; a resumed run may repeat some."""
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Final values of the stage: what tables and `dvc metrics` show."""
+
+    def picture(self, path: Path) -> None:
+        """A sheet or page that was just written (PNG, GIF or HTML), inside the folder being built."""
+
+    def rewind(self, step: int) -> None:
+        """The run continues after `step`: forget what was logged later."""
+
+
+class Silent:
+    """The null sink: measures nothing, for use of the library without a run."""
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None: ...
+    def summary(self, values: Mapping[str, float]) -> None: ...
+    def picture(self, path: Path) -> None: ...
+    def rewind(self, step: int) -> None: ...
+
+
+class Fanout:
+    """One sink that speaks to several, in order."""
+
+    def __init__(self, sinks: Sequence[MetricSink]) -> None:
+        self.sinks = tuple(sinks)
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        for sink in self.sinks:
+            sink.log(values, step=step)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        for sink in self.sinks:
+            sink.summary(values)
+
+    def picture(self, path: Path) -> None:
+        for sink in self.sinks:
+            sink.picture(path)
+
+    def rewind(self, step: int) -> None:
+        for sink in self.sinks:
+            sink.rewind(step)
+
+
+class Files:
+    """The sink that is always there: a log folder beside the stage's output."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.record = folder / "metrics.jsonl"
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.record.touch()
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **values}, allow_nan=False)
+        with explained(self.record), self.record.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        write_json(self.folder / "metrics.json", _nested(values))
+        write_text(self.folder / "curves.csv", _table(self._lines()))
+
+    def picture(self, path: Path) -> None:
+        """Nothing: the picture already is a file."""
+
+    def rewind(self, step: int) -> None:
+        kept = [line for line in self._lines() if line["step"] <= step]
+        write_text(self.record, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _lines(self) -> list[dict[str, Any]]:
+        lines = []
+        for text in self.record.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:  # the last line of a killed run
+                continue
+        return lines
+
+
+def finite(values: Mapping[str, float], *, update: int) -> None:
+    """Raise TrainingError naming the first value that is not a finite number."""
+    for name, value in values.items():
+        if value != value or value in (float("inf"), float("-inf")):
+            raise TrainingError(
+                f"{name} is {value} at update {update}: stopped; the last good checkpoint is kept. "
+                "Lower the learning rate or the loss's weight and run the same command again"
+            )
+
+
+def _nested(values: Mapping[str, float]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *groups, leaf = name.split("/")
+        branch = tree
+        for group in groups:
+            branch = branch.setdefault(group, {})
+        branch[leaf] = value
+    return tree
+
+
+def _table(lines: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for line in lines for name in line if name != "time")) or ["step"]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
