@@ -1,0 +1,148 @@
+"""Laws of the composer, the mechanisms, the interventions and the losses: true of every input, not of one example."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cgn.core.seeding import torch_stream
+from cgn.losses.mask import binary_entropy, size_hinge
+from cgn.losses.perceptual import style
+from cgn.mechanisms.composer import compose
+from cgn.mechanisms.interventions import counterfactual, factual
+from cgn.mechanisms.texture import rolled
+from cgn.nets.convgen import UpsampledConv
+from cgn.nets.squeezenet import SqueezeFeatures
+from cgn.nets.vgg import VggFeatures
+from cgn.nets.vgg import published as vgg_published
+from cgn.tracks.mnist.mechanisms import generator
+
+SIZES = {"noise_size": 5, "image_size": 16}
+
+
+@pytest.fixture
+def stream() -> torch.Generator:
+    return torch_stream(0, "test")
+
+
+def images(stream: torch.Generator, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=stream) * 2 - 1
+
+
+def test_composing_with_a_full_mask_gives_the_foreground_and_with_none_the_background(stream: torch.Generator) -> None:
+    foreground, background = images(stream, 2, 3, 8, 8), images(stream, 2, 3, 8, 8)
+    full = torch.ones(2, 1, 8, 8)
+    assert compose(full, foreground, background).equal(foreground)
+    assert compose(full * 0, foreground, background).equal(background)
+
+
+def test_exchanging_mask_and_layers_changes_nothing(stream: torch.Generator) -> None:
+    mask, f, b = torch.rand((2, 1, 8, 8), generator=stream), images(stream, 2, 3, 8, 8), images(stream, 2, 3, 8, 8)
+    torch.testing.assert_close(compose(mask, f, b), compose(1 - mask, b, f))
+
+
+def test_rolling_is_repeating_and_cropping(stream: torch.Generator) -> None:
+    tiles = images(stream, 4, 3, 8, 8)
+    offsets = torch.tensor([[0, 0], [3, 5], [8, 1], [8, 8]])
+    repeated = tiles.repeat(1, 1, 2, 2)
+    cropped = torch.stack([r[:, y : y + 8, x : x + 8] for r, (y, x) in zip(repeated, offsets.tolist(), strict=True)])
+    assert rolled(tiles, offsets).equal(cropped)
+
+
+def test_the_upsampled_convolution_equals_doubling_and_convolving(stream: torch.Generator) -> None:
+    layer = UpsampledConv(4, 6).double()
+    x = images(stream, 2, 4, 7, 7).double().requires_grad_()
+    doubled = functional.conv2d(functional.interpolate(x, scale_factor=2), layer.weight, padding=1)
+    torch.testing.assert_close(layer(x), doubled)
+    expected = torch.autograd.grad(doubled.square().sum(), [x, layer.weight])
+    for made, wanted in zip(torch.autograd.grad(layer(x).square().sum(), [x, layer.weight]), expected, strict=True):
+        torch.testing.assert_close(made, wanted)
+
+
+def test_factual_causes_share_label_and_noise(stream: torch.Generator) -> None:
+    causes = factual(torch.arange(10), **SIZES, stream=stream)
+    for other in (causes.texture, causes.background):
+        assert other.label.equal(causes.shape.label)
+        assert other.noise.equal(causes.shape.noise)
+
+
+def test_counterfactuals_of_a_mask_share_it_and_nothing_else(stream: torch.Generator) -> None:
+    model = generator(shape_width=4, tile_width=4, **SIZES).eval()
+    labels = torch.randint(10, (6,), generator=stream)
+    causes = counterfactual(
+        shape=torch.tensor([3, 7]), texture=labels, background=labels.flip(0), images_per_mask=3, **SIZES, stream=stream
+    )
+    picture = model(causes)
+    assert causes.shape.label.tolist() == [3, 3, 3, 7, 7, 7]
+    assert picture.mask[0].equal(picture.mask[2])
+    assert not picture.mask[0].equal(picture.mask[3])
+    assert not picture.foreground[0].equal(picture.foreground[1])
+
+
+def test_intervening_on_one_mechanism_leaves_the_others_alone(stream: torch.Generator) -> None:
+    model = generator(shape_width=4, tile_width=4, **SIZES).eval()
+    causes = factual(torch.arange(4), **SIZES, stream=stream)
+    changed = type(causes)(
+        shape=causes.shape,
+        texture=type(causes.texture)(
+            noise=causes.texture.noise, label=causes.texture.label + 1, offsets=causes.texture.offsets
+        ),
+        background=causes.background,
+    )
+    before, after = model(causes), model(changed)
+    assert before.mask.equal(after.mask)
+    assert before.background.equal(after.background)
+    assert not before.foreground.equal(after.foreground)
+
+
+def test_masks_and_layers_stay_in_their_ranges(stream: torch.Generator) -> None:
+    model = generator(shape_width=4, tile_width=4, **SIZES)
+    picture = model(factual(torch.arange(10), **SIZES, stream=stream))
+    assert picture.mask.shape == (10, 1, 16, 16)
+    assert picture.mask.min() >= 1e-4
+    assert picture.mask.max() <= 1 - 1e-4
+    assert picture.image.shape == (10, 3, 16, 16)
+    assert picture.image.abs().max() <= 1
+
+
+def test_binary_entropy_is_zero_at_the_ends_and_one_bit_in_the_middle() -> None:
+    assert binary_entropy(torch.full((1, 1, 4, 4), 0.5)) == 1
+    for end in (1e-4, 1 - 1e-4):
+        assert binary_entropy(torch.full((1, 1, 4, 4), end)) < 0.002
+
+
+def test_the_size_hinge_is_the_distance_to_the_interval() -> None:
+    masks = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0]).view(5, 1, 1, 1).expand(5, 1, 4, 4)
+    torch.testing.assert_close(size_hinge(masks), torch.tensor([0.1, 0.0, 0.0, 0.0, 0.1]))
+
+
+@pytest.mark.parametrize("make", [VggFeatures, SqueezeFeatures])
+def test_style_is_zero_for_equal_batches_and_has_gradients(stream: torch.Generator, make: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    net = make().requires_grad_(False)
+    image = images(stream, 2, 3, 32, 32).requires_grad_()
+    other = images(stream, 2, 3, 32, 32)
+    assert style(net(image), net(image), weights=(1, 1, 1, 1)) == 0
+    style(net(image), net(other), weights=(0.05, 0.1, 0.01, 0)).backward()
+    assert image.grad is not None
+    assert image.grad.abs().sum() > 0
+
+
+def test_style_does_not_see_where_things_are(stream: torch.Generator) -> None:
+    maps = [torch.rand((2, 3, 4, 4), generator=stream)]
+    moved = [maps[0].flip(-1)]
+    assert style(maps, moved, weights=[1]) < 1e-3
+    assert style(maps, [maps[0] + 1], weights=[1]) > 1
+
+
+def test_vgg_takes_the_last_relu_before_each_pool_of_torchvisions_net() -> None:
+    from torchvision.models.vgg import cfgs, make_layers
+
+    torch.manual_seed(0)
+    theirs = make_layers(cfgs["D"]).eval()
+    ours = VggFeatures()
+    ours.load_state_dict(vgg_published({f"features.{name}": tensor for name, tensor in theirs.state_dict().items()}))
+    x = torch.randn(1, 3, 32, 32)
+    expected = [theirs[:end](x) for end in (4, 9, 16, 23)]
+    for made, wanted in zip(ours(x), expected, strict=True):
+        assert made.equal(wanted)
