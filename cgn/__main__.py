@@ -1,0 +1,211 @@
+"""python -m cgn VERB TRACK/VARIANT --role PATH ...: the front door.
+
+Decided here: a verb's signature is its command line (`cgn.core.roles` marks inputs and the output), params.yaml is
+checked as a whole before anything runs, and all that defines a run stands in `<output>.log/run.json` before the first
+step. Stages and cells are imported only once they are asked for: `--help` needs no torch.
+"""
+
+import argparse
+import importlib
+import inspect
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from cgn.config.load import load
+from cgn.core.errors import ArtifactError, CgnError
+from cgn.core.files import building, folder_digest, log_folder, partial_folder, read_json, write_json
+from cgn.core.metrics import Fanout, Files, MetricSink
+from cgn.core.roles import INPUT, OUTPUT, PACE
+
+VERBS = {
+    "fetch": "bring the assets a variant needs, from a mirror or the network, verified",
+    "prepare": "make the training and test shards",
+    "train_cgn": "train the counterfactual generative network",
+    "generate": "make shards of factual and counterfactual images",
+    "train_classifier": "train one classifier on original, generated or mixed images",
+    "evaluate": "store every classifier's decision on every image",
+    "report": "make the page with tables and sheets",
+}
+PACKAGES = ("torch", "torchvision", "lightning", "webdataset", "numpy", "pillow", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """A parsed command line: `options` by the names of the verb's signature."""
+
+    verb: str
+    target: str
+    options: Mapping[str, Any]
+    inputs: Mapping[str, tuple[Path, ...]]
+    output_role: str
+    out: Path
+    paces: frozenset[str]
+    params_file: Path
+
+    @property
+    def log(self) -> Path:
+        """The folder of run.json, metrics.jsonl, metrics.json and curves.csv."""
+        return log_folder(self.out)
+
+    @property
+    def defining(self) -> dict[str, Any]:
+        """The options that decide what is made: neither paths nor paces."""
+        paths = {*self.inputs, self.output_role}
+        return {name: value for name, value in self.options.items() if name not in paths | self.paces}
+
+
+def parse(argv: Sequence[str]) -> Invocation:
+    """Read a command line. A wrong one ends in argparse's usage message and SystemExit(2)."""
+    front = argparse.ArgumentParser(prog="python -m cgn", formatter_class=argparse.RawDescriptionHelpFormatter)
+    front.description = "verbs:\n" + "\n".join(f"  {verb:17} {what}" for verb, what in VERBS.items())
+    front.epilog = "python -m cgn VERB --help lists a verb's options"
+    front.add_argument("verb", choices=VERBS, metavar="VERB")
+    verb: str = front.parse_args(argv[:1]).verb
+    marks = _marks(_stage(verb))
+    parser = argparse.ArgumentParser(prog=f"python -m cgn {verb}", description=VERBS[verb])
+    parser.add_argument("target", metavar="TRACK/VARIANT", help="for example mnist/digits")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    for name, mark in marks.items():
+        parser.add_argument(f"--{name}", **mark.argparse)
+    given = vars(parser.parse_args(argv[1:]))
+    options = {name: tuple(given[name]) if mark.many else given[name] for name, mark in marks.items()}
+    (output,) = (name for name, mark in marks.items() if mark.kind == OUTPUT)
+    inputs = {n: options[n] if m.many else (options[n],) for n, m in marks.items() if m.kind == INPUT}
+    paces = frozenset(name for name, mark in marks.items() if mark.kind == PACE)
+    return Invocation(
+        verb=verb,
+        target=given["target"],
+        options=options,
+        inputs=inputs,
+        output_role=output,
+        out=options[output],
+        paces=paces,
+        params_file=given["params"],
+    )
+
+
+def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
+    """Run a command line to its end; metrics go to files and to `sinks`. Raises CgnError for what a user can mend."""
+    call = parse(argv)
+    record = load(call.params_file).variant(call.target)
+    track, _, name = call.target.partition("/")
+    cell = importlib.import_module(f"cgn.tracks.{track}.{call.verb}")
+    params = getattr(record, call.verb)
+    parts = cell.parts(params, seed=record.seed, variant=name, **record.shared(call.verb))
+    shared = record.shared(call.verb)
+    definition = {
+        "verb": call.verb,
+        "track": track,
+        "variant": name,
+        "seed": record.seed,
+        "params": asdict(params) | shared,
+        "options": call.defining,
+        "inputs": {role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items()},
+    }
+    started = time.monotonic()
+    with building(call.out, definition=definition) as folder:
+        files = Files(call.log)
+        note = _note(call.log, definition)
+        write_json(call.log / "run.json", note)
+        _stage(call.verb)(parts, **call.options | {call.output_role: folder}, sink=Fanout([files, *sinks]))
+    seconds = round(note["seconds"] + time.monotonic() - started, 3)
+    write_json(call.log / "run.json", note | {"finished": _now(), "seconds": seconds})
+    print(f"{call.verb} {call.target}: {call.out} finished in {seconds:.1f} s", flush=True)
+    return call
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status: 0, or 2 for what the user can mend (told in one line)."""
+    try:
+        run(argv)
+    except CgnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mark:
+    kind: str
+    many: bool
+    argparse: dict[str, Any]
+
+
+def _stage(verb: str) -> Callable[..., None]:
+    function: Callable[..., None] = getattr(importlib.import_module(f"cgn.stages.{verb}"), verb)
+    return function
+
+
+def _marks(stage: Callable[..., None]) -> dict[str, _Mark]:
+    hints = get_type_hints(stage, include_extras=True)
+    marks = {}
+    for name, parameter in inspect.signature(stage).parameters.items():
+        if name in ("parts", "sink"):
+            continue
+        base, *extras = get_args(hints[name]) if hasattr(hints[name], "__metadata__") else (hints[name],)
+        kind, many = (extras[0] if extras else "option"), get_origin(base) is tuple
+        options: dict[str, Any] = {"type": Path if many else base, "metavar": kind.upper()}
+        if many:
+            options["action"] = "append"
+        if parameter.default is inspect.Parameter.empty:
+            options["required"] = True
+        else:
+            options |= {"default": parameter.default, "help": f"default: {parameter.default}"}
+        marks[name] = _Mark(kind=kind, many=many, argparse=options)
+    return marks
+
+
+def _digest(path: Path, *, role: str) -> str:
+    if path.is_dir():
+        return folder_digest(path)
+    state = "is unfinished: run its stage again" if partial_folder(path).is_dir() else "is missing: run its stage first"
+    raise ArtifactError(f"--{role} {path} {state}")
+
+
+def _note(log: Path, definition: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says before the first step; the starts and seconds of a run that continues are kept."""
+    note: dict[str, Any] = {**definition, "starts": [], "seconds": 0.0}
+    if (log / "run.json").is_file():
+        earlier = read_json(log / "run.json")
+        if all(earlier.get(key) == value for key, value in definition.items()) and not earlier.get("finished"):
+            note |= {"starts": earlier["starts"], "seconds": earlier["seconds"]}
+    note["starts"] = [*note["starts"], {"time": _now(), "git_revision": _git_revision()}]
+    return note | {"finished": None, "versions": _versions()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_revision() -> str | None:
+    """The checkout's revision, with `+` when files differ from it; None outside a git checkout."""
+    try:
+        told = [
+            subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told[0] + ("+" if told[1] else "")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

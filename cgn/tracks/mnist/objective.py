@@ -1,0 +1,116 @@
+"""The MNIST track's objective: least-squares adversarial training of the composite, and what makes a mask a mask.
+
+Phases: `generator` (adversarial, binary entropy, mask size, style against the real batch) and `discriminator`.
+Legend: B batch, S image size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from cgn.config.mnist.train_cgn import Losses
+from cgn.core.images import from_bytes
+from cgn.core.seeding import torch_stream
+from cgn.losses.adversarial import discriminator_loss, generator_loss
+from cgn.losses.mask import binary_entropy, size_hinge
+from cgn.losses.perceptual import style
+from cgn.mechanisms.composer import Picture
+from cgn.mechanisms.generator import Generator
+from cgn.mechanisms.interventions import counterfactual, factual
+from cgn.training.loop import batch_indices
+from cgn.training.phase import Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A real batch (B,3,S,S) in [-1,1] with its labels, and a generated one with labels of its own."""
+
+    real: torch.Tensor
+    real_label: torch.Tensor
+    picture: Picture
+    image: torch.Tensor
+    label: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial:
+    """The losses, and how an update's batch is drawn."""
+
+    generator: Generator
+    discriminator: nn.Module
+    features: nn.Module | None
+    losses: Losses
+    pixels: torch.Tensor
+    """All training images, (N,S,S,3) uint8."""
+    labels: torch.Tensor
+    batch_size: int
+    noise_size: int
+    classes: int
+    seed: int
+    device: torch.device
+
+    def draw(self, update: int) -> Drawn:
+        """The update's real batch, and as many factual images of labels drawn at random."""
+        indices = batch_indices(update, count=len(self.pixels), batch_size=self.batch_size, seed=self.seed)
+        stream = torch_stream(self.seed, "update", update)
+        label = torch.randint(self.classes, (self.batch_size,), generator=stream)
+        size = self.pixels.shape[1]
+        causes = factual(label, noise_size=self.noise_size, image_size=size, stream=stream).to(self.device)
+        picture = self.generator(causes)
+        return Drawn(
+            real=from_bytes(self.pixels[indices]).to(self.device),
+            real_label=self.labels[indices].to(self.device),
+            picture=picture,
+            image=picture.image,
+            label=causes.shape.label,
+        )
+
+    def generator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
+        """Weighted losses of the mechanisms; a weight of 0 leaves a loss out."""
+        weights = self.losses
+        mask, size = drawn.picture.mask, weights.mask_size
+        made: dict[str, torch.Tensor] = {}
+        if weights.adversarial:
+            made["adversarial"] = weights.adversarial * generator_loss(self.discriminator(drawn.image, drawn.label))
+        if weights.binary:
+            made["binary"] = weights.binary * binary_entropy(mask)
+        if size.weight:
+            hinge = size_hinge(mask, smallest=size.smallest, largest=size.largest)
+            made["mask_size"] = size.weight * hinge.mean()
+        if self.features is not None:
+            with torch.no_grad():
+                target = self.features(drawn.real)
+            made["perceptual"] = style(self.features(drawn.image), target, weights=weights.perceptual.weights)
+        return made
+
+    def discriminator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
+        """Real towards 1, generated towards 0; two passes, because batch statistics must not mix."""
+        real = self.discriminator(drawn.real, drawn.real_label)
+        return {"discriminator": discriminator_loss(real, self.discriminator(drawn.image.detach(), drawn.label))}
+
+
+def example_rows(generator: nn.Module, *, classes: int, noise_size: int, image_size: int, seed: int) -> Rows:
+    """One column a class: the factual image and its parts, then counterfactuals with the same shapes in order."""
+    device = next(generator.parameters()).device
+    label = torch.arange(classes)
+    sizes = {"noise_size": noise_size, "image_size": image_size}
+    stream = torch_stream(seed, "sheet")
+    pictures: Sequence[tuple[str, Picture]] = [
+        ("factual", generator(factual(label, **sizes, stream=stream).to(device))),
+        (
+            "counterfactual",
+            generator(
+                counterfactual(
+                    shape=label, texture=label.roll(-3), background=label.roll(4), images_per_mask=1, **sizes, stream=stream
+                ).to(device)
+            ),
+        ),
+    ]
+    rows = []
+    for name, picture in pictures:
+        parts = (("mask", picture.mask * 2 - 1), ("foreground", picture.foreground), ("background", picture.background))
+        rows += [(name, picture.image), *parts]
+    return rows
+

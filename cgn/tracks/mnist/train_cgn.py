@@ -1,0 +1,116 @@
+"""mnist train_cgn: the cell that fills in what train_cgn needs."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cgn.config.mnist.train_cgn import Discriminator, TrainCgn
+from cgn.core.checkpoints import load_strictly, load_weights
+from cgn.core.errors import ConfigError
+from cgn.core.seeding import derive
+from cgn.data.shards import load
+from cgn.nets import squeezenet, vgg
+from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
+from cgn.stages.train_cgn import Made, Parts
+from cgn.tracks.mnist.mechanisms import CLASSES, facts, generator, initialize
+from cgn.tracks.mnist.objective import Adversarial, example_rows
+from cgn.training.loop import Schedule
+from cgn.training.phase import Mover, Objective, Phase, adam, linear_decay
+
+FEATURES = {
+    "squeezenet": (squeezenet.SqueezeFeatures, squeezenet.published, "squeezenet1_0_deepcompression_rgb.pth"),
+    "vgg16": (vgg.VggFeatures, vgg.published, "vgg16-397923af.pth"),
+}
+
+
+def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
+    """Parameters of a variant -> what the stage needs."""
+    seed = derive(seed, "train_cgn")
+
+    def make(assets: Path, data: Path, device: torch.device) -> Made:
+        return _make(params, seed=seed, variant=variant, assets=assets, data=data, device=device)
+
+    return Parts(
+        seed=seed,
+        accelerator=params.accelerator,
+        precision=params.precision,
+        schedule=Schedule(updates=params.updates, **asdict(params.intervals)),
+        ema_decay=params.ema_decay,
+        make=make,
+    )
+
+
+def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path, device: torch.device) -> Made:
+    images = load(data, split="train")
+    size = images.pixels.shape[1]
+    if len(images.pixels) < params.batch_size:
+        raise ConfigError(f"train_cgn.batch_size is {params.batch_size}, more than the {len(images.pixels)} images of {data}")
+    torch.manual_seed(derive(seed, "initialization"))  # modules draw their initial weights from the global stream
+    mechanisms = params.mechanisms
+    net = {
+        "shape_width": mechanisms.shape_width,
+        "tile_width": mechanisms.tile_width,
+        "noise_size": mechanisms.noise_size,
+        "image_size": size,
+    }
+    model = generator(**net)
+    initialize(model, kind=mechanisms.initialization, gain=mechanisms.gain)
+    discriminator = _discriminator(params.discriminator, image_size=size).to(device)
+    model.to(device)
+    adversarial = Adversarial(
+        generator=model,
+        discriminator=discriminator,
+        features=_features(params.losses.perceptual.features, assets=assets, device=device),
+        losses=params.losses,
+        pixels=images.pixels,
+        labels=images.labels["shape"],
+        batch_size=params.batch_size,
+        noise_size=mechanisms.noise_size,
+        classes=CLASSES,
+        seed=seed,
+        device=device,
+    )
+    phases = [
+        Phase(name="generator", losses=adversarial.generator_losses, movers=("generator",)),
+        Phase(name="discriminator", losses=adversarial.discriminator_losses, movers=("discriminator",)),
+    ]
+    objective = Objective(
+        generator=model,
+        movers=_movers(params, model=model, discriminator=discriminator),
+        phases=phases,
+        draw=adversarial.draw,
+        sheet=lambda m: example_rows(
+            m, classes=CLASSES, noise_size=mechanisms.noise_size, image_size=size, seed=seed
+        ),
+    )
+    return Made(objective=objective, facts=facts(variant=variant, net=net))
+
+
+def _movers(params: TrainCgn, *, model: nn.Module, discriminator: nn.Module) -> dict[str, Mover]:
+    optimizer = params.optimizer
+    betas = (optimizer.beta1, optimizer.beta2)
+    factor = linear_decay(updates=params.updates, fraction=optimizer.decay_fraction)
+    rates = {"generator": (model, optimizer.generator_rate), "discriminator": (discriminator, optimizer.discriminator_rate)}
+    return {
+        name: Mover(module=module, optimizer=adam(module, rate=rate, betas=betas), factor=factor)
+        for name, (module, rate) in rates.items()
+    }
+
+
+def _discriminator(params: Discriminator, *, image_size: int) -> nn.Module:
+    if params.kind == "linear":
+        return LinearDiscriminator(classes=CLASSES, width=params.width, image_size=image_size)
+    module = ConvDiscriminator(classes=CLASSES, width=params.width)
+    initialize(module, kind="normal", gain=0.02)
+    return module
+
+
+def _features(name: str, *, assets: Path, device: torch.device) -> nn.Module | None:
+    if name == "none":
+        return None
+    make, published, file = FEATURES[name]
+    module = make()
+    load_strictly(module, published(load_weights(assets / file)), source=str(assets / file))
+    return module.to(device).eval().requires_grad_(False)

@@ -1,0 +1,170 @@
+"""The loop that runs any list of phases, on Lightning Fabric, and can be killed at any moment.
+
+Decided here: all randomness of update n is a function of (seed, n), so a checkpoint holds weights, optimizer states and
+n, and a continued run equals an unbroken one to the bit on a CPU. A module that a phase does not move is frozen during
+it, which halves the cost of the generator's step. Losses are checked before they move a weight.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic
+
+import torch
+from tqdm import tqdm
+
+from cgn.core.checkpoints import load_state, save_state
+from cgn.core.errors import ArtifactError
+from cgn.core.images import save_picture, sheet
+from cgn.core.metrics import MetricSink, finite
+from cgn.core.seeding import derive, torch_stream
+from cgn.training.phase import Drawn, Objective, Phase
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long, and how often what happens; all in updates."""
+
+    updates: int
+    log: int
+    checkpoint: int
+    sheet: int
+
+
+class Average:
+    """A running average of a module's weights (buffers are copied); with decay 0 it is the module itself."""
+
+    def __init__(self, module: torch.nn.Module, *, decay: float) -> None:
+        self.source = module
+        self.decay = decay
+        self.module = copy.deepcopy(module).requires_grad_(False) if decay else module
+
+    @torch.no_grad()
+    def follow(self, update: int) -> None:
+        """Take in the weights after `update`; early on the decay is lower, so that the start is forgotten."""
+        if not self.decay:
+            return
+        decay = min(self.decay, (1 + update) / (10 + update))
+        torch._foreach_lerp_(list(self.module.parameters()), list(self.source.parameters()), 1 - decay)
+        for kept, new in zip(self.module.buffers(), self.source.buffers(), strict=True):
+            kept.copy_(new)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Generic[Drawn]):
+    """A training run: an objective, its seed and schedule, and the average of the generator that will be saved."""
+
+    fabric: "Fabric"
+    objective: Objective[Drawn]
+    average: Average
+    seed: int
+    schedule: Schedule
+
+    def run(self, folder: Path, *, sink: MetricSink) -> dict[str, float]:
+        """Train to the end, from the checkpoint in `folder` where there is one; the losses of the last update."""
+        start = self._resume(folder, sink=sink)
+        values: dict[str, float] = {}
+        bar = tqdm(range(start, self.schedule.updates), initial=start, total=self.schedule.updates, unit="update",
+                   mininterval=5.0, dynamic_ncols=True)
+        for update in bar:
+            values = self.update(update)
+            done = update + 1
+            last = done == self.schedule.updates
+            if done % self.schedule.log == 0 or last:
+                sink.log(values, step=done)
+                bar.set_postfix({name.removeprefix("loss/"): f"{value:.3f}" for name, value in values.items()}, refresh=False)
+            if done % self.schedule.sheet == 0 or last:
+                sink.picture(self._draw_sheet(folder, update=done))
+            if done % self.schedule.checkpoint == 0 and not last:
+                self.save(folder, update=done)
+        return values
+
+    def update(self, update: int) -> dict[str, float]:
+        """One update through all phases. Raises TrainingError before a loss that is not a number moves a weight."""
+        torch.manual_seed(derive(self.seed, "global", update))  # dropout draws from the global stream
+        with self.fabric.autocast():
+            drawn = self.objective.draw(update)
+        values: dict[str, float] = {}
+        for phase in self.objective.phases:
+            moved = [self.objective.movers[name] for name in phase.movers]
+            with self._only(phase):
+                with self.fabric.autocast():
+                    losses = phase.losses(drawn)
+                told = torch.stack([loss.detach() for loss in losses.values()]).tolist()
+                named = {f"loss/{name}": value for name, value in zip(losses, told, strict=True)}
+                finite(named, update=update + 1)
+                values |= named
+                for mover in moved:
+                    mover.optimizer.zero_grad(set_to_none=True)
+                    for group in mover.optimizer.param_groups:
+                        group["lr"] = group["initial_lr"] * mover.factor(update)
+                self.fabric.backward(torch.stack(list(losses.values())).sum())
+                for mover in moved:
+                    mover.optimizer.step()
+        self.average.follow(update)
+        return values
+
+    @contextmanager
+    def _only(self, phase: Phase[Drawn]) -> Iterator[None]:
+        frozen = [mover.module for name, mover in self.objective.movers.items() if name not in phase.movers]
+        for module in frozen:
+            module.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for module in frozen:
+                module.requires_grad_(True)
+
+    def _draw_sheet(self, folder: Path, *, update: int) -> Path:
+        """Examples of the averaged generator in eval mode: drawing moves neither its statistics nor its mode."""
+        module = self.average.module
+        training = module.training
+        with torch.no_grad():
+            rows = self.objective.sheet(module.eval())
+        module.train(training)
+        path = folder / "sheets" / f"{update:06d}.png"
+        save_picture(sheet(rows), path)
+        return path
+
+    def save(self, folder: Path, *, update: int) -> None:
+        """Write the state after `update` updates."""
+        state: dict[str, Any] = {"update": update, "average": self.average.module.state_dict()}
+        for name, mover in self.objective.movers.items():
+            state[name] = {"module": mover.module.state_dict(), "optimizer": mover.optimizer.state_dict()}
+        save_state(folder / STATE, state)
+
+    def _resume(self, folder: Path, *, sink: MetricSink) -> int:
+        if not (folder / STATE).is_file():
+            sink.rewind(0)
+            return 0
+        state = load_state(folder / STATE)
+        try:
+            for name, mover in self.objective.movers.items():
+                mover.module.load_state_dict(state[name]["module"])
+                mover.optimizer.load_state_dict(state[name]["optimizer"])
+            self.average.module.load_state_dict(state["average"])
+            done = int(state["update"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ArtifactError(f"the checkpoint {folder / STATE} is of another training ({error}): remove it") from None
+        sink.rewind(done)
+        return done
+
+
+def batch_indices(update: int, *, count: int, batch_size: int, seed: int) -> torch.Tensor:
+    """The (batch_size,) indices of a batch: an epoch is a permutation of `count`, its incomplete end left out."""
+    per_epoch = count // batch_size
+    epoch, place = divmod(update, per_epoch)
+    return _permutation(seed, epoch, count)[place * batch_size : (place + 1) * batch_size]
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> torch.Tensor:
+    return torch.randperm(count, generator=torch_stream(seed, "epoch", epoch))
