@@ -1,0 +1,144 @@
+"""generate: the counterfactual generative network -> shards of factual and counterfactual images.
+
+Decided here: a shard is a pure function of (model, seed, split, number). One thread makes it, so it has the same bytes
+whichever worker makes it and however many there are; a run that continues makes only the shards that are missing or
+not whole (each finished one leaves a note until the manifest holds them all).
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from cgn.core.errors import ArtifactError
+from cgn.core.files import MANIFEST, read_json, write_json
+from cgn.core.images import from_bytes, save_picture, sheet
+from cgn.core.metrics import MetricSink
+from cgn.core.roles import Input, Output, Pace
+from cgn.data.shards import Sample, Shard, is_whole, read_manifest, samples, write_manifest, write_shard
+
+NOTES = "notes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One shard to make."""
+
+    split: str
+    number: int
+    images: int
+    first_index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What generate needs from a track. Everything here travels to worker processes."""
+
+    splits: Mapping[str, int]
+    """Images by split."""
+    images_per_shard: int
+    open: Callable[[Path], Callable[[Task], Iterator[Sample]]]
+    """The model's folder -> a maker of a task's samples. Raises ArtifactError for a foreign or broken model."""
+    facts: Mapping[str, Any]
+    examples: int
+
+
+def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, workers: Pace = 0) -> None:
+    """Write the shards of all splits, manifest.json and examples.png; `workers` processes (0: one a core)."""
+    parts.open(model)  # a foreign model is refused here, before any worker starts
+    tasks = _tasks(parts)
+    shards = _whole(images, tasks)
+    missing = [task for task in tasks if task not in shards]
+    count = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    made = sum(shard.images for shard in shards.values())
+    with tqdm(total=sum(parts.splits.values()), initial=made, unit="image", mininterval=5.0, dynamic_ncols=True) as bar:
+        for task, shard in _make(parts, missing, model=model, images=images, workers=count):
+            write_json(images / NOTES / f"{shard.name}.json", asdict(shard))
+            shards[task] = shard
+            made += shard.images
+            bar.update(shard.images)
+            sink.log({"images": made}, step=made)
+    write_manifest(images, list(shards.values()), facts=dict(parts.facts))
+    for note in (images / NOTES).glob("*"):
+        note.unlink()
+    (images / NOTES).rmdir()
+    save_picture(_examples(images, parts), images / "examples.png")
+    sink.picture(images / "examples.png")
+    sink.summary({f"images/{split}": count for split, count in parts.splits.items()})
+
+
+def _tasks(parts: Parts) -> list[Task]:
+    size = parts.images_per_shard
+    return [
+        Task(split=split, number=number, images=min(size, images - first), first_index=first)
+        for split, images in parts.splits.items()
+        for number, first in enumerate(range(0, images, size))
+    ]
+
+
+def _whole(images: Path, tasks: list[Task]) -> dict[Task, Shard]:
+    """The shards of an earlier run that are there and whole."""
+    (images / NOTES).mkdir(exist_ok=True)
+    known = {shard.name: shard for shard in read_manifest(images).shards} if (images / MANIFEST).is_file() else {}
+    for note in sorted((images / NOTES).glob("*.json")):
+        try:
+            shard = Shard(**read_json(note))
+        except (ArtifactError, TypeError):
+            continue
+        known[shard.name] = shard
+    by_place = {(shard.split, shard.number): shard for shard in known.values() if is_whole(images, shard)}
+    return {task: by_place[task.split, task.number] for task in tasks if (task.split, task.number) in by_place}
+
+
+def _make(
+    parts: Parts, tasks: list[Task], *, model: Path, images: Path, workers: int
+) -> Iterator[tuple[Task, Shard]]:
+    if workers <= 1:
+        threads = torch.get_num_threads()
+        _start(parts, model, images)
+        try:
+            for task in tasks:
+                yield task, _one(task)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(parts, model, images)) as pool:
+        futures = {pool.submit(_one, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_worker: dict[str, Any] = {}
+"""What a worker process was started with."""
+
+
+def _start(parts: Parts, model: Path, images: Path) -> None:
+    torch.set_num_threads(1)
+    _worker.update(maker=parts.open(model), images=images)
+
+
+def _one(task: Task) -> Shard:
+    shard = write_shard(
+        _worker["images"], _worker["maker"](task), split=task.split, number=task.number, first_index=task.first_index
+    )
+    assert shard.images == task.images
+    return shard
+
+
+def _examples(images: Path, parts: Parts) -> Any:
+    rows = []
+    for split, count in parts.splits.items():
+        if count:
+            shown = [sample.image for sample, _ in zip(samples(images, split=split), range(parts.examples), strict=False)]
+            rows.append((split, from_bytes(torch.stack([torch.from_numpy(image) for image in shown]))))
+    return sheet(rows)

@@ -1,0 +1,95 @@
+"""mnist generate: the cell that fills in what generate needs.
+
+Decided here: labels of a counterfactual's mechanisms are drawn independently and uniformly; `images_per_mask` of them
+share a mask, as published. Batches are of one fixed size, because the size decides the last bit of a float.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from cgn.config.mnist.generate import Generate
+from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.images import to_bytes
+from cgn.core.seeding import derive, torch_stream
+from cgn.data.shards import LABELS, Sample
+from cgn.mechanisms.generator import Causes, Generator
+from cgn.mechanisms.interventions import counterfactual, factual
+from cgn.stages.generate import Parts, Task
+from cgn.tracks.mnist.mechanisms import CLASSES, generator
+
+MASKS_PER_BATCH = 100
+
+
+def parts(params: Generate, *, seed: int, variant: str) -> Parts:
+    """Parameters of a variant -> what the stage needs."""
+    return Parts(
+        splits={"factual": params.factual_images, "counterfactual": params.counterfactual_images},
+        images_per_shard=params.images_per_shard,
+        open=partial(_open, variant=variant, seed=seed, images_per_mask=params.images_per_mask),
+        facts={"track": "mnist", "variant": variant, "classes": CLASSES},
+        examples=2 * params.images_per_mask,
+    )
+
+
+def _open(model: Path, *, variant: str, seed: int, images_per_mask: int) -> Callable[[Task], Iterator[Sample]]:
+    path = model / "model.safetensors"
+    tensors, facts = load_model(path, track="mnist", variant=variant)
+    module = generator(**facts["net"])
+    load_strictly(module, tensors, source=str(path))
+    net = facts["net"]
+    return _Maker(
+        module=module.eval(),
+        seed=seed,
+        images_per_mask=images_per_mask,
+        noise_size=net["noise_size"],
+        image_size=net["image_size"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Maker:
+    module: Generator
+    seed: int
+    images_per_mask: int
+    noise_size: int
+    image_size: int
+
+    @torch.inference_mode()
+    def __call__(self, task: Task) -> Iterator[Sample]:
+        seed = derive(self.seed, "generate", task.split, task.number)
+        stream = torch_stream(seed)
+        made = 0
+        while made < task.images:
+            causes = self._causes(task.split, stream)
+            labels = torch.stack([getattr(causes, role).label for role in LABELS], 1).tolist()
+            for image, row in zip(to_bytes(self.module(causes).image), labels, strict=True):
+                if made == task.images:
+                    return
+                facts = dict(zip(LABELS, row, strict=True))
+                yield Sample(image=image, facts=facts | {"seed": seed, "place": made, "mask": made // self._per_mask(task)})
+                made += 1
+
+    def _causes(self, split: str, stream: torch.Generator) -> Causes:
+        sizes = {"noise_size": self.noise_size, "image_size": self.image_size}
+        if split == "factual":
+            return factual(_labels(MASKS_PER_BATCH, stream), **sizes, stream=stream)
+        images = MASKS_PER_BATCH * self.images_per_mask
+        return counterfactual(
+            shape=_labels(MASKS_PER_BATCH, stream),
+            texture=_labels(images, stream),
+            background=_labels(images, stream),
+            images_per_mask=self.images_per_mask,
+            **sizes,
+            stream=stream,
+        )
+
+    def _per_mask(self, task: Task) -> int:
+        return 1 if task.split == "factual" else self.images_per_mask
+
+
+def _labels(count: int, stream: torch.Generator) -> torch.Tensor:
+    return torch.randint(CLASSES, (count,), generator=stream)
