@@ -1,0 +1,127 @@
+"""Every file that is downloaded for the MNIST track: where it lies, what it must be, under which licence.
+
+Decided here: a file is known by its SHA-256. Where only the first digits are documented (torchvision writes eight of
+them into the file's name) those are held against it, and the full digest is noted once the file is here. MNIST's MD5s
+are the published ones; the SHA-256 beside them were computed from files that have these MD5s. `urls` are tried in
+order; an asset without any is only found in the folder that CGN_MIRROR names. File names are unique, so a mirror needs
+no layout.
+"""
+
+import re
+from dataclasses import dataclass
+
+MNIST_URLS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+TEXTURES_URL = (
+    "https://raw.githubusercontent.com/autonomousvision/counterfactual_generative_networks/"
+    "335bebdb47e21a617db9c8ebddce07b670330e7c/mnists/data/textures/"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One file: `sha256` is the hex digest or the documented start of it (8 digits or more)."""
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str
+    licence: str
+    bytes: int | None = None
+    """None where no source documents it."""
+    md5: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w][\w.+-]*", self.name):
+            raise ValueError(f"asset name {self.name!r}: expected a plain file name")
+        if not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
+            raise ValueError(f"sha256 {self.sha256!r} of {self.name}: expected 8 to 64 lower-case hex digits")
+        for url in self.urls:
+            if not url.startswith(("https://", "http://")):
+                raise ValueError(f"url {url!r} of {self.name}: only http and https are fetched")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """Data that come with an installed package: named for the record, never downloaded."""
+
+    name: str
+    package: str
+    licence: str
+
+
+SCIKIT_LEARN_DIGITS = Embedded(
+    name="digits",
+    package="scikit-learn",
+    licence="BSD-3-Clause (scikit-learn; a copy of the test set of UCI's Optical Recognition of Handwritten Digits)",
+)
+
+
+def _mnist(name: str, *, size: int, md5: str, sha256: str) -> Asset:
+    urls = tuple(base + name for base in MNIST_URLS)
+    return Asset(name=name, urls=urls, bytes=size, md5=md5, sha256=sha256, licence="MNIST's own terms")
+
+
+def _textures(kind: str, files: tuple[tuple[str, int, str], ...]) -> tuple[Asset, ...]:
+    licence = "Describable Textures Dataset's terms; distributed with the authors' code (MIT)"
+    return tuple(
+        Asset(name=name, urls=(f"{TEXTURES_URL}{kind}/{name}",), bytes=size, sha256=sha256, licence=licence)
+        for name, size, sha256 in files
+    )
+
+
+MNIST_IMAGES = _mnist(
+    "train-images-idx3-ubyte.gz",
+    size=9_912_422,
+    md5="f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    sha256="440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+)
+MNIST_LABELS = _mnist(
+    "train-labels-idx1-ubyte.gz",
+    size=28_881,
+    md5="d53e105ee54ea40749a09fcbcd1e9432",
+    sha256="3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+)
+
+# The ten classes' textures, in the order of the classes.
+OBJECT_FILES = (
+    ("0_striped_0001.jpg", 50_473, "41b22c1a1e5edba336302b2ec175fc280647aaae6ebbbbfa9cfc433596305aff"),
+    ("1_striped_0091.jpg", 15_214, "d6020007460a7e41a5d654e1c3b2b2ef8243e44aeede630aaa2947c0aedfddb9"),
+    ("2_striped_0008.jpg", 35_512, "2ab2fc76e9ffd495ddf690a3d0bdf75158fcc2c73fb24c420ca238ce36a87ca0"),
+    ("3_striped_0043.jpg", 61_470, "b9ab6ae10ddb6381a8021305fd41cdf2e575d9a829e2b79b9db218d89ac66537"),
+    ("4_striped_0092.jpg", 14_233, "90e4b7683d348fb6d940abca13be4ad619b379ad9b3e2c96fab9f7d4dc4214ad"),
+    ("5_striped_0028.jpg", 39_950, "b32940be4462eb40879905f13dfa2753d1e4b044904ed6390da6a8d35735d6d2"),
+    ("6_striped_0097.jpg", 65_123, "bd362eefa810a35a24eeffe542a9727c3953ded745fa68e167b68a718b71d731"),
+    ("7_striped_0004.jpg", 19_419, "0943891ac43a4acd5d8a874f121ef862a97a1de000c3fb1d936bbe2c6d027c2a"),
+    ("8_striped_0125.jpg", 26_046, "edfe305c0e8f9dfa9d1576c9a32ab3f29e74ea1e8b5bab91ab4b9b83aec902e2"),
+    ("9_striped_0033.jpg", 54_127, "d22a5fcf1ce2ea648c506d13f31a50eaf2260b903256e40fec32995b531d6933"),
+)
+BACKGROUND_FILES = (
+    ("0_veined_0066.jpg", 515_109, "253effebdb863d8fe4254fd9c3df21e36c9222fad2f454639ad8d1e8b87ed96a"),
+    ("1_veined_0067.jpg", 166_388, "67e555623f1fff4a9abda6036e6c76ce6cbcb801ff240e04d8848b475709a4dd"),
+    ("2_veined_0073.jpg", 143_312, "91b3dc279226199de4dc03b56da0ce892e9d3f10b4b5136037f28de906d2276d"),
+    ("3_veined_0180.jpg", 51_131, "9dbe19a8284cd2b6c1bef09928acdbd9ccdf9ded707ddb6358221968165ce458"),
+    ("4_veined_0131.jpg", 57_884, "9e6d2ae36b8755d2a530005b905c2a3f4e1bc94b1535b6fe6e1c553acfc2b54b"),
+    ("5_veined_0157.jpg", 55_595, "7e34b2b445f50c7af9c86262be9af39c3ce43c61d039d8c44a4afba89d077ae1"),
+    ("6_veined_0158.jpg", 16_981, "4f992fd0da74cc53d37c065699a73af9e42c06dc38b2a2f22673452458708ce6"),
+    ("7_veined_0104.jpg", 51_305, "c43441149846718186ab4c01f61c476c96c748c1149defaf5366e2534431954c"),
+    ("8_veined_0188.jpg", 68_666, "d32d40f567ee3f58d421b9e02265ce1c8f0fe1ed91d8dedaa282cdc114161f39"),
+    ("9_veined_0189.jpg", 69_723, "ab3144757372f34153b29ddf1e2e80cbdf6079bb18233b220ad5dda594829d74"),
+)
+OBJECT_TEXTURES = _textures("object", OBJECT_FILES)
+BACKGROUND_TEXTURES = _textures("background", BACKGROUND_FILES)
+
+VGG16 = Asset(
+    name="vgg16-397923af.pth",
+    urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+    sha256="397923af",
+    licence="BSD-3-Clause (torchvision)",
+)
+SQUEEZENET = Asset(
+    name="squeezenet1_0_deepcompression_rgb.pth",
+    urls=(),
+    bytes=5_014_699,
+    sha256="2e45d01b93e560340bbfe945be2c11e8a7e19e0ae254d4872f6cb549373901de",
+    licence="BSD-2-Clause (songhan/SqueezeNet-Deep-Compression, converted to torchvision's keys and RGB)",
+)
