@@ -76,7 +76,7 @@ def parse(argv: Sequence[str]) -> Invocation:
     for name, mark in marks.items():
         parser.add_argument(f"--{name}", **mark.argparse)
     given = vars(parser.parse_args(argv[1:]))
-    options = {name: tuple(given[name]) if mark.many else given[name] for name, mark in marks.items()}
+    options: dict[str, Any] = {n: tuple(given[n]) if mark.many else given[n] for n, mark in marks.items()}
     (output,) = (name for name, mark in marks.items() if mark.kind == OUTPUT)
     inputs = {n: options[n] if m.many else (options[n],) for n, m in marks.items() if m.kind == INPUT}
     paces = frozenset(name for name, mark in marks.items() if mark.kind == PACE)
@@ -99,8 +99,8 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     track, _, name = call.target.partition("/")
     cell = importlib.import_module(f"cgn.tracks.{track}.{call.verb}")
     params = getattr(record, call.verb)
-    parts = cell.parts(params, seed=record.seed, variant=name, **record.shared(call.verb))
     shared = record.shared(call.verb)
+    parts = cell.parts(params, seed=record.seed, variant=name, **shared)
     definition = {
         "verb": call.verb,
         "track": track,
@@ -115,8 +115,8 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
         files = Files(call.log)
         note = _note(call.log, definition)
         write_json(call.log / "run.json", note)
-        _stage(call.verb)(parts, **call.options | {call.output_role: folder}, sink=Fanout([files, *sinks]))
-    seconds = round(note["seconds"] + time.monotonic() - started, 3)
+        _stage(call.verb)(parts, **{**call.options, call.output_role: folder}, sink=Fanout([files, *sinks]))
+    seconds = round(time.monotonic() - started, 3)
     write_json(call.log / "run.json", note | {"finished": _now(), "seconds": seconds})
     print(f"{call.verb} {call.target}: {call.out} finished in {seconds:.1f} s", flush=True)
     return call
@@ -171,14 +171,14 @@ def _digest(path: Path, *, role: str) -> str:
 
 
 def _note(log: Path, definition: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says before the first step; the starts and seconds of a run that continues are kept."""
-    note: dict[str, Any] = {**definition, "starts": [], "seconds": 0.0}
+    """What run.json says before the first step; the starts of a run that continues are kept."""
+    note: dict[str, Any] = {**definition, "starts": []}
     if (log / "run.json").is_file():
         earlier = read_json(log / "run.json")
         if all(earlier.get(key) == value for key, value in definition.items()) and not earlier.get("finished"):
-            note |= {"starts": earlier["starts"], "seconds": earlier["seconds"]}
+            note["starts"] = earlier["starts"]
     note["starts"] = [*note["starts"], {"time": _now(), "git_revision": _git_revision()}]
-    return note | {"finished": None, "versions": _versions()}
+    return note | {"finished": None, "seconds": None, "versions": _versions()}
 
 
 def _versions() -> dict[str, str]:

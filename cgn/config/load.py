@@ -40,7 +40,9 @@ def load(path: Path) -> Params:
         raise ConfigError(f"{path} must hold the keys active, {', '.join(TRACKS)}")
     for key in tree:
         if key != "active" and key not in TRACKS:
-            raise ConfigError(f"{key} is an unknown track in {path}; known: {', '.join(TRACKS)} (and the list `active`)")
+            raise ConfigError(
+                f"{key} is an unknown track in {path}; known: {', '.join(TRACKS)} (and the list `active`)"
+            )
     tracks = {
         track: {name: build(record, values, key=f"{track}.{name}") for name, values in _mapping(tree, track).items()}
         for track, record in TRACKS.items()
@@ -57,7 +59,9 @@ def _active(tree: dict[str, object], tracks: Mapping[str, Mapping[str, Mnist]]) 
             raise ConfigError(f"active.{track} is {names!r}: expected a list of variants")
         for name in names:
             if name not in tracks[track]:
-                raise ConfigError(f"active.{track} names {name!r}, an unknown variant; known: {', '.join(tracks[track])}")
+                raise ConfigError(
+                    f"active.{track} names {name!r}, an unknown variant; known: {', '.join(tracks[track])}"
+                )
         active[track] = tuple(names)
     return active
 

@@ -13,11 +13,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from cgn.core.errors import ConfigError
 
-
 Record = TypeVar("Record")
 
 
-class OutOfRange(ValueError):
+class OutOfRangeError(ValueError):
     """A field of a record has a value of the right type that makes no sense."""
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
@@ -26,9 +25,9 @@ class OutOfRange(ValueError):
 
 
 def require(holds: bool, field: str, value: object, allowed: str) -> None:
-    """For `__post_init__`: raise OutOfRange unless `holds`."""
+    """For `__post_init__`: raise OutOfRangeError unless `holds`."""
     if not holds:
-        raise OutOfRange(field, value, allowed)
+        raise OutOfRangeError(field, value, allowed)
 
 
 def build(record: type[Record], values: object, *, key: str) -> Record:
@@ -48,11 +47,11 @@ def build(record: type[Record], values: object, *, key: str) -> Record:
     made = {name: _value(hints[name], value, key=f"{key}.{name}") for name, value in values.items()}
     try:
         return record(**made)
-    except OutOfRange as error:
+    except OutOfRangeError as error:
         raise ConfigError(f"{key}.{error}") from None
 
 
-def _value(hint: Any, value: object, *, key: str) -> Any:
+def _value(hint: Any, value: object, *, key: str) -> Any:  # noqa: PLR0911 (one return a kind of annotation)
     origin, arguments = get_origin(hint), get_args(hint)
     if is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, key=key)

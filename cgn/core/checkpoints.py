@@ -42,7 +42,7 @@ def load_model(path: Path, **expected: str) -> tuple[dict[str, torch.Tensor], di
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
             refuse_foreign(facts, source=path, **expected)
-            return {name: file.get_tensor(name) for name in file.keys()}, facts
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (no mapping)
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ArtifactError(
             f"{path} is not a whole model file of this project ({_looks_like(path)}; {error}): "

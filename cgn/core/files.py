@@ -125,7 +125,9 @@ def building(out: Path, *, definition: Mapping[str, Any]) -> Iterator[Path]:
     defined = json.loads(json.dumps(definition))
     with explained(out):
         if out.exists() and not out.is_dir():
-            raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another folder")
+            raise ArtifactError(
+                f"cannot write {out}: a file of this name is in the way; move it or choose another folder"
+            )
         if folder.exists() and not _defined_as(folder, defined):
             shutil.rmtree(folder)
         if not folder.exists() and _defined_as(out, defined):

@@ -8,6 +8,7 @@ after n first, so a resumed record reads like an unbroken one. The platform adds
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,7 +105,7 @@ class Files:
 def finite(values: Mapping[str, float], *, update: int) -> None:
     """Raise TrainingError naming the first value that is not a finite number."""
     for name, value in values.items():
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise TrainingError(
                 f"{name} is {value} at update {update}: stopped; the last good checkpoint is kept. "
                 "Lower the learning rate or the loss's weight and run the same command again"

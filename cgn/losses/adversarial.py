@@ -11,3 +11,8 @@ def generator_loss(generated: torch.Tensor) -> torch.Tensor:
 def discriminator_loss(real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
     """(B,) validities of real and of generated images -> half of mean (D(real) - 1)^2 + mean D(generated)^2."""
     return ((real - 1).square().mean() + generated.square().mean()) / 2
+
+
+def mismatch_loss(mismatched: torch.Tensor) -> torch.Tensor:
+    """(B,) validities of real images under wrong labels -> mean D^2 (matching-aware, Reed et al., ICML 2016)."""
+    return mismatched.square().mean()

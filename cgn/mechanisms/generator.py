@@ -30,10 +30,12 @@ class Causes:
 
     def to(self, device: torch.device) -> "Causes":
         """The same causes on another device."""
-        return Causes(**{
-            role: Cause(noise=c.noise.to(device), label=c.label.to(device), offsets=c.offsets.to(device))
-            for role, c in (("shape", self.shape), ("texture", self.texture), ("background", self.background))
-        })
+        return Causes(
+            **{
+                role: Cause(noise=c.noise.to(device), label=c.label.to(device), offsets=c.offsets.to(device))
+                for role, c in (("shape", self.shape), ("texture", self.texture), ("background", self.background))
+            }
+        )
 
 
 class Generator(nn.Module):

@@ -16,8 +16,14 @@ def factual(label: torch.Tensor, *, noise_size: int, image_size: int, stream: to
 
 
 def counterfactual(
-    *, shape: torch.Tensor, texture: torch.Tensor, background: torch.Tensor, images_per_mask: int, noise_size: int,
-    image_size: int, stream: torch.Generator,
+    *,
+    shape: torch.Tensor,
+    texture: torch.Tensor,
+    background: torch.Tensor,
+    images_per_mask: int,
+    noise_size: int,
+    image_size: int,
+    stream: torch.Generator,
 ) -> Causes:
     """Causes with labels and noise of their own for each mechanism.
 
@@ -27,7 +33,9 @@ def counterfactual(
     causes = {}
     for role, label in (("shape", shape), ("texture", texture), ("background", background)):
         noise = torch.randn((len(label), noise_size), generator=stream)
-        causes[role] = Cause(noise=noise, label=label, offsets=_offsets(len(label), image_size=image_size, stream=stream))
+        causes[role] = Cause(
+            noise=noise, label=label, offsets=_offsets(len(label), image_size=image_size, stream=stream)
+        )
     mask = causes["shape"]
     causes["shape"] = Cause(**{k: v.repeat_interleave(images_per_mask, 0) for k, v in vars(mask).items()})
     return Causes(**causes)

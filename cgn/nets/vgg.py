@@ -41,4 +41,6 @@ class VggFeatures(nn.Module):
 
 def published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The part of torchvision's vgg16 state dict that VggFeatures has: conv blocks 1 to 4."""
-    return {name: tensor for name, tensor in state.items() if name.startswith("features.") and int(name.split(".")[1]) < 22}
+    return {
+        name: tensor for name, tensor in state.items() if name.startswith("features.") and int(name.split(".")[1]) < 22
+    }

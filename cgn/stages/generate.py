@@ -57,7 +57,7 @@ def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, wo
     missing = [task for task in tasks if task not in shards]
     count = min(workers or len(os.sched_getaffinity(0)), len(missing))
     made = sum(shard.images for shard in shards.values())
-    with tqdm(total=sum(parts.splits.values()), initial=made, unit="image", mininterval=5.0, dynamic_ncols=True) as bar:
+    with tqdm(total=sum(parts.splits.values()), initial=made, unit="image", disable=None) as bar:
         for task, shard in _make(parts, missing, model=model, images=images, workers=count):
             write_json(images / NOTES / f"{shard.name}.json", asdict(shard))
             shards[task] = shard
@@ -96,9 +96,7 @@ def _whole(images: Path, tasks: list[Task]) -> dict[Task, Shard]:
     return {task: by_place[task.split, task.number] for task in tasks if (task.split, task.number) in by_place}
 
 
-def _make(
-    parts: Parts, tasks: list[Task], *, model: Path, images: Path, workers: int
-) -> Iterator[tuple[Task, Shard]]:
+def _make(parts: Parts, tasks: list[Task], *, model: Path, images: Path, workers: int) -> Iterator[tuple[Task, Shard]]:
     if workers <= 1:
         threads = torch.get_num_threads()
         _start(parts, model, images)
@@ -139,6 +137,8 @@ def _examples(images: Path, parts: Parts) -> Any:
     rows = []
     for split, count in parts.splits.items():
         if count:
-            shown = [sample.image for sample, _ in zip(samples(images, split=split), range(parts.examples), strict=False)]
+            shown = [
+                sample.image for sample, _ in zip(samples(images, split=split), range(parts.examples), strict=False)
+            ]
             rows.append((split, from_bytes(torch.stack([torch.from_numpy(image) for image in shown]))))
     return sheet(rows)

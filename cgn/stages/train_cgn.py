@@ -46,6 +46,7 @@ def train_cgn(parts: Parts, *, assets: Input, data: Input, model: Output, sink: 
     """Train from the checkpoint in `model` (or from the start) to the end; write model.safetensors and sheets/."""
     if (model / MODEL).is_file():
         load_model(model / MODEL)  # finished by an earlier run of the same definition: only check it
+        (model / STATE).unlink(missing_ok=True)
         return
     device = fabric(accelerator=parts.accelerator, precision=parts.precision)
     made = parts.make(assets, data, device.device)
@@ -54,6 +55,6 @@ def train_cgn(parts: Parts, *, assets: Input, data: Input, model: Output, sink: 
         fabric=device, objective=made.objective, average=average, seed=parts.seed, schedule=parts.schedule
     )
     final = training.run(model, sink=sink)
-    save_model(model / MODEL, average.module.state_dict(), facts=made.facts)
-    (model / STATE).unlink(missing_ok=True)
     sink.summary(final)
+    save_model(model / MODEL, average.module.state_dict(), facts=made.facts)  # last: a model file means a finished run
+    (model / STATE).unlink(missing_ok=True)

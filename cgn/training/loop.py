@@ -6,6 +6,7 @@ it, which halves the cost of the generator's step. Losses are checked before the
 """
 
 import copy
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,17 +73,17 @@ class Training(Generic[Drawn]):
         """Train to the end, from the checkpoint in `folder` where there is one; the losses of the last update."""
         start = self._resume(folder, sink=sink)
         values: dict[str, float] = {}
-        bar = tqdm(range(start, self.schedule.updates), initial=start, total=self.schedule.updates, unit="update",
-                   mininterval=5.0, dynamic_ncols=True)
-        for update in bar:
+        total = self.schedule.updates
+        for update in tqdm(range(start, total), initial=start, total=total, unit="update", disable=None):
             values = self.update(update)
             done = update + 1
-            last = done == self.schedule.updates
+            last = done == total
             if done % self.schedule.log == 0 or last:
                 sink.log(values, step=done)
-                bar.set_postfix({name.removeprefix("loss/"): f"{value:.3f}" for name, value in values.items()}, refresh=False)
             if done % self.schedule.sheet == 0 or last:
                 sink.picture(self._draw_sheet(folder, update=done))
+                told = ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items())
+                tqdm.write(f"update {done:,}/{total:,}: {told}", file=sys.stderr)
             if done % self.schedule.checkpoint == 0 and not last:
                 self.save(folder, update=done)
         return values
@@ -153,7 +154,9 @@ class Training(Generic[Drawn]):
             self.average.module.load_state_dict(state["average"])
             done = int(state["update"])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise ArtifactError(f"the checkpoint {folder / STATE} is of another training ({error}): remove it") from None
+            raise ArtifactError(
+                f"the checkpoint {folder / STATE} is of another training ({error}): remove it"
+            ) from None
         sink.rewind(done)
         return done
 

@@ -46,7 +46,9 @@ class Objective(Generic[Drawn]):
 
 def adam(module: torch.nn.Module, *, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
     """Adam over a module's parameters, its initial rate kept beside the current one."""
-    return torch.optim.Adam([{"params": list(module.parameters()), "initial_lr": rate}], lr=rate, betas=betas, fused=True)
+    return torch.optim.Adam(
+        [{"params": list(module.parameters()), "initial_lr": rate}], lr=rate, betas=betas, fused=True
+    )
 
 
 def linear_decay(*, updates: int, fraction: float) -> Callable[[int], float]:

@@ -33,7 +33,11 @@ def test_the_projects_own_params_load() -> None:
 
 def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, tree: dict[str, Any]) -> None:
     tree["mnist"]["digits"]["train_cgn"]["batch_sise"] = 3
-    reject(tmp_path, tree, r"mnist\.digits\.train_cgn\.batch_sise is unknown \(did you mean batch_size\?\); known: .*updates")
+    reject(
+        tmp_path,
+        tree,
+        r"mnist\.digits\.train_cgn\.batch_sise is unknown \(did you mean batch_size\?\); known: .*updates",
+    )
 
 
 def test_a_missing_key_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
@@ -65,7 +69,11 @@ def test_a_list_of_another_length_is_named(tmp_path: Path, tree: dict[str, Any])
 
 def test_an_unknown_track_or_active_variant_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
     reject(tmp_path, tree | {"mnits": {}}, r"mnits is an unknown track .* known: mnist")
-    reject(tmp_path, tree | {"active": {"mnist": ["digit"]}}, r"active\.mnist names 'digit', an unknown variant; known: colored, digits")
+    reject(
+        tmp_path,
+        tree | {"active": {"mnist": ["digit"]}},
+        r"active\.mnist names 'digit', an unknown variant; known: colored, digits",
+    )
     reject(tmp_path, tree | {"active": {"mnist": "digits"}}, r"active\.mnist is 'digits': expected a list")
 
 

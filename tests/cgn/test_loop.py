@@ -18,7 +18,7 @@ from cgn.training.phase import Mover, Objective, Phase, adam, linear_decay
 UPDATES = 12
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818 (no error)
     """Stands for a kill."""
 
 
@@ -76,7 +76,9 @@ def test_a_stopped_run_continues_to_the_same_weights_and_record(tmp_path: Path, 
     continued.run(tmp_path / "cut", sink=Files(tmp_path / "cut.log"))
     assert all(a.equal(b) for a, b in zip(weights(whole), weights(continued), strict=True))
     records = [(tmp_path / f"{name}.log" / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut")]
-    without_time = [[{k: v for k, v in json.loads(line).items() if k != "time"} for line in record] for record in records]
+    without_time = [
+        [{k: v for k, v in json.loads(line).items() if k != "time"} for line in record] for record in records
+    ]
     assert without_time[0] == without_time[1]
     assert len(without_time[0]) == UPDATES
 

@@ -22,7 +22,12 @@ def golden(test_data: Path) -> dict[str, Any]:
 def maps(golden: dict[str, Any], image: torch.Tensor) -> list[torch.Tensor]:
     """Features at the two ReLUs of the golden extractor."""
     net = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
     )
     net.load_state_dict(golden["features_state_dict"])
     with torch.no_grad():
@@ -46,9 +51,13 @@ def test_losses_equal_the_published_values(golden: dict[str, Any]) -> None:
     values = computed(golden)
     assert values.keys() == golden["values"].keys()
     for name, value in golden["values"].items():
-        torch.testing.assert_close(values[name], value, rtol=1e-5, atol=1e-6, msg=lambda told, name=name: f"{name}: {told}")
+        torch.testing.assert_close(
+            values[name], value, rtol=1e-5, atol=1e-6, msg=lambda told, name=name: f"{name}: {told}"
+        )
 
 
 def test_the_comparison_can_fail(golden: dict[str, Any]) -> None:
     with pytest.raises(AssertionError):
-        torch.testing.assert_close(99 * l1(golden["x"], golden["target"]), golden["values"]["l1_w100"], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            99 * l1(golden["x"], golden["target"]), golden["values"]["l1_w100"], rtol=1e-5, atol=1e-6
+        )

@@ -59,16 +59,18 @@ class Perceptual:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Weights of the generator's losses; 0 leaves a loss out."""
+    """Weights of the losses; 0 leaves a loss out."""
 
     adversarial: float
+    mismatched: float
+    """Of the discriminator's loss on real images under a wrong label (Reed et al., ICML 2016); published: 0."""
     binary: float
     mask_size: MaskSize
     perceptual: Perceptual
 
     def __post_init__(self) -> None:
-        require(self.adversarial >= 0, "adversarial", self.adversarial, "0 or more")
-        require(self.binary >= 0, "binary", self.binary, "0 or more")
+        for name in ("adversarial", "mismatched", "binary"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

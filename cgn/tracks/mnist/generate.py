@@ -70,7 +70,9 @@ class _Maker:
                 if made == task.images:
                     return
                 facts = dict(zip(LABELS, row, strict=True))
-                yield Sample(image=image, facts=facts | {"seed": seed, "place": made, "mask": made // self._per_mask(task)})
+                yield Sample(
+                    image=image, facts=facts | {"seed": seed, "place": made, "mask": made // self._per_mask(task)}
+                )
                 made += 1
 
     def _causes(self, split: str, stream: torch.Generator) -> Causes:

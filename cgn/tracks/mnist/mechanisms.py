@@ -47,7 +47,13 @@ def initialize(module: nn.Module, *, kind: str, gain: float) -> None:
 
 PUBLISHED_MASK = {0: "start", 4: "layers.1", 5: "layers.2", 9: "layers.5", 10: "layers.6"}
 PUBLISHED_TILE = {
-    0: "start", 3: "layers.0", 4: "layers.1", 7: "layers.3", 8: "layers.4", 10: "layers.6", 11: "layers.7",
+    0: "start",
+    3: "layers.0",
+    4: "layers.1",
+    7: "layers.3",
+    8: "layers.4",
+    10: "layers.6",
+    11: "layers.7",
 }
 PUBLISHED_NETS = {
     "f_shape": ("shape", PUBLISHED_MASK),

@@ -13,7 +13,7 @@ from torch import nn
 from cgn.config.mnist.train_cgn import Losses
 from cgn.core.images import from_bytes
 from cgn.core.seeding import torch_stream
-from cgn.losses.adversarial import discriminator_loss, generator_loss
+from cgn.losses.adversarial import discriminator_loss, generator_loss, mismatch_loss
 from cgn.losses.mask import binary_entropy, size_hinge
 from cgn.losses.perceptual import style
 from cgn.mechanisms.composer import Picture
@@ -29,6 +29,7 @@ class Drawn:
 
     real: torch.Tensor
     real_label: torch.Tensor
+    wrong_label: torch.Tensor
     picture: Picture
     image: torch.Tensor
     label: torch.Tensor
@@ -56,12 +57,15 @@ class Adversarial:
         indices = batch_indices(update, count=len(self.pixels), batch_size=self.batch_size, seed=self.seed)
         stream = torch_stream(self.seed, "update", update)
         label = torch.randint(self.classes, (self.batch_size,), generator=stream)
+        real_label = self.labels[indices]
+        wrong = (real_label + torch.randint(1, self.classes, (self.batch_size,), generator=stream)) % self.classes
         size = self.pixels.shape[1]
         causes = factual(label, noise_size=self.noise_size, image_size=size, stream=stream).to(self.device)
         picture = self.generator(causes)
         return Drawn(
             real=from_bytes(self.pixels[indices]).to(self.device),
-            real_label=self.labels[indices].to(self.device),
+            real_label=real_label.to(self.device),
+            wrong_label=wrong.to(self.device),
             picture=picture,
             image=picture.image,
             label=causes.shape.label,
@@ -86,9 +90,13 @@ class Adversarial:
         return made
 
     def discriminator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
-        """Real towards 1, generated towards 0; two passes, because batch statistics must not mix."""
+        """Real towards 1, generated and mislabelled towards 0; passes apart, because batch statistics must not mix."""
         real = self.discriminator(drawn.real, drawn.real_label)
-        return {"discriminator": discriminator_loss(real, self.discriminator(drawn.image.detach(), drawn.label))}
+        generated = self.discriminator(drawn.image.detach(), drawn.label)
+        made = {"discriminator": discriminator_loss(real, generated)}
+        if weight := self.losses.mismatched:
+            made["mismatched"] = weight * mismatch_loss(self.discriminator(drawn.real, drawn.wrong_label))
+        return made
 
 
 def example_rows(generator: nn.Module, *, classes: int, noise_size: int, image_size: int, seed: int) -> Rows:
@@ -103,7 +111,12 @@ def example_rows(generator: nn.Module, *, classes: int, noise_size: int, image_s
             "counterfactual",
             generator(
                 counterfactual(
-                    shape=label, texture=label.roll(-3), background=label.roll(4), images_per_mask=1, **sizes, stream=stream
+                    shape=label,
+                    texture=label.roll(-3),
+                    background=label.roll(4),
+                    images_per_mask=1,
+                    **sizes,
+                    stream=stream,
                 ).to(device)
             ),
         ),
@@ -113,4 +126,3 @@ def example_rows(generator: nn.Module, *, classes: int, noise_size: int, image_s
         parts = (("mask", picture.mask * 2 - 1), ("foreground", picture.foreground), ("background", picture.background))
         rows += [(name, picture.image), *parts]
     return rows
-

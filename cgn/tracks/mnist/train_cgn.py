@@ -46,7 +46,9 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
     images = load(data, split="train")
     size = images.pixels.shape[1]
     if len(images.pixels) < params.batch_size:
-        raise ConfigError(f"train_cgn.batch_size is {params.batch_size}, more than the {len(images.pixels)} images of {data}")
+        raise ConfigError(
+            f"train_cgn.batch_size is {params.batch_size}, more than the {len(images.pixels)} images of {data}"
+        )
     torch.manual_seed(derive(seed, "initialization"))  # modules draw their initial weights from the global stream
     mechanisms = params.mechanisms
     net = {
@@ -81,9 +83,7 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
         movers=_movers(params, model=model, discriminator=discriminator),
         phases=phases,
         draw=adversarial.draw,
-        sheet=lambda m: example_rows(
-            m, classes=CLASSES, noise_size=mechanisms.noise_size, image_size=size, seed=seed
-        ),
+        sheet=lambda m: example_rows(m, classes=CLASSES, noise_size=mechanisms.noise_size, image_size=size, seed=seed),
     )
     return Made(objective=objective, facts=facts(variant=variant, net=net))
 
@@ -92,7 +92,10 @@ def _movers(params: TrainCgn, *, model: nn.Module, discriminator: nn.Module) -> 
     optimizer = params.optimizer
     betas = (optimizer.beta1, optimizer.beta2)
     factor = linear_decay(updates=params.updates, fraction=optimizer.decay_fraction)
-    rates = {"generator": (model, optimizer.generator_rate), "discriminator": (discriminator, optimizer.discriminator_rate)}
+    rates = {
+        "generator": (model, optimizer.generator_rate),
+        "discriminator": (discriminator, optimizer.discriminator_rate),
+    }
     return {
         name: Mover(module=module, optimizer=adam(module, rate=rate, betas=betas), factor=factor)
         for name, (module, rate) in rates.items()
