@@ -7,12 +7,14 @@ dark and are never the only carrier of a meaning; everything that can be wider t
 STYLE = """
 :root {
   color-scheme: light dark;
-  --page: #f6f7f9; --card: #ffffff; --ink: #1c2026; --muted: #5b636e; --line: #dfe3e8; --track: #e9ecf0;
+  --page: #f6f7f9; --card: #ffffff; --ink: #1c2026; --muted: #5b636e; --line: #dfe3e8;
+  --track: #e9ecf0; --shade: #1c202640;
   --accent: #1f63b5; --shape: #1f63b5; --texture: #b3591d; --background: #1b7f63; --good: #14703f;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --page: #14171b; --card: #1b1f25; --ink: #e2e7ee; --muted: #a0a9b5; --line: #323943; --track: #2a3038;
+    --page: #14171b; --card: #1b1f25; --ink: #e2e7ee; --muted: #a0a9b5; --line: #323943;
+    --track: #2a3038; --shade: #000000b0;
     --accent: #6fb0f5; --shape: #6fb0f5; --texture: #eba06a; --background: #58c9a4; --good: #6fd09a;
   }
 }
@@ -43,7 +45,15 @@ section {
 .heroes dd { margin: 0; }
 .heroes dd.number { font-size: 2.4rem; line-height: 1.2; font-weight: 650; letter-spacing: -.02em; margin-top: auto; }
 .heroes dd.detail { color: var(--muted); font-size: .875rem; }
-.scroll { overflow-x: auto; margin: .75rem 0 1rem; }
+.scroll {
+  overflow-x: auto; margin: .75rem 0 1rem;
+  /* A shade at the edge behind which columns wait: the covers move with the table, the shades stay. */
+  background:
+    linear-gradient(to right, var(--card) 1.5rem, transparent) left / 3rem 100% no-repeat local,
+    linear-gradient(to left, var(--card) 1.5rem, transparent) right / 3rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / .9rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / .9rem 100% no-repeat scroll;
+}
 .scroll:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: 0 0 .5rem; caption-side: top; }
@@ -96,7 +106,7 @@ a { color: var(--accent); }
   .heroes div { padding: .75rem .9rem; }
   .heroes dd.number { font-size: 1.9rem; }
   .results, .cues { font-size: .85rem; }
-  .results tbody th, .cues tbody th { min-width: 6rem; }
+  .results tbody th, .cues tbody th { min-width: 5.6rem; font-size: .8rem; }
   .results td, .cues td { min-width: 4.4rem; width: auto; }
   .results th, .results td, .cues th, .cues td { padding-right: .5rem; }
   .results thead th, .cues thead th { font-size: .78rem; }

@@ -1,0 +1,88 @@
+"""The results of a run as rows: what each classifier scored, beside what was published for it.
+
+Decided here: accuracies come from the decisions; the one number that does not, the training's own accuracy, is marked
+as such by being a plain float without an interval. Numbers are shown in percent with one decimal.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cgn.evaluation.accuracy import Proportion, accuracies
+from cgn.evaluation.confusion import followed
+from cgn.evaluation.decisions import Decisions
+
+DASH = "\N{EN DASH}"
+"""Stands where there is no number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Train and test accuracy in percent, as a source prints them for one arm of one variant."""
+
+    variant: str
+    arm: str
+    source: str
+    train: float
+    test: float
+    remark: str | None = None
+    """How the published arm differs from ours of that name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One classifier: `measured` by condition, `cues` followed under the randomised condition."""
+
+    arm: str
+    title: str
+    training: Mapping[str, Any]
+    measured: Mapping[str, Proportion]
+    cues: Mapping[str, Proportion]
+    published: tuple[Published, ...]
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """In [0,1], what its training printed for its own images; None where it is not recorded."""
+        value = self.training.get("train_accuracy")
+        return float(value) if isinstance(value, int | float) else None
+
+
+def results(
+    decisions: Decisions,
+    *,
+    arms: Mapping[str, str],
+    randomised: str,
+    trainings: Mapping[str, Mapping[str, Any]],
+    published: Sequence[Published],
+) -> list[Result]:
+    """One row for each arm that decided, in the order of `arms` (arm -> title); unknown arms come last."""
+    measured = accuracies(decisions)
+    order = [*(arm for arm in arms if arm in measured), *(arm for arm in measured if arm not in arms)]
+    rows = {arm: decisions.of(arm, condition=randomised) for arm in order}
+    return [
+        Result(
+            arm=arm,
+            title=arms.get(arm, arm),
+            training=trainings.get(arm, {}),
+            measured=measured[arm],
+            cues=followed(rows[arm]) if len(rows[arm]) else {},
+            published=tuple(row for row in published if row.arm == arm),
+        )
+        for arm in order
+    ]
+
+
+def percent(share: float | None) -> str:
+    """0.9514 -> "95.1 %" (with a space that does not break); None is a dash."""
+    return DASH if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def interval(proportion: Proportion) -> str:
+    """The 95 % interval in percent, "94.7 to 95.5"."""
+    return f"{100 * proportion.low:.1f} to {100 * proportion.high:.1f}"
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

@@ -1,0 +1,24 @@
+"""mnist evaluate: the cell that fills in what evaluate needs."""
+
+from cgn.classifiers.cnn import Cnn
+from cgn.config.mnist.evaluate import Evaluate
+from cgn.stages.evaluate import Parts
+from cgn.tracks.mnist.arms import ARMS
+
+CLASSES = 10
+CONDITIONS = ("train", "test_iid", "test_random")
+
+
+def parts(params: Evaluate, *, seed: int, variant: str) -> Parts:
+    """Parameters of a variant -> what the stage needs. Nothing is drawn at random: the seed goes unused."""
+    del seed
+    return Parts(
+        track="mnist",
+        variant=variant,
+        classes=CLASSES,
+        arms=ARMS,
+        conditions=CONDITIONS,
+        pictured="test_random",
+        batch_size=params.batch_size,
+        build=lambda: Cnn(classes=CLASSES),
+    )

@@ -1,0 +1,84 @@
+"""The small print of the page: what can be compared with what, and where the run departs from the published settings.
+
+Decided here: a departure is found by comparing parameters, not by remembering to mention it.
+"""
+
+from typing import Any
+
+from cgn.core.page import Html, element, join, paragraph, table, text
+from cgn.evaluation.results import percent
+from cgn.stages.report import Material
+from cgn.tracks.mnist.looks import BACKGROUND_COLORS, OBJECT_COLORS
+from cgn.tracks.mnist.page_results import RANDOMISED, own_note
+from cgn.tracks.mnist.published import departures, published, settings
+
+
+def notes(material: Material, *, variant: str) -> Html:
+    """The list of notes, and the table of settings that differ from the published ones."""
+    items = [
+        "Intervals are Wilson's 95 % intervals for the finite number of test images. They belong to these trained "
+        "classifiers; another seed trains others.",
+        "“Train” is what training itself counted over its last epoch, on the images the classifier was trained on, "
+        "while the weights still moved; the published code prints the same. Each classifier has training images of its "
+        "own, so these numbers do not rank them.",
+        "“Test, same looks” are unseen digits whose looks still follow the label. High numbers there say nothing about "
+        "the cue. No source prints this test.",
+        "“Test, random looks” are the same unseen digits with looks drawn at random. It is the test that is published.",
+        "The arm “factual” was trained only on samples of this network that keep every correlation. The published GAN "
+        "arm adds a GAN's samples to the originals, so the two are related, not equal.",
+    ]
+    items += _variant_notes(variant) + _hidden_note(material)
+    blocks = [element("ul", *(element("li", text(item)) for item in items))]
+    differing = departures(variant, material.params)
+    if differing:
+        cells = [
+            [element("code", text(key)), text(shown(theirs)), text(shown(ours))] for key, theirs, ours in differing
+        ]
+        columns = [text("Setting"), text("Published"), text("Here")]
+        caption = "Settings in which this run departs from the published ones"
+        blocks.append(table(caption=caption, columns=columns, rows=cells, class_="settings"))
+    elif settings(variant) and material.params:
+        blocks.append(paragraph("Every published setting that this run's folders tell of was kept."))
+    return join(blocks, between="\n")
+
+
+def _variant_notes(variant: str) -> list[str]:
+    if not published(variant):
+        return [own_note(variant)]
+    notes = [
+        "The test digits are the last 10,000 of MNIST's training file, as in the published code, so accuracies on "
+        "random looks can be set beside the published ones; the looks themselves are drawn anew.",
+    ]
+    if variant == "colored":
+        notes.append(
+            "The published colored images are hard to get. These are made again from the published mean colours, and "
+            "the background is black for every digit, so there is no background cue."
+        )
+    return notes
+
+
+def _hidden_note(material: Material) -> list[str]:
+    """Where object and background draw on the same colours, some random looks hide the digit."""
+    if material.params.get("prepare", {}).get("look") != "double_colored":
+        return []
+    rows = material.decisions.rows
+    images = rows[rows["condition"] == RANDOMISED].drop_duplicates("index")
+    hidden = sum(
+        OBJECT_COLORS[texture] == BACKGROUND_COLORS[background]
+        for texture, background in zip(images["texture"], images["background"], strict=True)
+    )
+    seen = 1 - hidden / max(len(images), 1) * (1 - 1 / material.decisions.classes)
+    return [
+        f"In {hidden:,} of the {len(images):,} random looks the digit has its background's colour, but for the noise, "
+        "because both draw on the same ten colours; it can hardly be seen. A classifier that knows all other digits "
+        f"and guesses those is right in about {percent(seen)}."
+    ]
+
+
+def shown(value: Any) -> str:
+    """A parameter's value as a reader would write it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(entry) for entry in value)
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,101 @@
+"""What was published for the MNIST variants: accuracies, and the settings they were reached with, each with its source.
+
+Decided here: only numbers that a source prints. `digits` is this project's own small benchmark and has none.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cgn.evaluation.results import Published
+
+PAPER = "Sauer and Geiger, ICLR 2021"
+REPLICATION = "Bagad et al., ReScience C 2022"
+LINKS = {PAPER: "https://arxiv.org/abs/2101.06046", REPLICATION: "https://zenodo.org/record/6574635"}
+
+VARIANTS = ("colored", "double_colored", "wildlife")
+_GAN = "published: original + GAN samples"
+
+_TABLE: tuple[tuple[str, str, str | None, tuple[tuple[float, float], ...]], ...] = (
+    (PAPER, "original", None, ((99.5, 35.9), (100.0, 10.3), (100.0, 10.1))),
+    (PAPER, "gan", _GAN, ((99.8, 40.7), (100.0, 10.8), (100.0, 10.4))),
+    (PAPER, "original_counterfactual", None, ((99.7, 95.1), (97.4, 89.0), (99.2, 85.7))),
+    (REPLICATION, "counterfactual", None, ((99.4, 92.3), (94.8, 86.5), (95.5, 81.4))),
+    (REPLICATION, "original_counterfactual", None, ((99.2, 95.9), (96.9, 85.5), (96.8, 62.8))),
+)
+"""Source, arm, remark, and (train, test) accuracy in percent for each of VARIANTS."""
+
+_COMMON: Mapping[str, Any] = {
+    "prepare.digits": "mnist",
+    "prepare.image_size": 32,
+    "prepare.train_images": 50_000,
+    "train_cgn.mechanisms.shape_width": 32,
+    "train_cgn.mechanisms.tile_width": 32,
+    "train_cgn.mechanisms.noise_size": 32,
+    "train_cgn.losses.perceptual.features": "vgg16",
+    "train_cgn.optimizer.generator_rate": 2.0e-4,
+    "train_cgn.optimizer.discriminator_rate": 2.0e-4,
+    "train_cgn.optimizer.beta1": 0.5,
+    "train_cgn.optimizer.beta2": 0.999,
+    "train_cgn.batch_size": 16,
+    "train_cgn.updates": 46_875,
+    "generate.counterfactual_images": 100_000,
+    "generate.images_per_mask": 10,
+    "train_classifier.learning_rate": 1.0,
+    "train_classifier.decay_per_epoch": 0.7,
+    "train_classifier.batch_size": 64,
+    "train_classifier.epochs": 10,
+}
+
+_OWN: Mapping[str, Mapping[str, Any]] = {
+    "colored": {
+        "train_cgn.mechanisms.initialization": "orthogonal",
+        "train_cgn.mechanisms.gain": 0.1,
+        "train_cgn.discriminator.kind": "linear",
+        "train_cgn.losses.binary": 0.1,
+        "train_cgn.losses.perceptual.weights": [0.05, 0.1, 0.01, 0.0],
+    },
+    "double_colored": {
+        "prepare.color_deviation": 0.01,
+        "train_cgn.mechanisms.initialization": "orthogonal",
+        "train_cgn.mechanisms.gain": 0.2,
+        "train_cgn.discriminator.kind": "linear",
+        "train_cgn.losses.binary": 0.3,
+        "train_cgn.losses.perceptual.weights": [0.0, 0.05, 0.0, 0.05],
+    },
+    "wildlife": {
+        "train_cgn.mechanisms.initialization": "normal",
+        "train_cgn.mechanisms.gain": 0.03,
+        "train_cgn.discriminator.kind": "conv",
+        "train_cgn.losses.binary": 0.3,
+        "train_cgn.losses.perceptual.weights": [0.01, 0.05, 0.0, 0.01],
+    },
+}
+
+
+def published(variant: str) -> tuple[Published, ...]:
+    """The published accuracies of a variant; none for `digits`."""
+    return tuple(
+        Published(variant=name, arm=arm, source=source, train=train, test=test, remark=remark)
+        for source, arm, remark, accuracies in _TABLE
+        for name, (train, test) in zip(VARIANTS, accuracies, strict=True)
+        if name == variant
+    )
+
+
+def settings(variant: str) -> Mapping[str, Any]:
+    """Dotted parameter -> the published value, for what decides the numbers; none for `digits`."""
+    return {**_COMMON, **_OWN[variant]} if variant in _OWN else {}
+
+
+def departures(variant: str, params: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Any, Any]]:
+    """(dotted parameter, published value, value of a run) where the run's `params` (by verb) tell and differ."""
+    told = flat(params)
+    return [(key, value, told[key]) for key, value in settings(variant).items() if key in told and told[key] != value]
+
+
+def flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    """Nested parameters by dotted name."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, prefix=f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

@@ -1,0 +1,14 @@
+"""mnist report: the cell that fills in what report needs."""
+
+from cgn.config.mnist.report import Report
+from cgn.stages.report import Material, Page, Parts
+from cgn.tracks.mnist.page import Run, write
+
+
+def parts(params: Report, *, seed: int, variant: str) -> Parts:
+    """Parameters of a variant -> what the stage needs."""
+
+    def page(material: Material) -> Page:
+        return write(material, run=Run(variant=variant, seed=seed, examples=params.examples))
+
+    return Parts(track="mnist", variant=variant, page=page)
