@@ -20,9 +20,14 @@ ACCELERATORS = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
-def fabric(*, accelerator: str, precision: str = "32-true") -> "Fabric":
-    """A launched Fabric on one device. Raises ConfigError for an unknown or absent accelerator."""
+def fabric(*, accelerator: str, precision: str = "32-true", cpu_threads: int | None = None) -> "Fabric":
+    """A launched Fabric on one device. Raises ConfigError for an unknown or absent accelerator.
+
+    `cpu_threads` is what torch computes with on a CPU; None leaves it to torch.
+    """
     chosen = _at_hand(accelerator)
+    if cpu_threads is not None:
+        torch.set_num_threads(cpu_threads)
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
     from lightning.fabric import Fabric

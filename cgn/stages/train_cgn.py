@@ -36,6 +36,7 @@ class Parts:
     seed: int
     accelerator: str
     precision: str
+    cpu_threads: int | None
     schedule: Schedule
     ema_decay: float
     make: Callable[[Path, Path, torch.device], Made]
@@ -48,7 +49,7 @@ def train_cgn(parts: Parts, *, assets: Input, data: Input, model: Output, sink: 
         load_model(model / MODEL)  # finished by an earlier run of the same definition: only check it
         (model / STATE).unlink(missing_ok=True)
         return
-    device = fabric(accelerator=parts.accelerator, precision=parts.precision)
+    device = fabric(accelerator=parts.accelerator, precision=parts.precision, cpu_threads=parts.cpu_threads)
     made = parts.make(assets, data, device.device)
     average = Average(made.objective.generator, decay=parts.ema_decay)
     training = Training(

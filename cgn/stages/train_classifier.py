@@ -46,6 +46,7 @@ class Parts:
     arms: Mapping[str, Sequence[Source]]
     schedule: Schedule
     accelerator: str
+    cpu_threads: int | None
     build: Callable[[], torch.nn.Module]
     """A fresh classifier: images (B,3,H,W) in [-1,1] -> log-probabilities (B,classes)."""
 
@@ -63,7 +64,7 @@ def train_classifier(
         load_model(classifier / MODEL, track=parts.track, variant=parts.variant, arm=arm)
         (classifier / STATE).unlink(missing_ok=True)
         return
-    device = fabric(accelerator=parts.accelerator)
+    device = fabric(accelerator=parts.accelerator, cpu_threads=parts.cpu_threads)
     examples = _examples(parts.arms[arm], folders, parts)
     module = _initial(parts, arm=arm)
     seed = derive(parts.seed, "train_classifier", arm, "order")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import webdataset as wds  # type: ignore[import-untyped]
-from webdataset.tariterators import group_by_keys, tar_file_expander  # type: ignore[import-untyped]
+import webdataset as wds
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from cgn.core import files
 from cgn.core.errors import ArtifactError

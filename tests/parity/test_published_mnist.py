@@ -38,8 +38,8 @@ def differences(test_data: Path, *, weights: str, golden: str, dtype: torch.dtyp
     with torch.no_grad():
         made = {
             "mask": model.shape(noise, label),
-            "texture_tile": model.texture.net(noise, label),
-            "background_tile": model.background.net(noise, label),
+            "texture_tile": model.texture.get_submodule("net")(noise, label),
+            "background_tile": model.background.get_submodule("net")(noise, label),
         }
     return {name: (made[name] - expected[name]).abs().max().item() for name in made}
 

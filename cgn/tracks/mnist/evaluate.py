@@ -4,8 +4,8 @@ from cgn.classifiers.cnn import Cnn
 from cgn.config.mnist.evaluate import Evaluate
 from cgn.stages.evaluate import Parts
 from cgn.tracks.mnist.arms import ARMS
+from cgn.tracks.mnist.constants import CLASSES
 
-CLASSES = 10
 CONDITIONS = ("train", "test_iid", "test_random")
 
 

@@ -19,7 +19,8 @@ from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms.generator import Causes, Generator
 from cgn.mechanisms.interventions import counterfactual, factual
 from cgn.stages.generate import Parts, Task
-from cgn.tracks.mnist.mechanisms import CLASSES, generator
+from cgn.tracks.mnist.constants import CLASSES
+from cgn.tracks.mnist.mechanisms import generator
 
 MASKS_PER_BATCH = 100
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageColor, UnidentifiedImageError
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes
 from cgn.data.digits import Floats, Labels
+from cgn.tracks.mnist.constants import CLASSES
 
-CLASSES = 10
 TEXTURE_PIXELS = 150
 TEXTURE_PADDING = 3
 

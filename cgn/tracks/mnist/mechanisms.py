@@ -10,8 +10,7 @@ from cgn.mechanisms.generator import Generator
 from cgn.mechanisms.shape import Shape
 from cgn.mechanisms.texture import Tiled
 from cgn.nets.convgen import MaskNet, TileNet
-
-CLASSES = 10
+from cgn.tracks.mnist.constants import CLASSES
 
 
 def generator(*, shape_width: int, tile_width: int, noise_size: int, image_size: int) -> Generator:

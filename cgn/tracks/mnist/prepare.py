@@ -18,7 +18,8 @@ from cgn.data.digits import Digits, Halves, Labels, drawn_motions, inked, mnist,
 from cgn.data.shards import Sample
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
 from cgn.stages.prepare import Parts, Split
-from cgn.tracks.mnist.looks import CLASSES, Look, colored, double_colored, textures, wildlife
+from cgn.tracks.mnist.constants import CLASSES
+from cgn.tracks.mnist.looks import Look, colored, double_colored, textures, wildlife
 
 
 def parts(params: Prepare, *, seed: int, variant: str) -> Parts:

@@ -3,9 +3,9 @@
 from cgn.classifiers.cnn import Cnn
 from cgn.config.mnist.train_classifier import TrainClassifier
 from cgn.stages.train_classifier import Parts, Source
+from cgn.tracks.mnist.constants import CLASSES, CPU_THREADS
 from cgn.training.supervised import Schedule
 
-CLASSES = 10
 ORIGINAL = Source(role="data", split="train")
 FACTUAL = Source(role="images", split="factual")
 COUNTERFACTUAL = Source(role="images", split="counterfactual")
@@ -36,5 +36,6 @@ def parts(params: TrainClassifier, *, seed: int, variant: str) -> Parts:
             checkpoint_updates=params.checkpoint_updates,
         ),
         accelerator=params.accelerator,
+        cpu_threads=CPU_THREADS,
         build=lambda: Cnn(classes=CLASSES),
     )

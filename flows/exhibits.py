@@ -1,0 +1,68 @@
+"""What a run shows in Prefect's UI: a stage's sheets as images, its final values as a table, its summary as text.
+
+Decided here: exhibits are read from the stage's outputs after it is up to date, so a cached stage shows its own too. A
+picture travels inside its artifact (a data URL), because the UI's server need not see this disk; large ones stay home.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+
+from flows.graph import Stage
+
+PICTURE_BYTES = 1 << 20
+SUMMARY = "summary.md"
+
+
+def show(stage: Stage) -> None:
+    """Make the artifacts of one stage; a later run's take the same keys, so the UI shows their history."""
+    for out in stage.outs:
+        for picture in last_pictures(out):
+            data = base64.b64encode(picture.read_bytes()).decode()
+            create_image_artifact(
+                image_url=f"data:image/png;base64,{data}",
+                key=_key(stage.name, picture.relative_to(out).with_suffix("").as_posix(), drop_digits=True),
+                description=f"{stage.name}: {picture}",
+            )
+        if (out / SUMMARY).is_file():
+            create_markdown_artifact((out / SUMMARY).read_text(encoding="utf-8"), key=_key(stage.name, "summary"))
+    for file in stage.metrics:
+        if file.is_file() and (rows := table(json.loads(file.read_text(encoding="utf-8")))):
+            create_table_artifact(table=rows, key=_key(stage.name, "values"), description=f"{stage.name}: {file}")
+
+
+def last_pictures(out: Path) -> list[Path]:
+    """The newest state of each series of sheets: `sheets/000500.png`, `sheets/001000.png` are one series."""
+    series: dict[str, Path] = {}
+    for picture in sorted(out.rglob("*.png")) if out.is_dir() else ():
+        if picture.stat().st_size <= PICTURE_BYTES:
+            series[re.sub(r"\d+", "#", picture.relative_to(out).as_posix())] = picture
+    return list(series.values())
+
+
+def table(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Nested values as rows: the last name is the column, those before it the row."""
+    rows: dict[str, dict[str, Any]] = {}
+    for names, value in _leaves(values):
+        rows.setdefault("/".join(names[:-1]), {})[names[-1]] = value
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    return [{"": name, **{column: row.get(column, "") for column in columns}} for name, row in rows.items()]
+
+
+def _leaves(values: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, *above, name)
+        else:
+            yield (*above, name), value
+
+
+def _key(*words: str, drop_digits: bool = False) -> str:
+    """An artifact's key: lower-case letters, digits and dashes."""
+    text = "-".join(words).lower()
+    return re.sub(r"[^a-z]+" if drop_digits else r"[^a-z0-9]+", "-", text).strip("-")

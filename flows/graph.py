@@ -1,0 +1,65 @@
+"""The stage graph, asked of DVC: dvc.yaml is the only statement of what depends on what.
+
+Decided here: DVC's own index is read (after interpolation and matrix expansion), never the YAML. Stages come in an
+order in which every stage follows the ones it needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One DVC stage: its name, its command, the stages it needs, and its paths as dvc.yaml gives them."""
+
+    name: str
+    cmd: str
+    needs: tuple[str, ...]
+    deps: tuple[Path, ...]
+    outs: tuple[Path, ...]
+    metrics: tuple[Path, ...]
+    plots: tuple[Path, ...]
+
+
+def read() -> dict[str, Stage]:
+    """All stages of the project in the current folder (DVC names them from there), in an order that runs.
+
+    Raises DvcException for a wrong dvc.yaml.
+    """
+    import networkx  # type: ignore[import-untyped]
+    from dvc.repo import Repo  # type: ignore[import-untyped]
+
+    with Repo() as repo:
+        graph = repo.index.graph
+        order = networkx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.addressing)
+        found = {}
+        for stage in order:
+            if not stage.cmd:  # a tracked file: nothing to run
+                continue
+            outs = [(Path(out.def_path), bool(out.metric), bool(out.plot)) for out in stage.outs]
+            found[stage.addressing] = Stage(
+                name=stage.addressing,
+                cmd=" ".join(stage.cmd.split()) if isinstance(stage.cmd, str) else " && ".join(stage.cmd),
+                needs=tuple(sorted(needed.addressing for needed in graph.successors(stage) if needed.cmd)),
+                deps=tuple(Path(dep.def_path) for dep in stage.deps if not hasattr(dep, "params")),
+                outs=tuple(path for path, metric, plot in outs if not metric and not plot),
+                metrics=tuple(path for path, metric, _ in outs if metric),
+                plots=tuple(path for path, _, plot in outs if plot),
+            )
+    return found
+
+
+def wanted(stages: Mapping[str, Stage], *, targets: Sequence[str]) -> dict[str, Stage]:
+    """The stages whose names match a pattern of `targets` (`mnist_*`, `*@digits`), and all that they need."""
+    chosen: set[str] = set()
+    for pattern in targets:
+        names = [name for name in stages if fnmatchcase(name, pattern)]
+        if not names:
+            raise ValueError(f"no stage matches {pattern!r}; stages: {', '.join(stages) or 'none'}")
+        chosen.update(names)
+    for name in reversed(list(stages)):  # a stage stands after those it needs
+        if name in chosen:
+            chosen.update(stages[name].needs)
+    return {name: stage for name, stage in stages.items() if name in chosen}

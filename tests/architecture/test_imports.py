@@ -1,0 +1,83 @@
+"""What a line of code may import: import-linter's contracts in pyproject.toml, and which packages each part may use."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import grimp
+import pytest
+
+from tests.architecture.closure import ROOT, cells
+
+TENSORS = {"numpy", "torch"}
+ALLOWED = {
+    "cgn.core": {*TENSORS, "PIL", "lightning", "safetensors"},
+    "cgn.config": {"yaml"},
+    "cgn.nets": {"torch", "torchvision"},
+    "cgn.mechanisms": {"torch"},
+    "cgn.losses": {"torch"},
+    "cgn.data": {*TENSORS, "PIL", "requests", "sklearn", "tqdm", "urllib3", "webdataset"},
+    "cgn.classifiers": {"torch"},
+    "cgn.training": {"lightning", "torch", "tqdm"},
+    "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
+    "cgn.stages": {*TENSORS, "pandas", "tqdm"},
+    "cgn.tracks": {*TENSORS, "PIL", "pandas"},
+    "cgn.__main__": set(),
+    "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil"},
+}
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("cgn", "flows", include_external_packages=True, cache_dir=None)
+
+
+def test_contracts_are_kept() -> None:
+    lint = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", lint], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 kept, 0 broken" in done.stdout
+
+
+def test_each_part_uses_the_packages_it_may(graph: grimp.ImportGraph) -> None:
+    for part, allowed in ALLOWED.items():
+        assert _packages(graph, part) <= allowed, part
+    assert {".".join(module.split(".")[:2]) for module in graph.modules if module.startswith("cgn.")} <= set(ALLOWED)
+
+
+def test_what_the_library_imports_is_declared(graph: grimp.ImportGraph) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    library = {_name(text) for text in project["project"]["dependencies"]}
+    platform = {_name(text) for text in project["dependency-groups"]["platform"]}
+    assert _missing(_packages(graph, "cgn"), library) == set()
+    assert _missing(_packages(graph, "flows"), platform) <= {"networkx", "psutil"}, "DVC brings these two"
+
+
+def test_a_cell_knows_its_own_verb_only(graph: grimp.ImportGraph) -> None:
+    for track, verb in cells():
+        below = graph.find_upstream_modules(f"cgn.tracks.{track}.{verb}")
+        assert {module for module in below if module.startswith("cgn.stages.")} == {f"cgn.stages.{verb}"}
+        records = {module for module in below if module.startswith(f"cgn.config.{track}.")}
+        assert records == {f"cgn.config.{track}.{verb}"}
+        assert not {f"cgn.tracks.{track}.{other}" for _, other in cells() if other != verb} & below
+
+
+def _packages(graph: grimp.ImportGraph, part: str) -> set[str]:
+    """The packages from outside the standard library that a part names in its imports."""
+    modules = {module for module in graph.modules if module == part or module.startswith(part + ".")}
+    named = {found for module in modules for found in graph.find_modules_directly_imported_by(module)}
+    return {name for name in named if "." not in name} - {"cgn", "flows"} - set(sys.stdlib_module_names)
+
+
+def _missing(packages: set[str], declared: set[str]) -> set[str]:
+    known = packages_distributions()
+    return {name for name in packages if not {_name(text) for text in known.get(name, [name])} & declared}
+
+
+def _name(requirement: str) -> str:
+    """`Foo_bar[x]>=1` -> foo-bar."""
+    found = re.match(r"[\w.-]+", requirement)
+    assert found, requirement
+    return re.sub(r"[-_.]+", "-", found[0]).lower()

@@ -1,0 +1,86 @@
+"""dvc.yaml says what is true: code deps are import closures, paths in commands are deps and outs, params the verb's."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.graph import Stage, read
+from tests.architecture.closure import ROOT, cells, closure, expanded, listed
+
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
+
+SHARED = {"fetch": ["prepare.digits", "prepare.look", "train_cgn.losses.perceptual.features"]}
+SEEDLESS = {"fetch"}
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, Stage]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return read()
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return found
+
+
+def test_every_cell_is_a_stage(declared: dict[str, object]) -> None:
+    assert set(declared) == {f"{track}_{verb}" for track, verb in cells()}
+
+
+def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) -> None:
+    for stage in stages.values():
+        track, verb = _cell(stage)
+        code = {dep for dep in stage.deps if dep.parts[0] != "runs"}
+        files = closure(f"cgn.tracks.{track}.{verb}")
+        assert expanded(code) == files, (
+            f"{stage.name}: missing {sorted(files - expanded(code))}, too many {sorted(expanded(code) - files)}; "
+            f"paste the output of: python -m tests.architecture.closure {track} {verb}"
+        )
+
+
+def test_the_closure_sees_what_it_should() -> None:
+    """A comparison that cannot fail says nothing."""
+    train = closure("cgn.tracks.mnist.train_cgn")
+    assert Path("cgn/losses/adversarial.py") in train
+    assert Path("cgn/stages/train_cgn.py") in train
+    assert Path("cgn/__main__.py") not in train
+    generate = closure("cgn.tracks.mnist.generate")
+    assert Path("cgn/nets/convgen.py") in generate
+    assert not {path for path in generate if path.parts[1] in ("losses", "training", "classifiers")}
+    assert expanded(set(listed(train))) == train
+
+
+def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> None:
+    for stage in stages.values():
+        words = shlex.split(stage.cmd)
+        assert words[:3] == ["python", "-m", "flows.stage"]
+        data = [dep for dep in stage.deps if dep.parts[0] == "runs"]
+        paths = [Path(word) for word in words if word.startswith("runs/")]
+        assert sorted(paths) == sorted([*data, *stage.outs]), stage.name
+        (out,) = stage.outs
+        beside = {*stage.metrics, *stage.plots}
+        assert {path.parent for path in beside} <= {out.with_name(out.name + ".log")}, stage.name
+
+
+def test_a_stage_reads_its_own_parameters(declared: dict[str, dict[str, object]]) -> None:
+    for name, stage in declared.items():
+        track, _, verb = name.partition("_")
+        keys = [verb, *SHARED.get(verb, ())] + ([] if verb in SEEDLESS else ["seed"])
+        expected = {f"{track}.${{item.variant}}.{key}" for key in keys}
+        assert set(stage["params"]) == expected, name  # type: ignore[call-overload]
+
+
+def test_one_stage_makes_what_another_reads(stages: dict[str, Stage]) -> None:
+    made = {out for stage in stages.values() for out in stage.outs}
+    read_paths = {dep for stage in stages.values() for dep in stage.deps if dep.parts[0] == "runs"}
+    assert read_paths <= made
+
+
+def _cell(stage: Stage) -> tuple[str, str]:
+    words = shlex.split(stage.cmd)
+    return words[4].partition("/")[0], words[3]

@@ -1,0 +1,152 @@
+"""python -m cgn: the command line, what a run writes of itself, and what it says when something is wrong."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cgn import __main__ as front
+from cgn.core import files
+from cgn.core.errors import ArtifactError, CgnError, ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+def fetch(tmp_path: Path, *extra: str) -> list[str]:
+    return ["fetch", "mnist/digits", "--params", str(ROOT / "params.yaml"), "--assets", str(tmp_path / "fetch"), *extra]
+
+
+def prepare(tmp_path: Path, params: Path) -> list[str]:
+    paths = ["--assets", str(tmp_path / "fetch"), "--data", str(tmp_path / "prepare")]
+    return ["prepare", "mnist/digits", "--params", str(params), *paths]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Parameters of a tiny digits variant."""
+    tree: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["mnist"]["digits"]["prepare"] |= {"train_images": 40, "jitter": None}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_a_run_defines_itself_and_ends_with_its_time(tmp_path: Path) -> None:
+    call = front.run(fetch(tmp_path))
+    note = json.loads((call.log / "run.json").read_text())
+    assert (note["verb"], note["track"], note["variant"], note["seed"]) == ("fetch", "mnist", "digits", 0)
+    assert note["params"] == {"digits": "scikit-learn", "look": "double_colored", "features": "none"}
+    assert note["finished"]
+    assert note["versions"]["torch"]
+    assert len(note["starts"]) == 1
+    assert call.out == tmp_path / "fetch"
+    assert not files.partial_folder(call.out).exists()
+
+
+def test_run_json_is_there_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        assert json.loads((tmp_path / "fetch.log" / "run.json").read_text())["finished"] is None
+        raise ArtifactError("stopped here")
+
+    monkeypatch.setattr(front, "_stage", lambda _: failing)
+    call = front.Invocation(
+        verb="fetch",
+        target="mnist/digits",
+        options={"assets": tmp_path / "fetch"},
+        inputs={},
+        output_role="assets",
+        out=tmp_path / "fetch",
+        paces=frozenset(),
+        params_file=ROOT / "params.yaml",
+    )
+    monkeypatch.setattr(front, "parse", lambda _: call)
+    for starts in (1, 2):
+        with pytest.raises(ArtifactError, match="stopped here"):
+            front.run([])
+        assert len(json.loads((tmp_path / "fetch.log" / "run.json").read_text())["starts"]) == starts
+    assert files.partial_folder(tmp_path / "fetch").is_dir()
+    assert not (tmp_path / "fetch").exists()
+
+
+def test_the_same_command_gives_the_same_bytes_and_another_seed_others(tmp_path: Path, small: Path) -> None:
+    front.run(fetch(tmp_path))
+    front.run(prepare(tmp_path, small))
+    first = files.folder_digest(tmp_path / "prepare")
+    front.run(prepare(tmp_path, small))
+    assert files.folder_digest(tmp_path / "prepare") == first
+    small.write_text(small.read_text().replace("seed: 0", "seed: 1"))
+    front.run(prepare(tmp_path, small))
+    assert files.folder_digest(tmp_path / "prepare") != first
+
+
+def test_a_missing_or_unfinished_input_is_named(tmp_path: Path, small: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"--assets .*fetch is missing: run its stage first"):
+        front.run(prepare(tmp_path, small))
+    files.partial_folder(tmp_path / "fetch").mkdir()
+    with pytest.raises(ArtifactError, match=r"--assets .*fetch is unfinished: run its stage again"):
+        front.run(prepare(tmp_path, small))
+
+
+def test_an_unknown_variant_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    command = fetch(tmp_path)
+    command[1] = "mnist/digit"
+    with pytest.raises(ConfigError, match=r"unknown variant 'mnist/digit'; known: mnist/digits"):
+        front.run(command)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        front.parse(["trian_cgn", "mnist/digits"])
+    assert "train_classifier" in capsys.readouterr().err
+
+
+def test_errors_are_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert front.main([*fetch(tmp_path)[:3], str(tmp_path / "absent.yaml"), "--assets", str(tmp_path / "x")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "absent.yaml is missing" in told
+    assert told.count("\n") == 1
+
+
+def test_a_file_in_the_way_of_the_output_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "fetch").write_text("precious")
+    with pytest.raises(ArtifactError, match="a file of this name is in the way"):
+        front.run(fetch(tmp_path))
+    assert (tmp_path / "fetch").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.ENOSPC, "no space is left"), (errno.EACCES, "permission denied"), (errno.EROFS, "read-only")],
+)
+def test_no_space_or_permission_is_said_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    front.run(fetch(tmp_path))
+    before = files.folder_digest(tmp_path / "fetch")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(CgnError, match=told):
+        front.run(fetch(tmp_path))
+    monkeypatch.undo()
+    kept = [folder for folder in (tmp_path / "fetch", tmp_path / "fetch.partial") if folder.is_dir()]
+    assert [files.folder_digest(folder) for folder in kept] == [before]
+    front.run(fetch(tmp_path))
+    assert files.folder_digest(tmp_path / "fetch") == before
+
+
+def test_a_partial_of_another_definition_is_thrown_away(tmp_path: Path) -> None:
+    partial = files.partial_folder(tmp_path / "out")
+    for definition, found in (({"seed": 0}, False), ({"seed": 0}, True), ({"seed": 1}, False)):
+        with pytest.raises(KeyboardInterrupt), files.building(tmp_path / "out", definition=definition) as folder:  # noqa: PT012
+            assert folder == partial
+            assert (folder / "work").exists() == found
+            (folder / "work").touch()
+            raise KeyboardInterrupt

@@ -1,0 +1,104 @@
+"""kill -9 in the middle of the long verbs, then the same command again: the bytes of an unbroken run.
+
+Real processes, the real command line, a tiny digits variant. A process is killed once it has left something to continue
+from; a test fails if it ended before that.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cgn.core.files import folder_digest, partial_folder, sha256
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with params.yaml and everything made once, unbroken, as `whole_*`."""
+    folder = tmp_path_factory.mktemp("world")
+    tree: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    digits = tree["mnist"]["digits"]
+    digits["prepare"] |= {"train_images": 600, "jitter": None}
+    digits["train_cgn"] |= {"updates": 90, "batch_size": 16, "intervals": {"log": 5, "checkpoint": 20, "sheet": 90}}
+    digits["train_cgn"]["mechanisms"] |= {"shape_width": 8, "tile_width": 8}
+    digits["generate"] = {
+        "factual_images": 200,
+        "counterfactual_images": 2400,
+        "images_per_mask": 2,
+        "images_per_shard": 100,
+    }
+    digits["train_classifier"] |= {"epochs": 3, "checkpoint_updates": 5, "log_updates": 5, "batch_size": 32}
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    subprocess.run(command("fetch", folder, assets="fetch"), cwd=ROOT, check=True)
+    subprocess.run(command("prepare", folder, assets="fetch", data="data"), cwd=ROOT, check=True)
+    subprocess.run(train_cgn(folder, "whole_model"), cwd=ROOT, check=True)
+    subprocess.run(generate(folder, "whole_images"), cwd=ROOT, check=True)
+    subprocess.run(train_classifier(folder, "whole_classifier"), cwd=ROOT, check=True)
+    return folder
+
+
+def command(verb: str, world: Path, *extra: str, **roles: str) -> list[str]:
+    paths = [word for role, name in roles.items() for word in (f"--{role}", str(world / name))]
+    params = ["--params", str(world / "params.yaml")]
+    return [sys.executable, "-m", "cgn", verb, "mnist/digits", *params, *paths, *extra]
+
+
+def train_cgn(world: Path, out: str) -> list[str]:
+    return command("train_cgn", world, assets="fetch", data="data", model=out)
+
+
+def generate(world: Path, out: str) -> list[str]:
+    return command("generate", world, "--workers", "2", model="whole_model", images=out)
+
+
+def train_classifier(world: Path, out: str) -> list[str]:
+    return command("train_classifier", world, "--arm", "original", data="data", images="whole_images", classifier=out)
+
+
+def kill_when(started: list[str], ready: Callable[[], bool]) -> None:
+    """Start a command in a session of its own and kill all of it with SIGKILL once `ready`."""
+    process = subprocess.Popen(started, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline, "left nothing to continue from"
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_train_cgn_killed_and_continued_gives_the_same_weights(world: Path) -> None:
+    partial = partial_folder(world / "model")
+    kill_when(train_cgn(world, "model"), (partial / "state.pt").is_file)
+    assert not (world / "model").exists()
+    subprocess.run(train_cgn(world, "model"), cwd=ROOT, check=True)
+    assert sha256(world / "model" / "model.safetensors") == sha256(world / "whole_model" / "model.safetensors")
+    assert folder_digest(world / "model") == folder_digest(world / "whole_model")
+
+
+def test_generate_killed_and_continued_gives_the_same_shards(world: Path) -> None:
+    partial = partial_folder(world / "images")
+    kill_when(generate(world, "images"), lambda: len(list(partial.glob("notes/*.json"))) >= 3)
+    kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.tar")}
+    subprocess.run(generate(world, "images"), cwd=ROOT, check=True)
+    for whole in (world / "whole_images").glob("*.tar"):
+        assert sha256(world / "images" / whole.name) == sha256(whole)
+    assert folder_digest(world / "images") == folder_digest(world / "whole_images")
+    untouched = [name for name, at in kept.items() if (world / "images" / name).stat().st_mtime_ns == at]
+    assert len(untouched) >= 3
+
+
+def test_train_classifier_killed_and_continued_gives_the_same_weights(world: Path) -> None:
+    partial = partial_folder(world / "classifier")
+    kill_when(train_classifier(world, "classifier"), (partial / "state.pt").is_file)
+    subprocess.run(train_classifier(world, "classifier"), cwd=ROOT, check=True)
+    assert folder_digest(world / "classifier") == folder_digest(world / "whole_classifier")

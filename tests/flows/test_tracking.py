@@ -1,0 +1,202 @@
+"""Every stage is a run nested in its pipeline's run, and no server can stop, slow or lose one. MLflow is real."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.lineage import dvc_hash
+from tests.flows.conftest import Project, answers, end_group, free_port, make_project, until
+from tests.flows.stored import files, history, runs, store
+
+TOY = (sys.executable, "toy.py")
+
+
+def journals(project: Project) -> list[Path]:
+    """What is not tracked yet."""
+    return list((project.folder / "runs/untracked").glob("*/*/events.jsonl"))
+
+
+def settled(project: Project) -> None:
+    """Wait until all is tracked and no tracker works."""
+    until(lambda: not journals(project) and not project.processes(), what=f"tracking: {project.processes()}")
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new SQLite store: making one takes seconds."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    assert runs(f"sqlite:///{file}") == {}
+    return file
+
+
+@pytest.fixture
+def toy(project: Project, empty_store: Path) -> Project:
+    """A fresh toy with an empty store."""
+    shutil.copy(empty_store, project.folder)
+    return project
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The toy after a plain `dvc repro`."""
+    project = make_project(tmp_path_factory.mktemp("tracking") / "project")
+    project.run("dvc", "repro")
+    settled(project)
+    return project
+
+
+def test_stages_are_nested_in_their_pipelines_run(reproduced: Project) -> None:
+    found = runs(store(reproduced))
+    assert set(found) == {"dvc repro", "data", "side/left", "side/right", "join"}
+    pipeline = found.pop("dvc repro")
+    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {pipeline.info.run_id}
+    assert {run.info.status for run in [pipeline, *found.values()]} == {"FINISHED"}
+
+
+def test_a_run_tells_what_it_was(reproduced: Project) -> None:
+    uri = store(reproduced)
+    left = runs(uri)["side/left"]
+    assert left.data.params == {"nested.steps": "3", "nested.seconds": "0.3", "nested.fail": "False", "seed": "7"}
+    assert left.data.tags["mlflow.source.git.commit"] == "abc"
+    assert left.data.tags["cgn.verb"] == "side"
+    assert history(uri, left, "loss/toy") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert left.data.metrics["accuracy/toy/test"] == 0.5
+    assert files(uri, left) == {"run.json", "sheets/0001.png"}
+
+
+def test_hashes_are_those_of_dvc(reproduced: Project) -> None:
+    lock = yaml.safe_load((reproduced.folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]["mnist_join"]
+    locked = {entry["path"]: entry["md5"] for entry in lock["deps"] + lock["outs"]}
+    join = runs(store(reproduced))["join"]
+    assert join.data.tags["dvc.output"] == locked["runs/join"]
+    assert join.data.tags["dvc.input.data"] == f"{locked['runs/side/left']} {locked['runs/side/right']}"
+    assert dvc_hash(reproduced.folder / "toy.py") == locked["toy.py"]
+    assert dvc_hash(reproduced.folder / "nothing") is None
+
+
+def test_experiments_show_parameters_and_metrics(reproduced: Project) -> None:
+    reproduced.run("dvc", "exp", "run", "--temp", "-S", "side.steps=2", "-n", "shorter")
+    settled(reproduced)
+    shown = reproduced.run("dvc", "exp", "show", "--csv", "--no-pager")
+    (row,) = [line for line in shown.splitlines() if line.startswith("shorter")]
+    assert ",0.5,0.5," in row  # of runs/side/left.log/metrics.json and its sibling
+    assert "accuracy.toy.test" in reproduced.run("dvc", "metrics", "show")
+    assert "loss/toy" in reproduced.run("dvc", "plots", "show", "--show-vega", "runs/side/left.log/curves.csv")
+    found = runs(store(reproduced))
+    assert found["shorter"].info.status == "FINISHED"
+    assert found["side/left"].data.tags["dvc.dvc_exp_name"] == "shorter"
+    assert "?? runs" not in reproduced.run("git", "status", "--short")
+
+
+def test_a_failed_stage_is_told_in_one_line(toy: Project) -> None:
+    toy.params("data", fail=True)
+    said = toy.run(*TOY, "data", "--out", "runs/data", status=2)
+    assert said.splitlines()[-1] == "error: the toy was asked to fail"
+    settled(toy)
+    failed = runs(store(toy))["data"]
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["cgn.message"] == "TrainingError: the toy was asked to fail"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_stage_ends_as_killed(toy: Project, number: int) -> None:
+    toy.params("data", steps=100, seconds=0.5)
+    with toy.running(*TOY, "data", "--out", "runs/data") as process:
+        until(lambda: len(journals(toy)) == 1 and "metrics" in journals(toy)[0].read_text(), what="a step")
+        os.kill(process.pid, number)
+        process.wait(10)
+        settled(toy)
+    assert runs(store(toy))["data"].info.status == "KILLED"
+
+
+def test_a_killed_dvc_leaves_no_stage_behind(toy: Project) -> None:
+    toy.params("data", steps=100, seconds=0.5)
+    with toy.running("dvc", "repro", "mnist_data", SHELL="/bin/sh") as process:
+        until(toy.ran, what="the stage")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+        until(lambda: not any("toy.py" in line for line in toy.processes()), seconds=5, what="the end of the stage")
+        settled(toy)
+
+
+@pytest.fixture
+def server(toy: Project) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    port = free_port()
+    home = toy.folder.parent / "server"
+    home.mkdir()
+    words = ("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    place = ("--backend-store-uri", f"sqlite:///{home}/server.db", "--artifacts-destination", str(home / "artifacts"))
+    extra = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
+    process = subprocess.Popen(
+        (*words, *place),
+        cwd=home,
+        env=toy.environment | extra,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(f"{uri}/health"), what="the MLflow server")
+        yield uri, process
+    finally:
+        end_group(process)
+
+
+def test_a_server_that_dies_midway_loses_nothing(toy: Project, server: tuple[str, "subprocess.Popen[bytes]"]) -> None:
+    uri, process = server
+    toy.params("data", steps=60, seconds=0.1)
+    with toy.running(*TOY, "data", "--out", "runs/data", MLFLOW_TRACKING_URI=uri) as stage:
+        until(lambda: "data" in runs(uri) and history(uri, runs(uri)["data"], "loss/toy"), what="live metrics")
+        end_group(process)
+        assert stage.wait(30) == 0
+        until(lambda: not toy.processes(), what="the tracker to give up")
+    assert (toy.folder / "runs/data/text.txt").is_file()
+    assert len(journals(toy)) == 1
+    toy.run(sys.executable, "-m", "flows.tracking", "sync")  # to another store: all of it again
+    assert not journals(toy)
+    found = runs(store(toy))["data"]
+    assert found.info.status == "FINISHED"
+    assert history(store(toy), found, "loss/toy") == [(step, 1 / step) for step in range(1, 61)]
+    assert files(store(toy), found) == {"run.json", "sheets/0001.png"}
+
+
+def test_a_server_that_hangs_costs_seconds_only(toy: Project) -> None:
+    toy.params("data", steps=2)
+    with socket.socket() as hung:
+        hung.bind(("127.0.0.1", 0))
+        hung.listen(50)  # takes connections and never answers
+        uri = f"http://127.0.0.1:{hung.getsockname()[1]}"
+        start = time.monotonic()
+        toy.run(*TOY, "data", "--out", "runs/data", MLFLOW_TRACKING_URI=uri)
+        assert time.monotonic() - start < 8
+        until(lambda: not toy.processes(), seconds=40, what="the tracker to give up")
+    assert len(journals(toy)) == 1
+
+
+def test_the_next_run_tracks_what_the_last_could_not(toy: Project) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    toy.run(*TOY, "data", "--out", "runs/data", MLFLOW_TRACKING_URI=nobody)
+    until(lambda: not toy.processes(), what="the tracker to give up")
+    assert len(journals(toy)) == 1
+    failed = toy.run(sys.executable, "-m", "flows.tracking", "sync", status=1, MLFLOW_TRACKING_URI=nobody)
+    assert f"error: {nobody} did not take it" in failed
+    toy.run(*TOY, "join", "--out", "runs/join", "--in", "runs/data")
+    settled(toy)
+    assert {"data", "join"} <= set(runs(store(toy)))
+    assert toy.run(sys.executable, "-m", "flows.tracking", "sync").strip() == "everything is tracked"
+
+
+def test_a_wrong_command_line_leaves_nothing(toy: Project) -> None:
+    toy.run(*TOY, "data", status=2)
+    until(lambda: not toy.processes(), what="the tracker")
+    assert not list((toy.folder / "runs/untracked").glob("*/*"))
