@@ -66,13 +66,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise ArtifactError(
-            f"{path} holds no loadable weights ({_looks_like(path)}): {_first_line(error)}. "
-            "Only files of plain tensors are read; nothing is unpickled"
-        ) from None
+    loaded = _loaded(path, what="no weights", remedy="only files of plain tensors are read; nothing is unpickled")
     if not isinstance(loaded, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in loaded.values()):
         raise ArtifactError(f"{path} holds a {type(loaded).__name__}, not a state dict of tensors")
     return dict(loaded)
@@ -103,23 +97,23 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read a training state, on the CPU, without unpickling code. Raises ArtifactError when it is broken."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise ArtifactError(
-            f"the checkpoint {path} is broken ({_looks_like(path)}: {_first_line(error)}): "
-            "remove it and run the same command again to start this stage anew"
-        ) from None
-    assert isinstance(state, dict)
+    remedy = "remove it and run the same command again to start this stage anew"
+    state = _loaded(path, what="no whole checkpoint", remedy=remedy)
+    if not isinstance(state, dict):
+        raise ArtifactError(f"{path} holds no whole checkpoint but a {type(state).__name__}: {remedy}")
     return state
+
+
+def _loaded(path: Path, *, what: str, remedy: str) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise ArtifactError(f"{path} holds {what} ({_looks_like(path)}; {told}): {remedy}") from None
 
 
 def _few(names: list[str], *, shown: int = 8) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _looks_like(path: Path) -> str:

@@ -6,10 +6,7 @@ Decided here: the model that is handed on is the average of the generator's weig
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import fabric
@@ -39,8 +36,8 @@ class Parts:
     cpu_threads: int | None
     schedule: Schedule
     ema_decay: float
-    make: Callable[[Path, Path, torch.device], Made]
-    """(assets, data, device) -> objective and facts."""
+    make: Callable[..., Made]
+    """(assets=Path, data=Path, device=torch.device) -> objective and facts."""
 
 
 def train_cgn(parts: Parts, *, assets: Input, data: Input, model: Output, sink: MetricSink) -> None:
@@ -50,7 +47,7 @@ def train_cgn(parts: Parts, *, assets: Input, data: Input, model: Output, sink: 
         (model / STATE).unlink(missing_ok=True)
         return
     device = fabric(accelerator=parts.accelerator, precision=parts.precision, cpu_threads=parts.cpu_threads)
-    made = parts.make(assets, data, device.device)
+    made = parts.make(assets=assets, data=data, device=device.device)
     average = Average(made.objective.generator, decay=parts.ema_decay)
     training = Training(
         fabric=device, objective=made.objective, average=average, seed=parts.seed, schedule=parts.schedule

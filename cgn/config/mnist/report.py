@@ -1,4 +1,4 @@
-"""mnist report: only how many columns its example sheets have."""
+"""mnist report: only how many test images it shows with their decisions."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from cgn.config.record import require
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The page shows every table and sheet there is."""
+    """The page shows every table and sheet there is, and the first `examples` test images with their decisions."""
 
     examples: int
 

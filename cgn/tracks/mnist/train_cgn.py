@@ -1,12 +1,13 @@
 """mnist train_cgn: the cell that fills in what train_cgn needs."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from cgn.config.mnist.train_cgn import Discriminator, TrainCgn
+from cgn.config.mnist.train_cgn import Discriminator, Mechanisms, TrainCgn
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ConfigError
 from cgn.core.seeding import derive
@@ -30,9 +31,6 @@ def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
     """Parameters of a variant -> what the stage needs."""
     seed = derive(seed, "train_cgn")
 
-    def make(assets: Path, data: Path, device: torch.device) -> Made:
-        return _make(params, seed=seed, variant=variant, assets=assets, data=data, device=device)
-
     return Parts(
         seed=seed,
         accelerator=params.accelerator,
@@ -40,7 +38,7 @@ def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
         cpu_threads=CPU_THREADS,
         schedule=Schedule(updates=params.updates, **asdict(params.intervals)),
         ema_decay=params.ema_decay,
-        make=make,
+        make=partial(_make, params, seed=seed, variant=variant),
     )
 
 
@@ -48,46 +46,43 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
     images = load(data, split="train")
     size = images.pixels.shape[1]
     if len(images.pixels) < params.batch_size:
-        raise ConfigError(
-            f"train_cgn.batch_size is {params.batch_size}, more than the {len(images.pixels)} images of {data}"
-        )
+        raise ConfigError(f"train_cgn.batch_size is {params.batch_size}, but {data} has {len(images.pixels)} images")
     torch.manual_seed(derive(seed, "initialization"))  # modules draw their initial weights from the global stream
-    mechanisms = params.mechanisms
-    net = {
-        "shape_width": mechanisms.shape_width,
-        "tile_width": mechanisms.tile_width,
-        "noise_size": mechanisms.noise_size,
-        "image_size": size,
-    }
+    net = _net(params.mechanisms, image_size=size)
     model = generator(**net)
-    initialize(model, kind=mechanisms.initialization, gain=mechanisms.gain)
+    initialize(model, kind=params.mechanisms.initialization, gain=params.mechanisms.gain)
     discriminator = _discriminator(params.discriminator, image_size=size).to(device)
-    model.to(device)
     adversarial = Adversarial(
-        generator=model,
+        generator=model.to(device),
         discriminator=discriminator,
         features=_features(params.losses.perceptual.features, assets=assets, device=device),
         losses=params.losses,
         pixels=images.pixels,
         labels=images.labels["shape"],
         batch_size=params.batch_size,
-        noise_size=mechanisms.noise_size,
+        noise_size=params.mechanisms.noise_size,
         classes=CLASSES,
         seed=seed,
         device=device,
     )
-    phases = [
-        Phase(name="generator", losses=adversarial.generator_losses, movers=("generator",)),
-        Phase(name="discriminator", losses=adversarial.discriminator_losses, movers=("discriminator",)),
-    ]
     objective = Objective(
         generator=model,
         movers=_movers(params, model=model, discriminator=discriminator),
-        phases=phases,
+        phases=[
+            Phase(name="generator", losses=adversarial.generator_losses, movers=("generator",)),
+            Phase(name="discriminator", losses=adversarial.discriminator_losses, movers=("discriminator",)),
+        ],
         draw=adversarial.draw,
-        sheet=lambda m: example_rows(m, classes=CLASSES, noise_size=mechanisms.noise_size, image_size=size, seed=seed),
+        sheet=partial(
+            example_rows, classes=CLASSES, noise_size=params.mechanisms.noise_size, image_size=size, seed=seed
+        ),
     )
     return Made(objective=objective, facts=facts(variant=variant, net=net))
+
+
+def _net(mechanisms: Mechanisms, *, image_size: int) -> dict[str, int]:
+    widths = {"shape_width": mechanisms.shape_width, "tile_width": mechanisms.tile_width}
+    return {**widths, "noise_size": mechanisms.noise_size, "image_size": image_size}
 
 
 def _movers(params: TrainCgn, *, model: nn.Module, discriminator: nn.Module) -> dict[str, Mover]:
