@@ -6,8 +6,10 @@ step. Stages and cells are imported only once they are asked for: `--help` needs
 """
 
 import argparse
+import hashlib
 import importlib
 import inspect
+import json
 import platform
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError, CgnError
-from cgn.core.files import building, folder_digest, log_folder, partial_folder, read_json, write_json
+from cgn.core.files import building, folder_digest, log_folder, partial_folder, read_json, sha256, write_json
 from cgn.core.metrics import Fanout, Files, MetricSink
 from cgn.core.roles import INPUT, OUTPUT, PACE
 
@@ -101,19 +103,22 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     params = getattr(record, call.verb)
     shared = record.shared(call.verb)
     parts = cell.parts(params, seed=record.seed, variant=name, **shared)
-    definition = {
-        "verb": call.verb,
-        "track": track,
-        "variant": name,
-        "seed": record.seed,
-        "params": asdict(params) | shared,
-        "options": call.defining,
-        "inputs": {role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items()},
-    }
+    definition = _plain(
+        {
+            "verb": call.verb,
+            "track": track,
+            "variant": name,
+            "seed": record.seed,
+            "params": asdict(params) | shared,
+            "options": call.defining,
+            "inputs": {role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items()},
+        }
+    )
     started = time.monotonic()
-    with building(call.out, definition=definition) as folder:
+    with building(call.out, definition=definition, code=_code()) as folder:
         files = Files(call.log)
         note = _note(call.log, definition)
+        files.rewind(-1 if len(note["starts"]) == 1 else sys.maxsize)  # a new record, or an old one without half a line
         write_json(call.log / "run.json", note)
         _stage(call.verb)(parts, **{**call.options, call.output_role: folder}, sink=Fanout([files, *sinks]))
     seconds = round(time.monotonic() - started, 3)
@@ -179,6 +184,21 @@ def _note(log: Path, definition: Mapping[str, Any]) -> dict[str, Any]:
             note["starts"] = earlier["starts"]
     note["starts"] = [*note["starts"], {"time": _now(), "git_revision": _git_revision()}]
     return note | {"finished": None, "seconds": None, "versions": _versions()}
+
+
+def _plain(definition: dict[str, Any]) -> dict[str, Any]:
+    """As it comes back from a JSON file: lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(definition))
+    return plain
+
+
+def _code() -> str:
+    """Digest of the library's source: work begun by other code is not continued."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

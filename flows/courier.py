@@ -112,7 +112,10 @@ class Courier:
                 if not line.endswith(b"\n"):
                     break
                 offset += len(line)
-                events.append((json.loads(line), offset))
+                try:
+                    events.append((json.loads(line), offset))
+                except ValueError:  # half a line, of a stage that was killed or a disk that was full
+                    continue
         return events
 
     def _hash(self, paths: dict[str, Sequence[str]]) -> None:
@@ -125,8 +128,9 @@ class Courier:
 
     def _tell(self, **event: Any) -> None:
         self.pending = []
+        whole = (self.folder / EVENTS).read_bytes().endswith(b"\n")
         with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.time(), **event}) + "\n")
+            file.write(("" if whole else "\n") + json.dumps({"time": time.time(), **event}) + "\n")
 
 
 @contextmanager

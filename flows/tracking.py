@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from flows.courier import Courier, alone
@@ -91,8 +92,7 @@ def follow(folder: Path, *, process: str) -> None:
                 time.sleep(TICK_SECONDS)
                 tracker.turn()
             (folder / STATE).unlink(missing_ok=True)
-            if not tracker.couriers:
-                shutil.rmtree(folder)
+            discard(folder)
         if tracker.store and not tracker.down:
             carry_rest(root, store=tracker.store)
     except BlockingIOError:  # another stage was faster
@@ -140,11 +140,17 @@ class Tracker:
             probe(address(self.root))
             with alone(self.root / UNTRACKED / LOCK):  # several first users at once break a SQLite store
                 self.store = Store(root=self.root)
+        failures = []
         for folder, courier in list(self.couriers.items()):
-            courier.carry(self.store)
+            try:
+                courier.carry(self.store)
+            except Exception as error:  # one journal that is refused does not hold up the others
+                failures.append(error)
             if courier.ended:
                 shutil.rmtree(folder)
                 del self.couriers[folder]
+        if failures:
+            raise failures[0]
 
     def _say(self, state: str) -> None:
         if state != self.state:
@@ -166,11 +172,20 @@ def carry_rest(root: Path, *, store: Store) -> list[Path]:
                     if tracker.down or not tracker.couriers:
                         break
                 left += list(tracker.couriers)
-                if not tracker.couriers:
-                    shutil.rmtree(folder)
+                discard(folder)
         except BlockingIOError:
             continue
     return left
+
+
+def discard(folder: Path) -> None:
+    """Remove a pipeline's folder, unless a journal is in it (one may have come since it was looked at)."""
+    if any(path.is_dir() for path in folder.iterdir()):
+        return
+    for name in (STATE, LOG, LOCK):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def sync(root: Path) -> int:

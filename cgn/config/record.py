@@ -5,6 +5,7 @@ with the keys or the type that would fit; an int serves where a float is asked f
 are checked by the records themselves in `__post_init__`, through `require`.
 """
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -67,7 +68,7 @@ def _value(hint: Any, value: object, *, key: str) -> Any:  # noqa: PLR0911 (one 
         return _tuple(arguments, value, key=key)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if type(value) is hint:
+    if type(value) is hint and not (hint is float and not math.isfinite(value)):  # type: ignore[arg-type]
         return value
     hint_text = " (YAML reads 8e-6 as text: write 8.0e-6)" if hint is float and isinstance(value, str) else ""
     raise ConfigError(f"{key} is {_shown(value)}: expected {_type_name(hint)}{hint_text}")

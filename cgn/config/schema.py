@@ -9,6 +9,7 @@ from cgn.config.mnist.prepare import Prepare
 from cgn.config.mnist.report import Report
 from cgn.config.mnist.train_cgn import TrainCgn
 from cgn.config.mnist.train_classifier import TrainClassifier
+from cgn.config.record import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,14 @@ class Mnist:
     train_classifier: TrainClassifier
     evaluate: Evaluate
     report: Report
+
+    def __post_init__(self) -> None:
+        size, look = self.prepare.image_size, self.prepare.look
+        features, kind = self.train_cgn.losses.perceptual.features, self.train_cgn.discriminator.kind
+        if features == "squeezenet" or kind == "conv":
+            why = "32 or more with squeezenet features or a conv discriminator"
+            require(size >= 32, "prepare.image_size", size, why)
+        require(size <= 156 or look != "wildlife", "prepare.image_size", size, "up to 156 for wildlife")
 
     def shared(self, verb: str) -> dict[str, str]:
         """What `verb` reads of other verbs' parameters: fetch brings what prepare and train_cgn will need."""

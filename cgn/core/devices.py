@@ -44,8 +44,8 @@ def fits(batch_size: int) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise ConfigError(
-            f"the GPU's memory does not hold batch_size {batch_size} ({str(error).splitlines()[0]}): lower batch_size, "
-            "free the GPU, or set accelerator to cpu; the last checkpoint is kept"
+            f"the GPU's memory does not hold batch_size {batch_size} ({str(error).splitlines()[0]}): free the GPU and "
+            "run the same command again, or lower batch_size or set accelerator to cpu, which starts anew"
         ) from error
 
 

@@ -1,12 +1,14 @@
 """Files that are whole or absent: write under a temporary name, then move.
 
 Decided here: an output folder is built as `<name>.partial` and moved into place when it is finished, so a reader
-never meets half of one; whatever a killed run left in `.partial` is offered to the next run with the same definition
-and thrown away otherwise. What a run says of itself (times, revisions, metrics) lives beside the folder in
-`<name>.log`, never inside: the folder's bytes depend on its parameters and inputs alone.
+never meets half of one; what a killed run left in `.partial` is offered to the next run with the same definition and
+code, and set aside, never deleted, for any other. One process builds a folder at a time. What a run says of itself
+(times, revisions, metrics) lives beside the folder in `<name>.log`, never inside: the folder's bytes depend on its
+parameters and inputs alone.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -48,7 +50,8 @@ def explained(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a part of this path is a file, not a folder",
             errno.EEXIST: "a file of this name is in the way",
         }.get(error.errno or 0)
-        if remedy is None:
+        elsewhere = error.filename is not None and not Path(str(error.filename)).is_relative_to(path.parent)
+        if remedy is None or elsewhere:
             raise
         raise ArtifactError(f"cannot write {error.filename or path}: {remedy}") from error
 
@@ -114,34 +117,65 @@ def folder_digest(folder: Path) -> str:
 
 
 @contextmanager
-def building(out: Path, *, definition: Mapping[str, Any]) -> Iterator[Path]:
+def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Iterator[Path]:
     """Yield the folder `<out>.partial` to build in; on success it replaces `out`.
 
-    `definition` (JSON) is what the content depends on: resolved parameters, seed, digests of the inputs. A `.partial`
-    with an equal definition is continued, one with another definition is emptied first; a failure keeps it. A finished
-    `out` with an equal definition is taken up again as well, so that the verb can check and mend it.
+    `definition` (JSON) is what the content depends on: resolved parameters, seed, digests of the inputs; `code` is the
+    digest of what makes it. A `.partial` of both is continued, any other is set aside under a name of its own, and
+    taken back when its turn comes again; a failure keeps it. A finished `out` with an equal definition is taken up
+    again as well, so that the verb can check and mend it. Raises ArtifactError when another process builds `out`.
     """
     folder = partial_folder(out)
-    defined = json.loads(json.dumps(definition))
-    with explained(out):
+    with explained(out), _alone(out):
         if out.exists() and not out.is_dir():
-            raise ArtifactError(
-                f"cannot write {out}: a file of this name is in the way; move it or choose another folder"
-            )
-        if folder.exists() and not _defined_as(folder, defined):
-            shutil.rmtree(folder)
-        if not folder.exists() and _defined_as(out, defined):
+            raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
+        _make_room(folder, {**definition, "code": code})
+        if not folder.exists() and _read_definition(out) == definition:
             out.replace(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / DEFINITION, defined)
+        for left in folder.rglob(".*.tmp"):  # what a kill left of `replacing`
+            left.unlink()
+        write_json(folder / DEFINITION, {**definition, "code": code})
         yield folder
+        write_json(folder / DEFINITION, definition)  # the bytes of an output do not hang on the code that made them
         if out.exists():
             shutil.rmtree(out)
         folder.replace(out)
 
 
-def _defined_as(folder: Path, definition: Any) -> bool:
+def _make_room(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Leave in `folder` what was begun with the wanted definition and code, or nothing."""
+    present = _read_definition(folder)
+    if folder.exists() and present != wanted:
+        aside = _aside(folder, present)
+        if aside.exists():
+            shutil.rmtree(aside)
+        folder.replace(aside)
+        print(f"{folder} was begun with other parameters, inputs or code: set aside as {aside}", flush=True)
+    if not folder.exists() and _read_definition(aside := _aside(folder, wanted)) == wanted:
+        aside.replace(folder)
+
+
+def _aside(folder: Path, definition: Any) -> Path:
+    told = json.dumps(definition, sort_keys=True).encode()
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(told).hexdigest()[:8]}")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the lock on building `out`; the kernel frees it with the process."""
+    path = log_folder(out) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtifactError(f"{out} is being made by another process: wait for it, or end it") from None
+        yield
+
+
+def _read_definition(folder: Path) -> Any:
     try:
-        return bool(read_json(folder / DEFINITION) == definition)
+        return read_json(folder / DEFINITION)
     except ArtifactError:
-        return False
+        return None

@@ -108,7 +108,7 @@ def finite(values: Mapping[str, float], *, update: int) -> None:
         if not math.isfinite(value):
             raise TrainingError(
                 f"{name} is {value} at update {update}: stopped; the last good checkpoint is kept. "
-                "Lower the learning rate or the loss's weight and run the same command again"
+                "Lower the learning rate or the loss's weight (that starts the training anew)"
             )
 
 

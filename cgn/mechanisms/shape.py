@@ -20,4 +20,6 @@ class Shape(nn.Module):
         """(B,Z) noise and (B,) labels -> (B,1,H,W) in [1e-4, 1-1e-4]."""
         made = self.net(noise, label)
         mask: torch.Tensor = made if self.segment is None else self.segment(made)
+        if mask.dtype in (torch.bfloat16, torch.float16):  # too coarse for 1 - 1e-4
+            mask = mask.float()
         return mask.clamp(MARGIN, 1 - MARGIN)

@@ -55,7 +55,7 @@ def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, wo
     tasks = _tasks(parts)
     shards = _whole(images, tasks)
     missing = [task for task in tasks if task not in shards]
-    count = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    count = min(workers or os.cpu_count() or 1, len(missing))
     made = sum(shard.images for shard in shards.values())
     with tqdm(total=sum(parts.splits.values()), initial=made, unit="image", disable=None) as bar:
         for task, shard in _make(parts, missing, model=model, images=images, workers=count):

@@ -43,7 +43,8 @@ class Parts:
 def train_cgn(parts: Parts, *, assets: Input, data: Input, model: Output, sink: MetricSink) -> None:
     """Train from the checkpoint in `model` (or from the start) to the end; write model.safetensors and sheets/."""
     if (model / MODEL).is_file():
-        load_model(model / MODEL)  # finished by an earlier run of the same definition: only check it
+        _, facts = load_model(model / MODEL)  # finished by an earlier run of the same definition: only check it
+        sink.summary(facts["losses"])
         (model / STATE).unlink(missing_ok=True)
         return
     device = fabric(accelerator=parts.accelerator, precision=parts.precision, cpu_threads=parts.cpu_threads)
@@ -54,5 +55,6 @@ def train_cgn(parts: Parts, *, assets: Input, data: Input, model: Output, sink: 
     )
     final = training.run(model, sink=sink)
     sink.summary(final)
-    save_model(model / MODEL, average.module.state_dict(), facts=made.facts)  # last: a model file means a finished run
+    # Last: a model file means a finished run.
+    save_model(model / MODEL, average.module.state_dict(), facts={**made.facts, "losses": final})
     (model / STATE).unlink(missing_ok=True)

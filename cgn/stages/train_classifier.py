@@ -16,7 +16,7 @@ import torch
 from cgn.core.checkpoints import load_model, refuse_foreign, save_model
 from cgn.core.devices import fabric
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import write_json
+from cgn.core.files import read_json, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Input, Output
 from cgn.core.seeding import derive
@@ -62,6 +62,8 @@ def train_classifier(
     if (classifier / MODEL).is_file():
         # Finished by an earlier run of the same definition: only check it.
         load_model(classifier / MODEL, track=parts.track, variant=parts.variant, arm=arm)
+        told = read_json(classifier / TRAINING)
+        sink.summary({name: told[name] for name in ("train_accuracy", "loss")})
         (classifier / STATE).unlink(missing_ok=True)
         return
     device = fabric(accelerator=parts.accelerator, cpu_threads=parts.cpu_threads)

@@ -86,7 +86,14 @@ class Training(Generic[Drawn]):
                 tqdm.write(f"update {done:,}/{total:,}: {told}", file=sys.stderr)
             if done % self.schedule.checkpoint == 0 and not last:
                 self.save(folder, update=done)
+        self._check(self.schedule.updates)
         return values
+
+    def _check(self, update: int) -> None:
+        modules = {"average": self.average.module, **{n: m.module for n, m in self.objective.movers.items()}}
+        for name, module in modules.items():
+            total = torch.stack([tensor.detach().float().sum() for tensor in module.state_dict().values()]).sum()
+            finite({f"the sum of the weights of {name}": float(total)}, update=update)
 
     def update(self, update: int) -> dict[str, float]:
         """One update through all phases. Raises TrainingError before a loss that is not a number moves a weight."""
@@ -136,7 +143,8 @@ class Training(Generic[Drawn]):
         return path
 
     def save(self, folder: Path, *, update: int) -> None:
-        """Write the state after `update` updates."""
+        """Write the state after `update` updates. Raises TrainingError rather than keep weights that are no numbers."""
+        self._check(update)
         state: dict[str, Any] = {"update": update, "average": self.average.module.state_dict()}
         for name, mover in self.objective.movers.items():
             state[name] = {"module": mover.module.state_dict(), "optimizer": mover.optimizer.state_dict()}

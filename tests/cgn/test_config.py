@@ -90,3 +90,18 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [1,\nb: 2")
     with pytest.raises(ConfigError, match=r"broken\.yaml is not YAML"):
         load(tmp_path / "broken.yaml")
+
+
+def test_sizes_that_a_net_cannot_take_are_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
+    tree["mnist"]["digits"]["train_cgn"]["discriminator"]["kind"] = "conv"
+    reject(
+        tmp_path, tree, r"mnist\.digits\.prepare\.image_size is 16, allowed: 32 or more with .* a conv discriminator"
+    )
+    tree["mnist"]["digits"]["train_cgn"]["discriminator"]["kind"] = "linear"
+    tree["mnist"]["wildlife"]["prepare"]["image_size"] = 160
+    reject(tmp_path, tree, r"mnist\.wildlife\.prepare\.image_size is 160, allowed: up to 156 for wildlife")
+
+
+def test_a_number_that_is_none_is_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
+    tree["mnist"]["digits"]["train_cgn"]["losses"]["binary"] = float("inf")
+    reject(tmp_path, tree, r"losses\.binary is inf \(float\): expected a number")

@@ -16,8 +16,8 @@ class Generate:
     images_per_shard: int
 
     def __post_init__(self) -> None:
-        require(self.factual_images >= 0, "factual_images", self.factual_images, "0 or more")
-        require(self.counterfactual_images >= 0, "counterfactual_images", self.counterfactual_images, "0 or more")
+        require(self.factual_images >= 1, "factual_images", self.factual_images, "1 or more")
+        require(self.counterfactual_images >= 1, "counterfactual_images", self.counterfactual_images, "1 or more")
         require(self.images_per_mask >= 1, "images_per_mask", self.images_per_mask, "1 or more")
         whole = self.images_per_shard >= 1 and self.images_per_shard % self.images_per_mask == 0
         require(whole, "images_per_shard", self.images_per_shard, "a multiple of images_per_mask")
