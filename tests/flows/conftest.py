@@ -106,7 +106,7 @@ def end_group(process: "subprocess.Popen[bytes]") -> None:
     process.wait(5)
 
 
-def until(true: Callable[[], Any], *, seconds: float = 60, what: str = "") -> Any:
+def until(true: Callable[[], Any], *, seconds: float = 180, what: str = "") -> Any:
     """Wait until something holds, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
