@@ -36,7 +36,7 @@ VERBS = {
     "evaluate": "store every classifier's decision on every image",
     "report": "make the page with tables and sheets",
 }
-PACKAGES = ("torch", "torchvision", "lightning", "webdataset", "numpy", "pillow", "safetensors")
+PACKAGES = ("torch", "torchvision", "lightning-fabric", "webdataset", "numpy", "pillow", "safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)

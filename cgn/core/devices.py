@@ -14,7 +14,7 @@ import torch
 from cgn.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 ACCELERATORS = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -30,7 +30,7 @@ def fabric(*, accelerator: str, precision: str = "32-true", cpu_threads: int | N
         torch.set_num_threads(cpu_threads)
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
     made = Fabric(accelerator=chosen, devices=1, precision=cast(Any, precision))
     made.launch()

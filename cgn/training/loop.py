@@ -25,7 +25,7 @@ from cgn.core.seeding import derive, torch_stream
 from cgn.training.phase import Drawn, Objective, Phase
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 STATE = "state.pt"
 

@@ -25,7 +25,7 @@ from cgn.core.metrics import MetricSink, finite
 from cgn.core.seeding import torch_stream
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 STATE = "state.pt"
 """The checkpoint's name in the folder being built; whoever saves the model removes it."""

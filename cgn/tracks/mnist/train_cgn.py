@@ -15,7 +15,7 @@ from cgn.data.shards import load
 from cgn.nets import squeezenet, vgg
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
 from cgn.stages.train_cgn import Made, Parts
-from cgn.tracks.mnist.constants import CLASSES, CPU_THREADS
+from cgn.tracks.mnist.constants import CLASSES, GENERATOR_THREADS
 from cgn.tracks.mnist.mechanisms import facts, generator, initialize
 from cgn.tracks.mnist.objective import Adversarial, example_rows
 from cgn.training.loop import Schedule
@@ -35,7 +35,7 @@ def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
         seed=seed,
         accelerator=params.accelerator,
         precision=params.precision,
-        cpu_threads=CPU_THREADS,
+        cpu_threads=GENERATOR_THREADS,
         schedule=Schedule(updates=params.updates, **asdict(params.intervals)),
         ema_decay=params.ema_decay,
         make=partial(_make, params, seed=seed, variant=variant),

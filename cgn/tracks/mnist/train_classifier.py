@@ -3,7 +3,7 @@
 from cgn.classifiers.cnn import Cnn
 from cgn.config.mnist.train_classifier import TrainClassifier
 from cgn.stages.train_classifier import Parts, Source
-from cgn.tracks.mnist.constants import CLASSES, CPU_THREADS
+from cgn.tracks.mnist.constants import CLASSES
 from cgn.training.supervised import Schedule
 
 ORIGINAL = Source(role="data", split="train")
@@ -36,6 +36,6 @@ def parts(params: TrainClassifier, *, seed: int, variant: str) -> Parts:
             checkpoint_updates=params.checkpoint_updates,
         ),
         accelerator=params.accelerator,
-        cpu_threads=CPU_THREADS,
+        cpu_threads=None,
         build=lambda: Cnn(classes=CLASSES),
     )
