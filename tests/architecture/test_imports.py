@@ -13,14 +13,14 @@ from tests.architecture.closure import ROOT, cells
 
 TENSORS = {"numpy", "torch"}
 ALLOWED = {
-    "cgn.core": {*TENSORS, "PIL", "lightning", "safetensors"},
+    "cgn.core": {*TENSORS, "PIL", "lightning_fabric", "safetensors"},
     "cgn.config": {"yaml"},
     "cgn.nets": {"torch", "torchvision"},
     "cgn.mechanisms": {"torch"},
     "cgn.losses": {"torch"},
     "cgn.data": {*TENSORS, "PIL", "requests", "sklearn", "tqdm", "urllib3", "webdataset"},
     "cgn.classifiers": {"torch"},
-    "cgn.training": {"lightning", "torch", "tqdm"},
+    "cgn.training": {"lightning_fabric", "torch", "tqdm"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
     "cgn.stages": {*TENSORS, "pandas", "tqdm"},
     "cgn.tracks": {*TENSORS, "PIL", "pandas"},

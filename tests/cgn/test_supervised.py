@@ -21,7 +21,7 @@ from cgn.core.metrics import Fanout, Files, MetricSink, Silent
 from cgn.training.supervised import STATE, Examples, Outcome, Schedule, Supervised
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 SCHEDULE = Schedule(
     learning_rate=1.0, decay_per_epoch=0.7, batch_size=16, epochs=3, log_updates=3, checkpoint_updates=4
