@@ -140,17 +140,11 @@ class Tracker:
             probe(address(self.root))
             with alone(self.root / UNTRACKED / LOCK):  # several first users at once break a SQLite store
                 self.store = Store(root=self.root)
-        failures = []
         for folder, courier in list(self.couriers.items()):
-            try:
-                courier.carry(self.store)
-            except Exception as error:  # one journal that is refused does not hold up the others
-                failures.append(error)
+            courier.carry(self.store)
             if courier.ended:
                 shutil.rmtree(folder)
                 del self.couriers[folder]
-        if failures:
-            raise failures[0]
 
     def _say(self, state: str) -> None:
         if state != self.state:

@@ -192,7 +192,9 @@ def test_weights_that_are_not_finite_are_not_saved(cpu: "Fabric", tmp_path: Path
 @pytest.mark.parametrize("content", [b"", b"<html>no</html>", b"\x80\x02garbage"])
 def test_a_broken_checkpoint_is_refused(cpu: "Fabric", tmp_path: Path, content: bytes) -> None:
     (tmp_path / STATE).write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"state\.pt holds no whole checkpoint.*remove it and run the same command again"):
+    with pytest.raises(
+        ArtifactError, match=r"state\.pt holds no whole checkpoint.*remove it and run the same command again"
+    ):
         train(tmp_path, cpu)
 
 
