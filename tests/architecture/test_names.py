@@ -39,9 +39,9 @@ def test_a_cell_offers_parts() -> None:
     for track, verb in cells():
         cell = importlib.import_module(f"cgn.tracks.{track}.{verb}")
         for name, record in params.tracks[track].items():
-            inspect.signature(cell.parts).bind(
-                getattr(record, verb), seed=record.seed, variant=name, **record.shared(verb)
-            )
+            given = {"seed": record.seed, "variant": name, **record.shared(verb)}
+            bound = inspect.signature(cell.parts).bind(getattr(record, verb), **given)
+            assert next(iter(bound.arguments.values())) is getattr(record, verb)
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:

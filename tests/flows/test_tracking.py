@@ -126,6 +126,7 @@ def test_a_killed_dvc_leaves_no_stage_behind(toy: Project) -> None:
         process.wait(10)
         until(lambda: not any("toy.py" in line for line in toy.processes()), seconds=5, what="the end of the stage")
         settled(toy)
+    assert runs(store(toy))["data"].info.status == "KILLED"
 
 
 @pytest.fixture
