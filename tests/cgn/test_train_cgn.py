@@ -64,6 +64,7 @@ def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
     expected = {"loss/adversarial", "loss/binary", "loss/discriminator"}
     expected |= {"loss/mismatched"} if params.losses.mismatched else set()
     expected |= {"loss/mask_size"} if params.losses.mask_size.weight else set()
+    expected |= {"loss/border"} if params.losses.border.weight else set()
     assert [set(line) - {"step", "time"} for line in lines] == [expected] * 3
     tensors, facts = load_model(tmp_path / "model" / "model.safetensors", track="mnist", variant="colored")
     load_strictly(generator(**facts["net"]), tensors, source="model")

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.core.seeding import torch_stream
-from cgn.losses.mask import binary_entropy, size_hinge
+from cgn.losses.mask import binary_entropy, border_hinge, size_hinge
 from cgn.losses.perceptual import style
 from cgn.mechanisms.composer import compose
 from cgn.mechanisms.interventions import counterfactual, factual
@@ -114,6 +114,14 @@ def test_binary_entropy_is_zero_at_the_ends_and_one_bit_in_the_middle() -> None:
 def test_the_size_hinge_is_the_distance_to_the_interval() -> None:
     masks = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0]).view(5, 1, 1, 1).expand(5, 1, 4, 4)
     torch.testing.assert_close(size_hinge(masks), torch.tensor([0.1, 0.0, 0.0, 0.0, 0.1]))
+
+
+def test_the_border_hinge_is_the_mean_of_the_frame_above_what_is_allowed() -> None:
+    object_inside = torch.zeros(1, 1, 8, 10)
+    object_inside[..., 2:6, 2:8] = 1
+    masks = torch.cat([object_inside, 1 - object_inside, torch.full((1, 1, 8, 10), 0.5)])
+    torch.testing.assert_close(border_hinge(masks, width=2, largest=0.0), torch.tensor([0.0, 1.0, 0.5]))
+    torch.testing.assert_close(border_hinge(masks, width=2, largest=0.6), torch.tensor([0.0, 0.4, 0.0]))
 
 
 @pytest.mark.parametrize("make", [VggFeatures, SqueezeFeatures])

@@ -37,7 +37,7 @@ class Discriminator:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSize:
-    """Hinge on the mean of each mask outside [smallest, largest]; below one half it forbids inverted masks."""
+    """Hinge on the mean of each mask outside [smallest, largest]."""
 
     weight: float
     smallest: float
@@ -47,6 +47,20 @@ class MaskSize:
         require(self.weight >= 0, "weight", self.weight, "0 or more")
         require(0 <= self.smallest < self.largest, "smallest", self.smallest, "0 up to largest")
         require(self.largest <= 1, "largest", self.largest, "up to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Border:
+    """Hinge on the mean of each mask's outermost `width` pixels above `largest`: it forbids inverted masks."""
+
+    weight: float
+    width: int
+    largest: float
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, "weight", self.weight, "0 or more")
+        require(self.width >= 1, "width", self.width, "1 or more")
+        require(0 <= self.largest <= 1, "largest", self.largest, "0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +80,7 @@ class Losses:
     """Of the discriminator's loss on real images under a wrong label (Reed et al., ICML 2016); published: 0."""
     binary: float
     mask_size: MaskSize
+    border: Border
     perceptual: Perceptual
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """The MNIST track's objective: least-squares adversarial training of the composite, and what makes a mask a mask.
 
-Phases: `generator` (adversarial, binary entropy, mask size, style against the real batch) and `discriminator`.
+Phases: `generator` (adversarial, binary entropy, mask size, mask border, style of the real batch) and `discriminator`.
 Legend: B batch, S image size.
 """
 
@@ -14,7 +14,7 @@ from cgn.config.mnist.train_cgn import Losses
 from cgn.core.images import from_bytes
 from cgn.core.seeding import torch_stream
 from cgn.losses.adversarial import discriminator_loss, generator_loss, mismatch_loss
-from cgn.losses.mask import binary_entropy, size_hinge
+from cgn.losses.mask import binary_entropy, border_hinge, size_hinge
 from cgn.losses.perceptual import style
 from cgn.mechanisms.composer import Picture
 from cgn.mechanisms.generator import Generator
@@ -74,7 +74,7 @@ class Adversarial:
     def generator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
         """Weighted losses of the mechanisms; a weight of 0 leaves a loss out."""
         weights = self.losses
-        mask, size = drawn.picture.mask, weights.mask_size
+        mask, size, border = drawn.picture.mask, weights.mask_size, weights.border
         made: dict[str, torch.Tensor] = {}
         if weights.adversarial:
             made["adversarial"] = weights.adversarial * generator_loss(self.discriminator(drawn.image, drawn.label))
@@ -83,6 +83,8 @@ class Adversarial:
         if size.weight:
             hinge = size_hinge(mask, smallest=size.smallest, largest=size.largest)
             made["mask_size"] = size.weight * hinge.mean()
+        if border.weight:
+            made["border"] = border.weight * border_hinge(mask, width=border.width, largest=border.largest).mean()
         if self.features is not None:
             with torch.no_grad():
                 target = self.features(drawn.real)
