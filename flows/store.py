@@ -50,6 +50,13 @@ def probe(uri: str) -> None:
     socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether the store answered and will not have what it was told: another journal may well be taken."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and 400 <= error.get_http_status_code() < 500
+
+
 class Store:
     """An open tracking store with the project's experiment in it."""
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from flows.courier import Courier, alone
 from flows.journal import EVENTS, UNTRACKED, Journal, project_root
 from flows.lineage import is_alive
-from flows.store import Store, address, probe
+from flows.store import Store, address, is_refusal, probe
 
 TICK_SECONDS = 0.1
 BATCH_SECONDS = 1.0
@@ -140,11 +140,20 @@ class Tracker:
             probe(address(self.root))
             with alone(self.root / UNTRACKED / LOCK):  # several first users at once break a SQLite store
                 self.store = Store(root=self.root)
+        refused: Exception | None = None
         for folder, courier in list(self.couriers.items()):
-            courier.carry(self.store)
+            try:
+                courier.carry(self.store)
+            except Exception as error:
+                if not is_refusal(error):  # a server that fails would fail the others too, and each may cost seconds
+                    raise
+                refused = error
+                continue
             if courier.ended:
                 shutil.rmtree(folder)
                 del self.couriers[folder]
+        if refused is not None:
+            raise refused
 
     def _say(self, state: str) -> None:
         if state != self.state:

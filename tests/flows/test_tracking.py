@@ -180,7 +180,7 @@ def test_a_server_that_hangs_costs_seconds_only(toy: Project) -> None:
         start = time.monotonic()
         toy.run(*TOY, "data", "--out", "runs/data", MLFLOW_TRACKING_URI=uri)
         assert time.monotonic() - start < 8
-        until(lambda: not toy.processes(), seconds=40, what="the tracker to give up")
+        until(lambda: not toy.processes(), what="the tracker to give up")
     assert len(journals(toy)) == 1
 
 
@@ -195,6 +195,21 @@ def test_the_next_run_tracks_what_the_last_could_not(toy: Project) -> None:
     settled(toy)
     assert {"data", "join"} <= set(runs(store(toy)))
     assert toy.run(sys.executable, "-m", "flows.tracking", "sync").strip() == "everything is tracked"
+
+
+def test_a_journal_that_is_refused_holds_up_no_other(toy: Project) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for number in (1, 2):
+        toy.run(*TOY, "data", "--out", f"runs/data{number}", MLFLOW_TRACKING_URI=nobody)
+        until(lambda: not toy.processes(), what="the tracker to give up")
+    first, _ = sorted(journals(toy))
+    first.write_text(first.read_text().replace("loss/toy", "loss?toy"))  # no name that MLflow takes
+    told = toy.run(sys.executable, "-m", "flows.tracking", "sync", status=1)
+    assert "1 of 2 journals tracked" in told
+    assert journals(toy) == [first]
+    first.write_text(first.read_text().replace("loss?toy", "loss/toy"))
+    toy.run(sys.executable, "-m", "flows.tracking", "sync")
+    assert {"data1", "data2"} <= set(runs(store(toy)))
 
 
 def test_a_wrong_command_line_leaves_nothing(toy: Project) -> None:
