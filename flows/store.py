@@ -54,7 +54,7 @@ def is_refusal(error: Exception) -> bool:
     """Whether the store answered and will not have what it was told: another journal may well be taken."""
     from mlflow.exceptions import MlflowException
 
-    return isinstance(error, MlflowException) and 400 <= error.get_http_status_code() < 500
+    return isinstance(error, MlflowException) and 400 <= error.get_http_status_code() < 500  # type: ignore[no-untyped-call]
 
 
 class Store:
