@@ -36,12 +36,12 @@ class FoldedBigGan(nn.Module):
     """Made by `fold`."""
 
     embeddings: torch.Tensor
-    last: torch.Tensor
+    last_norm: torch.Tensor
 
     def __init__(self, net: BigGan, *, row: int) -> None:
         super().__init__()
         layers = net.generator
-        self.register_buffer("embeddings", net.embeddings.weight.T.contiguous())
+        self.register_buffer("embeddings", net.embeddings.weight.T.clone(memory_format=torch.contiguous_format))
         self.start = _linear(layers.gen_z.normalized(), layers.gen_z.bias)
         blocks = [layer for layer in layers.blocks_and_attention() if isinstance(layer, Block)]
         baked = [part for block in blocks for part in _norms(block, row=row)]
@@ -51,7 +51,7 @@ class FoldedBigGan(nn.Module):
             FoldedAttention(layer) if isinstance(layer, SelfAttention) else FoldedBlock(layer)
             for layer in layers.blocks_and_attention()
         )
-        self.register_buffer("last", torch.stack(layers.bn.affine_parts(row)))
+        self.register_buffer("last_norm", torch.stack(layers.bn.affine_parts(row)))
         colors = layers.conv_to_rgb
         self.colors = _conv(colors.normalized()[:COLORS], None if colors.bias is None else colors.bias[:COLORS])
 
@@ -62,7 +62,7 @@ class FoldedBigGan(nn.Module):
         x = start_map(self.start(condition))
         for layer in self.layers:
             x = layer(x) if isinstance(layer, FoldedAttention) else layer(x, norms)
-        image: torch.Tensor = self.colors(affine(x, self.last[0], self.last[1]).relu_())
+        image: torch.Tensor = self.colors(affine(x, self.last_norm[0], self.last_norm[1]).relu_())
         return image.tanh_()
 
 
