@@ -3,8 +3,9 @@
 Decided here: what CGN_MIRROR holds is looked at first, by file name at any depth; a file there with another checksum
 is named and passed over. A download goes to a hidden `.part` file of its URL, so a broken connection, or a killed run,
 goes on where it stopped. Tries wait exponentially longer (urllib3's Retry until an answer comes; a loop of our own goes
-on after a stream that breaks midway). What has the wrong checksum is removed and its URL named. Nothing is unpacked or
-unpickled.
+on after a stream that breaks midway). What has the wrong checksum is removed and its URL named. An asset without any
+documented digest is held against its own first file: `<name>.sha256` beside it, in the form that `sha256sum --check`
+reads, lasts as long as the folder. Nothing is unpacked or unpickled.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import requests
@@ -23,8 +24,8 @@ from tqdm import tqdm
 from urllib3.util.retry import Retry
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import checksum, explained, replacing
-from cgn.data.sources import Asset
+from cgn.core.files import checksum, explained, replacing, write_text
+from cgn.data.sources import Asset, mismatch
 
 MIRROR = "CGN_MIRROR"
 BUSY = (429, 500, 502, 503, 504)
@@ -68,7 +69,8 @@ def bring(
     """
     mirror = mirror or (Path(os.environ[MIRROR]) if os.environ.get(MIRROR) else None)
     patience = patience or Patience()
-    missing = [asset for asset in assets if mismatch(asset, folder / asset.name) is not None]
+    expected = [_pinned(asset, folder) for asset in assets]
+    missing = [asset for asset in expected if mismatch(asset, folder / asset.name) is not None]
     mirrored = _mirrored(mirror, [asset.name for asset in missing])
     with explained(folder), requests.Session() as session:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,21 +83,28 @@ def bring(
             )
             for left in folder.glob(f".{asset.name}.*.part"):  # begun at another URL, or before there was a mirror
                 left.unlink()
-            print(f"{asset.name}: {target.stat().st_size:,} bytes, verified, from {source}", flush=True)
+            verified = "verified" if asset.documented else "no digest is documented: its own is recorded"
+            print(f"{asset.name}: {target.stat().st_size:,} bytes, {verified}, from {source}", flush=True)
+        for asset in expected:
+            if not asset.documented:
+                digest = checksum(folder / asset.name, algorithm="sha256")
+                write_text(_record(asset, folder), f"{digest}  {asset.name}\n")
 
 
-def mismatch(asset: Asset, path: Path) -> str | None:
-    """Why `path` is not `asset`; None when it is."""
-    if not path.is_file():
-        return "missing"
-    if asset.bytes is not None and path.stat().st_size != asset.bytes:
-        return f"{path.stat().st_size:,} bytes, expected {asset.bytes:,}"
-    found = checksum(path, algorithm="sha256")
-    if not found.startswith(asset.sha256):
-        return f"sha256 {found}, expected {asset.sha256}{'...' if len(asset.sha256) < 64 else ''}"
-    if asset.md5 is not None and (found := checksum(path, algorithm="md5")) != asset.md5:
-        return f"md5 {found}, expected {asset.md5}"
-    return None
+def _record(asset: Asset, folder: Path) -> Path:
+    return folder / f"{asset.name}.sha256"
+
+
+def _pinned(asset: Asset, folder: Path) -> Asset:
+    """The asset with the digest that an earlier run recorded, where no source documents one."""
+    record = _record(asset, folder)
+    if asset.documented or not record.exists():
+        return asset
+    told = record.read_bytes().split()
+    try:
+        return replace(asset, sha256=told[0].decode())
+    except (IndexError, ValueError):
+        raise ArtifactError(f"{record} holds no SHA-256: remove it to record the digest of {asset.name} anew") from None
 
 
 def _mirrored(mirror: Path | None, names: Iterable[str]) -> Mapping[str, Sequence[Path]]:
@@ -139,6 +148,8 @@ def _downloaded(asset: Asset, target: Path, *, session: requests.Session, patien
         partial.replace(target)
         return url
     told = "; ".join(reasons) or "it has no public URL"
+    if (record := _record(asset, target.parent)).exists():
+        told += f". Its digest was recorded when it first came; to accept another file, remove {record}"
     raise ArtifactError(
         f"cannot get {asset.name}: {told}. Try again later, or set {MIRROR} to a folder that holds a file of this name"
     )
@@ -154,12 +165,8 @@ def _from_url(asset: Asset, url: str, partial: Path, *, session: requests.Sessio
         _stream(url, partial, session=session, patience=patience)
         reason = mismatch(asset, partial)
     if reason is not None:
-        with partial.open("rb") as file:
-            page = file.read(512).lstrip().startswith(b"<")
         partial.unlink()
-        raise _RefusedError(
-            f"wrong file ({reason}{'; it looks like an HTML page' if page else ''}), nothing of it was kept"
-        )
+        raise _RefusedError(f"wrong file ({reason}), nothing of it was kept")
 
 
 def _stream(url: str, partial: Path, *, session: requests.Session, patience: Patience) -> None:

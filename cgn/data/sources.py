@@ -1,14 +1,18 @@
-"""Every file that is downloaded for the MNIST track: where it lies, what it must be, under which licence.
+"""Every file that is downloaded: where it lies, what it must be, under which licence.
 
 Decided here: a file is known by its SHA-256. Where only the first digits are documented (torchvision writes eight of
 them into the file's name) those are held against it, and the full digest is noted once the file is here. MNIST's MD5s
-are the published ones; the SHA-256 beside them were computed from files that have these MD5s. `urls` are tried in
-order; an asset without any is only found in the folder that CGN_MIRROR names. File names are unique, so a mirror needs
-no layout.
+are the published ones; the SHA-256 beside them were computed from files that have these MD5s. ImageNet-C has MD5s only;
+where nothing is documented, the digest of the first file that came is recorded beside it and holds from then on.
+`urls` are tried in order; an asset without any is only found in the folder that CGN_MIRROR names. File names are
+unique, so a mirror needs no layout. Archives stay packed.
 """
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
+
+from cgn.core.files import checksum
 
 MNIST_URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -26,7 +30,8 @@ class Asset:
 
     name: str
     urls: tuple[str, ...]
-    sha256: str
+    sha256: str | None
+    """None where no source documents it."""
     licence: str
     bytes: int | None = None
     """None where no source documents it."""
@@ -35,11 +40,38 @@ class Asset:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.+-]*", self.name):
             raise ValueError(f"asset name {self.name!r}: expected a plain file name")
-        if not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
             raise ValueError(f"sha256 {self.sha256!r} of {self.name}: expected 8 to 64 lower-case hex digits")
         for url in self.urls:
             if not url.startswith(("https://", "http://")):
                 raise ValueError(f"url {url!r} of {self.name}: only http and https are fetched")
+
+    @property
+    def documented(self) -> bool:
+        """Whether a source tells a digest to hold the file against."""
+        return self.sha256 is not None or self.md5 is not None
+
+
+def mismatch(asset: Asset, path: Path) -> str | None:
+    """Why `path` is not `asset`; None when it is."""
+    if not path.is_file():
+        return "missing"
+    with path.open("rb") as file:  # what a server sends in place of a file that it will not give
+        page = "it looks like an HTML page" if file.read(512).lstrip().startswith(b"<") else None
+    reason = _difference(asset, path)
+    if reason is None:
+        return None if asset.documented else page
+    return f"{reason}; {page}" if page else reason
+
+
+def _difference(asset: Asset, path: Path) -> str | None:
+    if asset.bytes is not None and path.stat().st_size != asset.bytes:
+        return f"{path.stat().st_size:,} bytes, expected {asset.bytes:,}"
+    if asset.sha256 is not None and not (found := checksum(path, algorithm="sha256")).startswith(asset.sha256):
+        return f"sha256 {found}, expected {asset.sha256}{'...' if len(asset.sha256) < 64 else ''}"
+    if asset.md5 is not None and (found := checksum(path, algorithm="md5")) != asset.md5:
+        return f"md5 {found}, expected {asset.md5}"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,4 +156,86 @@ SQUEEZENET = Asset(
     bytes=5_014_699,
     sha256="2e45d01b93e560340bbfe945be2c11e8a7e19e0ae254d4872f6cb549373901de",
     licence="BSD-2-Clause (songhan/SqueezeNet-Deep-Compression, converted to torchvision's keys and RGB)",
+)
+
+
+def _drive(key: str) -> str:
+    """Google Drive's file `key`, confirmed: without the page that asks whether to go on with a file too big to scan."""
+    return f"https://drive.usercontent.google.com/download?id={key}&export=download&confirm=t"
+
+
+BIGGAN_DEEP_256 = Asset(
+    name="biggan-deep-256-pytorch_model.bin",
+    urls=("https://s3.amazonaws.com/models.huggingface.co/biggan/biggan-deep-256-pytorch_model.bin",),
+    bytes=234_411_737,
+    sha256="5900ef4065047e3aa0d1b66197b7f2664dceb59b27080e414ad57e203c485bc5",
+    licence="MIT (huggingface/pytorch-pretrained-BigGAN, converted from DeepMind's weights)",
+)
+U2NET = Asset(
+    name="u2net.pth",
+    urls=(
+        "https://huggingface.co/Carve/u2net-universal/resolve/10305d785481cf4b2eee1d447c39cd6e5f43d74b/full_weights.pth",
+        _drive("1ao1ovG1Qtx4b7EoskHXmi2E9rp5CHLcZ"),
+    ),
+    bytes=176_290_937,
+    sha256="10025a17f49cd3208afc342b589890e402ee63123d6f2d289a4a0903695cce58",
+    licence="Apache-2.0 (xuebinqin/U-2-Net)",
+)
+U2NETP = Asset(
+    name="u2netp.pth",
+    urls=(_drive("1rbSTGKAE-MTxBYHd-51l2hMOQPT_7EPy"),),
+    bytes=4_683_258,
+    sha256="e7567cde013fb64813973ce6e1ecc25a80c05c3ca7adbc5a54f3c3d90991b854",
+    licence="Apache-2.0 (xuebinqin/U-2-Net)",
+)
+U2NETP_FOLDED = Asset(
+    name="u2netp_from_fp16_bnfolded.pth",
+    urls=(),
+    bytes=4_822_187,
+    sha256="9db08d24b5477ba85943af081985a747704f269f9740aca115da4b9e2901dd1d",
+    licence="Apache-2.0 (xuebinqin/U-2-Net, batch norms folded, from half precision)",
+)
+RESNET50_V1 = Asset(
+    name="resnet50-0676ba61.pth",
+    urls=("https://download.pytorch.org/models/resnet50-0676ba61.pth",),
+    bytes=102_530_333,
+    sha256="0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    licence="BSD-3-Clause (torchvision)",
+)
+CGN_IMAGENET = Asset(
+    name="cgn.pth",
+    urls=(_drive("12yVFHPUjKmUFGnO2D4xVlTSpF8CUj136"),),
+    sha256=None,
+    licence="MIT (autonomousvision/counterfactual_generative_networks)",
+)
+BACKGROUNDS_CHALLENGE = Asset(
+    name="backgrounds_challenge_data.tar.gz",
+    urls=(
+        "https://github.com/MadryLab/backgrounds_challenge/releases/download/data/backgrounds_challenge_data.tar.gz",
+    ),
+    sha256=None,
+    licence="made from ImageNet: its research terms (MadryLab/backgrounds_challenge)",
+)
+CUE_CONFLICT = Asset(
+    name="ccd0c01d42c0a8a834e90ec141e7f24fa915dc23.tar.gz",
+    urls=("https://github.com/rgeirhos/texture-vs-shape/archive/ccd0c01d42c0a8a834e90ec141e7f24fa915dc23.tar.gz",),
+    sha256=None,
+    licence="CC BY 4.0 (rgeirhos/texture-vs-shape; the stimuli are in stimuli/style-transfer-preprocessed-512)",
+)
+"""The repository at one commit: its name fixes the content, but not how the archive is packed."""
+
+IMAGENET_C = tuple(
+    Asset(
+        name=f"{group}.tar",
+        urls=(f"https://zenodo.org/records/2235448/files/{group}.tar",),
+        sha256=None,
+        md5=md5,
+        licence="made from ImageNet: its research terms (hendrycks/robustness, Apache-2.0)",
+    )
+    for group, md5 in (
+        ("noise", "e80562d7f6c3f8834afb1ecf27252745"),
+        ("blur", "2d8e81fdd8e07fef67b9334fa635e45c"),
+        ("weather", "33ffea4db4d93fe4a428c40a6ce0c25d"),
+        ("digital", "89157860d7b10d5797849337ca2e5c03"),
+    )
 )

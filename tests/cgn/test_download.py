@@ -260,3 +260,48 @@ def test_a_terminal_sees_a_progress_bar(server: Server, tmp_path: Path, monkeypa
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert "data.bin: 100%" in terminal.getvalue()
+
+
+def undocumented(*urls: str) -> Asset:
+    return Asset(name="data.bin", urls=urls, sha256=None, licence="none")
+
+
+def test_a_file_without_a_documented_digest_is_held_against_its_first(server: Server, tmp_path: Path) -> None:
+    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    record = tmp_path / "data.bin.sha256"
+    assert record.read_text() == f"{hashlib.sha256(CONTENT).hexdigest()}  data.bin\n"
+    assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
+    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    assert len(server.ranges) == 1
+
+    (tmp_path / "data.bin").write_bytes(CONTENT[:-1])  # damaged: mended by the same file
+    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+
+    (tmp_path / "data.bin").unlink()
+    server.behave = lambda request: request.give(CONTENT[:-1] + b"x")
+    with pytest.raises(ArtifactError, match=r"expected \w{64}.*recorded when it first came; .* remove .*bin\.sha256"):
+        bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    record.unlink()
+    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    assert record.read_text().startswith(hashlib.sha256(CONTENT[:-1] + b"x").hexdigest())
+
+
+def test_a_page_is_never_recorded(server: Server, tmp_path: Path) -> None:
+    server.behave = lambda request: request.give(b"\n<!DOCTYPE html><html>Quota exceeded</html>")
+    with pytest.raises(ArtifactError, match=r"wrong file \(it looks like an HTML page\)"):
+        bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    assert files(tmp_path) == []
+
+
+def test_what_a_killed_run_left_unrecorded_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "data.bin").write_bytes(CONTENT)
+    bring([undocumented()], tmp_path, patience=QUICK)
+    assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
+
+
+@pytest.mark.parametrize("content", [b"", b"none", b"\xff\xff"])
+def test_a_broken_record_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "data.bin.sha256").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"data\.bin\.sha256 holds no SHA-256: remove it"):
+        bring([undocumented()], tmp_path, patience=QUICK)

@@ -1,21 +1,39 @@
 """The table of downloads is well formed, and says what the real files are."""
 
+import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
-from cgn.data.download import mismatch
 from cgn.data.sources import (
     BACKGROUND_TEXTURES,
+    BACKGROUNDS_CHALLENGE,
+    BIGGAN_DEEP_256,
+    CGN_IMAGENET,
+    CUE_CONFLICT,
+    IMAGENET_C,
     MNIST_IMAGES,
     MNIST_LABELS,
     OBJECT_TEXTURES,
+    RESNET50_V1,
     SQUEEZENET,
+    U2NET,
+    U2NETP,
+    U2NETP_FOLDED,
     VGG16,
     Asset,
+    mismatch,
 )
 
-ALL = (MNIST_IMAGES, MNIST_LABELS, *OBJECT_TEXTURES, *BACKGROUND_TEXTURES, VGG16, SQUEEZENET)
+MNIST = (MNIST_IMAGES, MNIST_LABELS, *OBJECT_TEXTURES, *BACKGROUND_TEXTURES, VGG16, SQUEEZENET)
+IMAGENET = (
+    *(BIGGAN_DEEP_256, U2NET, U2NETP, U2NETP_FOLDED, RESNET50_V1, CGN_IMAGENET),
+    *(BACKGROUNDS_CHALLENGE, CUE_CONFLICT, *IMAGENET_C),
+)
+ALL = (*MNIST, *IMAGENET)
+RENAMED = ("https://drive.usercontent.google.com/download?id=", "https://huggingface.co/Carve/u2net-universal/")
+"""Where a file goes by another name, or by none."""
 
 
 def test_names_are_unique_so_that_a_mirror_needs_no_layout() -> None:
@@ -31,14 +49,30 @@ def test_textures_stand_in_the_order_of_the_classes() -> None:
 def test_every_asset_has_a_licence_and_mirrors_end_in_its_name() -> None:
     for asset in ALL:
         assert asset.licence
-        assert all(url.endswith("/" + asset.name) for url in asset.urls)
+        assert all(url.endswith("/" + asset.name) or url.startswith(RENAMED) for url in asset.urls)
     assert len(MNIST_IMAGES.urls) == 2
 
 
 def test_the_real_files_are_what_the_table_says(test_data: Path) -> None:
     found = {path.name: path for path in test_data.rglob("*") if path.is_file()}
     checked = [asset.name for asset in ALL if asset.name in found and mismatch(asset, found[asset.name]) is None]
-    assert checked == [asset.name for asset in ALL if asset is not VGG16]
+    expected = (*(asset for asset in MNIST if asset is not VGG16), U2NETP_FOLDED)
+    assert checked == [asset.name for asset in expected]
+
+
+def test_three_files_have_no_documented_digest() -> None:
+    assert [asset for asset in ALL if not asset.documented] == [CGN_IMAGENET, BACKGROUNDS_CHALLENGE, CUE_CONFLICT]
+    assert all(len(asset.sha256 or "") == 64 for asset in (BIGGAN_DEEP_256, U2NET, U2NETP, RESNET50_V1))
+
+
+def test_an_md5_serves_where_it_is_all_that_is_documented(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"cgn")
+    asset = Asset(name="a", urls=(), sha256=None, md5=hashlib.md5(b"cgn").hexdigest(), licence="none")
+    assert mismatch(asset, tmp_path / "a") is None
+    (tmp_path / "a").write_bytes(b"<html>")
+    assert re.fullmatch(
+        r"md5 \w{32}, expected \w{32}; it looks like an HTML page", mismatch(asset, tmp_path / "a") or ""
+    )
 
 
 def test_a_prefix_of_the_digest_serves(tmp_path: Path) -> None:
@@ -56,6 +90,7 @@ def test_a_prefix_of_the_digest_serves(tmp_path: Path) -> None:
         ({"name": "../a"}, "plain file name"),
         ({"name": ""}, "plain file name"),
         ({"sha256": "abc"}, "8 to 64"),
+        ({"sha256": ""}, "8 to 64"),
         ({"urls": ("file:///etc/passwd",)}, "only http"),
         ({"urls": ("ftp://host/a",)}, "only http"),
     ],

@@ -1,0 +1,50 @@
+"""What f_texture is to look like (Sauer & Geiger, ICLR 2021, texture loss): a grid of patches from inside the object.
+
+The loss is the style of the foreground against this grid (`perceptual.style`, weights 0, 5, 5, 0). Decided here: the
+mean mask of a patch is an average pool, and only the drawn patches are cut, never all 12,996. Places are kept in the
+order of the image, so that a draw does not hang on how a device ranks nearly equal ones.
+"""
+
+import torch
+from torch.nn import functional
+
+RESOLUTION = 128
+"""Image and mask are resized to this before patches are cut, in pixels."""
+PATCH = 15
+BEST = 100
+GRID = 6
+"""Patches along a side of the grid; they are drawn with replacement."""
+
+
+@torch.no_grad()
+def patch_grid(image: torch.Tensor, mask: torch.Tensor, *, stream: torch.Generator) -> torch.Tensor:
+    """(B,3,H,W) in [-1,1] and (B,1,H,W) mask -> (B,3,H,W): 6x6 patches of each image from where its mask is highest.
+
+    `stream` is a CPU generator, whatever the images' device. Bicubic resizing may leave [-1,1] by a little, as in the
+    published code. No gradient goes through it.
+    """
+    places = best_places(mask)
+    draws = torch.randint(BEST, (len(image), GRID * GRID), generator=stream).to(image.device)
+    chosen = places.gather(1, draws)
+    along = RESOLUTION - PATCH + 1
+    offsets = torch.arange(PATCH, device=image.device)
+    rows = (chosen // along)[..., None] + offsets  # (B,36,15)
+    columns = (chosen % along)[..., None] + offsets
+    batch = torch.arange(len(image), device=image.device)[:, None, None, None]
+    cut = _resized(image).permute(0, 2, 3, 1)[batch, rows[..., :, None], columns[..., None, :]]  # (B,36,15,15,3)
+    grid = cut.reshape(-1, GRID, GRID, *cut.shape[2:]).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+    return functional.interpolate(grid, image.shape[2:], mode="bicubic")
+
+
+@torch.no_grad()
+def best_places(mask: torch.Tensor) -> torch.Tensor:
+    """(B,1,H,W) mask -> (B,100), ascending: where the 15x15 patches of the highest mean mask begin.
+
+    A place is row * 114 + column at 128x128.
+    """
+    means = functional.avg_pool2d(_resized(mask), PATCH, stride=1)
+    return means.flatten(1).topk(BEST).indices.sort(1).values
+
+
+def _resized(image: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(image, (RESOLUTION, RESOLUTION), mode="bicubic")

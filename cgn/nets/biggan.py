@@ -1,0 +1,143 @@
+"""BigGAN-deep's generator (Brock et al., ICLR 2019), for the table of layers of any resolution.
+
+Decided here: the weights' keys are those of the public PyTorch weights, which load as they are. The batch norms hold 51
+precomputed statistics, for the truncations 0, 0.02, ..., 1; any other truncation is refused. The public code mixes
+neighbouring rows off the grid with exchanged weights, and where division rounds (0.58, 0.94) it takes the row below:
+here every truncation of the grid has the row that was computed for it. A net is called with (noise, label) like any
+other generator; the noise comes already multiplied by the truncation.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from cgn.core.errors import ConfigError
+from cgn.nets.biggan_blocks import Block, PlainNorm, SelfAttention, SpectralConv2d, SpectralLinear
+
+START = 4
+"""Height and width of the first map."""
+COLORS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The layers of one resolution. Widths are multiples of `width`; `blocks` are (doubling, channels in, out)."""
+
+    noise_size: int
+    embedding_size: int
+    classes: int
+    width: int
+    blocks: tuple[tuple[bool, int, int], ...]
+    attention_at: int
+    """How many blocks come before the self-attention."""
+    statistics: int = 51
+    epsilon: float = 1e-4
+
+    def __post_init__(self) -> None:
+        ends = [out for _, _, out in self.blocks]
+        starts = [channels for _, channels, _ in self.blocks]
+        if not self.blocks or starts[1:] != ends[:-1]:
+            raise ConfigError(f"blocks {self.blocks}: each must take the channels that the one before it gives")
+        if any(out > channels for _, channels, out in self.blocks):
+            raise ConfigError(f"blocks {self.blocks}: a skip can drop channels, not add them")
+        if not 0 <= self.attention_at < len(self.blocks):
+            raise ConfigError(f"attention_at is {self.attention_at}, allowed: 0 to {len(self.blocks) - 1}")
+        if self.statistics < 2:
+            raise ConfigError(f"statistics is {self.statistics}, allowed: 2 or more (the ends 0 and 1 at least)")
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return START << sum(doubling for doubling, _, _ in self.blocks)
+
+    def row(self, truncation: float) -> int:
+        """The row of statistics for a truncation. Raises ConfigError off the grid, naming its neighbours."""
+        steps = self.statistics - 1
+        place = min(max(0.0, truncation), 1.0) * steps
+        if not abs(round(place) - truncation * steps) < 1e-6 * steps:  # so that a NaN is refused too
+            near = sorted({math.floor(place) / steps, math.ceil(place) / steps})
+            raise ConfigError(
+                f"truncation is {truncation}: the batch norms have statistics for 0, {1 / steps:g}, "
+                f"{2 / steps:g}, ..., 1 only; nearest: {' or '.join(f'{value:g}' for value in near)}"
+            )
+        return round(place)
+
+
+BIGGAN_DEEP_256 = Table(
+    noise_size=128,
+    embedding_size=128,
+    classes=1000,
+    width=128,
+    blocks=(
+        (False, 16, 16), (True, 16, 16), (False, 16, 16), (True, 16, 8), (False, 8, 8), (True, 8, 8),
+        (False, 8, 8), (True, 8, 4), (False, 4, 4), (True, 4, 2), (False, 2, 2), (True, 2, 1),
+    ),
+    attention_at=8,
+)  # fmt: skip
+"""The public ImageNet net of 256 px: 602 keys."""
+
+
+class BigGan(nn.Module):
+    """Noise and a label -> an image."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self.table = table
+        self.embeddings = nn.Linear(table.classes, table.embedding_size, bias=False)
+        self.generator = _Layers(table)
+
+    def forward(self, noise: torch.Tensor, label: torch.Tensor, *, truncation: float = 1.0) -> torch.Tensor:
+        """(B,Z) truncated noise, already times `truncation`, and (B,) labels -> (B,3,S,S) in [-1,1].
+
+        Training draws at truncation 1 (published code). Raises ConfigError for a truncation off the grid.
+        """
+        image: torch.Tensor = self.generator(self.condition(noise, label), self.table.row(truncation))
+        return image
+
+    def condition(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """(B,Z) and (B,) -> (B,E): the noise and the label's embedding side by side."""
+        return torch.cat([noise, self.embeddings.weight.T[label]], 1)
+
+
+class _Layers(nn.Module):
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        condition = table.noise_size + table.embedding_size
+        first, last = table.blocks[0][1] * table.width, table.blocks[-1][2] * table.width
+        self.gen_z = SpectralLinear(condition, START * START * first, epsilon=table.epsilon)
+        layers: list[nn.Module] = [
+            Block(
+                channels * table.width,
+                out * table.width,
+                doubling=doubling,
+                condition=condition,
+                statistics=table.statistics,
+                epsilon=table.epsilon,
+            )
+            for doubling, channels, out in table.blocks
+        ]
+        attended = table.blocks[table.attention_at][1] * table.width
+        layers.insert(table.attention_at, SelfAttention(attended, epsilon=table.epsilon))
+        self.layers = nn.ModuleList(layers)
+        self.bn = PlainNorm(last, statistics=table.statistics, epsilon=table.epsilon)
+        # As many channels come out as go in, and all but three are thrown away: so the public weights have it.
+        self.conv_to_rgb = SpectralConv2d(last, last, 3, epsilon=table.epsilon)
+
+    def forward(self, condition: torch.Tensor, row: int) -> torch.Tensor:
+        x = start_map(self.gen_z(condition))
+        for layer in self.blocks_and_attention():
+            x = layer(x) if isinstance(layer, SelfAttention) else layer(x, condition, row)
+        image: torch.Tensor = self.conv_to_rgb(self.bn(x, row).relu())
+        return image[:, :COLORS].tanh()
+
+    def blocks_and_attention(self) -> list[Block | SelfAttention]:
+        """The layers between the first map and the last norm."""
+        return cast(list[Block | SelfAttention], list(self.layers))
+
+
+def start_map(flat: torch.Tensor) -> torch.Tensor:
+    """(B,4*4*C), channels last as in the public weights -> (B,C,4,4), a view: the maps stay channels last."""
+    return flat.reshape(len(flat), START, START, -1).permute(0, 3, 1, 2)

@@ -1,0 +1,157 @@
+"""BigGAN-deep for drawing only: what is constant for one truncation is computed once and baked into plain weights.
+
+Decided here: spectral norms become plain weights. A conditional batch norm, its statistics and the bias of the
+convolution before it become one scale and one offset a channel, both affine in the condition, and those of the whole
+net come from a single matrix product. Doubling before a 3x3 convolution becomes a transposed 4x4 one (16 products where
+there were 36). The attention's gamma goes into its last convolution, and of the last convolution's channels only the
+three that are seen are computed.
+"""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cgn.nets.biggan import COLORS, BigGan, start_map
+from cgn.nets.biggan_blocks import Block, ConditionalNorm, SelfAttention, affine, attended, doubled
+from cgn.nets.convgen import UpsampledConv
+
+Map = tuple[torch.Tensor, torch.Tensor]
+"""Weight and bias of an affine map."""
+
+
+@torch.no_grad()
+def fold(net: BigGan, *, truncation: float) -> "FoldedBigGan":
+    """A net for drawing at one truncation, equal to `net` in eval mode but for rounding; `net` stays as it is.
+
+    It is called with (noise, label), noise already times the truncation, and has no parameter that wants a gradient.
+    Raises ConfigError for a truncation off the grid of statistics.
+    """
+    return FoldedBigGan(net, row=net.table.row(truncation)).eval().requires_grad_(False)
+
+
+class FoldedBigGan(nn.Module):
+    """Made by `fold`."""
+
+    embeddings: torch.Tensor
+    last_norm: torch.Tensor
+
+    def __init__(self, net: BigGan, *, row: int) -> None:
+        super().__init__()
+        layers = net.generator
+        self.register_buffer("embeddings", net.embeddings.weight.T.clone(memory_format=torch.contiguous_format))
+        self.start = _linear(layers.gen_z.normalized(), layers.gen_z.bias)
+        blocks = [layer for layer in layers.blocks_and_attention() if isinstance(layer, Block)]
+        baked = [part for block in blocks for part in _norms(block, row=row)]
+        self.widths = [len(bias) for _, bias in baked]
+        self.modulation = _linear(torch.cat([weight for weight, _ in baked]), torch.cat([bias for _, bias in baked]))
+        self.layers = nn.ModuleList(
+            FoldedAttention(layer) if isinstance(layer, SelfAttention) else FoldedBlock(layer)
+            for layer in layers.blocks_and_attention()
+        )
+        self.register_buffer("last_norm", torch.stack(layers.bn.affine_parts(row)))
+        colors = layers.conv_to_rgb
+        self.colors = _conv(colors.normalized()[:COLORS], None if colors.bias is None else colors.bias[:COLORS])
+
+    def forward(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """(B,Z) truncated noise, already times the truncation, and (B,) labels -> (B,3,S,S) in [-1,1]."""
+        condition = torch.cat([noise, self.embeddings[label]], 1)
+        norms = iter(self.modulation(condition).split(self.widths, 1))
+        x = start_map(self.start(condition))
+        for layer in self.layers:
+            x = layer(x) if isinstance(layer, FoldedAttention) else layer(x, norms)
+        image: torch.Tensor = self.colors(affine(x, self.last_norm[0], self.last_norm[1]).relu_())
+        return image.tanh_()
+
+
+class FoldedBlock(nn.Module):
+    """A block whose norms are given to it as scale and offset."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.doubling = block.doubling
+        self.out_channels = block.out_channels
+        self.conv_0 = _conv(block.conv_0.normalized(), None)
+        self.conv_1 = (_doubling_conv if block.doubling else _conv)(block.conv_1.normalized(), None)
+        self.conv_2 = _conv(block.conv_2.normalized(), None)
+        self.conv_3 = _conv(block.conv_3.normalized(), block.conv_3.bias)
+
+    def forward(self, x: torch.Tensor, norms: Iterator[torch.Tensor]) -> torch.Tensor:
+        """(B,C,H,W) and its four norms, (B,2C) scale and offset side by side -> the block's output."""
+        made = x
+        for conv in (self.conv_0, self.conv_1, self.conv_2, self.conv_3):
+            scale, offset = next(norms).chunk(2, 1)
+            made = conv(affine(made, scale, offset).relu_())
+        skip = x[:, : self.out_channels]
+        return made.add_(doubled(skip) if self.doubling else skip)
+
+
+class FoldedAttention(nn.Module):
+    """Queries, keys and values from one convolution; gamma is in the last."""
+
+    def __init__(self, layer: SelfAttention) -> None:
+        super().__init__()
+        parts = [part.normalized() for part in (layer.snconv1x1_theta, layer.snconv1x1_phi, layer.snconv1x1_g)]
+        self.widths = [len(part) for part in parts]
+        self.parts = _conv(torch.cat(parts), None)
+        self.out = _conv(layer.snconv1x1_o_conv.normalized() * layer.gamma, None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B,C,H,W) -> (B,C,H,W)."""
+        query, key, value = self.parts(x).split(self.widths, 1)
+        seen: torch.Tensor = self.out(attended(query, functional.max_pool2d(key, 2), functional.max_pool2d(value, 2)))
+        return seen.add_(x)
+
+
+class Pointwise(nn.Linear):
+    """A 1x1 convolution as one matrix product: maps lie channels last, so nothing is moved for it."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # torch's name for it
+        """(B,C,H,W) -> (B,out,H,W)."""
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _norms(block: Block, *, row: int) -> list[Map]:
+    """For each norm of the block: what gives its scale and offset, (2C,E) and (2C,), from the condition."""
+    before = (None, block.conv_0.bias, block.conv_1.bias, block.conv_2.bias)
+    norms = (block.bn_0, block.bn_1, block.bn_2, block.bn_3)
+    return [_affine_map(norm, row=row, bias=bias) for norm, bias in zip(norms, before, strict=True)]
+
+
+def _affine_map(norm: ConditionalNorm, *, row: int, bias: torch.Tensor | None) -> Map:
+    inverse = norm.inverse_deviation(row)
+    mean = norm.running_means[row] - (0 if bias is None else bias)
+    scale = norm.scale.normalized() * inverse[:, None]
+    offset = norm.offset.normalized() - scale * mean[:, None]
+    return torch.cat([scale, offset]), torch.cat([inverse, -inverse * mean])
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    return _filled(nn.Linear(weight.shape[1], weight.shape[0], device="meta"), weight, bias)
+
+
+def _conv(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+    out, channels, kernel, _ = weight.shape
+    if kernel == 1:
+        return _filled(Pointwise(channels, out, device="meta"), weight.flatten(1), bias)
+    made = nn.Conv2d(channels, out, kernel, padding=kernel // 2, device="meta")
+    return _filled(made, weight.contiguous(memory_format=torch.channels_last), bias)
+
+
+def _doubling_conv(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+    """What doubles its input and convolves it with a 3x3 `weight`."""
+    spread = UpsampledConv(1, 1).spread.to(weight)
+    kernel = (spread @ weight @ spread.T).transpose(0, 1)
+    made = nn.ConvTranspose2d(len(kernel), kernel.shape[1], 4, stride=2, padding=1, device="meta")
+    return _filled(made, kernel.contiguous(memory_format=torch.channels_last), bias)
+
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
+def _filled(layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> Layer:
+    layer.weight = nn.Parameter(weight)
+    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
+    return layer

@@ -1,0 +1,160 @@
+"""U2-Net and its small sister U2-NetP (Qin et al., Pattern Recognition 2020): an image -> how salient each pixel is.
+
+A U-net whose every stage is a small U-net. Decided here: keys are those of the public files, 798 each, which load as
+they are; weights that have the batch norms folded in load too, their norms being the identity. Of the seven maps that
+the published net returns only the first, fused one is given: nothing here is trained on the other six.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+HEIGHTS = (7, 6, 5, 4, 4, 4)
+"""Convolutions on the way down in stages 1 to 6. The last two stages dilate where the others halve."""
+DILATED = (5, 6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Widths:
+    """(middle, out) channels of the stages: `down` for 1 to 6, `up` for the way back, 5 to 1."""
+
+    down: tuple[tuple[int, int], ...]
+    up: tuple[tuple[int, int], ...]
+
+
+U2NET = Widths(
+    down=((32, 64), (32, 128), (64, 256), (128, 512), (256, 512), (256, 512)),
+    up=((256, 512), (128, 256), (64, 128), (32, 64), (16, 64)),
+)
+"""The public u2net.pth, 176 MB."""
+U2NETP = Widths(down=((16, 64),) * 6, up=((16, 64),) * 5)
+"""The public u2netp.pth, 4.7 MB."""
+
+
+class U2Net(nn.Module):
+    """Six stages down, five up, a map from each of the last six, and their fusion."""
+
+    def __init__(self, widths: Widths) -> None:
+        super().__init__()
+        channels = 3
+        for number, (middle, out) in enumerate(widths.down, start=1):
+            self.add_module(f"stage{number}", _stage(number, channels, middle, out))
+            channels = out
+        for number, (middle, out) in zip(range(5, 0, -1), widths.up, strict=True):
+            skipped = widths.down[number - 1][1]
+            self.add_module(f"stage{number}d", _stage(number, channels + skipped, middle, out))
+            self.add_module(f"side{number}", nn.Conv2d(out, 1, 3, padding=1))
+            channels = out
+        self.side6 = nn.Conv2d(widths.down[-1][1], 1, 3, padding=1)
+        self.outconv = nn.Conv2d(len(HEIGHTS), 1, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B,3,H,W) -> (B,1,H,W) in [0,1].
+
+        The net was trained on images with ImageNet's mean and deviation taken out; see `segmenter` for what it is fed.
+        """
+        x = image
+        kept: list[torch.Tensor] = []
+        for number in range(1, 7):
+            x = _named(self, f"stage{number}", halved(x) if kept else x)
+            kept.append(x)
+        sides = [self.side6(kept.pop())]
+        for number in range(5, 0, -1):
+            skipped = kept.pop()
+            x = _named(self, f"stage{number}d", torch.cat([sized(x, skipped), skipped], 1))
+            sides.insert(0, _named(self, f"side{number}", x))
+        fused: torch.Tensor = self.outconv(torch.cat([sized(side, sides[0]) for side in sides], 1))
+        return fused.sigmoid()
+
+
+class ConvNormRelu(nn.Module):
+    """A dilated 3x3 convolution, batch norm, ReLU."""
+
+    def __init__(self, channels: int, out_channels: int, *, dilation: int) -> None:
+        super().__init__()
+        self.conv_s1 = nn.Conv2d(channels, out_channels, 3, padding=dilation, dilation=dilation)
+        self.bn_s1 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B,channels,H,W) -> (B,out_channels,H,W)."""
+        made: torch.Tensor = self.bn_s1(self.conv_s1(x))
+        return made.relu()
+
+
+class ResidualU(nn.Module):
+    """A small U-net added to what it was given: one convolution for each of `dilations` down, and back up.
+
+    `halvings`: how many of those down are followed by a pooling.
+    """
+
+    def __init__(
+        self, channels: int, middle: int, out_channels: int, *, dilations: tuple[int, ...], halvings: int
+    ) -> None:
+        super().__init__()
+        self.halvings = halvings
+        self.height = len(dilations)
+        self.rebnconvin = ConvNormRelu(channels, out_channels, dilation=1)
+        for number, dilation in enumerate(dilations, start=1):
+            given = out_channels if number == 1 else middle
+            self.add_module(f"rebnconv{number}", ConvNormRelu(given, middle, dilation=dilation))
+        for number in range(self.height - 1, 0, -1):
+            out = out_channels if number == 1 else middle
+            up = ConvNormRelu(2 * middle, out, dilation=dilations[number - 1])
+            self.add_module(f"rebnconv{number}d", up)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B,channels,H,W) -> (B,out_channels,H,W)."""
+        start = x = self.rebnconvin(x)
+        kept = []
+        for number in range(1, self.height + 1):
+            x = _named(self, f"rebnconv{number}", halved(x) if 1 < number <= self.halvings + 1 else x)
+            kept.append(x)
+        kept.pop()
+        for number in range(self.height - 1, 0, -1):
+            skipped = kept.pop()
+            x = _named(self, f"rebnconv{number}d", torch.cat([sized(x, skipped), skipped], 1))
+        total: torch.Tensor = x + start
+        return total
+
+
+def segmenter(net: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`segment` for f_shape, and the saliency of backgrounds: (B,3,H,W) in [-1,1] -> (B,1,H,W) in [0,1].
+
+    `net` is frozen here: eval mode, no gradient for its weights, but through it to the image. What comes back is a
+    function, no module, so that the mechanism that holds it neither trains nor saves the net; move the net to the
+    images' device yourself.
+    The published code feeds pictures in [-1,1], not normalised as the net was trained; the losses' weights hang on it.
+    """
+    frozen = net.eval().requires_grad_(False)
+
+    def segment(image: torch.Tensor) -> torch.Tensor:
+        mask: torch.Tensor = frozen(image)
+        return mask
+
+    return segment
+
+
+def halved(x: torch.Tensor) -> torch.Tensor:
+    """(B,C,H,W) -> (B,C,H/2,W/2), rounded up: the largest of each 2x2."""
+    return functional.max_pool2d(x, 2, ceil_mode=True)
+
+
+def sized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(B,C,h,w) -> (B,C,H,W), bilinearly, where `like` is (.,.,H,W)."""
+    size = like.shape[2:]
+    return x if x.shape[2:] == size else functional.interpolate(x, size, mode="bilinear")
+
+
+def _stage(number: int, channels: int, middle: int, out: int) -> ResidualU:
+    height = HEIGHTS[number - 1]
+    if number in DILATED:
+        return ResidualU(channels, middle, out, dilations=tuple(2**place for place in range(height)), halvings=0)
+    return ResidualU(channels, middle, out, dilations=(1,) * (height - 1) + (2,), halvings=height - 2)
+
+
+def _named(net: nn.Module, layer: str, x: torch.Tensor) -> torch.Tensor:
+    made: torch.Tensor = net.get_submodule(layer)(x)
+    return made
