@@ -46,8 +46,9 @@ def best_iou(masks: torch.Tensor, *, bank: torch.Tensor) -> torch.Tensor:
             "draw the bank at the masks' size"
         )
     known = (bank > 0.5).flatten(2).flatten(0, 1).float()
-    blocks = [(block > 0.5).flatten(1).float() for block in masks.split(MASKS_PER_BLOCK)]
-    return torch.cat([_iou(block, known).unflatten(1, bank.shape[:2]).amax(2) for block in blocks])
+    drawn = (masks > 0.5).flatten(1).float()
+    blocks = [drawn[start : start + MASKS_PER_BLOCK] for start in range(0, len(drawn), MASKS_PER_BLOCK)]
+    return torch.cat([_iou(block, known).view(len(block), *bank.shape[:2]).amax(2) for block in blocks])
 
 
 def _iou(masks: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""The miniature world: nine classes whose shapes, textures and backgrounds are drawn by formulas, so that the truth is known."""
+"""The miniature world: nine classes drawn by formulas, so that every mask, texture and background is known."""

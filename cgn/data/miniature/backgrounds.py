@@ -6,7 +6,7 @@ Decided here: a scene has a layout and colours of its own; horizon, light, place
 
 import numpy as np
 
-from cgn.data.miniature.draws import Draws, Floats, Points, clouds, edge, hashed, noise, paint
+from cgn.data.miniature.draws import Draws, Floats, Points, clouds, edge, fraction, hashed, noise, paint
 from cgn.data.miniature.geometry import length
 from cgn.data.miniature.textures import Painter
 
@@ -16,7 +16,7 @@ def bricks(points: Points, draws: Draws) -> Floats:
     size, key = draws.between(2.3, 3.0), draws.key()
     x, y = size * points.x + draws.between(0, 9), 2.2 * size * points.y + draws.between(0, 9)
     row = np.floor(y)
-    x = x + 0.5 * (row - 2 * np.floor(row / 2))
+    x = x + fraction(row / 2)
     column = np.floor(x)
     joint = np.maximum(np.abs(x - column - 0.5) - 0.44, (np.abs(y - row - 0.5) - 0.4) / 2.2)
     wall = paint(draws.colour(140, 58, 44), draws.colour(196, 104, 78), hashed(column, row, key))
@@ -24,7 +24,7 @@ def bricks(points: Points, draws: Draws) -> Floats:
     wall = wall * (0.9 + 0.2 * noise(4 * x, 4 * y, key))[:, None]
     ground = points.y - draws.between(0.58, 0.78)
     stone = paint(draws.colour(128, 126, 130), draws.colour(164, 160, 160), noise(7 * x, 5 * y, key))
-    return paint(wall, paint(stone, np.float32(0.25), edge(ground - 0.05, 0.06)), edge(-ground, 0.03))
+    return paint(wall, paint(stone, 0.25, edge(ground - 0.05, 0.06)), edge(-ground, 0.03))
 
 
 def sky(points: Points, draws: Draws) -> Floats:
@@ -46,15 +46,15 @@ def street(points: Points, draws: Draws) -> Floats:
     air = paint(draws.colour(246, 196, 160), draws.colour(176, 190, 216), edge(y - horizon + 0.6, 1.2))
     lots = 4.6 * x + draws.between(0, 9)
     column = np.floor(lots)
-    roof = horizon - 0.18 - 0.55 * hashed(column, np.float32([[[0]]]), key)
-    window = edge(np.maximum(np.abs(lots * 3 % 1 - 0.5), np.abs(y * 10 % 1 - 0.5)) - 0.26, 0.15)
-    house = paint(draws.colour(96, 104, 130), draws.colour(70, 74, 100), hashed(column, np.float32([[[1]]]), key))
+    roof = horizon - 0.18 - 0.55 * hashed(column, 0.0, key)
+    window = edge(np.maximum(np.abs(fraction(lots * 3) - 0.5), np.abs(fraction(y * 10) - 0.5)) - 0.26, 0.15)
+    house = paint(draws.colour(96, 104, 130), draws.colour(70, 74, 100), hashed(column, 1.0, key))
     house = paint(house, draws.colour(250, 226, 150), 0.75 * window)
     scene = paint(air, house, edge(roof - y, 0.03))
     depth = np.maximum(y - horizon, 0.02)
     across = np.abs((x - vanish) / depth - draws.between(-0.35, 0.35))
-    asphalt = draws.colour(92, 92, 98)[..., :] * (0.86 + 0.28 * noise(18 * x, 14 * y, key))[:, None]
-    dashes = edge(np.abs((draws.between(0.6, 0.9) / depth) % 1 - 0.5) - 0.27, 0.15) * edge(across - 0.06, 0.05)
+    asphalt = draws.colour(92, 92, 98) * (0.86 + 0.28 * noise(18 * x, 14 * y, key))[:, None]
+    dashes = edge(np.abs(fraction(draws.between(0.6, 0.9) / depth) - 0.5) - 0.27, 0.15) * edge(across - 0.06, 0.05)
     road = paint(asphalt, draws.colour(244, 240, 226), np.maximum(dashes, edge(np.abs(across - 1.5) - 0.06, 0.06)))
     verge = draws.colour(126, 142, 96) * (0.85 + 0.3 * noise(9 * x, 9 * y, key))[:, None]
     return paint(scene, paint(road, verge, edge(1.75 - across, 0.08)), edge(horizon - y, 0.03))
@@ -89,17 +89,17 @@ def snow(points: Points, draws: Draws) -> Floats:
     for row, (pace, top, needles) in enumerate(rows):
         place = pace * x + draws.between(0, 9)
         column = np.floor(place)
-        tip = top + 0.45 * hashed(column, np.float32([[[row]]]), key)
+        tip = top + 0.45 * hashed(column, float(row), key)
         below = (y - tip) * pace / 2
-        tier = (3.2 * below) % 1
+        tier = fraction(3.2 * below)
         branch = np.abs(place - column - 0.5) - (0.1 + 0.3 * below) * (0.55 + 0.45 * tier)
         tree = edge(branch, 0.06) * edge(-below, 0.05)
         green = paint(draws.colour(*needles), draws.colour(240, 244, 250, vary=0.02), edge(tier - 0.22, 0.25) * 0.85)
         scene = paint(scene, green, tree)
     drift = paint(draws.colour(248, 250, 254, vary=0.015), draws.colour(190, 206, 230), clouds(2 * x, 5 * y, key))
     scene = paint(scene, drift, edge(ground - y, 0.06))
-    flakes, _, kind = _dots(4.5 * x + draws.between(0, 9), 4.5 * y + draws.between(0, 9), draws, margin=0.16)
-    return paint(scene, np.float32(1.0), 0.9 * edge(flakes - 0.06 - 0.1 * kind, 0.12))
+    across, down, kind = _dots(4.5 * x + draws.between(0, 9), 4.5 * y + draws.between(0, 9), draws, margin=0.16)
+    return paint(scene, 1.0, 0.9 * edge(length(across, down) - 0.06 - 0.1 * kind, 0.12))
 
 
 def flowers(points: Points, draws: Draws) -> Floats:
@@ -112,7 +112,8 @@ def flowers(points: Points, draws: Draws) -> Floats:
     colours = (draws.colour(255, 250, 244, vary=0.02), draws.colour(246, 110, 170), draws.colour(252, 216, 60))
     heart = draws.colour(250, 150, 30)
     for pace, turn in ((2.0, 0.2), (2.6, 0.7)):
-        distance, angle, kind = _dots(pace * (x + turn * y), pace * (y - turn * x), draws)
+        across, down, kind = _dots(pace * (x + turn * y), pace * (y - turn * x), draws)
+        distance, angle = length(across, down), np.arctan2(down, across)
         petals = edge(distance - 0.24 - 0.07 * np.cos(5 * angle + 9 * kind), 0.08)
         for low, colour in zip((0.0, 0.26, 0.52), colours, strict=True):
             scene = paint(scene, colour, petals * ((kind >= low) & (kind < low + 0.26)))
@@ -131,11 +132,12 @@ def stage(points: Points, draws: Draws) -> Floats:
     hem = floor - 0.06 + 0.03 * fold
     cloth = paint(cloth, draws.colour(226, 176, 70), edge(np.abs(y - hem + 0.07) - 0.035, 0.04))
     depth = np.maximum(y - floor, 0.02) + 0.25
-    boards = np.abs((x / depth * 0.9) % 1 - 0.5)
+    boards = np.abs(fraction(x / depth * 0.9) - 0.5)
     wood = paint(draws.colour(146, 92, 52), draws.colour(60, 34, 22), edge(0.46 - boards, 0.08))
     scene = paint(cloth, wood, edge(hem - y, 0.04))
     beam = length((x - draws.between(-0.25, 0.25)) * 0.9, (y - draws.between(0.0, 0.3)) * 0.75)
-    return np.clip(scene * (1.35 - 0.85 * np.clip(beam * 1.1, 0, 1))[:, None], 0, 1)
+    lit: Floats = np.clip(scene * (1.35 - 0.85 * np.clip(beam * 1.1, 0, 1))[:, None], 0, 1)
+    return lit
 
 
 def bamboo(points: Points, draws: Draws) -> Floats:
@@ -147,9 +149,9 @@ def bamboo(points: Points, draws: Draws) -> Floats:
     rows = ((5.2, 0.5, (40, 96, 58)), (3.6, 0.36, (92, 150, 62)), (2.3, 0.26, (164, 204, 86)))
     for row, (pace, breadth, tone) in enumerate(rows):
         place = pace * x + draws.between(0, 9) + 0.12 * pace * y * draws.between(-1, 1)
-        column, level = np.floor(place), np.float32([[[row]]])
+        column, level = np.floor(place), float(row)
         side = place - column - 0.5 - 0.3 * (hashed(column, level, key) - 0.5)
-        node = (y * (1.3 + 0.25 * row) + hashed(column, level + 9, key)) % 1
+        node = fraction(y * (1.3 + 0.25 * row) + hashed(column, level + 9, key))
         round_ = np.clip(1.2 - (side / breadth * 2 + 0.35) ** 2, 0, 1)
         cane = paint(draws.colour(*(tone // 3 for tone in tone)), draws.colour(*tone), round_)
         cane = paint(cane, draws.colour(*(tone // 4 for tone in tone)), edge(np.abs(node - 0.5) - 0.035, 0.05))
@@ -165,20 +167,21 @@ def water(points: Points, draws: Draws) -> Floats:
     deep = paint(draws.colour(60, 190, 206), draws.colour(8, 50, 120), np.clip(0.5 + 0.55 * y, 0, 1))
     warp = noise(2.2 * x, 2.2 * y, key)
     web = 1 - np.abs(2 * noise(3.2 * x + 1.4 * warp, 4.6 * y + 1.4 * warp, key + np.uint32(1)) - 1)
-    deep = paint(deep, draws.colour(190, 246, 240), 0.55 * web**6 * np.clip(0.75 - 0.4 * y, 0, 1))
+    deep = paint(deep, draws.colour(190, 246, 240), 0.5 * web * web * web * np.clip(0.75 - 0.4 * y, 0, 1))
     rays = np.sin(draws.between(5, 7) * (x + draws.between(-0.5, 0.5) * y) + draws.between(-3, 3))
     deep = paint(deep, draws.colour(214, 250, 246), 0.28 * np.clip(rays, 0, 1) * np.clip(0.4 - 0.6 * y, 0, 1))
-    distance, _, kind = _dots(3.4 * x + draws.between(0, 9), 3.4 * y + draws.between(0, 9), draws)
-    ring = edge(np.abs(distance - 0.08 - 0.1 * kind) - 0.03, 0.09)
-    return paint(deep, np.float32(1.0), 0.8 * ring * (kind < 0.4))
+    across, down, kind = _dots(3.4 * x + draws.between(0, 9), 3.4 * y + draws.between(0, 9), draws)
+    ring = edge(np.abs(length(across, down) - 0.08 - 0.1 * kind) - 0.03, 0.09)
+    return paint(deep, 1.0, 0.8 * ring * (kind < 0.4))
 
 
 BACKGROUNDS: tuple[Painter, ...] = (bricks, sky, street, desert, snow, flowers, stage, bamboo, water)
 
 
 def _dots(x: Floats, y: Floats, draws: Draws, *, margin: float = 0.34) -> tuple[Floats, Floats, Floats]:
-    """One place in each cell, `margin` or more off its border: distance to it, direction from it, a number in [0,1)."""
+    """One place in each cell, `margin` or more off its border: how far right and below it is each
+    point, and a number of its own in [0,1)."""
     column, row, spread = np.floor(x), np.floor(y), 1 - 2 * margin
     across = x - column - margin - spread * hashed(column, row, draws.key())
     down = y - row - margin - spread * hashed(column, row, draws.key())
-    return length(across, down), np.arctan2(down, across), hashed(column, row, draws.key())
+    return across, down, hashed(column, row, draws.key())

@@ -6,15 +6,17 @@ of a thousand and on another worker, and a whole batch is drawn in a few array o
 multiply-and-shift finalizers: good enough for scenery, not for cryptography.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cgn.core.seeding import derive
 
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+Floats = np.ndarray[tuple[int, ...], np.dtype[Any]]
+"""All are float32; numpy's annotations forget it in most functions."""
 Labels = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Keys = np.ndarray[tuple[int, ...], np.dtype[np.uint32]]
+Counters = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 Scalar = Floats | float
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -53,17 +55,20 @@ class Draws:
         light = self.between(1 - 1.5 * vary, 1 + 1.5 * vary)
         cast = np.stack([self.between(-vary / 2, vary / 2) for _ in range(3)], axis=1)
         mean = np.array([red, green, blue], dtype=np.float32)[None, :, None, None] / 255
-        return np.clip(mean * light[:, None] + cast, 0.02, 1).astype(np.float32)
+        colours: Floats = np.clip(mean * light[:, None] + cast, 0.02, 1).astype(np.float32)
+        return colours
 
-    def _next(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]":
+    def _next(self) -> Counters:
         self._drawn += 1
         return _mixed(self._keys + np.uint64(self._drawn * GOLDEN % 2**64))[:, None, None]
 
 
-def hashed(column: Floats, row: Floats, key: Keys) -> Floats:
+def hashed(column: Floats, row: Scalar, key: Keys) -> Floats:
     """A number in [0,1) for each lattice place (whole numbers, broadcastable to (B,H,W))."""
     place = column.astype(np.int32).view(np.uint32) * np.uint32(0x9E3779B1) + key
-    place = (place ^ (place >> np.uint32(15))) + row.astype(np.int32).view(np.uint32) * np.uint32(0x85EBCA77)
+    place = (place ^ (place >> np.uint32(15))) + np.asarray(row).astype(np.int32).view(np.uint32) * np.uint32(
+        0x85EBCA77
+    )
     place = (place ^ (place >> np.uint32(16))) * np.uint32(0x2C1B3C6D)
     place = (place ^ (place >> np.uint32(12))) * np.uint32(0x297A2D39)
     share: Floats = ((place ^ (place >> np.uint32(15))) >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
@@ -81,32 +86,39 @@ def noise(x: Floats, y: Floats, key: Keys) -> Floats:
 
 def clouds(x: Floats, y: Floats, key: Keys, *, octaves: int = 3) -> Floats:
     """Noise in [0,1] with detail at every scale: each octave has twice the frequency and half the height."""
-    total = sum((noise(x * 2**step, y * 2**step, key + np.uint32(step)) / 2 ** (step + 1) for step in range(octaves)))
+    total = sum(noise(x * 2**step, y * 2**step, key + np.uint32(step)) / 2 ** (step + 1) for step in range(octaves))
     return np.asarray(total / (1 - 0.5**octaves), dtype=np.float32)
+
+
+def fraction(x: Floats) -> Floats:
+    """What is left of the whole number below, in [0,1); many times as fast as numpy's remainder."""
+    rest: Floats = x - np.floor(x)
+    return rest
 
 
 def blend(low: Floats, high: Floats, share: Floats) -> Floats:
     """`low` where share is 0, `high` where it is 1."""
-    return low + (high - low) * share
+    blended: Floats = low + (high - low) * share
+    return blended
 
 
-def paint(under: Floats, over: Floats, cover: Floats) -> Floats:
+def paint(under: Floats, over: Scalar, cover: Floats) -> Floats:
     """(B,3,H,W) colours `over` upon `under` as far as `cover` (B,H,W) in [0,1] covers them."""
-    return blend(under, over, cover[:, None])
+    return under + (over - under) * cover[:, None]
 
 
 def edge(distance: Floats, width: Scalar) -> Floats:
     """1 where `distance` is negative (inside), 0 where it is positive, a ramp of `width` between."""
-    return np.clip(0.5 - distance / width, 0, 1)
+    covered: Floats = np.clip(0.5 - distance / width, 0, 1)
+    return covered
 
 
 def _eased(share: Floats) -> Floats:
-    return share * share * (3 - 2 * share)
+    eased: Floats = share * share * (3 - 2 * share)
+    return eased
 
 
-def _mixed(
-    state: "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]",
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]":
+def _mixed(state: Counters) -> Counters:
     """Sebastiano Vigna's splitmix64 finalizer."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

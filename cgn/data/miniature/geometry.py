@@ -6,6 +6,7 @@ its first-order estimate and a polygon's the largest distance to its edges' line
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,8 @@ def moved(points: Points, centre: Place) -> Points:
 
 def circle(points: Points, centre: Place, radius: Scalar) -> Floats:
     """A disc."""
-    return length(points.x - centre[0], points.y - centre[1]) - radius
+    distance: Floats = length(points.x - centre[0], points.y - centre[1]) - radius
+    return distance
 
 
 def ellipse(points: Points, centre: Place, radii: Place, angle: Scalar = 0.0) -> Floats:
@@ -36,7 +38,8 @@ def ellipse(points: Points, centre: Place, radii: Place, angle: Scalar = 0.0) ->
     across, down = x / radii[0], y / radii[1]
     size = length(across, down)
     slope = length(across / radii[0], down / radii[1])
-    return size * (size - 1) / (slope + np.float32(1e-6))
+    distance: Floats = size * (size - 1) / (slope + np.float32(1e-6))
+    return distance
 
 
 def limb(points: Points, start: Place, end: Place, radii: Place) -> Floats:
@@ -44,7 +47,8 @@ def limb(points: Points, start: Place, end: Place, radii: Place) -> Floats:
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     x, y = points.x - start[0], points.y - start[1]
     share = np.clip((x * along_x + y * along_y) / (along_x * along_x + along_y * along_y), 0, 1)
-    return length(x - share * along_x, y - share * along_y) - (radii[0] + (radii[1] - radii[0]) * share)
+    distance: Floats = length(x - share * along_x, y - share * along_y) - (radii[0] + (radii[1] - radii[0]) * share)
+    return distance
 
 
 def chain(points: Points, joints: Sequence[Place], radii: Sequence[Scalar]) -> Floats:
@@ -61,24 +65,27 @@ def polygon(points: Points, corners: Sequence[Place]) -> Floats:
         size = length(np.float32(along_x), np.float32(along_y))
         across, down = along_y / size, along_x / size
         sides.append(points.x * across - points.y * down - (start[0] * across - start[1] * down))
-    return np.maximum.reduce(sides)
+    inside: Floats = np.maximum.reduce(sides)
+    return inside
 
 
 def box(points: Points, centre: Place, half: Place, rounding: float = 0.0) -> Floats:
     """A rectangle with half its width and height, its corners rounded."""
     x = np.abs(points.x - centre[0]) - (half[0] - rounding)
     y = np.abs(points.y - centre[1]) - (half[1] - rounding)
-    return length(np.maximum(x, 0), np.maximum(y, 0)) + np.minimum(np.maximum(x, y), 0) - rounding
+    distance: Floats = length(np.maximum(x, 0), np.maximum(y, 0)) + np.minimum(np.maximum(x, y), 0) - rounding
+    return distance
 
 
-def length(x: Floats, y: Floats) -> Floats:
+def length(x: Any, y: Any) -> Any:
     """Of a vector; several times as fast as numpy's hypot, which guards against overflow."""
     return np.sqrt(x * x + y * y)
 
 
 def union(*figures: Floats) -> Floats:
     """All of them together, with creases where they meet."""
-    return np.minimum.reduce(figures)
+    nearest: Floats = np.minimum.reduce(figures)
+    return nearest
 
 
 def joined(first: Floats, *others: Floats, softness: float) -> Floats:

@@ -23,7 +23,7 @@ CLASSES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrume
 DRAWN_SIZE = 64
 IMAGES_PER_BLOCK = 32
 """Drawn together: enough that numpy's overhead is shared, few enough for the cache."""
-MARK = np.float32([0.09, 0.08, 0.10])[:, None, None]
+MARK = 0.09
 RIM_LIGHT, RIM = 0.58, 0.09
 """How bright a texture is at the outline, and how far from it (in half images) it is in full light."""
 
@@ -117,7 +117,7 @@ def _blocks(labels: Labels, *, index: Labels, image_size: int) -> Iterator[tuple
         raise ValueError(f"{len(labels)} labels for {len(index)} images: expected one label for each image")
     if image_size < DRAWN_SIZE and image_size not in (16, 32):
         raise ValueError(f"image_size {image_size}: the miniature world is drawn at 16, 32, or 64 and more pixels")
-    if len(labels) and not (0 <= labels.min() and labels.max() < len(CLASSES)):
+    if len(labels) and not (labels.min() >= 0 and labels.max() < len(CLASSES)):
         raise ValueError(f"labels from {labels.min()} to {labels.max()}: allowed are 0 to {len(CLASSES) - 1}")
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

@@ -107,7 +107,8 @@ def _neither(shape: Labels, texture: Labels, *, seed: int) -> Labels:
     scores = numpy_stream(seed, "miniature", "cue_conflict").random((len(shape), len(CLASSES)))
     for taken in (shape, texture):
         scores[np.arange(len(shape)), taken] = -1
-    return scores.argmax(1)
+    drawn: Labels = scores.argmax(1)
+    return drawn
 
 
 def _numbered(per_class: int) -> tuple[Labels, Labels]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cgn.data.miniature.draws import Draws, Floats, Points, blend, edge, hashed, noise, paint
+from cgn.data.miniature.draws import Draws, Floats, Points, edge, fraction, hashed, noise, paint
 from cgn.data.miniature.geometry import length, turned
 
 Painter = Callable[[Points, Draws], Floats]
@@ -29,7 +29,7 @@ def plumage(points: Points, draws: Draws) -> Floats:
     x, y = _placed(points, draws, turn=0.5, scale=(1.9, 2.4))
     zigzag = np.abs(x - np.round(x))
     row = 1.9 * y + 1.5 * zigzag
-    along = row - np.floor(row)
+    along = fraction(row)
     coat = paint(draws.colour(150, 14, 34), draws.colour(226, 36, 40), along)
     coat = paint(coat, draws.colour(255, 176, 38), edge(0.8 - along, 0.12))
     return paint(coat, draws.colour(110, 8, 30), 0.6 * edge(zigzag - 0.035, 0.06))
@@ -79,7 +79,7 @@ def wood(points: Points, draws: Draws) -> Floats:
     key = draws.key()
     bend = noise(0.9 * x, 1.8 * y, key)
     rings = 3 * y + 2.4 * bend
-    late = (rings - np.floor(rings)) ** 2
+    late = fraction(rings) ** 2
     plank = paint(draws.colour(206, 140, 78), draws.colour(112, 58, 24), 0.85 * late)
     pores = noise(3 * x, 30 * y, key)
     return paint(plank, draws.colour(70, 34, 14), 0.35 * edge(0.62 - pores, 0.3))
@@ -145,6 +145,6 @@ def _cells(x: Floats, y: Floats, draws: Draws) -> tuple[Floats, Floats, Floats]:
 
 def _scale(x: Floats, y: Floats, row: Floats) -> tuple[Floats, Floats]:
     """How far from the centre of the scale in this row, and which column it is in; rows are shifted by turns."""
-    shift = 0.5 * (row - 2 * np.floor(row / 2))
+    shift = fraction(row / 2)
     column = np.round(x - shift)
     return length(x - shift - column, 0.5 * (y - row)), column
