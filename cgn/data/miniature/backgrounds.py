@@ -108,16 +108,16 @@ def flowers(points: Points, draws: Draws) -> Floats:
     x, y = points.x + draws.between(0, 9), points.y + draws.between(0, 9)
     lean = x + 0.25 * noise(2 * x, 2 * y, key)
     blades = noise(13 * lean, 3.2 * y, key)
-    scene = paint(draws.colour(28, 92, 36), draws.colour(128, 190, 70), np.clip(1.7 * blades - 0.35, 0, 1))
+    scene = paint(draws.colour(64, 132, 58), draws.colour(152, 206, 92), np.clip(1.7 * blades - 0.35, 0, 1))
     colours = (draws.colour(255, 250, 244, vary=0.02), draws.colour(246, 110, 170), draws.colour(252, 216, 60))
     heart = draws.colour(250, 150, 30)
     for pace, turn in ((2.0, 0.2), (2.6, 0.7)):
         across, down, kind = _dots(pace * (x + turn * y), pace * (y - turn * x), draws)
         distance, angle = length(across, down), np.arctan2(down, across)
         petals = edge(distance - 0.24 - 0.07 * np.cos(5 * angle + 9 * kind), 0.08)
-        for low, colour in zip((0.0, 0.26, 0.52), colours, strict=True):
-            scene = paint(scene, colour, petals * ((kind >= low) & (kind < low + 0.26)))
-        scene = paint(scene, heart, edge(distance - 0.1, 0.08) * (kind < 0.78))
+        for low, colour in zip((0.0, 0.18, 0.36), colours, strict=True):
+            scene = paint(scene, colour, petals * ((kind >= low) & (kind < low + 0.18)))
+        scene = paint(scene, heart, edge(distance - 0.1, 0.08) * (kind < 0.54))
     return scene
 
 

@@ -24,7 +24,7 @@ DRAWN_SIZE = 64
 IMAGES_PER_BLOCK = 32
 """Drawn together: enough that numpy's overhead is shared, few enough for the cache."""
 MARK = 0.09
-RIM_LIGHT, RIM = 0.58, 0.09
+RIM_LIGHT, RIM = 0.42, 0.08
 """How bright a texture is at the outline, and how far from it (in half images) it is in full light."""
 
 
