@@ -22,7 +22,7 @@ def halves() -> Image.Image:
 
 
 def near(colour: object, wanted: tuple[int, int, int]) -> bool:
-    return np.abs(np.subtract(colour, wanted)).max() <= 3  # type: ignore[arg-type, no-any-return]
+    return bool(np.abs(np.array(colour) - np.array(wanted)).max() <= 3)
 
 
 SAVED: dict[str, Callable[[Path], None]] = {
