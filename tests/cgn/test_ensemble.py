@@ -3,13 +3,20 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from cgn.classifiers.backbones import Plain, load_network, network, output_layer, without_output
 from cgn.classifiers.ensemble import BASELINE, MECHANISMS, Ensemble, predictions
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.data.benchmarks import cue_conflict
+from cgn.data.pictures import Pictures
+from cgn.data.transforms import imagenet
+from cgn.evaluation.examine import examine
+from cgn.evaluation.shape_bias import shape_bias
 from cgn.losses.invariance import counterfactual, real
 
 FAMILIES = (
@@ -177,3 +184,28 @@ def test_perfect_answers_cost_nothing(loss: Callable[..., torch.Tensor]) -> None
     label = torch.tensor([1, 4])
     sure = {"shape": 100 * nn.functional.one_hot(label, CLASSES).float()}
     assert float(loss(sure, label)) == pytest.approx(0, abs=1e-6)
+
+
+def test_heads_and_their_means_are_examined_as_five(tmp_path: Path) -> None:
+    """From a folder of stimuli to the shape bias of every head, with a backbone that was never trained."""
+    random = np.random.default_rng(0)
+    for name in ("cat/cat1-dog1.png", "cat/cat2-oven1.png", "dog/dog1-cat1.png", "oven/oven1-oven2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(tmp_path / name)
+    ensemble = Ensemble(network("squeezenet1_1", classes=CLASSES), classes=CLASSES).eval()
+    rows = examine(
+        lambda images: predictions(ensemble(images)),
+        pictures=Pictures(
+            listing=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),
+            transform=imagenet(resize=64, crop=64),
+        ),
+        classifier="ensemble",
+        suite="cue_conflict",
+        condition="all",
+        batch_size=3,
+        members=((0, 1), (2, 3), (4, 5)),
+    ).rows
+    assert len(rows) == 4 * 5
+    counts = {str(head): shape_bias(table) for head, table in rows.groupby("head")}
+    assert set(counts) == {*MECHANISMS, "avg", "shape_texture"}
+    assert {found.conflicts for found in counts.values()} == {3}
