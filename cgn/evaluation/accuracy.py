@@ -66,3 +66,11 @@ def accuracies(decisions: Decisions) -> dict[str, dict[str, Proportion]]:
     for (classifier, condition), rows in decisions.rows.groupby(["classifier", "condition"], sort=True):
         found.setdefault(str(classifier), {})[str(condition)] = accuracy(rows)
     return found
+
+
+def top(rows: pd.DataFrame, *, kept: int) -> Proportion:
+    """How often the label is among the `kept` best classes, 1 to 5. `rows` as in `cgn.evaluation.examination`."""
+    if not 1 <= kept <= 5:
+        raise ValueError(f"top-{kept}: the five best classes are kept, so 1 to 5 can be asked for")
+    ranked = rows[[f"top_{rank}" for rank in range(1, kept + 1)]]
+    return Proportion(hits=int(ranked.eq(rows["label"], axis=0).any(axis=1).sum()), images=len(rows))

@@ -82,35 +82,49 @@ def gathered(tables: Sequence[pd.DataFrame], *, facts: Mapping[str, Any]) -> Dec
 
 def write(decisions: Decisions, path: Path) -> None:
     """Write parquet, whole or not at all. Equal decisions give equal bytes for one version of pyarrow."""
-    schema = _schema().with_metadata({"facts": json.dumps(dict(decisions.facts), sort_keys=True)})
-    table = pa.Table.from_pandas(decisions.rows, schema=schema, preserve_index=False).replace_schema_metadata(
-        schema.metadata
-    )
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    write_table(decisions.rows, path, schema=_schema(), facts=decisions.facts)
 
 
 def read(path: Path) -> Decisions:
     """Read and check what `write` wrote. Raises ArtifactError when the file is missing, broken or of another kind."""
-    again = f"run the stage that makes {path.parent} again"
+    rows, facts = read_table(path, schema=_schema())
+    decisions = Decisions(rows=rows, facts=facts)
+    if problem := _problem(decisions):
+        raise ArtifactError(f"{path} {problem}: {_again(path)}")
+    return decisions
+
+
+def write_table(rows: pd.DataFrame, path: Path, *, schema: Any, facts: Mapping[str, Any]) -> None:
+    """Write the columns of `schema` (pyarrow's) as parquet, `facts` (JSON) beside them, whole or not at all."""
+    schema = schema.with_metadata({"facts": json.dumps(dict(facts), sort_keys=True)})
+    table = pa.Table.from_pandas(rows, schema=schema, preserve_index=False).replace_schema_metadata(schema.metadata)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_GROUP)
+
+
+def read_table(path: Path, *, schema: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Rows and facts of what `write_table` wrote.
+
+    Raises ArtifactError when the file is missing or broken, or lacks a column of `schema` or the facts.
+    """
     if not path.is_file():
-        raise ArtifactError(f"{path} is missing: {again}")
+        raise ArtifactError(f"{path} is missing: {_again(path)}")
     try:
         with pq.ParquetFile(path) as file:
-            lacking = [name for name in _schema().names if name not in file.schema_arrow.names]
+            lacking = [name for name in schema.names if name not in file.schema_arrow.names]
             if lacking:
-                raise ArtifactError(f"{path} lacks the columns {', '.join(lacking)}: {again}")
-            facts = json.loads((file.schema_arrow.metadata or {})[b"facts"])
-            table = file.read(columns=_schema().names).cast(_schema())
+                raise ArtifactError(f"{path} lacks the columns {', '.join(lacking)}: {_again(path)}")
+            facts: dict[str, Any] = json.loads((file.schema_arrow.metadata or {})[b"facts"])
+            return file.read(columns=schema.names).cast(schema).to_pandas(), facts
     except KeyError:
-        raise ArtifactError(f"{path} does not say whose decisions it holds: {again}") from None
+        raise ArtifactError(f"{path} does not say whose decisions it holds: {_again(path)}") from None
     except (pa.ArrowException, OSError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(f"{path} is broken ({reason}): {again}") from None
-    decisions = Decisions(rows=table.to_pandas(), facts=facts)
-    if problem := _problem(decisions):
-        raise ArtifactError(f"{path} {problem}: {again}")
-    return decisions
+        raise ArtifactError(f"{path} is broken ({reason}): {_again(path)}") from None
+
+
+def _again(path: Path) -> str:
+    return f"run the stage that makes {path.parent} again"
 
 
 def _schema() -> Any:

@@ -1,0 +1,55 @@
+"""What is done to a picture before a network sees it: sizes and colours, by torchvision.
+
+    ImageNet's test protocol   Resize 256, CenterCrop 224, [0,1], minus mean, over deviation    `imagenet()`
+    pictures stored at 224     nothing but the colours (ImageNet-9, cue conflict, ImageNet-C)   `imagenet(resize=None)`
+    SqueezeNet's release       Resize 256, CenterCrop 227, 0..255 minus a mean colour           `squeezenet()`
+
+Decided here: resizing is torchvision's on Pillow images (bilinear, antialiased), as when the published accuracies were
+measured. A network of another resolution than a benchmark's is given the whole picture, not a crop of it:
+`squeezenet(resize=227)` for pictures of 224.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from PIL import Image
+
+Transform = Callable[[Image.Image], torch.Tensor]
+"""An RGB picture -> (3,H,W) float32, of one size for all pictures."""
+
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of RGB in [0,1]."""
+SQUEEZENET_MEAN = (123.0, 117.0, 104.0)
+"""Of RGB in 0..255; its deviation is left as it is."""
+
+
+def imagenet(*, resize: int | None = 256, crop: int = 224) -> Transform:
+    """RGB picture -> (3,crop,crop), about standard normal. `resize`: pixels of the shorter side, None leaves them."""
+    return _prepared(resize=resize, crop=crop, scale=255.0, mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
+
+
+def squeezenet(*, resize: int | None = 256, crop: int = 227) -> Transform:
+    """RGB picture -> (3,crop,crop), about -123 to 151: what the published SqueezeNet 1.0 takes."""
+    return _prepared(resize=resize, crop=crop, scale=1.0, mean=SQUEEZENET_MEAN, deviation=(1.0, 1.0, 1.0))
+
+
+def _prepared(
+    *, resize: int | None, crop: int, scale: float, mean: Sequence[float], deviation: Sequence[float]
+) -> Transform:
+    """Pixels divided by `scale`, minus `mean`, over `deviation`; a picture smaller than `crop` gets a black border."""
+    from torchvision import transforms  # slow to import, and listing a folder needs none of it
+
+    steps = [] if resize is None else [transforms.Resize(resize)]
+    steps += [transforms.CenterCrop(crop), transforms.PILToTensor(), _Floats(scale)]
+    return cast(Transform, transforms.Compose([*steps, transforms.Normalize(mean, deviation)]))
+
+
+class _Floats:
+    """(3,H,W) uint8 -> float32 divided by `scale`; a class, so that workers can be sent it."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.to(torch.float32).div(self.scale)

@@ -1,0 +1,163 @@
+"""Benchmark folders are listed as laid out, what does not fit is named, and an empty or missing folder is an error."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cgn.core.errors import ArtifactError
+from cgn.data.benchmarks import VARIATIONS, class_folders, cue_conflict, imagenet9
+from cgn.data.pictures import Pictures
+from cgn.data.transforms import imagenet, squeezenet
+from cgn.data.wnids import wnids
+
+FOLDERS = (
+    "00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore", "05_insect", "06_musical instrument",
+    "07_primate", "08_fish",
+)  # fmt: skip
+
+
+def save(path: Path, *, colour: int = 128, size: tuple[int, int] = (8, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (colour, colour, colour)).save(path)
+    return path
+
+
+def test_class_folders_are_numbered_by_their_names_not_by_their_place(tmp_path: Path) -> None:
+    for name in ("c/2.JPEG", "c/1.png", "a/below/3.webp"):
+        save(tmp_path / name)
+    listing = class_folders(tmp_path, classes=("a", "b", "c"))
+    assert listing.names == ("a/below/3.webp", "c/1.png", "c/2.JPEG")
+    assert listing.labels == {"shape": (0, 2, 2)}
+    assert (listing.absent, listing.strays, len(listing)) == (("b",), (), 3)
+
+
+def test_strays_are_named_and_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
+    for name in ("a/1.png", "d/1.png", "loose.png", "a/.thumbnail.png"):
+        save(tmp_path / name)
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
+    listing = class_folders(tmp_path, classes=("a", "b"))
+    assert listing.names == ("a/1.png",)
+    assert [stray.split(":")[0] for stray in listing.strays] == ["a/Thumbs.db", "d/1.png", "loose.png"]
+    assert "no picture by its name" in listing.strays[0]
+    assert "not in a class folder (a ... b)" in listing.strays[1]
+
+
+def test_a_missing_empty_or_foreign_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"nowhere is missing: give the folder"):
+        class_folders(tmp_path / "nowhere", classes=("a",))
+    with pytest.raises(ArtifactError, match=r"holds no picture in a class folder \(a \.\.\. a\), but no file at all"):
+        class_folders(tmp_path, classes=("a",))
+    save(tmp_path / "b" / "1.png")
+    with pytest.raises(ArtifactError, match=r"but 1 other files, such as b/1\.png"):
+        class_folders(tmp_path, classes=("a",))
+    with pytest.raises(ArtifactError, match=r"1\.png is a file, not a folder"):
+        cue_conflict(tmp_path / "b" / "1.png", categories=("a",))
+    with pytest.raises(ArtifactError, match="holds no stimulus"):
+        cue_conflict(tmp_path, categories=("a",))
+
+
+def test_imagenet9_lists_what_is_there_and_names_what_is_missing(tmp_path: Path) -> None:
+    for number, folder in enumerate(FOLDERS):
+        for variation in ("mixed_same", "mixed_rand"):
+            for copy in range(number % 3 + 1):
+                save(tmp_path / variation / "val" / folder / f"{copy}.JPEG")
+    save(tmp_path / "mixed_rand" / "val" / "09_tree" / "0.JPEG")
+    found = imagenet9(tmp_path)
+    assert list(found.present) == ["mixed_same", "mixed_rand"]
+    assert found.missing == tuple(name for name in VARIATIONS if not name.startswith("mixed_") or name == "mixed_next")
+    same, rand = found.present.values()
+    assert same.names == rand.names
+    assert np.bincount(same.labels["shape"]).tolist() == [1, 2, 3] * 3
+    assert (same.strays, len(rand.strays)) == ((), 1)
+    assert rand.strays[0].startswith("09_tree/0.JPEG: not in a class folder")
+
+
+def test_imagenet9_names_an_absent_class_and_the_folder_to_give(tmp_path: Path) -> None:
+    save(tmp_path / "bg_challenge" / "original" / "val" / "00_dog" / "0.JPEG")
+    with pytest.raises(ArtifactError, match=r"has no variation of ImageNet-9 .*; .*bg_challenge looks like the folder"):
+        imagenet9(tmp_path)
+    original = imagenet9(tmp_path / "bg_challenge").present["original"]
+    assert original.absent == tuple(f"{number:02d}_" for number in range(1, 9))
+    (tmp_path / "bg_challenge" / "only_fg").mkdir()
+    with pytest.raises(ArtifactError, match=r"only_fg/val is missing"):
+        imagenet9(tmp_path / "bg_challenge")
+
+
+def test_stimuli_carry_both_cues(tmp_path: Path) -> None:
+    for name in ("cat/cat1-dog2.png", "cat/cat10-cat3.png", "dog/dog2-cat12.png", "dog/cat2-dog1.png"):
+        save(tmp_path / name)
+    save(tmp_path / "cat" / "cat1.png")
+    save(tmp_path / "cat" / "cat1-cow2.png")
+    listing = cue_conflict(tmp_path, categories=("cat", "dog"))
+    assert listing.names == ("cat/cat1-dog2.png", "cat/cat10-cat3.png", "dog/dog2-cat12.png")
+    assert listing.labels == {"shape": (0, 0, 1), "texture": (1, 0, 0)}
+    assert [stray.split(":")[0] for stray in listing.strays] == [
+        "cat/cat1-cow2.png",
+        "cat/cat1.png",
+        "dog/cat2-dog1.png",
+    ]
+    assert listing.strays[-1].endswith("lies in dog/, its name says cat")
+
+
+def test_an_unreadable_picture_keeps_its_place(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png", colour=0)
+    (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "1.png").read_bytes()[:40])
+    save(tmp_path / "a" / "3.png", colour=255)
+    pictures = Pictures(listing=class_folders(tmp_path, classes=("a",)), transform=squeezenet())
+    first, second, third = (pictures[place] for place in range(len(pictures)))
+    assert isinstance(second, str)
+    assert second.startswith("a/2.png cannot be read: ")
+    assert isinstance(first, torch.Tensor)
+    assert isinstance(third, torch.Tensor)
+    torch.testing.assert_close(third - first, torch.full((3, 227, 227), 255.0))
+    again = pickle.loads(pickle.dumps(pictures))[2]
+    torch.testing.assert_close(again, third, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 90), (500, 375), (224, 224)])
+def test_every_size_is_cropped_to_one(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, (255, 128, 0))
+    assert imagenet()(picture).shape == (3, 224, 224)
+    assert squeezenet()(picture).shape == (3, 227, 227)
+
+
+def test_colours_are_normalised_as_published() -> None:
+    grey = Image.new("RGB", (300, 300), (255, 0, 51))
+    expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
+    torch.testing.assert_close(imagenet()(grey)[:, 0, 0], torch.tensor(expected))
+    torch.testing.assert_close(squeezenet()(grey)[:, 0, 0], torch.tensor([132.0, -117.0, -53.0]))
+
+
+def test_pictures_stored_at_the_crops_size_are_left_alone() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    left = imagenet(resize=None)(Image.fromarray(pixels))
+    scaled = torch.from_numpy(pixels).permute(2, 0, 1) / 255
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(left, (scaled - mean.view(3, 1, 1)) / deviation.view(3, 1, 1))
+    assert not torch.allclose(imagenet()(Image.fromarray(pixels)), left, atol=0.1)
+
+
+def test_the_shorter_side_is_resized_and_the_middle_kept() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (300, 500, 3), dtype=np.uint8)
+    small = Image.fromarray(pixels).resize((426, 256), Image.Resampling.BILINEAR)
+    middle = np.array(small)[14 : 14 + 227, 100 : 100 + 227]
+    mean = torch.tensor([123.0, 117.0, 104.0]).view(3, 1, 1)
+    expected = torch.from_numpy(middle).permute(2, 0, 1) - mean
+    torch.testing.assert_close(squeezenet()(Image.fromarray(pixels)), expected, rtol=0, atol=0)
+
+
+def test_the_sample_and_the_odd_originals_are_listed(test_data: Path) -> None:
+    sample = class_folders(test_data / "imagenet_sample", classes=wnids())
+    assert (len(sample), len(sample.absent)) == (500, 500)
+    assert sample.labels["shape"] == tuple(range(0, 1000, 2))
+    assert [stray.split(":")[0] for stray in sample.strays] == ["labels.csv"]
+    odd = Pictures(listing=class_folders(test_data / "imagenet_odd", classes=wnids()), transform=imagenet())
+    assert len(odd) == 82
+    shapes = {
+        picture.shape if isinstance(picture, torch.Tensor) else picture for picture in map(odd.__getitem__, range(82))
+    }
+    assert shapes == {(3, 224, 224)}
