@@ -7,6 +7,7 @@ import pytest
 from cgn.data.download import mismatch
 from cgn.data.sources import (
     BACKGROUND_TEXTURES,
+    FROST,
     MNIST_IMAGES,
     MNIST_LABELS,
     OBJECT_TEXTURES,
@@ -15,7 +16,7 @@ from cgn.data.sources import (
     Asset,
 )
 
-ALL = (MNIST_IMAGES, MNIST_LABELS, *OBJECT_TEXTURES, *BACKGROUND_TEXTURES, VGG16, SQUEEZENET)
+ALL = (MNIST_IMAGES, MNIST_LABELS, *OBJECT_TEXTURES, *BACKGROUND_TEXTURES, VGG16, SQUEEZENET, *FROST)
 
 
 def test_names_are_unique_so_that_a_mirror_needs_no_layout() -> None:

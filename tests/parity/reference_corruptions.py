@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage  # type: ignore[import-untyped]
 
-from tests.parity.reference_opencv import disk_blurred, enlarged_cubic, splashes
+from tests.parity.reference_opencv import cubic_weights, disk_blurred, enlarged, splashes
 
 Array = np.ndarray[Any, Any]
 Reference = Callable[[Array, int, np.random.RandomState], Array]
@@ -107,10 +107,11 @@ def frost(image: Array, severity: int, random: np.random.RandomState, photograph
     layer = photographs[random.randint(5)]
     height, width = image.shape[:2]
     scale = 1.1 * max(1, height / layer.shape[0], width / layer.shape[1])
-    layer = enlarged_cubic(layer, height=math.ceil(layer.shape[0] * scale), width=math.ceil(layer.shape[1] * scale))
-    top = random.randint(0, layer.shape[0] - height)
-    left = random.randint(0, layer.shape[1] - width)
-    return finished((weight * image + ice * layer[top : top + height, left : left + width]) / 255)
+    large_height, large_width = math.ceil(layer.shape[0] * scale), math.ceil(layer.shape[1] * scale)
+    top, left = random.randint(0, large_height - height), random.randint(0, large_width - width)
+    rows = cubic_weights(layer.shape[0], large_height)[top : top + height]
+    columns = cubic_weights(layer.shape[1], large_width)[left : left + width]
+    return finished((weight * image + ice * enlarged(layer, rows, columns)) / 255)
 
 
 def fog(image: Array, severity: int, random: np.random.RandomState) -> Array:

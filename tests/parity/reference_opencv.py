@@ -20,26 +20,22 @@ def disk_blurred(x: Array, *, radius: int, sigma: float) -> Array:
     return np.stack([ndimage.correlate(x[..., channel], kernel, mode="mirror") for channel in range(3)], axis=-1)
 
 
-def enlarged_cubic(image: Array, *, height: int, width: int) -> Array:
-    """(H,W,3) uint8 -> (height,width,3) uint8 by cubic convolution with a = -0.75, pixel centres on halves."""
-    rows = cubic_weights(image.shape[0], height)
-    columns = cubic_weights(image.shape[1], width)
-    enlarged = np.einsum("ab,bcd,ec->aed", rows, image.astype(np.float64), columns, optimize=True)
-    return np.clip(np.round(enlarged), 0, 255).astype(np.uint8)
+def enlarged(image: Array, rows: Array, columns: Array) -> Array:
+    """(H,W,3) uint8 with weights (h,H) and (w,W) -> (h,w,3) uint8."""
+    channels = [rows @ image[..., channel].astype(np.float64) @ columns.T for channel in range(3)]
+    return np.clip(np.round(np.stack(channels, axis=-1)), 0, 255).astype(np.uint8)
 
 
 def cubic_weights(size: int, new_size: int, a: float = -0.75) -> Array:
-    """(new_size,size): what each new place takes of each old one."""
+    """(new_size,size): what each new place takes of each old one by cubic convolution, pixel centres on halves."""
+    places = (np.arange(new_size) + 0.5) * size / new_size - 0.5
     weights = np.zeros((new_size, size))
-    for new in range(new_size):
-        place = (new + 0.5) * size / new_size - 0.5
-        for old in range(math.floor(place) - 1, math.floor(place) + 3):
-            distance = abs(place - old)
-            if distance <= 1:
-                weight = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
-            else:
-                weight = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
-            weights[new, min(max(old, 0), size - 1)] += weight
+    for offset in (-1, 0, 1, 2):
+        old = np.floor(places).astype(int) + offset
+        distance = np.abs(places - old)
+        near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+        far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+        np.add.at(weights, (np.arange(new_size), np.clip(old, 0, size - 1)), np.where(distance <= 1, near, far))
     return weights
 
 
@@ -88,7 +84,7 @@ def canny(grey: Array, *, low: float, high: float) -> Array:
 def chamfer(edges: Array) -> Array:
     """(H,W) bool -> the distance to the nearest edge in steps that cost 1, 1.4 and 2.1969 (Borgefors, 1986)."""
     steps = {(0, -1): 1, (-1, 0): 1, (-1, -1): 1.4, (-1, 1): 1.4}
-    steps |= {(-1, -2): 2.1969, (-1, 2): 2.1969, (-2, -1): 2.1969, (-2, 1): 2.1969}
+    steps |= dict.fromkeys([(-1, -2), (-1, 2), (-2, -1), (-2, 1)], 2.1969)
     height, width = edges.shape
     distance = np.pad(np.where(edges, 0, 1e4), 2, constant_values=1e4)
     for _ in range(2):  # down and to the right, then, the picture turned round, up and to the left

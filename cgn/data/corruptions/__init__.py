@@ -18,6 +18,7 @@ from cgn.core.errors import ConfigError
 from cgn.data.corruptions import blur, digital, noise, weather
 from cgn.data.corruptions.draws import Corruption, Draws, draws_for
 from cgn.data.corruptions.filters import whole
+from cgn.data.corruptions.ice import check_ice
 from cgn.data.corruptions.spatter import spatter
 
 BENCHMARK: Mapping[str, Corruption] = MappingProxyType(
@@ -69,7 +70,7 @@ def corrupt(
     """(B,3,H,W) uint8 RGB -> the same, corrupted, on the same device.
 
     `numbers`: B numbers, one an image, such as its place in the data set; they tell the images' random numbers apart.
-    `ice`: what `frost.read_ice` made of the photographs; only the corruption `frost` needs it.
+    `ice`: what `ice.read_ice` made of the photographs; only the corruption `frost` needs it.
     Raises ConfigError for an unknown name or severity, for other images, and for frost without its photographs.
     """
     if len(numbers) != len(images):
@@ -92,7 +93,7 @@ def corrupt_with(
             f"H and W at least {SMALLEST}"
         )
     if name == "frost":
-        weather.check_ice(ice, height=images.shape[2], width=images.shape[3])
+        check_ice(ice, height=images.shape[2], width=images.shape[3])
     if not len(images):
         return images.clone()
     return whole(CORRUPTIONS[name](images.to(torch.float32), severity, draws, ice)).to(torch.uint8)

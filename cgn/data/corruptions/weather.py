@@ -1,7 +1,7 @@
 """The weather of ImageNet-C: snow, frost and fog.
 
 Every function takes (B,3,H,W) grey levels in [0,255]. Constants: severities 1 to 5. `ice` are the photographs of
-frozen panes from `frost.read_ice`.
+frozen panes from `ice.read_ice`.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from cgn.core.errors import ConfigError
 from cgn.data.corruptions.draws import Draws
 from cgn.data.corruptions.filters import correlated, magnified, streaks
+from cgn.data.corruptions.ice import DRAWN
 
 LUMA = (0.299, 0.587, 0.114)
-ICE_DRAWN = 5
-"""Of the six photographs, the published code draws among the first five only."""
 FROST = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
 """Weight of the image, weight of the ice."""
 FOG = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))
@@ -62,7 +60,7 @@ def frost(images: torch.Tensor, severity: int, draws: Draws, ice: Sequence[torch
     """The image behind a random crop of one of the photographs."""
     weight, thickness = FROST[severity - 1]
     height, width = images.shape[-2:]
-    chosen = [ice[number] for number in draws.below([ICE_DRAWN] * len(images)).tolist()]
+    chosen = [ice[number] for number in draws.below([DRAWN] * len(images)).tolist()]
     tops = draws.below([layer.shape[1] - height for layer in chosen]).tolist()
     lefts = draws.below([layer.shape[2] - width for layer in chosen]).tolist()
     crops = [
@@ -70,21 +68,6 @@ def frost(images: torch.Tensor, severity: int, draws: Draws, ice: Sequence[torch
         for layer, top, left in zip(chosen, tops, lefts, strict=True)
     ]
     return weight * images + thickness * torch.stack(crops).to(images.device, torch.float32)
-
-
-def check_ice(ice: Sequence[torch.Tensor], *, height: int, width: int) -> None:
-    """Raise ConfigError unless there are photographs that cover images of this size."""
-    if len(ice) < ICE_DRAWN:
-        raise ConfigError(
-            f"frost was given {len(ice)} photographs: it needs at least {ICE_DRAWN}, frost1.png to frost5.jpg; "
-            "pass what frost.read_ice returns"
-        )
-    for number, layer in enumerate(ice, start=1):
-        if layer.shape[1] <= height or layer.shape[2] <= width:
-            raise ConfigError(
-                f"photograph {number} of frost is {layer.shape[1]}x{layer.shape[2]}, images are {height}x{width}: "
-                "call frost.read_ice with this height and width"
-            )
 
 
 def fog(images: torch.Tensor, severity: int, draws: Draws, _: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -13,8 +13,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.nn import functional
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, ConfigError
 
+DRAWN = 5
+"""Of the six photographs, the published code draws among the first five only."""
 ENLARGED = 1.1
 
 
@@ -24,6 +26,21 @@ def read_ice(paths: Sequence[Path], *, height: int, width: int) -> tuple[torch.T
     Raises ArtifactError when one is missing or no picture.
     """
     return tuple(_enlarged(_read(path), height=height, width=width) for path in paths)
+
+
+def check_ice(ice: Sequence[torch.Tensor], *, height: int, width: int) -> None:
+    """Raise ConfigError unless there are photographs that cover images of this size."""
+    if len(ice) < DRAWN:
+        raise ConfigError(
+            f"frost was given {len(ice)} photographs: it needs at least {DRAWN}, frost1.png to frost5.jpg; "
+            "read them with cgn.data.corruptions.ice.read_ice"
+        )
+    for number, layer in enumerate(ice, start=1):
+        if layer.shape[1] <= height or layer.shape[2] <= width:
+            raise ConfigError(
+                f"photograph {number} of frost is {layer.shape[1]}x{layer.shape[2]}, images are {height}x{width}: "
+                "read the photographs with this height and width"
+            )
 
 
 def _read(path: Path) -> torch.Tensor:
