@@ -148,7 +148,8 @@ def elastic_transform(image: Array, severity: int, random: np.random.RandomState
 
     def field() -> Array:
         drawn = random.uniform(-largest, largest, size=(height, width))
-        return strength * ndimage.gaussian_filter(drawn, (0.01 * height, 0.01 * width), mode="reflect", truncate=3)
+        smooth = ndimage.gaussian_filter(drawn, (0.01 * height, 0.01 * width), mode="reflect", truncate=3)
+        return np.asarray(strength * smooth)
 
     dx, dy = field(), field()
     rows, columns = np.mgrid[:height, :width]
@@ -259,7 +260,7 @@ def plasma(size: int, decay: float, random: np.random.RandomState) -> Array:
         heights[half::step, ::step] = jittered(centres + np.roll(centres, 1, axis=1) + down)
         step, noise = half, noise / decay
     heights -= heights.min()
-    return heights / heights.max()
+    return np.asarray(heights / heights.max())
 
 
 def to_hsv(x: Array) -> tuple[Array, Array, Array]:

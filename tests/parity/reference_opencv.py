@@ -49,7 +49,7 @@ def splashes(liquid: Array) -> Array:
     )
     soft = np.round(ndimage.uniform_filter(np.clip(relief, 0, 255).astype(np.float64), 3, mode="mirror"))
     water = grey * soft
-    return water / max(water.max(), 1)
+    return np.asarray(water / max(water.max(), 1))
 
 
 def canny(grey: Array, *, low: float, high: float) -> Array:
@@ -78,7 +78,7 @@ def canny(grey: Array, *, low: float, high: float) -> Array:
     candidates = peak & (size > low)
     labels, _ = ndimage.label(candidates, structure=np.ones((3, 3)))
     strong = np.unique(labels[candidates & (size > high)])
-    return np.isin(labels, strong) & candidates
+    return np.asarray(np.isin(labels, strong) & candidates)
 
 
 def chamfer(edges: Array) -> Array:
@@ -107,4 +107,4 @@ def equalized(grey: Array) -> Array:
         return grey
     up_to = np.cumsum(counts) - counts[darkest]
     levels = np.round(np.maximum(up_to, 0) * (255 / (grey.size - counts[darkest])))
-    return levels.astype(np.uint8)[grey]
+    return np.asarray(levels.astype(np.uint8)[grey])

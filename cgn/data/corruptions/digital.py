@@ -37,7 +37,7 @@ def brightness(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch
 
 
 def saturate(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The saturation changed, hue and value kept; grey, whose hue counts as red's, turns red where there is an offset."""
+    """The saturation changed, hue and value kept; grey, whose hue counts as red's, is reddened by an offset."""
     factor, offset = SATURATION[severity - 1]
     value, spread = images.amax(1, keepdim=True), images.amax(1, keepdim=True) - images.amin(1, keepdim=True)
     changed = (factor * spread / value.clamp_min(1) + offset).clamp(0, 1)
@@ -57,8 +57,7 @@ def elastic_transform(images: torch.Tensor, severity: int, draws: Draws, _: Sequ
     height, width = images.shape[-2:]
     field = (2 * draws.uniform(2, height, width) - 1) * (0.005 * height * ELASTIC[severity - 1])
     rows, columns = (
-        gaussian(side, sigma=0.01 * side, widths=3, border="mirrored", device=images.device)
-        for side in (height, width)
+        gaussian(side, sigma=0.01 * side, widths=3, border="mirrored", device=images.device) for side in (height, width)
     )
     dx, dy = separable(field, rows=rows, columns=columns).unbind(1)
     x = torch.arange(width, device=images.device) + dx

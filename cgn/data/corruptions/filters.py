@@ -24,7 +24,7 @@ def separable(images: torch.Tensor, *, rows: torch.Tensor, columns: torch.Tensor
     """(B,C,H,W) -> rows (h,H) @ each channel @ columns (w,W) transposed: (B,C,h,w)."""
     flat = images.flatten(0, 1)
     mixed = torch.bmm(torch.bmm(rows.expand(len(flat), -1, -1), flat), columns.T.expand(len(flat), -1, -1))
-    return mixed.unflatten(0, images.shape[:2])
+    return mixed.view(*images.shape[:2], *mixed.shape[1:])
 
 
 def gaussian(
@@ -59,7 +59,8 @@ def correlated(images: torch.Tensor, kernels: torch.Tensor, *, border: Literal["
     padded = functional.pad(images, (reach,) * 4, mode=border)
     size = [32 * math.ceil(side / 32) for side in padded.shape[-2:]]  # lengths with small factors
     spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernels, s=size).conj().unsqueeze(1)
-    return torch.fft.irfft2(spectrum, s=size)[..., :height, :width]
+    found: torch.Tensor = torch.fft.irfft2(spectrum, s=size)
+    return found[..., :height, :width]
 
 
 def streaks(degrees: torch.Tensor, *, radius: int, sigma: float) -> torch.Tensor:
@@ -72,24 +73,22 @@ def streaks(degrees: torch.Tensor, *, radius: int, sigma: float) -> torch.Tensor
     side = 4 * radius + 1
     kernels = torch.zeros(len(degrees), side * side, dtype=torch.float64, device=degrees.device)
     kernels.scatter_add_(1, rows * side + columns, (weights / weights.sum()).expand(len(degrees), -1))
-    return kernels.float().unflatten(1, (side, side))
+    return kernels.float().view(-1, side, side)
 
 
 def magnified(images: torch.Tensor, factor: float) -> torch.Tensor:
     """(B,C,H,W) -> its middle `factor` times as large, linearly interpolated from corner to corner: at least (H,W).
 
-    Not torch's own interpolation: its last bits hang on the number of threads.
+    Not torch's own interpolation: its last bits hang on the number of threads. Whole rows are taken, once along each
+    axis: picking columns is ten times slower.
     """
-    for axis in (-2, -1):
-        size = images.shape[axis]
+    for _ in ("rows", "columns"):
+        size = images.shape[-2]
         kept = math.ceil(size / factor)
         places = torch.linspace(0, kept - 1, round(kept * factor), dtype=torch.float64, device=images.device)
         before = places.long().clamp(max=kept - 2)
-        part = (places - before).float()
         first = (size - kept) // 2 + before
-        images = torch.lerp(
-            images.index_select(axis, first),
-            images.index_select(axis, first + 1),
-            part[:, None] if axis == -2 else part,
-        )
+        part = (places - before).float()[:, None]
+        rows = torch.lerp(images.index_select(-2, first), images.index_select(-2, first + 1), part)
+        images = rows.mT.contiguous()
     return images

@@ -64,8 +64,7 @@ def frost(images: torch.Tensor, severity: int, draws: Draws, ice: Sequence[torch
     tops = draws.below([layer.shape[1] - height for layer in chosen]).tolist()
     lefts = draws.below([layer.shape[2] - width for layer in chosen]).tolist()
     crops = [
-        layer[:, top : top + height, left : left + width]
-        for layer, top, left in zip(chosen, tops, lefts, strict=True)
+        layer[:, top : top + height, left : left + width] for layer, top, left in zip(chosen, tops, lefts, strict=True)
     ]
     return weight * images + thickness * torch.stack(crops).to(images.device, torch.float32)
 
@@ -89,7 +88,7 @@ def plasma(size: int, *, decay: float, draws: Draws) -> torch.Tensor:
     step, noise, used = size, 100.0, 0
     while step >= 2:
         half, count = step // 2, (size // step) ** 2
-        jitter = noise**2 * drawn[:, used : used + 3 * count].unflatten(1, (3, size // step, size // step))
+        jitter = noise**2 * drawn[:, used : used + 3 * count].reshape(-1, 3, size // step, size // step)
         corners = heights[:, ::step, ::step].clone()
         right, below = corners.roll(-1, 2), corners.roll(-1, 1)
         centres = (corners + right + below + right.roll(-1, 1)) / 4 + jitter[:, 0]
