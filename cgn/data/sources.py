@@ -239,3 +239,18 @@ IMAGENET_C = tuple(
         ("digital", "89157860d7b10d5797849337ca2e5c03"),
     )
 )
+
+FROST_URL = "https://raw.githubusercontent.com/hendrycks/robustness/master/ImageNet-C/create_c/"
+FROST_FILES = (
+    ("frost1.png", 1_199_930, "ff9f907860bd7a835d459e32f9d588062b7f61ee267343cc7222b56753a14755"),
+    ("frost2.png", 299_002, "fe211a89b336999c207a852ce05818d4545d0b57c5beadd824b4cc9d9a9b6137"),
+    ("frost3.png", 299_002, "2d0d50b4a9bb213f38b024ef7768731bb83cc08d2f26b5766bbc167cdfa0e504"),
+    ("frost4.jpg", 36_734, "3f8b91ca1a9fa7167b09e773da53f5ae60d0a1fd88f02a783f6e328a72887f6e"),
+    ("frost5.jpg", 155_150, "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2"),
+    ("frost6.jpg", 90_185, "1f92b2f48408748085b68dd81d816ef239f42cef3029c25d041fcb6760fb4f25"),
+)
+"""The branch may move; the digests hold the files to what ImageNet-C was made with."""
+FROST = tuple(
+    Asset(name=name, urls=(FROST_URL + name,), bytes=size, sha256=sha256, licence="Apache-2.0 (hendrycks/robustness)")
+    for name, size, sha256 in FROST_FILES
+)

@@ -12,6 +12,7 @@ from cgn.data.sources import (
     BIGGAN_DEEP_256,
     CGN_IMAGENET,
     CUE_CONFLICT,
+    FROST,
     IMAGENET_C,
     MNIST_IMAGES,
     MNIST_LABELS,
@@ -29,7 +30,7 @@ from cgn.data.sources import (
 MNIST = (MNIST_IMAGES, MNIST_LABELS, *OBJECT_TEXTURES, *BACKGROUND_TEXTURES, VGG16, SQUEEZENET)
 IMAGENET = (
     *(BIGGAN_DEEP_256, U2NET, U2NETP, U2NETP_FOLDED, RESNET50_V1, CGN_IMAGENET),
-    *(BACKGROUNDS_CHALLENGE, CUE_CONFLICT, *IMAGENET_C),
+    *(BACKGROUNDS_CHALLENGE, CUE_CONFLICT, *IMAGENET_C, *FROST),
 )
 ALL = (*MNIST, *IMAGENET)
 RENAMED = ("https://drive.usercontent.google.com/download?id=", "https://huggingface.co/Carve/u2net-universal/")
@@ -56,7 +57,7 @@ def test_every_asset_has_a_licence_and_mirrors_end_in_its_name() -> None:
 def test_the_real_files_are_what_the_table_says(test_data: Path) -> None:
     found = {path.name: path for path in test_data.rglob("*") if path.is_file()}
     checked = [asset.name for asset in ALL if asset.name in found and mismatch(asset, found[asset.name]) is None]
-    expected = (*(asset for asset in MNIST if asset is not VGG16), U2NETP_FOLDED)
+    expected = (*(asset for asset in MNIST if asset is not VGG16), U2NETP_FOLDED, *FROST)
     assert checked == [asset.name for asset in expected]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cgn.config.load import load
-from cgn.config.mnist.train_cgn import Losses, Perceptual, TrainCgn
+from cgn.config.mnist.train_cgn import Border, Losses, Perceptual, TrainCgn
 from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
@@ -72,7 +72,8 @@ def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
 
 
 def test_a_weight_of_zero_leaves_a_loss_out(data: Path, tmp_path: Path) -> None:
-    lines = trained(shrunk("digits", binary=0.0, mismatched=0.0), data=data, out=tmp_path / "model")
+    unused = Border(weight=0.0, width=1, largest=0.0)
+    lines = trained(shrunk("digits", binary=0.0, mismatched=0.0, border=unused), data=data, out=tmp_path / "model")
     assert set(lines[0]) == {"step", "time", "loss/adversarial", "loss/discriminator"}
 
 
