@@ -13,10 +13,12 @@ from cgn.config.mnist.train_cgn import Border, Losses, Perceptual, TrainCgn
 from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
+from cgn.core.seeding import torch_stream
 from cgn.data.shards import Sample, write_manifest, write_shard
+from cgn.mechanisms.interventions import factual
 from cgn.nets.vgg import VggFeatures
 from cgn.stages.train_cgn import train_cgn
-from cgn.tracks.mnist.mechanisms import generator
+from cgn.tracks.mnist.mechanisms import generator, soften
 from cgn.tracks.mnist.train_cgn import parts
 
 PARAMS = load(Path(__file__).parents[2] / "params.yaml").tracks["mnist"]
@@ -117,3 +119,16 @@ def test_losses_are_a_record_of_weights() -> None:
     with pytest.raises(ValueError, match="mismatched"):
         replace(PARAMS["digits"].train_cgn.losses, mismatched=-1.0)
     assert isinstance(PARAMS["digits"].train_cgn.losses, Losses)
+
+
+def test_softened_tiles_start_nearer_to_grey() -> None:
+    torch.manual_seed(0)
+    model = generator(shape_width=4, tile_width=4, noise_size=5, image_size=16)
+    causes = factual(torch.arange(10), noise_size=5, image_size=16, stream=torch_stream(0, "test"))
+    before = model(causes)
+    soften(model, contrast=0.2)
+    after = model(causes)
+    for layer in ("foreground", "background"):
+        full, soft = getattr(before, layer), getattr(after, layer)
+        torch.testing.assert_close(soft, (0.2 * full.atanh()).tanh(), atol=1e-4, rtol=0)
+    assert after.mask.equal(before.mask)

@@ -13,6 +13,8 @@ class Mechanisms:
     shape_width: int
     tile_width: int
     """Of the nets that make texture and background tiles; narrower ones do for plain colours."""
+    tile_contrast: float
+    """Of untrained tiles, relative to the published start (1)."""
     noise_size: int
     initialization: Literal["orthogonal", "normal"]
     gain: float
@@ -20,6 +22,7 @@ class Mechanisms:
     def __post_init__(self) -> None:
         require(self.shape_width >= 1, "shape_width", self.shape_width, "1 or more")
         require(self.tile_width >= 1, "tile_width", self.tile_width, "1 or more")
+        require(self.tile_contrast > 0, "tile_contrast", self.tile_contrast, "above 0")
         require(self.noise_size >= 1, "noise_size", self.noise_size, "1 or more")
         require(self.gain > 0, "gain", self.gain, "above 0")
 

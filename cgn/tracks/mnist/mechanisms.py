@@ -29,6 +29,18 @@ def facts(*, variant: str, net: Mapping[str, int]) -> dict[str, Any]:
     return {"track": "mnist", "variant": variant, "classes": CLASSES, "net": dict(net)}
 
 
+def soften(model: Generator, *, contrast: float) -> None:
+    """Let tiles start `contrast` (1: as published) times as far from grey, where tanh still passes a gradient on.
+
+    The norm before it gives a batch deviation 1 whatever is learned; where nearly all tiles must be black, the few
+    classes that make up for them start as white, saturated, and stay there.
+    """
+    for role in (model.texture, model.background):
+        *_, last = (layer for layer in role.modules() if isinstance(layer, nn.BatchNorm2d))
+        with torch.no_grad():
+            last.weight.mul_(contrast)
+
+
 def initialize(module: nn.Module, *, kind: str, gain: float) -> None:
     """Weights of linear and conv layers orthogonal or normal with `gain`, of norms around 1, biases 0 (published)."""
     for layer in module.modules():

@@ -16,7 +16,7 @@ from cgn.nets import squeezenet, vgg
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
 from cgn.stages.train_cgn import Made, Parts
 from cgn.tracks.mnist.constants import CLASSES, GENERATOR_THREADS
-from cgn.tracks.mnist.mechanisms import facts, generator, initialize
+from cgn.tracks.mnist.mechanisms import facts, generator, initialize, soften
 from cgn.tracks.mnist.objective import Adversarial, example_rows
 from cgn.training.loop import Schedule
 from cgn.training.phase import Mover, Objective, Phase, adam, linear_decay
@@ -51,6 +51,7 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
     net = _net(params.mechanisms, image_size=size)
     model = generator(**net)
     initialize(model, kind=params.mechanisms.initialization, gain=params.mechanisms.gain)
+    soften(model, contrast=params.mechanisms.tile_contrast)
     discriminator = _discriminator(params.discriminator, image_size=size).to(device)
     adversarial = Adversarial(
         generator=model.to(device),
