@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 from tests.parity.reference_filters import finished, from_hsv, moved, plasma, smoothed, to_hsv, zoomed
 from tests.parity.reference_opencv import cubic_weights, disk_blurred, enlarged, splashes

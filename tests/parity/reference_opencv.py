@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 Array = np.ndarray[Any, Any]
 
