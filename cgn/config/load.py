@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from cgn.config.record import build
-from cgn.config.schema import TRACKS, Mnist
+from cgn.config.schema import TRACKS, Variant
 from cgn.core.errors import ConfigError
 
 
@@ -16,9 +16,9 @@ class Params:
     """All variants by track and name, and which of them the pipeline builds."""
 
     active: Mapping[str, tuple[str, ...]]
-    tracks: Mapping[str, Mapping[str, Mnist]]
+    tracks: Mapping[str, Mapping[str, Variant]]
 
-    def variant(self, target: str) -> Mnist:
+    def variant(self, target: str) -> Variant:
         """The variant called `track/variant`. Raises ConfigError listing the known ones."""
         track, _, name = target.partition("/")
         known = [f"{t}/{v}" for t, variants in self.tracks.items() for v in variants]
@@ -50,7 +50,7 @@ def load(path: Path) -> Params:
     return Params(active=_active(tree, tracks), tracks=tracks)
 
 
-def _active(tree: dict[str, object], tracks: Mapping[str, Mapping[str, Mnist]]) -> dict[str, tuple[str, ...]]:
+def _active(tree: dict[str, object], tracks: Mapping[str, Mapping[str, Variant]]) -> dict[str, tuple[str, ...]]:
     active: dict[str, tuple[str, ...]] = {}
     for track, names in _mapping(tree, "active").items():
         if track not in tracks:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cgn.config.imagenet import evaluate, fetch, generate, prepare, report, train_cgn, train_classifier
 from cgn.config.mnist.evaluate import Evaluate
 from cgn.config.mnist.fetch import Fetch
 from cgn.config.mnist.generate import Generate
@@ -41,4 +42,30 @@ class Mnist:
         return {"digits": self.prepare.digits, "look": self.prepare.look, "features": features}
 
 
-TRACKS: dict[str, type[Mnist]] = {"mnist": Mnist}
+@dataclass(frozen=True, kw_only=True)
+class ImageNet:
+    """One variant of the ImageNet track: the seed of all its randomness, and a record for each verb."""
+
+    seed: int
+    fetch: fetch.Fetch
+    prepare: prepare.Prepare
+    train_cgn: train_cgn.TrainCgn
+    generate: generate.Generate
+    train_classifier: train_classifier.TrainClassifier
+    evaluate: evaluate.Evaluate
+    report: report.Report
+
+    def __post_init__(self) -> None:
+        nets, world = self.train_cgn.nets, self.prepare.world
+        whole = (nets == "miniature") == (world is not None)
+        require(whole, "train_cgn.nets", nets, "miniature with prepare.world, published with prepare.folders")
+
+    def shared(self, verb: str) -> dict[str, str]:
+        """What `verb` reads of other verbs' parameters: fetch brings what the others will need."""
+        if verb != "fetch":
+            return {}
+        return {"nets": self.train_cgn.nets, "pretrained": self.train_classifier.pretrained}
+
+
+Variant = Mnist | ImageNet
+TRACKS: dict[str, type[Variant]] = {"mnist": Mnist, "imagenet": ImageNet}

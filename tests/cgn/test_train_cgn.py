@@ -10,6 +10,7 @@ import torch
 
 from cgn.config.load import load
 from cgn.config.mnist.train_cgn import Border, Losses, Perceptual, TrainCgn
+from cgn.config.schema import Mnist
 from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
@@ -21,7 +22,8 @@ from cgn.stages.train_cgn import train_cgn
 from cgn.tracks.mnist.mechanisms import generator, soften
 from cgn.tracks.mnist.train_cgn import parts
 
-PARAMS = load(Path(__file__).parents[2] / "params.yaml").tracks["mnist"]
+VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["mnist"]
+PARAMS = {name: record for name, record in VARIANTS.items() if isinstance(record, Mnist)}
 
 
 def shrunk(variant: str, **losses: Any) -> TrainCgn:

@@ -1,0 +1,29 @@
+"""imagenet evaluate: which suites, with which corruptions."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cgn.config.record import require
+
+Suite = Literal["clean", "in9", "cue_conflict", "stylized", "imagenet_c"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Every suite keeps its decisions; `report` derives the numbers."""
+
+    suites: tuple[Suite, ...]
+    corruptions: tuple[str, ...]
+    """Of the nineteen, by name; empty: the benchmark's fifteen."""
+    corruption_images: int | None
+    """Of the clean images, so many, evenly over the classes, are corrupted; null: all."""
+    batch_size: int
+    workers: int
+    accelerator: Literal["auto", "cpu", "cuda"]
+
+    def __post_init__(self) -> None:
+        require(len(self.suites) >= 1, "suites", self.suites, "one or more")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        require(self.workers >= 0, "workers", self.workers, "0 or more")
+        if self.corruption_images is not None:
+            require(self.corruption_images >= 1, "corruption_images", self.corruption_images, "null, or 1 or more")
