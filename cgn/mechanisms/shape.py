@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from cgn.mechanisms.causes import Cause
+
 MARGIN = 1e-4  # keeps the binary entropy's logarithms finite
 
 
@@ -16,10 +18,13 @@ class Shape(nn.Module):
         self.net = net
         self.segment = segment
 
-    def forward(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """(B,Z) noise and (B,) labels -> (B,1,H,W) in [1e-4, 1-1e-4]."""
-        made = self.net(noise, label)
-        mask: torch.Tensor = made if self.segment is None else self.segment(made)
+    def forward(self, cause: Cause) -> torch.Tensor:
+        """A cause of B images -> masks (B,1,H,W) in [1e-4, 1-1e-4]."""
+        return self.mask(self.net(cause.noise, cause.label))
+
+    def mask(self, made: torch.Tensor) -> torch.Tensor:
+        """What the net made (ImageNet: the pre-mask, a picture (B,3,H,W) in [-1,1]) -> the masks."""
+        mask = made if self.segment is None else self.segment(made)
         if mask.dtype in (torch.bfloat16, torch.float16):  # too coarse for 1 - 1e-4
             mask = mask.float()
         return mask.clamp(MARGIN, 1 - MARGIN)

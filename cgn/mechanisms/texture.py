@@ -1,4 +1,6 @@
-"""f_texture and f_background on tiles: a tile repeated 2x2 and cropped at random cannot draw a digit.
+"""f_texture and f_background: a net that draws the whole picture (ImageNet), or tiles (MNIST).
+
+A tile repeated 2x2 and cropped at random cannot draw a digit.
 
 Decided here: repeating a tile 2x2 and cropping one tile's size is the same as rolling it around its borders; each image
 gets its own offset, drawn from a stream that is passed in.
@@ -6,6 +8,21 @@ gets its own offset, drawn from a stream that is passed in.
 
 import torch
 from torch import nn
+
+from cgn.mechanisms.causes import Cause
+
+
+class Whole(nn.Module):
+    """The role on the ImageNet track; the net is injected."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, cause: Cause) -> torch.Tensor:
+        """A cause of B images -> (B,3,H,W) in [-1,1]."""
+        picture: torch.Tensor = self.net(cause.noise, cause.label)
+        return picture
 
 
 class Tiled(nn.Module):
@@ -15,9 +32,10 @@ class Tiled(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, noise: torch.Tensor, label: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-        """(B,Z) noise, (B,) labels and (B,2) offsets in pixels -> (B,3,H,W) in [-1,1]."""
-        return rolled(self.net(noise, label), offsets)
+    def forward(self, cause: Cause) -> torch.Tensor:
+        """A cause of B images, with offsets in pixels -> (B,3,H,W) in [-1,1]."""
+        assert cause.offsets is not None, "a prior without tile_size drew the cause of a mechanism that draws tiles"
+        return rolled(self.net(cause.noise, cause.label), cause.offsets)
 
 
 def rolled(tiles: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

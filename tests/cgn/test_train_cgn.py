@@ -16,7 +16,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.mechanisms.interventions import factual
+from cgn.mechanisms.causes import Prior, factual
 from cgn.nets.vgg import VggFeatures
 from cgn.stages.train_cgn import train_cgn
 from cgn.tracks.mnist.mechanisms import generator, soften
@@ -126,7 +126,7 @@ def test_losses_are_a_record_of_weights() -> None:
 def test_softened_tiles_start_nearer_to_grey() -> None:
     torch.manual_seed(0)
     model = generator(shape_width=4, tile_width=4, noise_size=5, image_size=16)
-    causes = factual(torch.arange(10), noise_size=5, image_size=16, stream=torch_stream(0, "test"))
+    causes = factual(torch.arange(10), prior=Prior(noise_size=5, tile_size=16), stream=torch_stream(0, "test"))
     published = model(causes)
     soften(model, contrast=1.0)
     assert model(causes).image.equal(published.image)

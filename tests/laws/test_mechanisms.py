@@ -1,5 +1,7 @@
 """Laws of the composer, the mechanisms, the interventions and the losses: true of every input, not of one example."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,8 +10,8 @@ from torch.nn import functional
 from cgn.core.seeding import torch_stream
 from cgn.losses.mask import binary_entropy, border_hinge, size_hinge
 from cgn.losses.perceptual import style
+from cgn.mechanisms.causes import Prior, counterfactual, factual
 from cgn.mechanisms.composer import compose
-from cgn.mechanisms.interventions import counterfactual, factual
 from cgn.mechanisms.texture import rolled
 from cgn.nets.convgen import UpsampledConv
 from cgn.nets.squeezenet import SqueezeFeatures
@@ -18,6 +20,7 @@ from cgn.nets.vgg import published as vgg_published
 from cgn.tracks.mnist.mechanisms import generator
 
 SIZES = {"noise_size": 5, "image_size": 16}
+PRIOR = Prior(noise_size=5, tile_size=16)
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def test_the_upsampled_convolution_equals_doubling_and_convolving(stream: torch.
 
 
 def test_factual_causes_share_label_and_noise(stream: torch.Generator) -> None:
-    causes = factual(torch.arange(10), **SIZES, stream=stream)
+    causes = factual(torch.arange(10), prior=PRIOR, stream=stream)
     for other in (causes.texture, causes.background):
         assert other.label.equal(causes.shape.label)
         assert other.noise.equal(causes.shape.noise)
@@ -70,7 +73,12 @@ def test_counterfactuals_of_a_mask_share_it_and_nothing_else(stream: torch.Gener
     model = generator(shape_width=4, tile_width=4, **SIZES).eval()
     labels = torch.randint(10, (6,), generator=stream)
     causes = counterfactual(
-        shape=torch.tensor([3, 7]), texture=labels, background=labels.flip(0), images_per_mask=3, **SIZES, stream=stream
+        shape=torch.tensor([3, 7]),
+        texture=labels,
+        background=labels.flip(0),
+        images_per_mask=3,
+        prior=PRIOR,
+        stream=stream,
     )
     picture = model(causes)
     assert causes.shape.label.tolist() == [3, 3, 3, 7, 7, 7]
@@ -79,16 +87,18 @@ def test_counterfactuals_of_a_mask_share_it_and_nothing_else(stream: torch.Gener
     assert not picture.foreground[0].equal(picture.foreground[1])
 
 
+def test_truncated_noise_is_normal_cut_at_two_and_scaled(stream: torch.Generator) -> None:
+    noise = Prior(noise_size=50, truncation=0.5).noise(400, stream)
+    assert noise.abs().max() <= 1
+    # The deviation of a standard normal within two deviations is 0.8796.
+    torch.testing.assert_close(noise.std(), torch.tensor(0.8796 / 2), rtol=0.02, atol=0)
+    assert not Prior(noise_size=50, truncation=0.0).noise(4, stream).any()
+
+
 def test_intervening_on_one_mechanism_leaves_the_others_alone(stream: torch.Generator) -> None:
     model = generator(shape_width=4, tile_width=4, **SIZES).eval()
-    causes = factual(torch.arange(4), **SIZES, stream=stream)
-    changed = type(causes)(
-        shape=causes.shape,
-        texture=type(causes.texture)(
-            noise=causes.texture.noise, label=causes.texture.label + 1, offsets=causes.texture.offsets
-        ),
-        background=causes.background,
-    )
+    causes = factual(torch.arange(4), prior=PRIOR, stream=stream)
+    changed = replace(causes, texture=replace(causes.texture, label=causes.texture.label + 1))
     before, after = model(causes), model(changed)
     assert before.mask.equal(after.mask)
     assert before.background.equal(after.background)
@@ -97,7 +107,7 @@ def test_intervening_on_one_mechanism_leaves_the_others_alone(stream: torch.Gene
 
 def test_masks_and_layers_stay_in_their_ranges(stream: torch.Generator) -> None:
     model = generator(shape_width=4, tile_width=4, **SIZES)
-    picture = model(factual(torch.arange(10), **SIZES, stream=stream))
+    picture = model(factual(torch.arange(10), prior=PRIOR, stream=stream))
     assert picture.mask.shape == (10, 1, 16, 16)
     assert picture.mask.min() >= 1e-4
     assert picture.mask.max() <= 1 - 1e-4

@@ -14,6 +14,7 @@ import torch
 
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
+from cgn.mechanisms.causes import Cause
 from cgn.mechanisms.generator import Generator
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
 from cgn.tracks.mnist.mechanisms import from_published, generator
@@ -37,7 +38,7 @@ def differences(test_data: Path, *, weights: str, golden: str, dtype: torch.dtyp
     noise, label = expected["u"].to(dtype), expected["labels"]
     with torch.no_grad():
         made = {
-            "mask": model.shape(noise, label),
+            "mask": model.shape(Cause(noise=noise, label=label)),
             "texture_tile": model.texture.get_submodule("net")(noise, label),
             "background_tile": model.background.get_submodule("net")(noise, label),
         }

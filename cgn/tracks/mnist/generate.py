@@ -16,8 +16,8 @@ from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.images import to_bytes
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
-from cgn.mechanisms.generator import Causes, Generator
-from cgn.mechanisms.interventions import counterfactual, factual
+from cgn.mechanisms.causes import Causes, Prior, counterfactual, factual
+from cgn.mechanisms.generator import Generator
 from cgn.stages.generate import Parts, Task
 from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.mechanisms import generator
@@ -46,8 +46,7 @@ def _open(model: Path, *, variant: str, seed: int, images_per_mask: int) -> Call
         module=module.eval(),
         seed=seed,
         images_per_mask=images_per_mask,
-        noise_size=net["noise_size"],
-        image_size=net["image_size"],
+        prior=Prior(noise_size=net["noise_size"], tile_size=net["image_size"]),
     )
 
 
@@ -56,8 +55,7 @@ class _Maker:
     module: Generator
     seed: int
     images_per_mask: int
-    noise_size: int
-    image_size: int
+    prior: Prior
 
     @torch.inference_mode()
     def __call__(self, task: Task) -> Iterator[Sample]:
@@ -77,16 +75,15 @@ class _Maker:
                 made += 1
 
     def _causes(self, split: str, stream: torch.Generator) -> Causes:
-        sizes = {"noise_size": self.noise_size, "image_size": self.image_size}
         if split == "factual":
-            return factual(_labels(MASKS_PER_BATCH, stream), **sizes, stream=stream)
+            return factual(_labels(MASKS_PER_BATCH, stream), prior=self.prior, stream=stream)
         images = MASKS_PER_BATCH * self.images_per_mask
         return counterfactual(
             shape=_labels(MASKS_PER_BATCH, stream),
             texture=_labels(images, stream),
             background=_labels(images, stream),
             images_per_mask=self.images_per_mask,
-            **sizes,
+            prior=self.prior,
             stream=stream,
         )
 

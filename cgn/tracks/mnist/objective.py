@@ -16,9 +16,9 @@ from cgn.core.seeding import torch_stream
 from cgn.losses.adversarial import discriminator_loss, generator_loss, mismatch_loss
 from cgn.losses.mask import binary_entropy, border_hinge, size_hinge
 from cgn.losses.perceptual import style
+from cgn.mechanisms.causes import Prior, counterfactual, factual
 from cgn.mechanisms.composer import Picture
 from cgn.mechanisms.generator import Generator
-from cgn.mechanisms.interventions import counterfactual, factual
 from cgn.training.loop import batch_indices
 from cgn.training.phase import Rows
 
@@ -47,7 +47,7 @@ class Adversarial:
     """All training images, (N,S,S,3) uint8."""
     labels: torch.Tensor
     batch_size: int
-    noise_size: int
+    prior: Prior
     classes: int
     seed: int
     device: torch.device
@@ -59,8 +59,7 @@ class Adversarial:
         label = torch.randint(self.classes, (self.batch_size,), generator=stream)
         real_label = self.labels[indices]
         wrong = (real_label + torch.randint(1, self.classes, (self.batch_size,), generator=stream)) % self.classes
-        size = self.pixels.shape[1]
-        causes = factual(label, noise_size=self.noise_size, image_size=size, stream=stream).to(self.device)
+        causes = factual(label, prior=self.prior, stream=stream).to(self.device)
         picture = self.generator(causes)
         return Drawn(
             real=from_bytes(self.pixels[indices]).to(self.device),
@@ -101,14 +100,13 @@ class Adversarial:
         return made
 
 
-def example_rows(generator: nn.Module, *, classes: int, noise_size: int, image_size: int, seed: int) -> Rows:
+def example_rows(generator: nn.Module, *, classes: int, prior: Prior, seed: int) -> Rows:
     """One column a class: the factual image and its parts, then counterfactuals with the same shapes in order."""
     device = next(generator.parameters()).device
     label = torch.arange(classes)
-    sizes = {"noise_size": noise_size, "image_size": image_size}
     stream = torch_stream(seed, "sheet")
     pictures: Sequence[tuple[str, Picture]] = [
-        ("factual", generator(factual(label, **sizes, stream=stream).to(device))),
+        ("factual", generator(factual(label, prior=prior, stream=stream).to(device))),
         (
             "counterfactual",
             generator(
@@ -116,8 +114,7 @@ def example_rows(generator: nn.Module, *, classes: int, noise_size: int, image_s
                     shape=label,
                     texture=label.roll(-3),
                     background=label.roll(4),
-                    images_per_mask=1,
-                    **sizes,
+                    prior=prior,
                     stream=stream,
                 ).to(device)
             ),

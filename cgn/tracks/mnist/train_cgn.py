@@ -12,6 +12,7 @@ from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ConfigError
 from cgn.core.seeding import derive
 from cgn.data.shards import load
+from cgn.mechanisms.causes import Prior
 from cgn.nets import squeezenet, vgg
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
 from cgn.stages.train_cgn import Made, Parts
@@ -53,6 +54,7 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
     initialize(model, kind=params.mechanisms.initialization, gain=params.mechanisms.gain)
     soften(model, contrast=params.mechanisms.tile_contrast)
     discriminator = _discriminator(params.discriminator, image_size=size).to(device)
+    prior = Prior(noise_size=params.mechanisms.noise_size, tile_size=size)
     adversarial = Adversarial(
         generator=model.to(device),
         discriminator=discriminator,
@@ -61,7 +63,7 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
         pixels=images.pixels,
         labels=images.labels["shape"],
         batch_size=params.batch_size,
-        noise_size=params.mechanisms.noise_size,
+        prior=prior,
         classes=CLASSES,
         seed=seed,
         device=device,
@@ -74,9 +76,7 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
             Phase(name="discriminator", losses=adversarial.discriminator_losses, movers=("discriminator",)),
         ],
         draw=adversarial.draw,
-        sheet=partial(
-            example_rows, classes=CLASSES, noise_size=params.mechanisms.noise_size, image_size=size, seed=seed
-        ),
+        sheet=partial(example_rows, classes=CLASSES, prior=prior, seed=seed),
     )
     return Made(objective=objective, facts=facts(variant=variant, net=net))
 
