@@ -4,15 +4,17 @@ Decided here: the weights' keys are those of the public PyTorch weights, which l
 precomputed statistics, for the truncations 0, 0.02, ..., 1; any other truncation is refused. The public code mixes
 neighbouring rows off the grid with exchanged weights, and where division rounds (0.58, 0.94) it takes the row below:
 here every truncation of the grid has the row that was computed for it. A net is called with (noise, label) like any
-other generator; the noise comes already multiplied by the truncation.
+other generator; the noise comes already multiplied by the truncation. Where `recompute` is set, a block's maps are
+computed again on the way back instead of being kept; that is for eval mode, as spectral norms must not move between.
 """
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from cgn.core.errors import ConfigError
 from cgn.nets.biggan_blocks import Block, PlainNorm, SelfAttention, SpectralConv2d, SpectralLinear
@@ -80,14 +82,17 @@ BIGGAN_DEEP_256 = Table(
 """The public ImageNet net of 256 px: 602 keys."""
 
 
+Recompute = Literal["none", "blocks"]
+
+
 class BigGan(nn.Module):
     """Noise and a label -> an image."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, recompute: Recompute = "none") -> None:
         super().__init__()
         self.table = table
         self.embeddings = nn.Linear(table.classes, table.embedding_size, bias=False)
-        self.generator = _Layers(table)
+        self.generator = _Layers(table, recompute=recompute)
 
     def forward(self, noise: torch.Tensor, label: torch.Tensor, *, truncation: float = 1.0) -> torch.Tensor:
         """(B,Z) truncated noise, already times `truncation`, and (B,) labels -> (B,3,S,S) in [-1,1].
@@ -103,8 +108,9 @@ class BigGan(nn.Module):
 
 
 class _Layers(nn.Module):
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, recompute: Recompute) -> None:
         super().__init__()
+        self.recompute = recompute
         condition = table.noise_size + table.embedding_size
         first, last = table.blocks[0][1] * table.width, table.blocks[-1][2] * table.width
         self.gen_z = SpectralLinear(condition, START * START * first, epsilon=table.epsilon)
@@ -129,7 +135,12 @@ class _Layers(nn.Module):
     def forward(self, condition: torch.Tensor, row: int) -> torch.Tensor:
         x = start_map(self.gen_z(condition))
         for layer in self.blocks_and_attention():
-            x = layer(x) if isinstance(layer, SelfAttention) else layer(x, condition, row)
+            given = (x,) if isinstance(layer, SelfAttention) else (x, condition, row)
+            if self.recompute == "blocks" and torch.is_grad_enabled():
+                assert not self.training, "the second pass through a block would move its spectral norms again"
+                x = checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)  # nothing in it is random
+            else:
+                x = layer(*given)
         image: torch.Tensor = self.conv_to_rgb(self.bn(x, row).relu())
         return image[:, :COLORS].tanh()
 

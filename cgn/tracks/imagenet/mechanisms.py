@@ -1,0 +1,104 @@
+"""The ImageNet track's generator: three BigGANs, the first one's picture made a mask by a frozen saliency net.
+
+Decided here: a model file holds all that it takes to draw, the three BigGANs under their roles (`shape.net.*`, ...) and
+the saliency net (`saliency.*`), and in its facts the layers of both, so that no other file has to be at hand.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.errors import ArtifactError, ConfigError
+from cgn.mechanisms.generator import Generator
+from cgn.mechanisms.shape import Shape
+from cgn.mechanisms.texture import Whole
+from cgn.nets.biggan import BigGan, Table
+from cgn.nets.u2net import U2Net, Widths, segmenter
+
+MODEL = "model.safetensors"
+SALIENCY = "saliency."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A trained generator in eval mode, whose shape mechanism segments with `saliency`; `facts` say what it is."""
+
+    generator: Generator
+    saliency: U2Net
+    facts: Mapping[str, Any]
+
+    @property
+    def table(self) -> Table:
+        """The layers of each BigGAN; its noise size, classes and image size with them."""
+        return _table(self.facts["net"])
+
+
+def copies(biggan: BigGan, *, saliency: U2Net) -> Generator:
+    """Three mechanisms that start as `biggan` (published), on its device; `saliency` is frozen, not copied."""
+    shape, texture, background = (copy.deepcopy(biggan) for _ in range(3))
+    return Generator(
+        shape=Shape(shape, segment=segmenter(saliency)), texture=Whole(texture), background=Whole(background)
+    )
+
+
+def facts(*, variant: str, table: Table, widths: Widths) -> dict[str, Any]:
+    """What a model file says of itself; `open_model` rebuilds the nets from it."""
+    told = {"track": "imagenet", "variant": variant, "classes": table.classes}
+    return told | {"net": asdict(table), "saliency": asdict(widths)}
+
+
+def saliency_tensors(net: U2Net) -> dict[str, torch.Tensor]:
+    """The saliency net's weights under the names that they have in a model file."""
+    return {f"{SALIENCY}{name}": tensor for name, tensor in net.state_dict().items()}
+
+
+def open_model(folder: Path, *, variant: str, device: torch.device | None = None) -> Model:
+    """The model in the folder that train_cgn made, on a device (default: CPU), nothing in it wanting a gradient.
+
+    `shape.segment` is on that device, too; `shape.net`, `texture.net` and `background.net` are BigGANs that can be
+    folded. Raises ArtifactError for a missing, broken or foreign file.
+    """
+    path = folder / MODEL
+    tensors, told = load_model(path, track="imagenet", variant=variant)
+    try:
+        table, widths = _table(told["net"]), _widths(told["saliency"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise ArtifactError(f"{path} does not say which nets it holds ({error}): run train_cgn again") from None
+    saliency = U2Net(widths)
+    biggan = _empty(table)
+    made = copies(biggan, saliency=saliency)
+    held = {name: tensor for name, tensor in tensors.items() if name.startswith(SALIENCY)}
+    load_strictly(made, {name: tensors[name] for name in tensors.keys() - held.keys()}, source=str(path))
+    load_strictly(saliency, {name.removeprefix(SALIENCY): held[name] for name in held}, source=str(path))
+    place = device or torch.device("cpu")
+    saliency.to(place)
+    return Model(generator=made.to(place).eval().requires_grad_(False), saliency=saliency, facts=told)
+
+
+def _empty(table: Table) -> BigGan:
+    """A BigGAN of any content: the power iterations of new weights take longer than reading trained ones."""
+    with torch.device("meta"):
+        made = BigGan(table)
+    empty: BigGan = made.to_empty(device="cpu")
+    return empty
+
+
+def _table(told: Mapping[str, Any]) -> Table:
+    return Table(**{**told, "blocks": tuple(tuple(block) for block in told["blocks"])})
+
+
+def _widths(told: Mapping[str, Any]) -> Widths:
+    return Widths(**{way: tuple(tuple(pair) for pair in pairs) for way, pairs in told.items()})
+
+
+def net_of(role: nn.Module) -> BigGan:
+    """The BigGAN in a mechanism."""
+    assert isinstance(role, Shape | Whole)
+    assert isinstance(role.net, BigGan)
+    return role.net
