@@ -31,8 +31,7 @@ class Spectral(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias)
         self.register_buffer("weight_u", functional.normalize(torch.randn(len(weight)), dim=0))
         self.register_buffer("weight_v", functional.normalize(torch.randn(weight[0].numel()), dim=0))
-        for _ in range(FIRST_ITERATIONS):
-            self._iterate()
+        self.settle(FIRST_ITERATIONS)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -47,6 +46,11 @@ class Spectral(nn.Module):
         # Copies: the next forward may iterate before this one's backward.
         norm = self.weight_u.clone() @ (self.weight_orig.flatten(1) @ self.weight_v.clone())
         return self.weight_orig / norm
+
+    def settle(self, iterations: int) -> None:
+        """Let u and v find the singular vectors of a weight that did not grow with them."""
+        for _ in range(iterations):
+            self._iterate()
 
     @torch.no_grad()
     def _iterate(self) -> None:

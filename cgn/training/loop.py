@@ -2,17 +2,19 @@
 
 Decided here: all randomness of update n is a function of (seed, n), so a checkpoint holds weights, optimizer states and
 n, and a continued run equals an unbroken one to the bit on a CPU. A module that a phase does not move is frozen during
-it, which halves the cost of the generator's step. Losses are checked before they move a weight.
+it, which halves the cost of the generator's step. Losses are checked before they move a weight. Of N processes, the
+r-th takes batches r, r + N, ... of each update, gradients are summed over all, and the first one alone writes; so how
+many there are changes nothing but the rounding.
 """
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -22,12 +24,13 @@ from cgn.core.errors import ArtifactError
 from cgn.core.images import save_picture, sheet
 from cgn.core.metrics import MetricSink, finite
 from cgn.core.seeding import derive, torch_stream
-from cgn.training.phase import Drawn, Objective, Phase
+from cgn.training.phase import Drawn, Mover, Objective, Phase
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 STATE = "state.pt"
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,24 +73,33 @@ class Training(Generic[Drawn]):
     schedule: Schedule
 
     def run(self, folder: Path, *, sink: MetricSink) -> dict[str, float]:
-        """Train to the end, from the checkpoint in `folder` where there is one; the losses of the last update."""
+        """Train to the end, from the checkpoint in `folder` where there is one; what the last update showed."""
         start = self._resume(folder, sink=sink)
         values: dict[str, float] = {}
-        total = self.schedule.updates
-        for update in tqdm(range(start, total), initial=start, total=total, unit="update", disable=None):
+        total, first = self.schedule.updates, self.fabric.is_global_zero
+        silent = None if first else True
+        for update in tqdm(range(start, total), initial=start, total=total, unit="update", disable=silent):
             values = self.update(update)
             done = update + 1
             last = done == total
-            if done % self.schedule.log == 0 or last:
-                sink.log(values, step=done)
+            if not first:
+                continue
             if done % self.schedule.sheet == 0 or last:
                 sink.picture(self._draw_sheet(folder, update=done))
                 told = ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items())
                 tqdm.write(f"update {done:,}/{total:,}: {told}", file=sys.stderr)
+                values |= self.measured()
+            if done % self.schedule.log == 0 or last:
+                sink.log(values, step=done)
             if done % self.schedule.checkpoint == 0 and not last:
                 self.save(folder, update=done)
         self._check(self.schedule.updates)
         return values
+
+    def measured(self) -> dict[str, float]:
+        """What the objective measures of the averaged generator as it is now."""
+        measure = self.objective.measure
+        return {} if measure is None else dict(self._resting(measure))
 
     def _check(self, update: int) -> None:
         modules = {"average": self.average.module, **{n: m.module for n, m in self.objective.movers.items()}}
@@ -97,28 +109,53 @@ class Training(Generic[Drawn]):
 
     def update(self, update: int) -> dict[str, float]:
         """One update through all phases. Raises TrainingError before a loss that is not a number moves a weight."""
-        torch.manual_seed(derive(self.seed, "global", update))  # dropout draws from the global stream
-        with self.fabric.autocast():
-            drawn = self.objective.draw(update)
+        self.objective.begin(update)
         values: dict[str, float] = {}
+        drawn: Drawn | None = None
         for phase in self.objective.phases:
             moved = [self.objective.movers[name] for name in phase.movers]
+            for mover in moved:
+                mover.optimizer.zero_grad(set_to_none=True)
             with self._only(phase):
-                with self.fabric.autocast():
-                    losses = phase.losses(drawn)
-                told = torch.stack([loss.detach() for loss in losses.values()]).tolist()
-                named = {f"loss/{name}": value for name, value in zip(losses, told, strict=True)}
-                finite(named, update=update + 1)
-                values |= named
+                told: dict[str, torch.Tensor] = {}
+                for batch in range(self.fabric.global_rank, self.objective.batches_per_update, self.fabric.world_size):
+                    if phase is self.objective.phases[0]:
+                        drawn = self._draw(update, batch=batch)
+                    assert drawn is not None
+                    with self.fabric.autocast():
+                        losses = phase.losses(drawn)
+                    told = {name: loss.detach() + told.get(name, 0) for name, loss in losses.items()}
+                    self.fabric.backward(torch.stack(list(losses.values())).sum())
+                values |= self._told(told, update=update)
                 for mover in moved:
-                    mover.optimizer.zero_grad(set_to_none=True)
-                    for group in mover.optimizer.param_groups:
-                        group["lr"] = group["initial_lr"] * mover.factor(update)
-                self.fabric.backward(torch.stack(list(losses.values())).sum())
-                for mover in moved:
-                    mover.optimizer.step()
+                    self._step(mover, update=update)
         self.average.follow(update)
         return values
+
+    def _draw(self, update: int, *, batch: int) -> Drawn:
+        place = (batch,) if batch else ()  # the first batch's stream has the name it had when there was one only
+        torch.manual_seed(derive(self.seed, "global", update, *place))  # dropout draws from the global stream
+        with self.fabric.autocast():
+            return self.objective.draw(update, batch)
+
+    def _told(self, sums: Mapping[str, torch.Tensor], *, update: int) -> dict[str, float]:
+        """Each loss's mean over the update's batches, once it is known to be a number in every process."""
+        total = torch.stack(list(sums.values())).float()
+        if self.fabric.world_size > 1:
+            total = self.fabric.all_reduce(total, reduce_op="sum")
+        means = (total / self.objective.batches_per_update).tolist()
+        named = {f"loss/{name}": value for name, value in zip(sums, means, strict=True)}
+        finite(named, update=update + 1)
+        return named
+
+    def _step(self, mover: Mover, *, update: int) -> None:
+        for group in mover.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * mover.factor(update)
+            if self.fabric.world_size > 1:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self.fabric.all_reduce(parameter.grad, reduce_op="sum")
+        mover.optimizer.step()
 
     @contextmanager
     def _only(self, phase: Phase[Drawn]) -> Iterator[None]:
@@ -132,15 +169,18 @@ class Training(Generic[Drawn]):
                 module.requires_grad_(True)
 
     def _draw_sheet(self, folder: Path, *, update: int) -> Path:
-        """Examples of the averaged generator in eval mode: drawing moves neither its statistics nor its mode."""
+        path = folder / "sheets" / f"{update:06d}.png"
+        save_picture(sheet(self._resting(self.objective.sheet)), path)
+        return path
+
+    def _resting(self, look: Callable[[torch.nn.Module], Seen]) -> Seen:
+        """`look` at the averaged generator in eval mode: that moves neither its statistics nor its mode."""
         module = self.average.module
         training = module.training
-        with torch.no_grad():
-            rows = self.objective.sheet(module.eval())
+        with torch.no_grad(), self.fabric.autocast():
+            seen = look(module.eval())
         module.train(training)
-        path = folder / "sheets" / f"{update:06d}.png"
-        save_picture(sheet(rows), path)
-        return path
+        return seen
 
     def save(self, folder: Path, *, update: int) -> None:
         """Write the state after `update` updates. Raises TrainingError rather than keep weights that are no numbers."""

@@ -1,4 +1,9 @@
-"""What is trained and how, as data: phases (losses and the optimizers they move) and the objective that holds them."""
+"""What is trained and how, as data: phases (losses and the optimizers they move) and the objective that holds them.
+
+Decided here: the gradients of an update's batches are summed, not averaged (published for ImageNet, whose weights hang
+on it), and each batch is drawn when its turn comes, so that one at a time is in memory. What was drawn is handed from
+phase to phase where an update has one batch; of several, only one phase can make use.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +16,10 @@ Drawn = TypeVar("Drawn")
 
 Rows = Sequence[tuple[str, torch.Tensor]]
 """A sheet: named rows of (B,1 or 3,H,W) images in [-1,1]."""
+
+
+def _nothing(update: int) -> None:
+    del update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +47,19 @@ class Objective(Generic[Drawn]):
     generator: torch.nn.Module
     movers: Mapping[str, Mover]
     phases: Sequence[Phase[Drawn]]
-    draw: Callable[[int], Drawn]
-    """The update's number -> its batch and what is generated for it: a pure function of the number and the weights."""
+    draw: Callable[[int, int], Drawn]
+    """Numbers of update and batch -> the batch and what is generated for it: a pure function of both and the weights."""
     sheet: Callable[[torch.nn.Module], Rows]
     """A generator in eval mode -> examples of it; without effect on any model or random stream."""
+    batches_per_update: int = 1
+    begin: Callable[[int], None] = _nothing
+    """The update's number: what is done once, before its first batch, in every process alike."""
+    measure: Callable[[torch.nn.Module], Mapping[str, float]] | None = None
+    """A generator in eval mode -> figures that are logged with each sheet; without effect, like `sheet`."""
+
+    def __post_init__(self) -> None:
+        if self.batches_per_update > 1 and len(self.phases) > 1:
+            raise ValueError(f"{self.batches_per_update} batches an update: allowed with one phase only")
 
 
 def adam(module: torch.nn.Module, *, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:

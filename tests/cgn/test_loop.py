@@ -28,7 +28,8 @@ def training(*, decay: float = 0.9, stop_at: int | None = None, poison_at: int |
     net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4))
     critic = nn.Linear(4, 1)
 
-    def draw(update: int) -> torch.Tensor:
+    def draw(update: int, batch: int) -> torch.Tensor:
+        assert batch == 0
         if update == stop_at:
             raise Stop
         drawn[:] = [update]

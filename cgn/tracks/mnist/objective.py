@@ -52,8 +52,9 @@ class Adversarial:
     seed: int
     device: torch.device
 
-    def draw(self, update: int) -> Drawn:
-        """The update's real batch, and as many factual images of labels drawn at random."""
+    def draw(self, update: int, batch: int = 0) -> Drawn:
+        """The update's real batch (it has one), and as many factual images of labels drawn at random."""
+        assert batch == 0
         indices = batch_indices(update, count=len(self.pixels), batch_size=self.batch_size, seed=self.seed)
         stream = torch_stream(self.seed, "update", update)
         label = torch.randint(self.classes, (self.batch_size,), generator=stream)

@@ -9,7 +9,7 @@ from torch import nn
 
 from cgn.config.mnist.train_cgn import Discriminator, Mechanisms, TrainCgn
 from cgn.core.checkpoints import load_strictly, load_weights
-from cgn.core.errors import ConfigError
+from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.seeding import derive
 from cgn.data.shards import load
 from cgn.mechanisms.causes import Prior
@@ -35,15 +35,20 @@ def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
     return Parts(
         seed=seed,
         accelerator=params.accelerator,
+        devices=1,
         precision=params.precision,
         cpu_threads=GENERATOR_THREADS,
+        batch_size=params.batch_size,
+        remedy="lower batch_size or set accelerator to cpu",
         schedule=Schedule(updates=params.updates, **asdict(params.intervals)),
         ema_decay=params.ema_decay,
         make=partial(_make, params, seed=seed, variant=variant),
     )
 
 
-def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path, device: torch.device) -> Made:
+def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path | None, device: torch.device) -> Made:
+    if data is None:
+        raise ArtifactError("mnist's train_cgn needs --data, the folder that prepare made: give it")
     images = load(data, split="train")
     size = images.pixels.shape[1]
     if len(images.pixels) < params.batch_size:
