@@ -86,20 +86,22 @@ Recompute = Literal["none", "blocks"]
 
 
 class BigGan(nn.Module):
-    """Noise and a label -> an image."""
+    """Noise and a label -> an image; a call that names no truncation is at `truncation`."""
 
-    def __init__(self, table: Table, *, recompute: Recompute = "none") -> None:
+    def __init__(self, table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> None:
         super().__init__()
         self.table = table
+        self.row = table.row(truncation)
         self.embeddings = nn.Linear(table.classes, table.embedding_size, bias=False)
         self.generator = _Layers(table, recompute=recompute)
 
-    def forward(self, noise: torch.Tensor, label: torch.Tensor, *, truncation: float = 1.0) -> torch.Tensor:
+    def forward(self, noise: torch.Tensor, label: torch.Tensor, *, truncation: float | None = None) -> torch.Tensor:
         """(B,Z) truncated noise, already times `truncation`, and (B,) labels -> (B,3,S,S) in [-1,1].
 
         Training draws at truncation 1 (published code). Raises ConfigError for a truncation off the grid.
         """
-        image: torch.Tensor = self.generator(self.condition(noise, label), self.table.row(truncation))
+        row = self.row if truncation is None else self.table.row(truncation)
+        image: torch.Tensor = self.generator(self.condition(noise, label), row)
         return image
 
     def condition(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

@@ -54,6 +54,8 @@ class Spectral(nn.Module):
 
     @torch.no_grad()
     def _iterate(self) -> None:
+        if self.weight_orig.is_meta:  # no values yet: they are loaded afterwards, the singular vectors with them
+            return
         matrix = self.weight_orig.flatten(1)
         self.weight_v.copy_(functional.normalize(matrix.T @ self.weight_u, dim=0, eps=self.epsilon))
         self.weight_u.copy_(functional.normalize(matrix @ self.weight_v, dim=0, eps=self.epsilon))

@@ -67,6 +67,8 @@ class U2Net(nn.Module):
             x = _named(self, f"stage{number}d", torch.cat([sized(x, skipped), skipped], 1))
             sides.insert(0, _named(self, f"side{number}", x))
         fused: torch.Tensor = self.outconv(torch.cat([sized(side, sides[0]) for side in sides], 1))
+        if fused.dtype in (torch.bfloat16, torch.float16):  # too coarse near 1
+            fused = fused.float()
         return fused.sigmoid()
 
 

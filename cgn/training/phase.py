@@ -48,7 +48,7 @@ class Objective(Generic[Drawn]):
     movers: Mapping[str, Mover]
     phases: Sequence[Phase[Drawn]]
     draw: Callable[[int, int], Drawn]
-    """Numbers of update and batch -> the batch and what is generated for it: a pure function of both and the weights."""
+    """Numbers of update and batch -> the batch and what is generated for it: a pure function of both and weights."""
     sheet: Callable[[torch.nn.Module], Rows]
     """A generator in eval mode -> examples of it; without effect on any model or random stream."""
     batches_per_update: int = 1

@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from cgn.core.seeding import torch_stream
 from cgn.losses.perceptual import style
-from cgn.losses.texture import BEST, GRID, PATCH, RESOLUTION, best_places, patch_grid
+from cgn.losses.texture import PUBLISHED, best_places, patch_grid
 from cgn.nets.vgg import VggFeatures
 
-SIDE = GRID * PATCH
+SIDE = PUBLISHED.grid * PUBLISHED.size
 
 
 def corner_mask(*, size: int) -> torch.Tensor:
@@ -30,9 +30,9 @@ def test_the_places_are_the_published_ones(test_data: Path) -> None:
 
 
 def test_a_patch_mean_is_the_mean_over_unfolded_patches() -> None:
-    mask = torch.rand((2, 1, RESOLUTION, RESOLUTION), generator=torch_stream(0, "mask"))
-    unfolded = mask.unfold(2, PATCH, 1).unfold(3, PATCH, 1).mean((-2, -1)).flatten(1)
-    assert best_places(mask).equal(unfolded.argsort(1)[:, -BEST:].sort(1).values)
+    mask = torch.rand((2, 1, PUBLISHED.resolution, PUBLISHED.resolution), generator=torch_stream(0, "mask"))
+    unfolded = mask.unfold(2, PUBLISHED.size, 1).unfold(3, PUBLISHED.size, 1).mean((-2, -1)).flatten(1)
+    assert best_places(mask).equal(unfolded.argsort(1)[:, -PUBLISHED.best :].sort(1).values)
 
 
 def test_every_cell_of_the_grid_is_a_patch_from_one_of_the_best_places() -> None:
@@ -40,17 +40,17 @@ def test_every_cell_of_the_grid_is_a_patch_from_one_of_the_best_places() -> None
     image = torch.rand((2, 3, SIDE, SIDE), generator=torch_stream(0, "image"))
     mask = corner_mask(size=SIDE)
     grid = patch_grid(image, mask, stream=torch_stream(0, "draw"))
-    small = functional.interpolate(image, (RESOLUTION, RESOLUTION), mode="bicubic")
+    small = functional.interpolate(image, (PUBLISHED.resolution, PUBLISHED.resolution), mode="bicubic")
     for picture, cells, places in zip(small, grid, best_places(mask).tolist(), strict=True):
-        allowed = [picture[:, p // 114 : p // 114 + PATCH, p % 114 : p % 114 + PATCH] for p in places]
+        allowed = [picture[:, p // 114 : p // 114 + PUBLISHED.size, p % 114 : p % 114 + PUBLISHED.size] for p in places]
         used = set()
-        for row in range(0, SIDE, PATCH):
-            for column in range(0, SIDE, PATCH):
-                cell = cells[:, row : row + PATCH, column : column + PATCH]
+        for row in range(0, SIDE, PUBLISHED.size):
+            for column in range(0, SIDE, PUBLISHED.size):
+                cell = cells[:, row : row + PUBLISHED.size, column : column + PUBLISHED.size]
                 found = [number for number, patch in enumerate(allowed) if patch.equal(cell)]
                 assert len(found) == 1
                 used.update(found)
-        assert 20 < len(used) < GRID * GRID + 1  # 36 of 100, drawn with replacement: 30 different ones on average
+        assert 20 < len(used) <= PUBLISHED.grid**2  # 36 of 100, drawn with replacement: 30 different ones on average
 
 
 def test_the_grid_shows_the_object_and_nothing_else() -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from cgn.config.record import require
 
+GRID = "0.02, 0.04, ..., 1 (BigGAN has statistics for these)"
 Four = tuple[float, float, float, float]
 
 
@@ -20,6 +21,26 @@ class MaskSize:
         require(self.weight >= 0, "weight", self.weight, "0 or more")
         require(0 <= self.smallest < self.largest, "smallest", self.smallest, "0 up to largest")
         require(self.largest <= 1, "largest", self.largest, "up to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches:
+    """What the foreground is to look like: a grid of patches from inside the object; published: 128, 15, 100, 6."""
+
+    resolution: int
+    """Images are resized to this before patches are cut, in pixels."""
+    size: int
+    best: int
+    """So many places with the highest mean mask are drawn from."""
+    grid: int
+    """Patches along a side."""
+
+    def __post_init__(self) -> None:
+        require(self.resolution >= 1, "resolution", self.resolution, "1 or more")
+        require(1 <= self.size <= self.resolution, "size", self.size, "1 to resolution")
+        places = (self.resolution - self.size + 1) ** 2
+        require(1 <= self.best <= places, "best", self.best, f"1 to {places:,}, as many places as there are")
+        require(self.grid >= 1, "grid", self.grid, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +61,8 @@ class Losses:
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("perceptual", "texture"):
             require(min(getattr(self, name)) >= 0, name, getattr(self, name), "four weights of 0 or more")
+        weights = (self.l1, *self.perceptual, self.binary, self.mask_size.weight, *self.texture, self.background)
+        require(max(weights) > 0, "l1", self.l1, "above 0 where every other weight is 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +106,7 @@ class TrainCgn:
     """Which pretrained BigGAN, U2-Net and perceptual features."""
     truncation: float
     losses: Losses
+    patches: Patches
     rates: Rates
     batch_size: int
     """Images in one forward pass, each of a class of its own; published: 1."""
@@ -100,5 +124,8 @@ class TrainCgn:
     def __post_init__(self) -> None:
         for name in ("batch_size", "batches_per_update", "updates", "devices"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        require(0 < self.truncation <= 1, "truncation", self.truncation, "0.02, 0.04, ..., 1")
+        steps = self.truncation * 50
+        require(1 <= steps <= 50 and abs(steps - round(steps)) < 1e-6, "truncation", self.truncation, GRID)
+        most = self.batches_per_update
+        require(self.devices <= most, "devices", self.devices, f"1 to {most}: a batch of each update for every device")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 up to 1")

@@ -4,7 +4,6 @@ Decided here: a model file holds all that it takes to draw, the three BigGANs un
 the saliency net (`saliency.*`), and in its facts the layers of both, so that no other file has to be at hand.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.mechanisms.generator import Generator
 from cgn.mechanisms.shape import Shape
 from cgn.mechanisms.texture import Whole
-from cgn.nets.biggan import BigGan, Table
+from cgn.nets.biggan import BigGan, Recompute, Table
 from cgn.nets.u2net import U2Net, Widths, segmenter
 
 MODEL = "model.safetensors"
@@ -36,12 +35,17 @@ class Model:
     @property
     def table(self) -> Table:
         """The layers of each BigGAN; its noise size, classes and image size with them."""
-        return _table(self.facts["net"])
+        return read_table(self.facts["net"])
 
 
-def copies(biggan: BigGan, *, saliency: U2Net) -> Generator:
-    """Three mechanisms that start as `biggan` (published), on its device; `saliency` is frozen, not copied."""
-    shape, texture, background = (copy.deepcopy(biggan) for _ in range(3))
+def copies(biggan: BigGan, *, saliency: U2Net, truncation: float = 1.0, recompute: Recompute = "none") -> Generator:
+    """Three mechanisms that start as `biggan` (published) and draw at `truncation`; `saliency` is frozen, not copied.
+
+    Raises ConfigError for a truncation off the grid.
+    """
+    shape, texture, background = (empty(biggan.table, truncation=truncation, recompute=recompute) for _ in range(3))
+    for made in (shape, texture, background):
+        made.load_state_dict(biggan.state_dict())
     return Generator(
         shape=Shape(shape, segment=segmenter(saliency)), texture=Whole(texture), background=Whole(background)
     )
@@ -67,11 +71,11 @@ def open_model(folder: Path, *, variant: str, device: torch.device | None = None
     path = folder / MODEL
     tensors, told = load_model(path, track="imagenet", variant=variant)
     try:
-        table, widths = _table(told["net"]), _widths(told["saliency"])
+        table, widths = read_table(told["net"]), read_widths(told["saliency"])
     except (KeyError, TypeError, ConfigError) as error:
         raise ArtifactError(f"{path} does not say which nets it holds ({error}): run train_cgn again") from None
     saliency = U2Net(widths)
-    biggan = _empty(table)
+    biggan = empty(table)
     made = copies(biggan, saliency=saliency)
     held = {name: tensor for name, tensor in tensors.items() if name.startswith(SALIENCY)}
     load_strictly(made, {name: tensors[name] for name in tensors.keys() - held.keys()}, source=str(path))
@@ -81,19 +85,21 @@ def open_model(folder: Path, *, variant: str, device: torch.device | None = None
     return Model(generator=made.to(place).eval().requires_grad_(False), saliency=saliency, facts=told)
 
 
-def _empty(table: Table) -> BigGan:
-    """A BigGAN of any content: the power iterations of new weights take longer than reading trained ones."""
+def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
+    """A BigGAN of any content, on the CPU: drawing new weights takes longer than reading trained ones."""
     with torch.device("meta"):
-        made = BigGan(table)
-    empty: BigGan = made.to_empty(device="cpu")
-    return empty
+        made = BigGan(table, truncation=truncation, recompute=recompute)
+    filled: BigGan = made.to_empty(device="cpu")
+    return filled
 
 
-def _table(told: Mapping[str, Any]) -> Table:
+def read_table(told: Mapping[str, Any]) -> Table:
+    """The layers that `facts` told. Raises KeyError, TypeError or ConfigError for anything else."""
     return Table(**{**told, "blocks": tuple(tuple(block) for block in told["blocks"])})
 
 
-def _widths(told: Mapping[str, Any]) -> Widths:
+def read_widths(told: Mapping[str, Any]) -> Widths:
+    """The saliency net's widths that `facts` told."""
     return Widths(**{way: tuple(tuple(pair) for pair in pairs) for way, pairs in told.items()})
 
 
