@@ -1,14 +1,17 @@
 """fetch: the files a variant needs in one folder, verified, and `sources.json`, which says what they are.
 
 Decided here: sources.json tells what the files are (name, SHA-256, bytes, licence), never where this run found them,
-so a mirror and the network make the same folder. Data embedded in an installed package are listed too.
+so a mirror and the network make the same folder. Files that ship with the project are brought like any other, and have
+no URL. Data embedded in an installed package are listed too.
 """
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from cgn.core.files import sha256, write_json
+from cgn.core.files import replacing, sha256, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Output
 from cgn.data.download import bring
@@ -17,28 +20,45 @@ from cgn.data.sources import Asset, Embedded
 SOURCES = "sources.json"
 
 
+class Shipped(Protocol):
+    """A file of this project's own, known by its SHA-256."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    def verified(self) -> Path:
+        """Where it lies. Raises ArtifactError when it is missing or other than it should be."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What to download, and what needs no download."""
+    """What to download, what ships with the project, and what needs neither."""
 
     assets: tuple[Asset, ...]
+    shipped: Sequence[Shipped] = ()
     embedded: tuple[Embedded, ...]
 
 
 def fetch(parts: Parts, *, assets: Output, sink: MetricSink) -> None:
     """Bring every asset into the folder `assets` and write its sources.json."""
     bring(parts.assets, assets)
-    files = [_entry(asset, assets / asset.name) for asset in sorted(parts.assets, key=lambda asset: asset.name)]
+    for file in parts.shipped:
+        with replacing(assets / file.name) as temporary:
+            shutil.copyfile(file.verified(), temporary)
+    named: list[Asset | Shipped] = [*parts.assets, *parts.shipped]
+    files = [_entry(file, assets / file.name) for file in sorted(named, key=lambda file: file.name)]
     embedded = [asdict(data) for data in sorted(parts.embedded, key=lambda data: data.name)]
     write_json(assets / SOURCES, {"files": files, "embedded": embedded})
     sink.summary({"files": len(files), "bytes": sum(file["bytes"] for file in files)})
 
 
-def _entry(asset: Asset, path: Path) -> dict[str, Any]:
+def _entry(asset: Asset | Shipped, path: Path) -> dict[str, Any]:
     return {
         "name": asset.name,
         "sha256": sha256(path),
         "bytes": path.stat().st_size,
         "licence": asset.licence,
-        "urls": list(asset.urls),
+        "urls": list(asset.urls) if isinstance(asset, Asset) else [],
     }

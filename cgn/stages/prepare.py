@@ -1,78 +1,47 @@
-"""prepare: the training and test images of a variant as shards, and a sheet of examples.
+"""prepare: the images that a variant is trained and tested on, in one folder, and a sheet of examples.
 
-Decided here: a shard draws its randomness from its own number, so it depends on nothing that was made before it. All
-shards are made anew each time: that takes seconds, and whole shards of an older version of the code never survive.
+Decided here: what is in the folder is the track's business, shards or folders of pictures; a manifest says what there
+is, and the sheet shows it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-from cgn.core.errors import ArtifactError
-from cgn.core.images import from_bytes, save_picture, sheet
+from cgn.core.images import save_picture, sheet
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Input, Output
-from cgn.data.shards import Sample, Shard, samples, write_manifest, write_shard
 
 EXAMPLES = "examples.png"
-FAINT = 24
-"""Grey levels between the darkest and the brightest pixel of an image that shows next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
-    """So many images; `render(number, indices)` makes those of shard `number`, a pure function of both."""
+class Prepared:
+    """What was written: images by set, and rows of examples, (B,3,H,W) in [-1,1] each."""
 
-    name: str
-    images: int
-    render: Callable[[int, range], Iterable[Sample]]
+    images: Mapping[str, int]
+    examples: Sequence[tuple[str, torch.Tensor]]
+
+
+class Write(Protocol):
+    """Writes everything, a manifest too, into the folder `data`."""
+
+    def __call__(self, *, assets: Path, data: Path) -> Prepared: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """`splits` reads the folder of assets. `facts` say in the manifest what the images are."""
+    """What prepare needs from a track."""
 
-    facts: Mapping[str, Any]
-    classes: int
-    images_per_shard: int
-    splits: Callable[[Path], Sequence[Split]]
+    write: Write
 
 
 def prepare(parts: Parts, *, assets: Input, data: Output, sink: MetricSink) -> None:
-    """Write the shards of every split, the manifest and `examples.png` into `data`."""
-    splits = parts.splits(assets)
-    shards: list[Shard] = []
-    for split in splits:
-        starts = range(0, split.images, parts.images_per_shard)
-        for number, first in enumerate(tqdm(starts, desc=split.name, unit="shard", disable=None)):
-            indices = range(first, min(first + parts.images_per_shard, split.images))
-            rendered = split.render(number, indices)
-            shards.append(write_shard(data, rendered, split=split.name, number=number, first_index=first))
-    write_manifest(data, shards, facts=parts.facts)
-    rows = [(split.name, examples(data, split=split.name, classes=parts.classes)) for split in splits]
-    save_picture(sheet(rows), data / EXAMPLES)
+    """Write the images, the manifest and `examples.png` into `data`."""
+    prepared = parts.write(assets=assets, data=data)
+    save_picture(sheet(prepared.examples), data / EXAMPLES)
     sink.picture(data / EXAMPLES)
-    sink.summary({f"images/{split.name}": split.images for split in splits})
-
-
-def examples(folder: Path, *, split: str, classes: int) -> torch.Tensor:
-    """(classes,3,H,W) in [-1,1]: the split's first image of each shape; white where a shape is absent.
-
-    Where chance drew the same colour for object and background there is nothing to see; such images are passed over.
-    """
-    found: dict[int, torch.Tensor] = {}
-    for sample in samples(folder, split=split):
-        if np.ptp(sample.image, axis=(0, 1)).max() < FAINT:
-            continue
-        found.setdefault(int(sample.facts["shape"]), from_bytes(sample.image[None])[0])
-        if len(found) == classes:
-            break
-    if not found:
-        raise ArtifactError(f"no image of split {split!r} shows anything: check the parameters of prepare")
-    white = torch.ones_like(next(iter(found.values())))
-    return torch.stack([found.get(label, white) for label in range(classes)])
+    sink.summary({f"images/{name}": count for name, count in prepared.images.items()})

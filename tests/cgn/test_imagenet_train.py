@@ -78,7 +78,7 @@ def test_every_loss_is_told_and_moves_its_mechanism(assets: Path, tmp_path: Path
 def test_the_model_draws_without_the_assets(assets: Path, tmp_path: Path) -> None:
     trained(shrunk(), assets=assets, out=tmp_path / "model")
     model = open_model(tmp_path / "model", variant="toy")
-    saliency = load_file(assets / "saliency.safetensors")
+    saliency = load_file(assets / "segmenter.safetensors")
     assert all(tensor.equal(saliency[name]) for name, tensor in model.saliency.state_dict().items())
     prior = Prior(noise_size=TABLE.noise_size, truncation=0.5)
     picture = model.generator(factual(torch.arange(3), prior=prior, stream=torch_stream(0, "test")))

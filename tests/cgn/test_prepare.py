@@ -12,9 +12,10 @@ from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
 from cgn.data.shards import load, read_manifest, samples, verify
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
+from cgn.data.splits import write_splits
 from cgn.stages.prepare import Parts, prepare
 from cgn.tracks.mnist.looks import BACKGROUND_COLORS, OBJECT_COLORS
-from cgn.tracks.mnist.prepare import parts
+from cgn.tracks.mnist.prepare import made_splits, parts
 
 SMALL = Prepare(
     digits="scikit-learn",
@@ -131,11 +132,9 @@ def test_real_mnist_in_every_look(test_data: Path, tmp_path: Path, look: str) ->
         if path.name in wanted:
             (assets / path.name).symlink_to(path)
     params = replace(SMALL, digits="mnist", look=look, image_size=32, jitter=None, train_images=100)  # type: ignore[arg-type]
-    made_parts = parts(params, seed=0, variant=look)
     # A hundred of the 10,000 test digits do here.
-    shortened = lambda folder: [replace(split, images=100) for split in made_parts.splits(folder)]  # noqa: E731
-    (tmp_path / "data").mkdir()
-    prepare(replace(made_parts, splits=shortened), assets=assets, data=tmp_path / "data", sink=Silent())
+    splits = [replace(split, images=100) for split in made_splits(params, assets, seed=0)]
+    write_splits(tmp_path / "data", splits, images_per_shard=50, facts={})
     images = load(tmp_path / "data", split="test_random")
     assert images.pixels.shape == (100, 32, 32, 3)
     assert images.pixels.float().std() > 20

@@ -15,6 +15,7 @@ from cgn.core.checkpoints import save_model
 from cgn.nets.biggan import BigGan, Table
 from cgn.nets.u2net import U2Net, Widths
 from cgn.nets.vgg import VggFeatures
+from cgn.tracks.imagenet.assets import MINIATURE
 
 VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["imagenet"]
 PARAMS = {name: record for name, record in VARIANTS.items() if isinstance(record, ImageNet)}
@@ -30,7 +31,7 @@ WIDTHS = Widths(down=((2, 4),) * 6, up=((2, 4),) * 5)
 BLOCKS = ((4,), (6,), (8,), (8,))
 KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "biggan": (lambda: BigGan(TABLE), asdict(TABLE)),
-    "saliency": (lambda: U2Net(WIDTHS), asdict(WIDTHS)),
+    "segmenter": (lambda: U2Net(WIDTHS), asdict(WIDTHS)),
     "features": (lambda: VggFeatures(BLOCKS), {"blocks": BLOCKS}),
 }
 
@@ -40,7 +41,7 @@ def write_nets(assets: Path) -> Path:
     assets.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(7)
     for kind, (make, net) in KINDS.items():
-        save_model(assets / f"{kind}.safetensors", make().state_dict(), facts={"kind": kind, "net": net})
+        save_model(assets / f"{kind}.safetensors", make().state_dict(), facts={**MINIATURE, "kind": kind, "net": net})
     return assets
 
 

@@ -1,13 +1,12 @@
 """The pretrained nets that a CGN is made of, read from the folder that fetch filled: BigGAN, saliency net, features.
 
 Decided here: the published nets are the public files, loaded under their own keys, strictly; the miniature's are
-safetensors whose facts say how many layers of which width there are.
+safetensors whose facts say how many layers of which width there are, their numbers perhaps of half precision.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -20,7 +19,8 @@ from cgn.nets.u2net import U2NET, U2Net, Widths
 from cgn.nets.vgg import VggFeatures
 from cgn.tracks.imagenet.mechanisms import empty, read_table, read_widths
 
-KINDS = ("biggan", "saliency", "features")
+MINIATURE = {"track": "imagenet", "variant": "miniature"}
+KINDS = ("biggan", "segmenter", "features")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +57,21 @@ def _fill(net: nn.Module, path: Path) -> None:
 
 
 def _miniature(assets: Path) -> Nets:
-    loaded = {kind: load_model(assets / f"{kind}.safetensors", kind=kind) for kind in KINDS}
+    loaded = {kind: load_model(assets / f"{kind}.safetensors", **MINIATURE, kind=kind) for kind in KINDS}
     told = {kind: facts for kind, (_, facts) in loaded.items()}
     try:
-        widths = read_widths(told["saliency"]["net"])
-        nets = Nets(
-            biggan=empty(read_table(told["biggan"]["net"])),
-            saliency=U2Net(widths),
-            widths=widths,
-            features=VggFeatures(_blocks(told["features"]["net"])),
-        )
+        widths = read_widths(told["segmenter"]["net"])
+        made = {
+            "biggan": empty(read_table(told["biggan"]["net"])),
+            "segmenter": U2Net(widths),
+            "features": VggFeatures(tuple(tuple(block) for block in told["features"]["net"]["blocks"])),
+        }
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ArtifactError(f"a file in {assets} does not say which net it holds ({error}): run fetch again") from None
     for kind, (tensors, _) in loaded.items():
-        load_strictly(getattr(nets, kind), tensors, source=str(assets / f"{kind}.safetensors"))
-    return nets
-
-
-def _blocks(told: Mapping[str, Any]) -> vgg.Blocks:
-    return tuple(tuple(block) for block in told["blocks"])
+        whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        load_strictly(made[kind], whole, source=str(assets / f"{kind}.safetensors"))
+    biggan, saliency = made["biggan"], made["segmenter"]
+    assert isinstance(biggan, BigGan)
+    assert isinstance(saliency, U2Net)
+    return Nets(biggan=biggan, saliency=saliency, widths=widths, features=made["features"])

@@ -17,30 +17,37 @@ from cgn.core.seeding import numpy_stream
 from cgn.data.digits import Digits, Halves, Labels, drawn_motions, inked, mnist, scikit_learn
 from cgn.data.shards import Sample
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
-from cgn.stages.prepare import Parts, Split
+from cgn.data.splits import Split, examples, write_splits
+from cgn.stages.prepare import Parts, Prepared
 from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.looks import Look, colored, double_colored, textures, wildlife
 
 
 def parts(params: Prepare, *, seed: int, variant: str) -> Parts:
-    """Which splits, of what, and the facts for the manifest."""
-    return Parts(
-        facts={
-            "track": "mnist",
-            "variant": variant,
-            "digits": params.digits,
-            "look": params.look,
-            "image_size": params.image_size,
-            "classes": CLASSES,
-            "seed": seed,
-        },
-        classes=CLASSES,
-        images_per_shard=params.images_per_shard,
-        splits=partial(_splits, params, seed=seed),
+    """Parameters of a variant -> what the stage needs."""
+    return Parts(write=partial(_write, params, seed=seed, variant=variant))
+
+
+def _write(params: Prepare, *, seed: int, variant: str, assets: Path, data: Path) -> Prepared:
+    facts = {
+        "track": "mnist",
+        "variant": variant,
+        "digits": params.digits,
+        "look": params.look,
+        "image_size": params.image_size,
+        "classes": CLASSES,
+        "seed": seed,
+    }
+    splits = made_splits(params, assets, seed=seed)
+    write_splits(data, splits, images_per_shard=params.images_per_shard, facts=facts)
+    return Prepared(
+        images={split.name: split.images for split in splits},
+        examples=[(split.name, examples(data, split=split.name, classes=CLASSES)) for split in splits],
     )
 
 
-def _splits(params: Prepare, assets: Path, *, seed: int) -> Sequence[Split]:
+def made_splits(params: Prepare, assets: Path, *, seed: int) -> Sequence[Split]:
+    """The three splits, of digits and textures that lie in `assets`."""
     halves = _digits(params, assets)
     look = _look(params, assets, threshold=halves.test.threshold)
     copies = 1 if params.jitter is None else params.jitter.copies
