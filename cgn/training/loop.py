@@ -142,7 +142,7 @@ class Training(Generic[Drawn]):
         """Each loss's mean over the update's batches, once it is known to be a number in every process."""
         total = torch.stack(list(sums.values())).float()
         if self.fabric.world_size > 1:
-            total = self.fabric.all_reduce(total, reduce_op="sum")
+            self.fabric.all_reduce(total, reduce_op="sum")  # in place
         means = (total / self.objective.batches_per_update).tolist()
         named = {f"loss/{name}": value for name, value in zip(sums, means, strict=True)}
         finite(named, update=update + 1)

@@ -11,7 +11,10 @@ from tests.architecture.closure import ROOT, cells, closure, expanded, listed
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
 
-SHARED = {"fetch": ["prepare.digits", "prepare.look", "train_cgn.losses.perceptual.features"]}
+SHARED = {
+    ("mnist", "fetch"): ["prepare.digits", "prepare.look", "train_cgn.losses.perceptual.features"],
+    ("imagenet", "fetch"): ["train_cgn.nets", "train_classifier.pretrained"],
+}
 SEEDLESS = {"fetch"}
 
 
@@ -70,7 +73,7 @@ def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> N
 def test_a_stage_reads_its_own_parameters(declared: dict[str, dict[str, object]]) -> None:
     for name, stage in declared.items():
         track, _, verb = name.partition("_")
-        keys = [verb, *SHARED.get(verb, ())] + ([] if verb in SEEDLESS else ["seed"])
+        keys = [verb, *SHARED.get((track, verb), ())] + ([] if verb in SEEDLESS else ["seed"])
         expected = {f"{track}.${{item.variant}}.{key}" for key in keys}
         assert set(stage["params"]) == expected, name  # type: ignore[call-overload]
 

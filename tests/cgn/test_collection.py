@@ -46,6 +46,7 @@ def test_a_set_that_is_absent_or_has_gone_is_named(tmp_path: Path) -> None:
 def test_a_manifest_of_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"manifest\.json is missing"):
         read_collection(tmp_path)
+    foreign: object
     for foreign in ({"shards": [], "facts": {}}, {"facts": {}, "class_names": [], "sets": {"train": {"bytes": 3}}}, []):
         write_json(tmp_path / "manifest.json", foreign)
         with pytest.raises(ArtifactError, match=r"is no list of picture sets: give the folder that prepare made"):

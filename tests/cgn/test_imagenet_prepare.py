@@ -5,6 +5,7 @@ import json
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from cgn.core.files import folder_digest
 from cgn.core.images import png
 from cgn.core.metrics import Files, Silent
 from cgn.data import archives
-from cgn.data.collection import Collection, read_collection
+from cgn.data.collection import Collection, SetName, read_collection
 from cgn.data.corruptions.ice import read_ice
 from cgn.data.miniature.sets import CLASS_FOLDERS
 from cgn.data.sources import BACKGROUNDS_CHALLENGE, CUE_CONFLICT, FROST, IMAGENET_C
@@ -48,12 +49,17 @@ def photographs(folder: Path, *, classes: tuple[str, ...] = wnids()[:3], picture
     return folder
 
 
-def gathered(tmp_path: Path, **folders: str | None) -> Collection:
+def gathered(tmp_path: Path, **folders: Any) -> Collection:
     """`train` and `val` are there; assets lie in tmp_path/assets."""
     for name in ("train", "val"):
         if not (tmp_path / name).exists():
             photographs(tmp_path / name)
-    told = {"train": str(tmp_path / "train"), "val": str(tmp_path / "val"), "stylized": None, "imagenet_c": None}
+    told: dict[str, Any] = {
+        "train": str(tmp_path / "train"),
+        "val": str(tmp_path / "val"),
+        "stylized": None,
+        "imagenet_c": None,
+    }
     params = Prepare(world=None, folders=Folders(**(told | folders)))
     (tmp_path / "assets").mkdir(exist_ok=True)
     (tmp_path / "data").mkdir(exist_ok=True)
@@ -80,8 +86,9 @@ def test_the_world_has_every_set_and_says_how_many(world: Collection) -> None:
     assert counts == {"train": 27, "val": 18, "imagenet9": 144, "cue_conflict": 81, "frost": 6, "masks": 45}
     assert world.class_names == CLASS_FOLDERS
     assert world.facts["world"]["image_size"] == 64
-    for name in world.sets:
-        assert world.folder(name) == world.root / name
+    for name in get_args(SetName):
+        assert world.has(name) == (name in counts)
+        assert not world.has(name) or world.folder(name) == world.root / name
     summary = json.loads((world.root.with_suffix(".log") / "metrics.json").read_text())
     assert summary["images"] == counts
     with Image.open(world.root / "examples.png") as sheet:

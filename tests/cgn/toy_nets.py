@@ -49,5 +49,11 @@ def shrunk(**changed: Any) -> TrainCgn:
     """The miniature's parameters for four updates of two batches of two pictures on the CPU."""
     params = PARAMS["miniature"].train_cgn
     intervals = replace(params.intervals, log=1, checkpoint=2, sheet=2)
-    few = {"batch_size": 2, "batches_per_update": 2, "updates": 4, "intervals": intervals, "accelerator": "cpu"}
+    few: dict[str, Any] = {
+        "batch_size": 2,
+        "batches_per_update": 2,
+        "updates": 4,
+        "intervals": intervals,
+        "accelerator": "cpu",
+    }
     return replace(params, **(few | changed))

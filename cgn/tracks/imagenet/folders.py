@@ -16,22 +16,21 @@ from cgn.core.files import replacing
 from cgn.data import archives, sources
 from cgn.data.benchmarks import class_folders
 from cgn.data.collection import PictureSet, SetName, foreign_set, own_set
-from cgn.data.corruptions import CORRUPTIONS, SEVERITIES
 from cgn.data.wnids import wnids
 
 SHOWN = 5
 """Names in a message, of many."""
 
 
-def user_sets(folders: Folders, *, variant: str) -> dict[SetName, PictureSet]:
+def user_sets(folders: Folders, *, variant: str) -> dict[str, PictureSet]:
     """The user's folders that are named. Raises ConfigError with the dotted key of one that does not do."""
-    named: dict[SetName, tuple[str | None, Callable[..., PictureSet]]] = {
+    named: dict[str, tuple[str | None, Callable[..., PictureSet]]] = {
         "train": (folders.train, _classes),
         "val": (folders.val, _classes),
         "stylized": (folders.stylized, _classes),
         "imagenet_c": (folders.imagenet_c, _corrupted),
     }
-    found: dict[SetName, PictureSet] = {}
+    found: dict[str, PictureSet] = {}
     for name, (told, look) in named.items():
         if told is not None:
             key = f"imagenet.{variant}.prepare.folders.{name}"
@@ -45,14 +44,14 @@ def user_sets(folders: Folders, *, variant: str) -> dict[SetName, PictureSet]:
     return found
 
 
-def benchmark_sets(assets: Path, data: Path) -> dict[SetName, PictureSet]:
+def benchmark_sets(assets: Path, data: Path) -> dict[str, PictureSet]:
     """The benchmarks whose files fetch brought, unpacked into `data`."""
     packed: Mapping[SetName, tuple[tuple[sources.Asset, ...], archives.Place]] = {
         "imagenet9": ((sources.BACKGROUNDS_CHALLENGE,), archives.imagenet9),
         "cue_conflict": ((sources.CUE_CONFLICT,), archives.cue_conflict),
         "imagenet_c": (sources.IMAGENET_C, archives.imagenet_c),
     }
-    found: dict[SetName, PictureSet] = {}
+    found: dict[str, PictureSet] = {}
     for name, (files, place) in packed.items():
         brought = [assets / file.name for file in files if (assets / file.name).is_file()]
         if brought:
@@ -82,13 +81,15 @@ def _classes(folder: Path, *, name: str) -> PictureSet:
 
 def _corrupted(folder: Path, *, name: str) -> PictureSet:
     """Prebuilt ImageNet-C, <corruption>/<severity>/<wnid>/...; every corruption that is there has all severities."""
-    present = [corruption for corruption in CORRUPTIONS if (folder / corruption).is_dir()]
+    severities = sorted(archives.SEVERITIES)
+    homes = sorted(home for home in folder.iterdir() if home.is_dir())
+    present = [home.name for home in homes if any((home / severity).is_dir() for severity in severities)]
     if not present:
-        raise ArtifactError(f"{folder} holds no corruption of ImageNet-C ({', '.join(CORRUPTIONS)})")
+        raise ArtifactError(f"{folder} holds no corruption of ImageNet-C, such as fog/1/{wnids()[0]}")
     pictures: list[str] = []
     for corruption in present:
-        for severity in SEVERITIES:
-            listing = class_folders(folder / corruption / str(severity), classes=wnids())
+        for severity in severities:
+            listing = class_folders(folder / corruption / severity, classes=wnids())
             pictures += [f"{corruption}/{severity}/{picture}" for picture in listing.names]
     print(f"{name}: {len(pictures):,} pictures of {len(present)} corruptions in {folder}", flush=True)
     return foreign_set(folder, pictures)

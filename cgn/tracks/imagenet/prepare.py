@@ -41,13 +41,13 @@ def _draw(world: World, *, seed: int, variant: str, assets: Path, data: Path) ->
     del assets  # nothing is read: the world is made of formulas
     write_sets(data, seed=seed, **asdict(world))
     write_frost(data / "frost", seed=seed)
-    sets = {name: own_set(data, name) for name in DRAWN}
+    sets: dict[str, PictureSet] = {name: own_set(data, name) for name in DRAWN}
     facts = {"track": "imagenet", "variant": variant, "world": asdict(world), "seed": seed}
     return _written(Collection(root=data, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
 
 
 def _gather(folders: Folders, *, variant: str, assets: Path, data: Path) -> Prepared:
-    sets: dict[SetName, PictureSet] = {**benchmark_sets(assets, data), **user_sets(folders, variant=variant)}
+    sets: dict[str, PictureSet] = {**benchmark_sets(assets, data), **user_sets(folders, variant=variant)}
     facts = {"track": "imagenet", "variant": variant}
     return _written(Collection(root=data, facts=facts, class_names=wnids(), sets=sets))
 

@@ -119,4 +119,5 @@ def _features(name: str, *, assets: Path, device: torch.device) -> nn.Module | N
     make, published, file = FEATURES[name]
     module = make()
     load_strictly(module, published(load_weights(assets / file)), source=str(assets / file))
-    return module.to(device).eval().requires_grad_(False)
+    frozen: nn.Module = module.to(device).eval().requires_grad_(False)
+    return frozen
