@@ -139,11 +139,10 @@ def open_tars(folder: Path, *, split: str, classes: int, mechanisms: tuple[str, 
 def _samples(folder: Path, shard: Shard) -> dict[str, tuple[tarfile.TarInfo, object]]:
     """Of each sample in a shard where its picture lies, and its facts."""
     path = folder / shard.name
-    if not path.is_file() or path.stat().st_size != shard.bytes:
-        what = (
-            f"has {path.stat().st_size:,} bytes, its manifest says {shard.bytes:,}" if path.exists() else "is missing"
-        )
-        raise ArtifactError(f"{path} {what}: {_remedy(folder)}")
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: {_remedy(folder)}")
+    if (size := path.stat().st_size) != shard.bytes:
+        raise ArtifactError(f"{path} has {size:,} bytes, its manifest says {shard.bytes:,}: {_remedy(folder)}")
     pictures: dict[str, tarfile.TarInfo] = {}
     facts: dict[str, object] = {}
     try:

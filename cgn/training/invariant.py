@@ -140,6 +140,7 @@ class Invariant:
                     self._save(folder / STATE)
                 if ended:
                     self._tell()
+        assert self.update == self.updates, "the batches ended before the training"
         return Outcome(
             measured=self._measured(),
             unreadable=tuple(self.unreadable),

@@ -55,7 +55,7 @@ def parts(params: TrainClassifier, *, seed: int, variant: str) -> Parts:
         track="mnist",
         variant=variant,
         arms={arm: [source.role for source in sources] for arm, sources in SOURCES.items()},
-        make=partial(_make, params, seed=derive(seed, "train_classifier"), variant=variant),
+        make=partial(_make, params, seed=seed, variant=variant),
         accelerator=params.accelerator,
         devices=1,
         precision="32-true",
@@ -71,7 +71,7 @@ def _make(params: TrainClassifier, *, seed: int, variant: str, arm: str, folders
         module,
         examples=examples,
         schedule=picked(Schedule, params),
-        seed=derive(seed, arm, "order"),
+        seed=derive(seed, "train_classifier", arm, "order"),
         fabric=fabric,
     )
 
@@ -90,7 +90,7 @@ def _make(params: TrainClassifier, *, seed: int, variant: str, arm: str, folders
 def _initial(seed: int, *, arm: str) -> torch.nn.Module:
     """A classifier with initial weights from the arm's own stream; the global stream is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, arm, "weights"))
+        torch.manual_seed(derive(seed, "train_classifier", arm, "weights"))
         return Cnn(classes=CLASSES)
 
 
