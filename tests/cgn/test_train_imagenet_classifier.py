@@ -231,7 +231,7 @@ def test_counterfactuals_of_more_classes_are_refused(data: Path, tmp_path: Path)
 
 
 def test_an_unknown_backbone_is_refused(data: Path) -> None:
-    with pytest.raises(ConfigError, match="no classification network 'resnet5O'.*resnet50"):
+    with pytest.raises(ConfigError, match=r"no classification network 'resnet5O'.*resnet50"):
         refused(data, arm="baseline", params=replace(PARAMS, backbone="resnet5O"))
 
 
