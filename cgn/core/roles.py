@@ -13,6 +13,9 @@ OUTPUT = "output"
 Input = Annotated[Path, INPUT]
 """A finished folder of an earlier stage: it must exist, and its digest is part of what defines the output."""
 
+OptionalInput = Annotated[Path | None, INPUT]
+"""The same for what not every track needs; a track that does refuses its absence. Its default must be None."""
+
 Inputs = Annotated[tuple[Path, ...], INPUT]
 """Several of them: the option is repeated."""
 

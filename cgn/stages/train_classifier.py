@@ -20,7 +20,7 @@ from cgn.core.errors import ConfigError
 from cgn.core.files import read_json, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.ranks import together
-from cgn.core.roles import Input, Output
+from cgn.core.roles import Input, OptionalInput, Output
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -77,8 +77,8 @@ def train_classifier(
     parts: Parts,
     *,
     data: Input,
-    images: Input | None = None,
-    assets: Input | None = None,
+    images: OptionalInput = None,
+    assets: OptionalInput = None,
     classifier: Output,
     arm: str,
     sink: MetricSink,

@@ -295,7 +295,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     poisoned = training(Poisoned(call=0))
     poisoned.update = 4
     with torch.no_grad():
-        poisoned.classifier.weight[1] = float("inf")  # type: ignore[index, operator]
+        poisoned.classifier.weight[1] = float("inf")
     with pytest.raises(TrainingError, match="weight is inf at update 4"):
         poisoned._save(tmp_path / STATE)
     assert not (tmp_path / STATE).exists()

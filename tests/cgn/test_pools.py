@@ -1,7 +1,7 @@
 """Pools: the same pictures as a stream of the shards gives, and which shards are refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ MECHANISMS = ("shape", "texture", "background")
 GOOD = {"shape": 1, "texture": 0, "background": 2}
 
 
-def shards(folder: Path, facts: list[Mapping[str, object]], *, per_shard: int = 2) -> Path:
+def shards(folder: Path, facts: Sequence[Mapping[str, object]], *, per_shard: int = 2) -> Path:
     """Noise of 6x5 pixels, a sample for each of `facts`."""
     folder.mkdir()
     random = np.random.default_rng(0)

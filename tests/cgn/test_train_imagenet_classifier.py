@@ -64,7 +64,7 @@ def data(tmp_path: Path) -> Path:
 
 def collected(root: Path, *, names: tuple[str, ...] = NAMES, variant: str = "miniature") -> Path:
     held = {"train": PictureSet(folder="train", images=9, digest="0")}
-    write_collection(Collection(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))  # type: ignore[arg-type]
+    write_collection(Collection(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
     return root
 
 
