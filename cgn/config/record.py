@@ -31,6 +31,11 @@ def require(holds: bool, field: str, value: object, allowed: str) -> None:
         raise OutOfRangeError(field, value, allowed)
 
 
+def picked(record: type[Record], values: object) -> Record:
+    """A `record` of those fields of another that bear the names of its own."""
+    return record(**{field.name: getattr(values, field.name) for field in fields(record)})  # type: ignore[arg-type]
+
+
 def build(record: type[Record], values: object, *, key: str) -> Record:
     """`values` (a mapping from YAML) as a `record`. Raises ConfigError with the dotted key of what is wrong."""
     if not isinstance(values, Mapping):

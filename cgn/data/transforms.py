@@ -29,6 +29,14 @@ def imagenet(*, resize: int | None = 256, crop: int = 224) -> Transform:
     return _prepared(resize=resize, crop=crop, scale=255.0, mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
 
 
+def normalized(pixels: torch.Tensor) -> torch.Tensor:
+    """(B,3,H,W) uint8, on any device -> the same as `imagenet` makes of pictures that have their size already."""
+    mean, deviation = (
+        torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+    )
+    return pixels.to(torch.float32).div(255).sub(mean).div(deviation)
+
+
 def squeezenet(*, resize: int | None = 256, crop: int = 227) -> Transform:
     """RGB picture -> (3,crop,crop), about -123 to 151: what the published SqueezeNet 1.0 takes."""
     return _prepared(resize=resize, crop=crop, scale=1.0, mean=SQUEEZENET_MEAN, deviation=(1.0, 1.0, 1.0))

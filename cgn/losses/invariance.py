@@ -20,6 +20,11 @@ def counterfactual(logits: Mapping[str, torch.Tensor], labels: Mapping[str, torc
 
     Raises ValueError when a head has no label.
     """
+    return torch.stack(list(by_head(logits, labels).values())).sum()
+
+
+def by_head(logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As `counterfactual`, each head's cross entropy by itself."""
     if lacking := sorted(logits.keys() - labels.keys()):
         raise ValueError(f"no labels for the heads {', '.join(lacking)}; there are: {', '.join(sorted(labels))}")
-    return torch.stack([functional.cross_entropy(answer, labels[head]) for head, answer in logits.items()]).sum()
+    return {head: functional.cross_entropy(answer, labels[head]) for head, answer in logits.items()}

@@ -22,8 +22,8 @@ ALLOWED = {
     "cgn.classifiers": {"torch", "torchvision"},
     "cgn.training": {"lightning_fabric", "torch", "tqdm"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
-    "cgn.stages": {*TENSORS, "pandas", "tqdm"},
-    "cgn.tracks": {*TENSORS, "PIL", "pandas"},
+    "cgn.stages": {*TENSORS, "lightning_fabric", "pandas", "tqdm"},
+    "cgn.tracks": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
     "cgn.__main__": set(),
     "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil"},
 }

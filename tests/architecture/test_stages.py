@@ -31,13 +31,22 @@ def declared() -> dict[str, dict[str, object]]:
     return found
 
 
-def test_every_cell_is_a_stage(declared: dict[str, object]) -> None:
-    assert set(declared) == {f"{track}_{verb}" for track, verb in cells()}
+def test_every_cell_is_a_stage(declared: dict[str, dict[str, object]]) -> None:
+    assert {_cell(str(stage["cmd"])) for stage in declared.values()} == set(cells())
+
+
+def test_a_stage_is_called_by_its_track_and_verb_and_then_by_what_sets_it_apart(
+    declared: dict[str, dict[str, object]],
+) -> None:
+    for name, stage in declared.items():
+        track, verb = _cell(str(stage["cmd"]))
+        assert f"{name}_".startswith(f"{track}_{verb}_"), name
+        assert f"{track}_{verb}" in declared, name
 
 
 def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) -> None:
     for stage in stages.values():
-        track, verb = _cell(stage)
+        track, verb = _cell(stage.cmd)
         code = {dep for dep in stage.deps if dep.parts[0] != "runs"}
         files = closure(f"cgn.tracks.{track}.{verb}")
         assert expanded(code) == files, (
@@ -72,7 +81,7 @@ def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> N
 
 def test_a_stage_reads_its_own_parameters(declared: dict[str, dict[str, object]]) -> None:
     for name, stage in declared.items():
-        track, _, verb = name.partition("_")
+        track, verb = _cell(str(stage["cmd"]))
         keys = [verb, *SHARED.get((track, verb), ())] + ([] if verb in SEEDLESS else ["seed"])
         expected = {f"{track}.${{item.variant}}.{key}" for key in keys}
         assert set(stage["params"]) == expected, name  # type: ignore[call-overload]
@@ -84,6 +93,6 @@ def test_one_stage_makes_what_another_reads(stages: dict[str, Stage]) -> None:
     assert read_paths <= made
 
 
-def _cell(stage: Stage) -> tuple[str, str]:
-    words = shlex.split(stage.cmd)
+def _cell(command: str) -> tuple[str, str]:
+    words = command.split()
     return words[4].partition("/")[0], words[3]

@@ -15,9 +15,9 @@ from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.stages.train_classifier import Parts, _initial, train_classifier
+from cgn.stages.train_classifier import Parts, train_classifier
 from cgn.tracks.mnist.arms import ARMS
-from cgn.tracks.mnist.train_classifier import parts
+from cgn.tracks.mnist.train_classifier import _initial, parts
 
 PARAMS = TrainClassifier(
     learning_rate=1.0,
@@ -104,7 +104,7 @@ def test_an_arm_depends_on_the_seed_alone_not_on_what_ran_before(
 
 
 def test_arms_start_from_weights_of_their_own(cell: Parts) -> None:
-    starts = [_initial(cell, arm=arm).state_dict()["cls.0.weight"] for arm in cell.arms]
+    starts = [_initial(5, arm=arm).state_dict()["cls.0.weight"] for arm in cell.arms]
     assert len({tuple(start.flatten().tolist()) for start in starts}) == len(starts)
 
 

@@ -26,16 +26,21 @@ class TrainClassifier:
     """The rate is multiplied by the factor each so many epochs."""
     epochs: int
     batch_size: int
-    """Real images in a batch; an epoch is one pass through them."""
+    """Real images in a batch, of all devices together; an epoch is one pass through them."""
     counterfactuals_per_real: float
     """Published: 1."""
     workers: int
-    """Processes that decode."""
+    """Processes that decode, for each device; 0: the training's own, which keeps small pictures in memory."""
     log_updates: int
     checkpoint_updates: int
     accelerator: Literal["auto", "cpu", "cuda"]
     devices: int
     precision: Literal["32-true", "bf16-mixed"]
+
+    @property
+    def counterfactuals_per_update(self) -> int:
+        """Counterfactual images in a batch, of all devices together; at least one for each."""
+        return max(1, round(self.batch_size * self.counterfactuals_per_real / self.devices)) * self.devices
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "decay_factor", "counterfactuals_per_real"):
@@ -47,3 +52,7 @@ class TrainClassifier:
         at_least_one = ("image_size", "decay_epochs", "epochs", "batch_size", "log_updates", "checkpoint_updates")
         for name in (*at_least_one, "devices"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        shared = self.batch_size % self.devices == 0
+        require(shared, "batch_size", self.batch_size, f"a multiple of devices, which is {self.devices}")
+        fits = self.pretrained == "none" or self.pretrained.startswith(f"{self.backbone}-")
+        require(fits, "pretrained", self.pretrained, f"none, or a file of the backbone, which is {self.backbone}")

@@ -1,0 +1,149 @@
+"""Whether the classifier's loader keeps its network busy: python -m tests.benchmarks.bench_loader
+
+    --updates 20 --threads 1 --workers 0 2 --accelerator auto
+
+Images a second of the loader alone and of the training alone, on batches that are in memory; their ratio says how much
+of an update is left to wait for. First the miniature: its drawn world, its backbone and batch from params.yaml, from
+files (the first epoch) and from memory (all others). Then, where CGN_TEST_DATA has them, 500 photographs of ImageNet
+as JPEG cut to 224 pixels, for a ResNet-50. Times are of the wall clock: run it on a machine that does nothing else.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cgn.classifiers.backbones import network
+from cgn.classifiers.ensemble import MECHANISMS, Ensemble
+from cgn.config.imagenet.train_classifier import TrainClassifier
+from cgn.config.load import load
+from cgn.config.record import picked
+from cgn.core.devices import fabric
+from cgn.core.images import to_bytes
+from cgn.data.benchmarks import class_folders
+from cgn.data.miniature.scenes import scene
+from cgn.data.miniature.sets import CLASS_FOLDERS, write_split
+from cgn.data.mixing import Batch, Mixture, Stream, batches
+from cgn.data.pools import Folders, Kept, Pool, open_tars
+from cgn.data.shards import Sample, write_manifest, write_shard
+from cgn.data.transforms import normalized
+from cgn.training.invariant import Invariant, Schedule
+
+PER_CLASS, COUNTERFACTUALS = 100, 900
+WARM = 2
+"""Updates before the clock is started."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    options = _options(argv)
+    torch.set_num_threads(options.threads)
+    params = load(Path("params.yaml")).tracks["imagenet"]
+    with tempfile.TemporaryDirectory() as folder:
+        real, made = _miniature(Path(folder))
+        _table("miniature", params["miniature"].train_classifier, real, made, options)  # type: ignore[arg-type]
+    sample = Path(os.environ.get("CGN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "imagenet_sample"
+    if not sample.is_dir():
+        print(f"no photographs at {sample}: set CGN_TEST_DATA")
+        return
+    names = sorted(path.name for path in sample.iterdir() if path.is_dir())
+    photographs = Folders(class_folders(sample, classes=names))
+    _table("photographs", replace(params["mini"].train_classifier, batch_size=8), photographs, None, options)  # type: ignore[arg-type]
+
+
+def _table(name: str, params: TrainClassifier, real: Pool, made: Pool | None, options: argparse.Namespace) -> None:
+    ready = list(_batches(params, real, made, updates=options.updates + WARM, workers=0))
+    training = _training(params, ready, classes=int(real.labels["shape"].max()) + 1, options=options)
+    per_update = len(ready[0].pixels)
+    print(f"{name}: {params.backbone} at {params.image_size} pixels, {per_update} images an update, in images/s")
+    print(f"  {'training alone':32}{training:10,.0f}")
+    for workers in options.workers:
+        found = _rate(_batches(params, real, made, updates=options.updates + WARM, workers=workers), per_update)
+        print(f"  {f'loader, {workers} workers, from files':32}{found:10,.0f}{found / training:8.1f} x", flush=True)
+    kept = Kept(real), None if made is None else Kept(made)
+    for place in range(len(real)):
+        kept[0].picture(place)
+    for place in range(0 if made is None else len(made)):
+        kept[1].picture(place)  # type: ignore[union-attr]
+    found = _rate(_batches(params, *kept, updates=options.updates + WARM, workers=0), per_update)
+    print(f"  {'loader, from memory':32}{found:10,.0f}{found / training:8.1f} x", flush=True)
+
+
+def _batches(params: TrainClassifier, real: Pool, made: Pool | None, *, updates: int, workers: int) -> Iterator[Batch]:
+    made_stream = None
+    if made is not None:
+        made_stream = Stream(name="counterfactual", pool=made, per_update=params.counterfactuals_per_update)
+    mixture = Mixture(
+        real=Stream(name="real", pool=real, per_update=params.batch_size),
+        counterfactual=made_stream,
+        seed=0,
+        image_size=params.image_size,
+        smallest_crop=params.smallest_crop,
+        updates=updates,
+    )
+    return batches(mixture, start=0, workers=workers, pinned=False)
+
+
+def _training(params: TrainClassifier, ready: list[Batch], *, classes: int, options: argparse.Namespace) -> float:
+    heads = MECHANISMS if ready[0].labels else ("label",)
+    module = Ensemble(
+        network(params.backbone, classes=classes), classes=classes, heads=heads, batch_norm=params.batch_norm
+    ).train()
+    training = Invariant(
+        module,
+        pictures=params.batch_size * len(ready),
+        batches=lambda start: iter(ready[start:]),
+        prepare=normalized,
+        schedule=replace(picked(Schedule, params), epochs=1),
+        seed=0,
+        fabric=fabric(accelerator=options.accelerator),
+    )
+
+    def steps() -> Iterator[Batch]:
+        for batch in ready:
+            training._step(batch)
+            float(training.lines[-1][0])  # waits for a GPU
+            yield batch
+
+    return _rate(steps(), len(ready[0].pixels))
+
+
+def _rate(source: Iterable[Batch], per_update: int) -> float:
+    """Images a second, after the first updates."""
+    started, count = 0.0, 0
+    for count, _ in enumerate(source, start=1):
+        if count == WARM:
+            started = time.perf_counter()
+    return (count - WARM) * per_update / (time.perf_counter() - started)
+
+
+def _miniature(folder: Path) -> tuple[Pool, Pool]:
+    """Real pictures of 64 pixels and counterfactuals of 32, drawn by the world itself."""
+    write_split(folder, "train", seed=0, image_size=64, per_class=PER_CLASS)
+    labels = np.random.default_rng(0).integers(0, len(CLASS_FOLDERS), (3, COUNTERFACTUALS))
+    drawn = to_bytes(scene(*labels, seed=1, index=np.arange(COUNTERFACTUALS), image_size=32).image)
+    facts = [dict(zip(MECHANISMS, map(int, row), strict=True)) for row in labels.T]
+    samples = [Sample(image=image, facts=told) for image, told in zip(drawn, facts, strict=True)]
+    shard = write_shard(folder, samples, split="counterfactual", number=0, first_index=0)
+    write_manifest(folder, [shard], facts={})
+    counterfactuals = open_tars(folder, split="counterfactual", classes=len(CLASS_FOLDERS), mechanisms=MECHANISMS)
+    return Folders(class_folders(folder / "train", classes=CLASS_FOLDERS)), counterfactuals
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--updates", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--accelerator", default="auto")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main()

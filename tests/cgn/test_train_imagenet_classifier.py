@@ -1,0 +1,250 @@
+"""The ImageNet track's arms through the stage: what they read, leave behind and refuse, on one device and on two."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cgn.classifiers.backbones import network
+from cgn.classifiers.ensemble import MECHANISMS
+from cgn.config.imagenet.train_classifier import TrainClassifier
+from cgn.config.record import OutOfRangeError
+from cgn.core.checkpoints import save_model
+from cgn.core.devices import fabric
+from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.metrics import Files, Silent
+from cgn.data.collection import Collection, PictureSet, write_collection
+from cgn.data.shards import Sample, write_manifest, write_shard
+from cgn.stages.train_classifier import Parts, train_classifier
+from cgn.tracks.imagenet.classifiers import open_classifier
+from cgn.tracks.imagenet.train_classifier import parts
+
+PARAMS = TrainClassifier(
+    backbone="shufflenet_v2_x0_5",
+    pretrained="none",
+    batch_norm="trained",
+    image_size=16,
+    smallest_crop=0.5,
+    learning_rate=0.01,
+    momentum=0.9,
+    weight_decay=1e-4,
+    decay_factor=0.1,
+    decay_epochs=2,
+    epochs=2,
+    batch_size=4,
+    counterfactuals_per_real=1.5,
+    workers=0,
+    log_updates=2,
+    checkpoint_updates=2,
+    accelerator="cpu",
+    devices=1,
+    precision="32-true",
+)
+NAMES = ("n01", "n02", "n03")
+FACTS = {"track": "imagenet", "variant": "miniature"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A collection whose nine training pictures are of three classes, one of them truncated; a note lies beside."""
+    for label, name in enumerate(NAMES):
+        for number in range(3):
+            path = tmp_path / "prepare" / "train" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 18), (80 * label, 0, 60 * number)).save(path)
+    path.write_bytes(path.read_bytes()[:50])
+    path.with_name("note.txt").write_text("not a picture")
+    return collected(tmp_path / "prepare")
+
+
+def collected(root: Path, *, names: tuple[str, ...] = NAMES, variant: str = "miniature") -> Path:
+    held = {"train": PictureSet(folder="train", images=9, digest="0")}
+    write_collection(Collection(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
+    return root
+
+
+def shards(folder: Path, *, split: str = "counterfactual", variant: str = "miniature", top: int = 2) -> Path:
+    """One shard of eight pictures."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    labels = [{name: int(random.integers(0, top + 1)) for name in MECHANISMS} for _ in range(7)]
+    labels.append(dict.fromkeys(MECHANISMS, top))
+    noise = random.integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
+    made = [Sample(image=image, facts=told) for image, told in zip(noise, labels, strict=True)]
+    write_manifest(
+        folder,
+        [write_shard(folder, made, split=split, number=0, first_index=0)],
+        facts=FACTS | {"variant": variant},
+    )
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return shards(tmp_path / "generate")
+
+
+def cell(params: TrainClassifier = PARAMS) -> Parts:
+    return parts(params, seed=0, variant="miniature")
+
+
+def trained(out: Path, *, arm: str, data: Path, images: Path | None = None, params: TrainClassifier = PARAMS) -> bytes:
+    out.mkdir()
+    train_classifier(cell(params), data=data, images=images, classifier=out, arm=arm, sink=Files(out.parent / "log"))
+    return (out / "model.safetensors").read_bytes()
+
+
+def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images: Path, tmp_path: Path) -> None:
+    trained(tmp_path / "out", arm="ensemble", data=data, images=images)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.safetensors", "training.json"]
+    opened = open_classifier(tmp_path / "out", variant="miniature")
+    assert opened.facts == {
+        **FACTS,
+        "arm": "ensemble",
+        "backbone": "shufflenet_v2_x0_5",
+        "batch_norm": "trained",
+        "class_names": list(NAMES),
+        "classes": 3,
+        "heads": list(MECHANISMS),
+        "image_size": 16,
+    }
+    assert not opened.network.training
+    answers = opened.network(torch.zeros(2, 3, 16, 16))
+    assert {head: tuple(answer.shape) for head, answer in answers.items()} == dict.fromkeys(MECHANISMS, (2, 3))
+    told = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (told["images"], told["updates"]) == ({"real": 9, "counterfactual": 8}, 5)
+    assert told["left_out"] == ["n03/note.txt: no picture by its name (.bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, "
+                                ".tif, .tiff, .webp)"]  # fmt: skip
+    assert [sentence.split(":")[0] for sentence in told["unreadable"]] == ["n03/2.png cannot be read"]
+    summary = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert summary["loss"].keys() == summary["accuracy"].keys() == {"real", *MECHANISMS}
+    assert summary["loss"]["shape"] == told["loss/shape"]
+    assert summary["images_per_second"] > 0
+
+
+def test_the_baseline_needs_no_counterfactuals_and_does_not_hang_on_them(
+    data: Path, images: Path, tmp_path: Path
+) -> None:
+    alone = trained(tmp_path / "alone", arm="baseline", data=data)
+    assert list(open_classifier(tmp_path / "alone", variant="miniature").network.heads) == ["label"]
+    assert json.loads((tmp_path / "log" / "metrics.json").read_text())["accuracy"].keys() == {"real"}
+    assert trained(tmp_path / "beside", arm="baseline", data=data, images=images) == alone
+
+
+def test_workers_change_nothing(data: Path, images: Path, tmp_path: Path) -> None:
+    alone = trained(tmp_path / "alone", arm="ensemble", data=data, images=images)
+    helped = replace(PARAMS, workers=2)
+    assert trained(tmp_path / "helped", arm="ensemble", data=data, images=images, params=helped) == alone
+    other = parts(PARAMS, seed=1, variant="miniature")
+    (tmp_path / "other").mkdir()
+    train_classifier(other, data=data, images=images, classifier=tmp_path / "other", arm="ensemble", sink=Silent())
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() != alone
+
+
+def test_real_pictures_may_lie_in_shards(tmp_path: Path, images: Path) -> None:
+    shards(tmp_path / "prepare" / "train", split="train")
+    trained(tmp_path / "out", arm="ensemble", data=collected(tmp_path / "prepare"), images=images)
+    told = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert told["images"] == {"real": 8, "counterfactual": 8}
+
+
+def test_two_devices_share_one_shard_and_end_together(data: Path, images: Path, tmp_path: Path) -> None:
+    """Fewer shards than ranks, and an epoch that is no multiple of the batch."""
+    trained(tmp_path / "out", arm="ensemble", data=data, images=images, params=replace(PARAMS, devices=2))
+    told = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert told["updates"] == 5
+    assert [sentence.split(":")[0] for sentence in told["unreadable"]] == ["n03/2.png cannot be read"]
+    assert json.loads((tmp_path / "log" / "metrics.json").read_text())["loss"].keys() == {"real", *MECHANISMS}
+
+
+def pretrained(folder: Path, *, classes: int = 1000) -> Path:
+    folder.mkdir()
+    torch.manual_seed(8)
+    state = network("resnet50", classes=classes).state_dict()
+    torch.save(state, folder / "resnet50-0676ba61.pth")
+    return folder
+
+
+def test_a_pretrained_backbone_gives_its_last_layer_to_heads_of_as_many_classes(data: Path, tmp_path: Path) -> None:
+    assets = pretrained(tmp_path / "fetch")
+    weights = torch.load(assets / "resnet50-0676ba61.pth", weights_only=True)
+    params = replace(PARAMS, backbone="resnet50", pretrained="resnet50-0676ba61", batch_norm="frozen")
+    device = fabric(accelerator="cpu")
+    make = partial(cell(params).make, arm="baseline", fabric=device)
+    drawn = make(folders={"data": data, "assets": assets}).module
+    assert torch.equal(drawn.state_dict()["backbone.layer4.2.conv3.weight"], weights["layer4.2.conv3.weight"])
+    assert drawn.state_dict()["heads.label.weight"].shape == (3, 2048)
+    collected(data, names=(*NAMES, *(f"m{number:04}" for number in range(997))))
+    copied = make(folders={"data": data, "assets": assets}).module
+    assert torch.equal(copied.state_dict()["heads.label.weight"], weights["fc.weight"])
+
+
+def refused(data: Path, *, arm: str = "ensemble", images: Path | None = None, params: TrainClassifier = PARAMS) -> None:
+    out = data.parent / "out"
+    out.mkdir()
+    try:
+        train_classifier(cell(params), data=data, images=images, classifier=out, arm=arm, sink=Silent())
+    finally:
+        assert not list(out.iterdir())
+
+
+def test_an_unknown_arm_lists_the_known_ones(data: Path) -> None:
+    with pytest.raises(ConfigError, match="--arm is 'cgn', allowed: baseline, ensemble"):
+        refused(data, arm="cgn")
+
+
+def test_an_ensemble_without_counterfactuals_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigError, match="arm 'ensemble' of imagenet/miniature needs --images: give that folder"):
+        refused(data)
+
+
+def test_a_pretrained_backbone_without_its_folder_or_file_is_refused(data: Path, tmp_path: Path) -> None:
+    params = replace(PARAMS, backbone="resnet50", pretrained="resnet50-0676ba61")
+    with pytest.raises(ConfigError, match="arm 'baseline' of imagenet/miniature needs --assets"):
+        refused(data, arm="baseline", params=params)
+    (tmp_path / "fetch").mkdir()
+    (tmp_path / "out").rmdir()
+    with pytest.raises(ArtifactError, match=r"resnet50-0676ba61\.pth is missing"):
+        train_classifier(
+            cell(params), data=data, assets=tmp_path / "fetch", classifier=tmp_path, arm="baseline", sink=Silent()
+        )
+
+
+def test_counterfactuals_of_another_variant_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="full is of variant 'full', expected 'miniature'"):
+        refused(data, images=shards(tmp_path / "full", variant="full"))
+
+
+def test_pictures_of_another_variant_are_refused(data: Path, images: Path) -> None:
+    with pytest.raises(ArtifactError, match="prepare is of variant 'mini', expected 'miniature'"):
+        refused(collected(data, variant="mini"), images=images)
+
+
+def test_counterfactuals_of_more_classes_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"000000\.tar, sample 0000000\d has the \w+ label [34], allowed: 0 to 2"):
+        refused(data, images=shards(tmp_path / "more", top=4))
+
+
+def test_an_unknown_backbone_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no classification network 'resnet5O'.*resnet50"):
+        refused(data, arm="baseline", params=replace(PARAMS, backbone="resnet5O"))
+
+
+def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "model.safetensors", {}, facts=FACTS)
+    with pytest.raises(ArtifactError, match=r"does not say what it is \('backbone'\).*run train_classifier again"):
+        open_classifier(tmp_path, variant="miniature")
+
+
+def test_numbers_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(OutOfRangeError, match="batch_size is 4, allowed: a multiple of devices, which is 3"):
+        replace(PARAMS, devices=3)
+    with pytest.raises(OutOfRangeError, match="pretrained is 'resnet50-0676ba61', allowed: none, or a file of the"):
+        replace(PARAMS, pretrained="resnet50-0676ba61")
+    assert replace(PARAMS, devices=2).counterfactuals_per_update == 6
+    assert replace(PARAMS, devices=2, counterfactuals_per_real=0.1).counterfactuals_per_update == 2
