@@ -80,7 +80,7 @@ def parse(argv: Sequence[str]) -> Invocation:
     given = vars(parser.parse_args(argv[1:]))
     options: dict[str, Any] = {n: tuple(given[n]) if mark.many else given[n] for n, mark in marks.items()}
     (output,) = (name for name, mark in marks.items() if mark.kind == OUTPUT)
-    inputs = {n: options[n] if m.many else (options[n],) for n, m in marks.items() if m.kind == INPUT}
+    inputs = {n: _paths(options[n]) for n, mark in marks.items() if mark.kind == INPUT}
     paces = frozenset(name for name, mark in marks.items() if mark.kind == PACE)
     return Invocation(
         verb=verb,
@@ -111,7 +111,9 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
             "seed": record.seed,
             "params": asdict(params) | shared,
             "options": call.defining,
-            "inputs": {role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items()},
+            "inputs": {
+                role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items() if paths
+            },
         }
     )
     started = time.monotonic()
@@ -155,22 +157,32 @@ def _marks(stage: Callable[..., None]) -> dict[str, _Mark]:
     for name, parameter in inspect.signature(stage).parameters.items():
         if name in ("parts", "sink"):
             continue
-        base, *extras = get_args(hints[name]) if hasattr(hints[name], "__metadata__") else (hints[name],)
+        hint = next((part for part in get_args(hints[name]) if hasattr(part, "__metadata__")), hints[name])  # X | None
+        base, *extras = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
         kind, many = (extras[0] if extras else "option"), get_origin(base) is tuple
         options: dict[str, Any] = {"type": Path if many else base, "metavar": kind.upper()}
         if many:
             options["action"] = "append"
         if parameter.default is inspect.Parameter.empty:
             options["required"] = True
+        elif parameter.default is None:
+            options["help"] = "may be left out"
         else:
             options |= {"default": parameter.default, "help": f"default: {parameter.default}"}
         marks[name] = _Mark(kind=kind, many=many, argparse=options)
     return marks
 
 
+def _paths(given: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
+    """Of an input: one, several, or none where it may be left out and was."""
+    return given if isinstance(given, tuple) else () if given is None else (given,)
+
+
 def _digest(path: Path, *, role: str) -> str:
     if path.is_dir():
         return folder_digest(path)
+    if path.is_file():
+        return sha256(path)
     state = "is unfinished: run its stage again" if partial_folder(path).is_dir() else "is missing: run its stage first"
     raise ArtifactError(f"--{role} {path} {state}")
 
