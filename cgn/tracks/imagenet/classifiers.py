@@ -1,0 +1,49 @@
+"""The ImageNet track's classifiers: how the parts of one are put together, and how a trained one is opened again.
+
+Decided here: model.safetensors says in its facts what is needed to build the network (backbone, heads, classes,
+batch_norm) and to show it pictures (image_size), so whoever examines it asks params.yaml for nothing. The baseline is
+an ensemble of the one head "label".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgn.classifiers.backbones import network
+from cgn.classifiers.ensemble import BASELINE, MECHANISMS, Ensemble
+from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.errors import ArtifactError
+
+MODEL = "model.safetensors"
+TRACK = "imagenet"
+HEADS = {"baseline": BASELINE, "ensemble": MECHANISMS}
+"""Arm -> the heads that it trains, in the order tables list the arms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A trained arm: images (B,3,S,S), `image_size` S, minus ImageNet's mean over its deviation -> logits of heads."""
+
+    network: Ensemble
+    """On the CPU, in eval mode, without gradients."""
+    facts: Mapping[str, Any]
+    """track, variant, arm, classes, class_names, backbone, heads, image_size, batch_norm."""
+
+
+def open_classifier(folder: Path, *, variant: str) -> Classifier:
+    """The classifier that train_classifier left in `folder`.
+
+    Raises ArtifactError when the file is missing or broken, is of another track or variant, or does not fit its facts.
+    """
+    path = folder / MODEL
+    tensors, facts = load_model(path, track=TRACK, variant=variant)
+    try:
+        net = network(facts["backbone"], classes=1)
+        module = Ensemble(net, classes=facts["classes"], heads=facts["heads"], batch_norm=facts["batch_norm"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} does not say what it is ({error}): remove {folder} and run train_classifier again"
+        ) from None
+    load_strictly(module, tensors, source=str(path))
+    return Classifier(network=module.eval().requires_grad_(False), facts=facts)
