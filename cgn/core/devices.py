@@ -37,6 +37,11 @@ def fabric(*, accelerator: str, precision: str = "32-true", cpu_threads: int | N
     return made
 
 
+def device(accelerator: str) -> torch.device:
+    """The device itself, for what needs no Fabric. Raises ConfigError for an unknown or absent accelerator."""
+    return torch.device(_at_hand(accelerator))
+
+
 @contextmanager
 def fits(batch_size: int) -> Iterator[None]:
     """Turn a GPU that runs out of memory into a ConfigError that names the batch size."""

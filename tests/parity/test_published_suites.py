@@ -73,9 +73,8 @@ def decided(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that no figure hangs on how many cores sum
     found = examine(
-        Plain(load_network("squeezenet1_0", weights), head="label").eval(),
+        {"squeezenet1_0": Plain(load_network("squeezenet1_0", weights), head="label").eval()},
         pictures=Pictures(listing=listing, transform=transform),
-        classifier="squeezenet1_0",
         suite=suite,
         condition="all",
         batch_size=32,

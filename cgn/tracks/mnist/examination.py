@@ -88,7 +88,8 @@ class Examiner:
             judge = self._judge(folder)
             if judge.arm in found:
                 raise ArtifactError(
-                    f"{folder} and {found[judge.arm][0]} are both the arm {judge.arm!r}: give one classifier of each arm"
+                    f"{folder} and {found[judge.arm][0]} are both the arm {judge.arm!r}: "
+                    "give one classifier of each arm"
                 )
             found[judge.arm] = (folder, judge)
         return [found[arm][1] for arm in self.arms if arm in found]
