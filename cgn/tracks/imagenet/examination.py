@@ -5,6 +5,7 @@ looked at before the first picture is shown. Of several suites those that the da
 that was asked for by name must be there.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -132,7 +133,7 @@ class Examiner:
                     batch_size=self.batch_size,
                     members=members,
                     device=place,
-                    workers=self.workers,
+                    workers=min(self.workers, os.cpu_count() or 1),
                     advance=advance,
                 )
                 for preparation, group in by_preparation(judges).items()
@@ -164,7 +165,7 @@ class Examiner:
             seed=self.seed,
             ice=cache(lambda height, width: read_ice(photographs, height=height, width=width)),
             batch_size=self.batch_size,
-            workers=self.workers,
+            workers=min(self.workers, os.cpu_count() or 1),
             device=place,
         )
         read = work.reader()

@@ -98,8 +98,8 @@ def _ours(folder: Path, collection: Collection, *, variant: str) -> Judge:
     facts = classifier.facts
     if tuple(facts["class_names"]) != collection.class_names:
         raise ArtifactError(
-            f"{folder} knows {len(facts['class_names'])} classes, {collection.root} has {collection.classes}, or others of "
-            "that number: examine a classifier on the classes that it was trained on"
+            f"{folder} knows {len(facts['class_names'])} classes, {collection.root} has {collection.classes}, not the "
+            "same: examine a classifier on the classes that it was trained on"
         )
     defined = read_json(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
     training = read_json(folder / "training.json") if (folder / "training.json").is_file() else {}
