@@ -122,13 +122,22 @@ def imagenet_c(root: Path, *, corruptions: Sequence[str], classes: Sequence[str]
 
 
 def evenly(listing: Listing, *, images: int) -> tuple[int, ...]:
-    """Places of `images` pictures, as many of each class as can be, the first of each class first; all where few."""
-    rank: dict[int, int] = {}
-    ranked = []
+    """Places of `images` pictures, in order: the first of every class, then the second, ...; all of them where few.
+
+    Where the last of these rounds is not whole, the classes in it are spread over all.
+    """
+    rounds: list[list[int]] = []
+    seen: dict[int, int] = {}
     for place, label in enumerate(listing.labels["shape"]):
-        ranked.append((rank.get(label, 0), label, place))
-        rank[label] = rank.get(label, 0) + 1
-    return tuple(sorted(place for _, _, place in sorted(ranked)[:images]))
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] > len(rounds):
+            rounds.append([])
+        rounds[seen[label] - 1].append(place)
+    taken: list[int] = []
+    for places in rounds:
+        wanted = min(len(places), images - len(taken))
+        taken += [places[number * len(places) // wanted] for number in range(wanted)]
+    return tuple(sorted(taken))
 
 
 def _variation(folder: Path) -> Listing:
