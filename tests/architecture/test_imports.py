@@ -23,7 +23,7 @@ ALLOWED = {
     "cgn.training": {"lightning_fabric", "torch", "tqdm"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
     "cgn.stages": {*TENSORS, "pandas", "tqdm"},
-    "cgn.tracks": {*TENSORS, "PIL", "pandas"},
+    "cgn.tracks": {*TENSORS, "PIL", "pandas", "tqdm"},
     "cgn.__main__": set(),
     "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil"},
 }

@@ -127,10 +127,10 @@ def test_prebuilt_corruptions_lie_in_folders_of_kinds_or_side_by_side(tmp_path: 
     assert list(found.present) == [f"{name}/{s}" for name in ("shot_noise", "fog") for s in range(1, 6)]
     assert found.present["shot_noise/3"].labels == {"shape": (1,)}
     assert found.missing == ("snow",)
-    with pytest.raises(ArtifactError, match=r"has no <corruption>/<severity>/ of the corruptions snow, frost"):
+    with pytest.raises(ArtifactError, match=r"has no corruption of ImageNet-C .*: snow, frost"):
         imagenet_c(tmp_path, corruptions=("snow", "frost"), classes=("a", "b"))
     (tmp_path / "snow" / "2").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match="snow lacks the severities 1, 3, 4, 5: all five are needed"):
+    with pytest.raises(ArtifactError, match="snow lacks the severities 1, 3, 4, 5: a corruption needs all five"):
         imagenet_c(tmp_path, corruptions=("snow",), classes=("a", "b"))
 
 

@@ -21,6 +21,7 @@ from cgn.data.transforms import PREPARATIONS, Preparation, imagenet, squeezenet
 from cgn.data.wnids import wnids
 from cgn.evaluation.categories.imagenet9 import MEMBERS
 from cgn.evaluation.examination import read
+from cgn.evaluation.examine import decide
 from cgn.stages.evaluate import evaluate
 from cgn.tracks.imagenet import corrupting, examination
 from cgn.tracks.imagenet.evaluate import parts as cell
@@ -261,12 +262,12 @@ def test_corrupted_pictures_are_the_clean_ones_corrupted(
 ) -> None:
     shown: dict[str, list[torch.Tensor]] = {}
 
-    def seen(judges: object, images: torch.Tensor, *, shown: Any, members: object) -> Any:
+    def seen(judges: Any, images: torch.Tensor, *, shown: Any, members: Any) -> Any:
         for image, name, condition in zip(images, shown["image"], shown["condition"], strict=True):
             kept.setdefault(f"{condition} {name}", []).append(image)
-        return decide(judges, images, shown=shown, members=members)  # type: ignore[arg-type]
+        return decide(judges, images, shown=shown, members=members)
 
-    kept, decide = shown, corrupting.decide
+    kept = shown
     monkeypatch.setattr(corrupting, "decide", seen)
     found = examined(
         tmp_path, photographs, suite="imagenet_c", corruptions=("gaussian_noise", "contrast"), corruption_images=4
@@ -322,8 +323,8 @@ def test_batches_and_blocks_change_no_decision(
 
 
 def test_frost_needs_its_photographs(tmp_path: Path, photographs: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"imagenet\.mini\.evaluate\.corruptions names frost, but data has no phot"):
-        examined(tmp_path, photographs, suite="imagenet_c", corruptions=("frost", "fog"))
+    with pytest.raises(ArtifactError, match=r"data has no photographs of frost .*: fetch the benchmark frost"):
+        examined(tmp_path, photographs, suite="imagenet_c", corruptions=())
     for number in range(5):
         save(photographs / "frost" / f"frost{number}.png", shape=200, size=300)
     found = examined(tmp_path, photographs, suite="imagenet_c", corruptions=("frost",), corruption_images=2)

@@ -2,8 +2,8 @@
 
 Two kinds of collections are known by their number of classes. ImageNet's 1000 have the published maps to nine
 superclasses and sixteen categories; pictures of ImageNet-9, cue conflict and ImageNet-C are stored as the square that a
-network sees. The miniature's nine classes are their own superclasses and categories, and all its pictures are drawn at
-one scale, so all of them are shown as its validation images are.
+network sees. The miniature's nine classes are their own superclasses and categories (which bear the last words of the
+class folders' names), and all its pictures are drawn at one scale, so all are shown as its validation images are.
 Decided here: a folder without a manifest is taken for benchmarks of the 1000 classes, so that a network of one's own
 can be examined on folders that one has. What a suite lacks is told as a remark; nothing at all is an error.
 """
@@ -19,7 +19,6 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
 from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, imagenet9, imagenet_c
 from cgn.data.collection import Collection, PictureSet, SetName, read_collection
-from cgn.data.miniature.scenes import CLASSES as MINIATURE_CLASSES
 from cgn.data.transforms import View
 from cgn.data.wnids import wnids
 from cgn.evaluation.categories import imagenet9 as nine
@@ -94,11 +93,11 @@ def kind_of(collection: Collection) -> Kind:
             view="whole",
             crop=224,
         )
-    count = len(MINIATURE_CLASSES)
+    count = len(nine.MEMBERS)
     if collection.classes == count:
         return Kind(
             superclass_of=tuple(range(count)),
-            categories=MINIATURE_CLASSES,
+            categories=tuple(name.partition("_")[2].rpartition(" ")[2] for name in collection.class_names),
             members=tuple((number,) for number in range(count)),
             view="clean",
             crop=None,

@@ -21,6 +21,7 @@ from cgn.data.benchmarks import evenly
 from cgn.data.collection import Collection
 from cgn.data.corruptions import BENCHMARK, SEVERITIES
 from cgn.data.corruptions.ice import DRAWN, read_ice
+from cgn.data.miniature.ice import drawn_ice
 from cgn.data.pictures import Pictures
 from cgn.evaluation import examination as decisions
 from cgn.evaluation.corruption_error import CLEAN, SUITE
@@ -29,7 +30,7 @@ from cgn.evaluation.examine import Examined, examine
 from cgn.evaluation.suite_results import numbers, pictures, summary
 from cgn.stages.evaluate import ALL, Findings, Request
 from cgn.tracks.imagenet.benchmarks import Part, available, is_prebuilt, kind_of, label_classes, open_data, parts_of
-from cgn.tracks.imagenet.corrupting import Block, Corrupting, by_preparation
+from cgn.tracks.imagenet.corrupting import Block, Corrupting, Ice, by_preparation
 from cgn.tracks.imagenet.judges import Judge, opened
 from cgn.tracks.imagenet.notes import Notes
 
@@ -111,12 +112,9 @@ class Examiner:
         parts, lacking = parts_of(suite, collection, corruptions=corruptions)
         told = [remark for part in parts for remark in part.remarks]
         if suite == SUITE and not is_prebuilt(collection):
-            photographs = _photographs(collection, request.assets) if "frost" in corruptions else ()
-            if "frost" in corruptions and len(photographs) < DRAWN:
-                lacking.append(_without_frost(collection, variant=self.variant, named=bool(self.corruptions)))
-                corruptions = tuple(name for name in corruptions if name != "frost")
-            jobs = self._corrupting_jobs(parts[0], corruptions, photographs, collection, judges, place=place)
-            return list(jobs), lacking + told
+            ice, drawn = self._ice(collection, request.assets, needed="frost" in corruptions)
+            jobs = self._corrupting_jobs(parts[0], corruptions, ice, collection, judges, place=place)
+            return list(jobs), lacking + drawn + told
         members = kind_of(collection).members
         return [self._job(part, judges, members=members, place=place) for part in parts], lacking + told
 
@@ -148,7 +146,7 @@ class Examiner:
         self,
         clean: Part,
         corruptions: Sequence[str],
-        photographs: Sequence[Path],
+        ice: Ice,
         collection: Collection,
         judges: Mapping[str, Judge],
         *,
@@ -163,7 +161,7 @@ class Examiner:
             crop=kind.crop,
             view=kind.view,
             seed=self.seed,
-            ice=cache(lambda height, width: read_ice(photographs, height=height, width=width)),
+            ice=ice,
             batch_size=self.batch_size,
             workers=min(self.workers, os.cpu_count() or 1),
             device=place,
@@ -177,6 +175,20 @@ class Examiner:
                     pictures=len(places) * (1 if name == CLEAN else len(SEVERITIES)),
                     make=partial(_corrupted, work, read, number, name),
                 )
+
+    def _ice(self, collection: Collection, assets: Path | None, *, needed: bool) -> tuple[Ice, list[str]]:
+        """The photographs of frost; where the miniature has none they are drawn, and a remark says so."""
+        photographs = _photographs(collection, assets)
+        if len(photographs) >= DRAWN or not needed:
+            return cache(lambda height, width: read_ice(photographs, height=height, width=width)), []
+        if kind_of(collection).crop is None:
+            told = f"{SUITE}: the ice of frost is drawn, not photographed"
+            return cache(lambda height, width: drawn_ice(seed=self.seed, height=height, width=width)), [told]
+        raise ArtifactError(
+            f"{collection.root.name} has no photographs of frost (frost1.png ... frost5.jpg in frost/): fetch the "
+            "benchmark frost and run prepare again, give a folder that holds them by --assets, or list other "
+            f"corruptions in imagenet.{self.variant}.evaluate.corruptions"
+        )
 
     def _work(
         self,
@@ -225,14 +237,3 @@ def _photographs(collection: Collection, assets: Path | None) -> tuple[Path, ...
     folders += [assets / "frost", assets] if assets else []
     found = [sorted(path for path in folder.glob("frost?.*") if path.is_file()) for folder in folders]
     return tuple(next((paths for paths in found if paths), ()))
-
-
-def _without_frost(collection: Collection, *, variant: str, named: bool) -> str:
-    """The remark that frost was left out; an error where it was asked for by name."""
-    why = f"{collection.root.name} has no photographs of frost (frost1.png ... frost5.jpg in frost/)"
-    if named:
-        raise ArtifactError(
-            f"imagenet.{variant}.evaluate.corruptions names frost, but {why}: fetch the benchmark frost and run "
-            "prepare again, give a folder that holds them by --assets, or take frost out of the list"
-        )
-    return f"{SUITE}: frost left out, as {why}; so there is no mCE"
