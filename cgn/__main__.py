@@ -60,7 +60,7 @@ class Invocation:
     @property
     def defining(self) -> dict[str, Any]:
         """The options that decide what is made: neither paths nor paces."""
-        paths = {*self.inputs, self.output_role}
+        paths = {*self.inputs, self.output_role, *(name for name, value in self.options.items() if value is None)}
         return {name: value for name, value in self.options.items() if name not in paths | self.paces}
 
 
@@ -80,7 +80,8 @@ def parse(argv: Sequence[str]) -> Invocation:
     given = vars(parser.parse_args(argv[1:]))
     options: dict[str, Any] = {n: tuple(given[n]) if mark.many else given[n] for n, mark in marks.items()}
     (output,) = (name for name, mark in marks.items() if mark.kind == OUTPUT)
-    inputs = {n: _paths(options[n]) for n, mark in marks.items() if mark.kind == INPUT}
+    given_inputs = [(n, m) for n, m in marks.items() if m.kind == INPUT and options[n] is not None]
+    inputs = {n: options[n] if m.many else (options[n],) for n, m in given_inputs}
     paces = frozenset(name for name, mark in marks.items() if mark.kind == PACE)
     return Invocation(
         verb=verb,
@@ -111,9 +112,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
             "seed": record.seed,
             "params": asdict(params) | shared,
             "options": call.defining,
-            "inputs": {
-                role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items() if paths
-            },
+            "inputs": {role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items()},
         }
     )
     started = time.monotonic()
@@ -157,25 +156,18 @@ def _marks(stage: Callable[..., None]) -> dict[str, _Mark]:
     for name, parameter in inspect.signature(stage).parameters.items():
         if name in ("parts", "sink"):
             continue
-        hint = next((part for part in get_args(hints[name]) if hasattr(part, "__metadata__")), hints[name])  # X | None
-        base, *extras = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+        base, *extras = get_args(hints[name]) if hasattr(hints[name], "__metadata__") else (hints[name],)
         kind, many = (extras[0] if extras else "option"), get_origin(base) is tuple
-        options: dict[str, Any] = {"type": Path if many else base, "metavar": kind.upper()}
+        options: dict[str, Any] = {"type": Path if kind in (INPUT, OUTPUT) else base, "metavar": kind.upper()}
         if many:
             options["action"] = "append"
         if parameter.default is inspect.Parameter.empty:
             options["required"] = True
-        elif parameter.default is None:
-            options["help"] = "may be left out"
         else:
-            options |= {"default": parameter.default, "help": f"default: {parameter.default}"}
+            shown = "where the track needs it" if parameter.default is None else f"default: {parameter.default}"
+            options |= {"default": parameter.default, "help": shown}
         marks[name] = _Mark(kind=kind, many=many, argparse=options)
     return marks
-
-
-def _paths(given: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
-    """Of an input: one, several, or none where it may be left out and was."""
-    return given if isinstance(given, tuple) else () if given is None else (given,)
 
 
 def _digest(path: Path, *, role: str) -> str:

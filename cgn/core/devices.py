@@ -25,7 +25,7 @@ def fabric(*, accelerator: str, precision: str = "32-true", cpu_threads: int | N
 
     `cpu_threads` is what torch computes with on a CPU; None leaves it to torch.
     """
-    chosen = _at_hand(accelerator)
+    chosen = at_hand(accelerator)
     if cpu_threads is not None:
         torch.set_num_threads(cpu_threads)
     if precision not in PRECISIONS:
@@ -35,11 +35,6 @@ def fabric(*, accelerator: str, precision: str = "32-true", cpu_threads: int | N
     made = Fabric(accelerator=chosen, devices=1, precision=cast(Any, precision))
     made.launch()
     return made
-
-
-def device(accelerator: str) -> torch.device:
-    """The device itself, for what needs no Fabric. Raises ConfigError for an unknown or absent accelerator."""
-    return torch.device(_at_hand(accelerator))
 
 
 @contextmanager
@@ -54,7 +49,8 @@ def fits(batch_size: int) -> Iterator[None]:
         ) from error
 
 
-def _at_hand(accelerator: str) -> str:
+def at_hand(accelerator: str) -> str:
+    """What an accelerator's name stands for here, "cpu" or "cuda". Raises ConfigError where there is too little."""
     if accelerator not in ACCELERATORS:
         raise ConfigError(f"accelerator is {accelerator!r}, allowed: {', '.join(ACCELERATORS)}")
     if accelerator == "cpu":

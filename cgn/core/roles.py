@@ -11,10 +11,10 @@ INPUT = "input"
 OUTPUT = "output"
 
 Input = Annotated[Path, INPUT]
-"""A finished folder of an earlier stage, or a file: it must exist, and its digest is part of what defines the output.
+"""A finished folder of an earlier stage, or a file: it must exist; its digest is part of what defines the output."""
 
-`Input | None = None` may be left out; then it is no part of the definition.
-"""
+OptionalInput = Annotated[Path | None, INPUT]
+"""The same for what not every track needs; a track that does refuses its absence. Its default must be None."""
 
 Inputs = Annotated[tuple[Path, ...], INPUT]
 """Several of them: the option is repeated."""

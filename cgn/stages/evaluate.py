@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cgn.core.errors import ConfigError
 from cgn.core.files import write_json
 from cgn.core.metrics import MetricSink
-from cgn.core.roles import Input, Inputs, Output
+from cgn.core.roles import Input, Inputs, OptionalInput, Output
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +69,7 @@ def evaluate(
     classifier: Inputs,
     decisions: Output,
     sink: MetricSink,
-    assets: Input | None = None,
+    assets: OptionalInput = None,
     suite: str = ALL,
     network: str = "",
 ) -> None:

@@ -99,6 +99,7 @@ def examined(
     *,
     suite: str = "all",
     sink: Silent | None = None,
+    assets: Path | None = None,
     **given: Any,
 ) -> dict[str, Any]:
     """results.json of the scripted network, that `opened` was patched to give."""
@@ -107,7 +108,7 @@ def examined(
         Evaluate(**{**told, "batch_size": 3, "workers": 0, "accelerator": "cpu", **given}), seed=0, variant="mini"
     )
     paths = {"data": data, "classifier": (tmp_path / "scripted",), "decisions": tmp_path / "out"}
-    evaluate(made, **paths, suite=suite, sink=sink or Silent())  # type: ignore[arg-type]
+    evaluate(made, **paths, suite=suite, assets=assets, sink=sink or Silent())  # type: ignore[arg-type]
     found: dict[str, Any] = json.loads((tmp_path / "out" / "results.json").read_text())
     return found
 
@@ -325,9 +326,12 @@ def test_batches_and_blocks_change_no_decision(
 def test_frost_needs_its_photographs(tmp_path: Path, photographs: Path) -> None:
     with pytest.raises(ArtifactError, match=r"data has no photographs of frost .*: fetch the benchmark frost"):
         examined(tmp_path, photographs, suite="imagenet_c", corruptions=())
-    for number in range(5):
-        save(photographs / "frost" / f"frost{number}.png", shape=200, size=300)
-    found = examined(tmp_path, photographs, suite="imagenet_c", corruptions=("frost",), corruption_images=2)
+    for number in range(1, 6):
+        save(tmp_path / "assets" / "frost" / f"frost{number}.png", shape=200, size=300)
+    given: dict[str, Any] = {"suite": "imagenet_c", "corruptions": ("frost",), "corruption_images": 2}
+    found = examined(tmp_path, photographs, **given, assets=tmp_path / "assets")
+    (tmp_path / "assets" / "frost").rename(photographs / "frost")
+    assert examined(tmp_path, photographs, **given) == found
     assert list(found["classifiers"]["known"]["shape"]["imagenet_c"]["corruptions"]) == ["frost"]
 
 

@@ -15,13 +15,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cgn.core.devices import device
+from cgn.core.devices import at_hand
 from cgn.core.errors import ArtifactError
 from cgn.data.benchmarks import evenly
 from cgn.data.collection import Collection
 from cgn.data.corruptions import BENCHMARK, SEVERITIES
 from cgn.data.corruptions.ice import DRAWN, read_ice
-from cgn.data.miniature.ice import drawn_ice
 from cgn.data.pictures import Pictures
 from cgn.evaluation import examination as decisions
 from cgn.evaluation.corruption_error import CLEAN, SUITE
@@ -30,7 +29,7 @@ from cgn.evaluation.examine import Examined, examine
 from cgn.evaluation.suite_results import numbers, pictures, summary
 from cgn.stages.evaluate import ALL, Findings, Request
 from cgn.tracks.imagenet.benchmarks import Part, available, is_prebuilt, kind_of, label_classes, open_data, parts_of
-from cgn.tracks.imagenet.corrupting import Block, Corrupting, Ice, by_preparation
+from cgn.tracks.imagenet.corrupting import Block, Corrupting, by_preparation
 from cgn.tracks.imagenet.judges import Judge, opened
 from cgn.tracks.imagenet.notes import Notes
 
@@ -63,7 +62,7 @@ class Examiner:
 
     def __call__(self, request: Request) -> Findings:
         """Raises ArtifactError for data or classifiers that are foreign, broken, or do not fit each other."""
-        place = device(self.accelerator)
+        place = torch.device(at_hand(self.accelerator))
         collection = open_data(request.data, variant=self.variant)
         judges = opened(
             request.classifiers, network=request.network, collection=collection, variant=self.variant, device=place
@@ -112,9 +111,9 @@ class Examiner:
         parts, lacking = parts_of(suite, collection, corruptions=corruptions)
         told = [remark for part in parts for remark in part.remarks]
         if suite == SUITE and not is_prebuilt(collection):
-            ice, drawn = self._ice(collection, request.assets, needed="frost" in corruptions)
-            jobs = self._corrupting_jobs(parts[0], corruptions, ice, collection, judges, place=place)
-            return list(jobs), lacking + drawn + told
+            photographs = self._photographs(collection, request.assets) if "frost" in corruptions else ()
+            jobs = self._corrupting_jobs(parts[0], corruptions, photographs, collection, judges, place=place)
+            return list(jobs), lacking + told
         members = kind_of(collection).members
         return [self._job(part, judges, members=members, place=place) for part in parts], lacking + told
 
@@ -146,7 +145,7 @@ class Examiner:
         self,
         clean: Part,
         corruptions: Sequence[str],
-        ice: Ice,
+        photographs: Sequence[Path],
         collection: Collection,
         judges: Mapping[str, Judge],
         *,
@@ -161,7 +160,7 @@ class Examiner:
             crop=kind.crop,
             view=kind.view,
             seed=self.seed,
-            ice=ice,
+            ice=cache(lambda height, width: read_ice(photographs, height=height, width=width)),
             batch_size=self.batch_size,
             workers=min(self.workers, os.cpu_count() or 1),
             device=place,
@@ -176,14 +175,14 @@ class Examiner:
                     make=partial(_corrupted, work, read, number, name),
                 )
 
-    def _ice(self, collection: Collection, assets: Path | None, *, needed: bool) -> tuple[Ice, list[str]]:
-        """The photographs of frost; where the miniature has none they are drawn, and a remark says so."""
-        photographs = _photographs(collection, assets)
-        if len(photographs) >= DRAWN or not needed:
-            return cache(lambda height, width: read_ice(photographs, height=height, width=width)), []
-        if kind_of(collection).crop is None:
-            told = f"{SUITE}: the ice of frost is drawn, not photographed"
-            return cache(lambda height, width: drawn_ice(seed=self.seed, height=height, width=width)), [told]
+    def _photographs(self, collection: Collection, assets: Path | None) -> tuple[Path, ...]:
+        """Those of frost, from the collection or from a folder that was given."""
+        folders = [collection.folder("frost")] if collection.has("frost") else []
+        folders += [assets / "frost", assets] if assets else []
+        for folder in folders:
+            found = sorted(path for path in folder.glob("frost?.*") if path.is_file())
+            if len(found) >= DRAWN:
+                return tuple(found)
         raise ArtifactError(
             f"{collection.root.name} has no photographs of frost (frost1.png ... frost5.jpg in frost/): fetch the "
             "benchmark frost and run prepare again, give a folder that holds them by --assets, or list other "
@@ -229,11 +228,3 @@ class Examiner:
 
 def _corrupted(work: Corrupting, read: Callable[[int], Block], number: int, name: str, advance: Advance) -> Examined:
     return work.examined(read(number), name, advance=advance)
-
-
-def _photographs(collection: Collection, assets: Path | None) -> tuple[Path, ...]:
-    """Those of frost: from the collection, or from a folder that was given; none where there are none."""
-    folders = [collection.folder("frost")] if collection.has("frost") else []
-    folders += [assets / "frost", assets] if assets else []
-    found = [sorted(path for path in folder.glob("frost?.*") if path.is_file()) for folder in folders]
-    return tuple(next((paths for paths in found if paths), ()))
