@@ -20,6 +20,9 @@ AUXILIARY = ("aux1", "aux2", "AuxLogits")
 DENSENET_OLD = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 """How DenseNet's published files write what torchvision's module writes without the dot."""
 
+COUNTER = ".num_batches_tracked"
+"""Of BatchNorm; files from before PyTorch 0.4.1 have none, and no answer hangs on it."""
+
 
 def network(name: str, *, classes: int = 1000) -> nn.Module:
     """A classification network of torchvision, weights drawn at random: (B,3,H,W) -> (B,classes) in eval mode.
@@ -44,6 +47,8 @@ def load_network(name: str, path: Path, *, classes: int = 1000) -> nn.Module:
     """
     made = network(name, classes=classes)
     tensors = {DENSENET_OLD.sub(r"\1\2.", key): tensor for key, tensor in load_weights(path).items()}
+    counters = {key: tensor for key, tensor in made.state_dict().items() if key.endswith(COUNTER)}
+    tensors = {**counters, **tensors}
     _check_classes(made, tensors, classes=classes, source=f"{path} ({name})")
     load_strictly(made, tensors, source=str(path))
     return made.eval()

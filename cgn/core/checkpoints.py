@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import replacing
@@ -60,12 +60,17 @@ def refuse_foreign(facts: Mapping[str, Any], *, source: Path, **expected: str) -
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from a published .pth file, on the CPU, without unpickling code.
+    """A state dict from a published .pth or .safetensors file, on the CPU, without unpickling code.
 
     Raises ArtifactError when the file holds anything but tensors, or is cut short, or is an HTML page.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing")
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise ArtifactError(f"{path} holds no weights ({_looks_like(path)}; {error}): fetch it again") from None
     loaded = _loaded(path, what="no weights", remedy="only files of plain tensors are read; nothing is unpickled")
     if not isinstance(loaded, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in loaded.values()):
         raise ArtifactError(f"{path} holds a {type(loaded).__name__}, not a state dict of tensors")

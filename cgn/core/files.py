@@ -107,11 +107,15 @@ def checksum(path: Path, *, algorithm: str) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """What a finished folder is: the hash of its manifest where it has one, else of every file's name and bytes."""
+    """What a finished folder is: the hash of its manifest where it has one, else of every file's name and bytes.
+
+    Folders that it links to count as its own.
+    """
     if (manifest := folder / MANIFEST).is_file():
         return sha256(manifest)
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    walk = ((Path(home), names) for home, _, names in os.walk(folder, followlinks=True))
+    for path in sorted(home / name for home, names in walk for name in names if (home / name).is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
     return digest.hexdigest()
 

@@ -11,7 +11,10 @@ INPUT = "input"
 OUTPUT = "output"
 
 Input = Annotated[Path, INPUT]
-"""A finished folder of an earlier stage: it must exist, and its digest is part of what defines the output."""
+"""A finished folder of an earlier stage, or a file: it must exist; its digest is part of what defines the output."""
+
+OptionalInput = Annotated[Path | None, INPUT]
+"""The same for what not every track needs; a track that does refuses its absence. Its default must be None."""
 
 OptionalInput = Annotated[Path | None, INPUT]
 """The same for what not every track needs; a track that does refuses its absence. Its default must be None."""

@@ -2,6 +2,7 @@
 
     class folders    <class>/<any name>.JPEG                            ImageNet, ImageNet-mini, Stylized-ImageNet
     ImageNet-9       <variation>/val/<00_dog ... 08_fish>/<any name>    Xiao et al., ICLR 2021
+    ImageNet-C       [noise/]<corruption>/<severity>/<class>/<name>     Hendrycks & Dietterich, ICLR 2019
     cue conflict     <shape>/<shape><k>-<texture><k>.png                Geirhos et al., ICLR 2019
 
 Decided here: nothing is dropped in silence. A file that is no picture by its name, or that lies where no label can be
@@ -19,6 +20,7 @@ from cgn.data.decoding import SUFFIXES
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
 SUPERCLASSES = 9
+SEVERITIES = (1, 2, 3, 4, 5)
 STIMULUS = re.compile(r"([a-z]+)\d+-([a-z]+)\d+\.png")
 
 
@@ -41,6 +43,14 @@ class Listing:
 @dataclass(frozen=True, kw_only=True)
 class Variations:
     """ImageNet-9's variations that are there, in the order of VARIATIONS, and the names of those that are not."""
+
+    present: Mapping[str, Listing]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrupted:
+    """Prebuilt corruptions by condition, "fog/3", and the names of those that are not there."""
 
     present: Mapping[str, Listing]
     missing: tuple[str, ...]
@@ -87,6 +97,47 @@ def cue_conflict(root: Path, *, categories: Sequence[str]) -> Listing:
     _check_any(root, names, strays, wanted="stimulus <shape><number>-<texture><number>.png")
     labels = {"shape": tuple(shapes), "texture": tuple(textures)}
     return Listing(root=root, names=tuple(names), labels=labels, strays=tuple(strays))
+
+
+def imagenet_c(root: Path, *, corruptions: Sequence[str], classes: Sequence[str]) -> Corrupted:
+    """Prebuilt folders of `corruptions`, each with all five severities, below `root` or a folder of kinds in it.
+
+    Raises ArtifactError when there is none, or when one lacks a severity.
+    """
+    _check_folder(root)
+    present: dict[str, Listing] = {}
+    for name in corruptions:
+        found = [path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_dir()]
+        if found:
+            if lacking := [str(severity) for severity in SEVERITIES if not (found[0] / str(severity)).is_dir()]:
+                raise ArtifactError(
+                    f"{found[0]} lacks the severities {', '.join(lacking)}: a corruption needs all five"
+                )
+            present |= {f"{name}/{s}": class_folders(found[0] / str(s), classes=classes) for s in SEVERITIES}
+    if not present:
+        raise ArtifactError(
+            f"{root} has no corruption of ImageNet-C (<corruption>/<severity>/): {', '.join(corruptions)}"
+        )
+    return Corrupted(present=present, missing=tuple(name for name in corruptions if f"{name}/1" not in present))
+
+
+def evenly(listing: Listing, *, images: int) -> tuple[int, ...]:
+    """Places of `images` pictures, in order: the first of every class, then the second, ...; all of them where few.
+
+    Where the last of these rounds is not whole, the classes in it are spread over all.
+    """
+    rounds: list[list[int]] = []
+    seen: dict[int, int] = {}
+    for place, label in enumerate(listing.labels["shape"]):
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] > len(rounds):
+            rounds.append([])
+        rounds[seen[label] - 1].append(place)
+    taken: list[int] = []
+    for places in rounds:
+        wanted = min(len(places), images - len(taken))
+        taken += [places[number * len(places) // wanted] for number in range(wanted)]
+    return tuple(sorted(taken))
 
 
 def _variation(folder: Path) -> Listing:

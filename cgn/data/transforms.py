@@ -4,13 +4,16 @@
     pictures stored at 224     nothing but the colours (ImageNet-9, cue conflict, ImageNet-C)   `imagenet(resize=None)`
     SqueezeNet's release       Resize 256, CenterCrop 227, 0..255 minus a mean colour           `squeezenet()`
 
+    a `Preparation` is one of these as a record, for any size: `clean` or, of stored pictures, `whole`
+
 Decided here: resizing is torchvision's on Pillow images (bilinear, antialiased), as when the published accuracies were
 measured. A network of another resolution than a benchmark's is given the whole picture, not a crop of it:
 `squeezenet(resize=227)` for pictures of 224.
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 from PIL import Image
@@ -22,6 +25,65 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in [0,1]."""
 SQUEEZENET_MEAN = (123.0, 117.0, 104.0)
 """Of RGB in 0..255; its deviation is left as it is."""
+
+
+View = Literal["clean", "whole"]
+"""`clean`: the middle, by the test protocol for photographs; `whole`: all of a picture that was stored as a square."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What a network was trained to see: a square of `crop` pixels, in colours divided, shifted and scaled."""
+
+    crop: int
+    shorter: int
+    """Pixels of the shorter side before the middle is cropped."""
+    scale: float = 255.0
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    deviation: tuple[float, float, float] = IMAGENET_DEVIATION
+
+    def transform(self, view: View) -> Transform:
+        """RGB picture -> (3,crop,crop) float32."""
+        resize = self.shorter if view == "clean" else self.crop
+        return _prepared(resize=resize, crop=self.crop, scale=self.scale, mean=self.mean, deviation=self.deviation)
+
+    def batch(self, pixels: torch.Tensor, *, view: View) -> torch.Tensor:
+        """(B,3,H,W) uint8 -> (B,3,crop,crop) float32 on the same device: `transform` of each picture."""
+        if view == "whole" and pixels.shape[2:] == (self.crop, self.crop):
+            mean, deviation = (
+                torch.tensor(row, device=pixels.device)[:, None, None] for row in (self.mean, self.deviation)
+            )
+            return pixels.to(torch.float32).div(self.scale).sub_(mean).div_(deviation)
+        change, arrays = self.transform(view), pixels.cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.stack([change(Image.fromarray(picture)) for picture in arrays]).to(pixels.device)
+
+
+def imagenet_size(crop: int) -> Preparation:
+    """ImageNet's test protocol for networks of `crop` pixels: 256 before 224, and other sizes in proportion."""
+    return Preparation(crop=crop, shorter=round(crop * 256 / 224))
+
+
+PREPARATIONS = {
+    "imagenet": imagenet_size(224),
+    "imagenet299": imagenet_size(299),
+    "squeezenet": Preparation(crop=227, shorter=256, scale=1.0, mean=SQUEEZENET_MEAN, deviation=(1.0, 1.0, 1.0)),
+}
+"""By name: torchvision's networks but Inception 3, Inception 3, and SqueezeNet 1.0 as its authors released it."""
+
+
+class Stored:
+    """RGB picture -> (3,H,W) uint8: its middle by the test protocol, or, of `crop` None, the picture as it is."""
+
+    def __init__(self, crop: int | None) -> None:
+        self.crop = crop
+
+    def __call__(self, picture: Image.Image) -> torch.Tensor:
+        from torchvision.transforms import functional  # slow to import
+
+        if self.crop is not None:
+            picture = functional.center_crop(functional.resize(picture, round(self.crop * 256 / 224)), [self.crop])
+        pixels: torch.Tensor = functional.pil_to_tensor(picture)
+        return pixels
 
 
 def imagenet(*, resize: int | None = 256, crop: int = 224) -> Transform:

@@ -18,7 +18,7 @@ import pandas as pd
 from cgn.evaluation.accuracy import Proportion
 from cgn.evaluation.examination import Examination
 
-SUITE = "imagenet9"
+SUITE = "in9"
 SAME, RANDOM = "mixed_same", "mixed_rand"
 Superclasses = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -3,22 +3,27 @@
 Hendrycks & Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR 2019:
 CE_c = sum over the severities of the error / the same of AlexNet; mCE is the mean of CE over fifteen corruptions; the
 relative CE subtracts the clean error from every error, of the classifier as of AlexNet.
-Decided here: a corrupted split's condition is "<corruption>/<severity>". A corruption counts with all its severities
-or is refused; mCE is given where all fifteen are there. On other images than ImageNet's 50,000 (Mini-ImageNet-C's are
-3,923) the AlexNet of the paper is a mere yardstick: such a CE is not comparable with a published one, and the plain
-error belongs beside it.
+Decided here: a condition of the suite is "<corruption>/<severity>", or "clean": the same pictures before they were
+corrupted; where it is missing, as with ImageNet-C's own files, the clean error is that of the suite `clean`. A
+corruption counts with all its severities or is refused; mCE is given where all fifteen are there. On other images than
+ImageNet's 50,000 (Mini-ImageNet-C's are 3,923) the AlexNet of the paper is a mere yardstick: such a CE is not
+comparable with a published one, and the plain error belongs beside it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+import pandas as pd
+
 from cgn.core.errors import ArtifactError
 from cgn.evaluation.accuracy import Proportion
-from cgn.evaluation.decisions import Decisions
+from cgn.evaluation.examination import Examination
 
+SUITE = "imagenet_c"
 SEVERITIES = (1, 2, 3, 4, 5)
 CLEAN = "clean"
+"""The condition, and the suite, of pictures that nothing was done to."""
 ALEXNET_CLEAN = 0.43478
 """On ImageNet's validation images: 1 - 0.56522, torchvision's documented accuracy of the AlexNet that the benchmark's
 own test script loads (alexnet-owt)."""
@@ -44,13 +49,19 @@ ALEXNET: Mapping[str, float] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptionErrors:
-    """One classifier's errors; a `Proportion` here counts wrong decisions."""
+    """The errors of one head of a classifier; a `Proportion` here counts wrong decisions."""
 
     classifier: str
+    head: str
     errors: Mapping[str, tuple[Proportion, ...]]
     """Corruption -> severities 1 to 5."""
     clean: Proportion | None
-    """None where the classifier did not decide on the clean images."""
+    """None where there are no decisions on clean images."""
+
+    @property
+    def title(self) -> str:
+        """Whose they are, for a legend."""
+        return f"{self.classifier}, {self.head}"
 
     def mean(self, corruption: str) -> float:
         """The mean error over the severities, in [0,1]."""
@@ -87,28 +98,40 @@ def condition(corruption: str, severity: int) -> str:
     return f"{corruption}/{severity}"
 
 
-def corruption_errors(decisions: Decisions) -> list[CorruptionErrors]:
-    """The errors of every classifier, in alphabetical order; corruptions in the paper's order, others after them.
+def corruption_errors(examination: Examination) -> list[CorruptionErrors]:
+    """The errors of every head of every classifier; corruptions in the paper's order, others after them.
 
-    Conditions without a "/", but for `clean`, are no corruptions and left alone. Raises ArtifactError where a
-    classifier lacks a severity or has one that does not exist.
+    Raises ArtifactError where a head lacks a severity or has one that does not exist.
     """
-    return [_of(decisions, classifier) for classifier in decisions.classifiers]
+    rows = examination.of(SUITE)
+    return [
+        _of(rows[(rows["classifier"] == name) & (rows["head"] == head)], examination, classifier=name, head=head)
+        for name in examination.classifiers
+        for head in examination.heads(name)
+        if ((rows["classifier"] == name) & (rows["head"] == head)).any()
+    ]
 
 
-def _of(decisions: Decisions, classifier: str) -> CorruptionErrors:
-    rows = decisions.rows[decisions.rows["classifier"] == classifier]
-    wrong = (rows["decision"] != rows["label"]).groupby(rows["condition"]).agg(["sum", "size"])
-    found = {
+def wrong(rows: pd.DataFrame) -> dict[str, Proportion]:
+    """Condition -> how often `top_1` is not the label."""
+    counts = (rows["top_1"] != rows["label"]).groupby(rows["condition"]).agg(["sum", "size"])
+    return {
         str(name): Proportion(hits=int(hits), images=int(images))
-        for name, hits, images in zip(wrong.index, wrong["sum"], wrong["size"], strict=True)
+        for name, hits, images in zip(counts.index, counts["sum"], counts["size"], strict=True)
     }
-    present = {name.rpartition("/")[0] for name in found if "/" in name}
+
+
+def _of(rows: pd.DataFrame, examination: Examination, *, classifier: str, head: str) -> CorruptionErrors:
+    found = wrong(rows)
+    clean = found.pop(CLEAN, None)
+    if clean is None and len(plain := examination.of(CLEAN, classifier=classifier, head=head)):
+        clean = Proportion(hits=int((plain["top_1"] != plain["label"]).sum()), images=len(plain))
+    present = {name.rpartition("/")[0] for name in found}
     order = [*(name for name in ALEXNET if name in present), *sorted(present - set(ALEXNET))]
     expected = {condition(name, severity) for name in order for severity in SEVERITIES}
-    _check(classifier, made={name for name in found if "/" in name}, expected=expected)
+    _check(classifier, made=set(found), expected=expected)
     errors = {name: tuple(found[condition(name, severity)] for severity in SEVERITIES) for name in order}
-    return CorruptionErrors(classifier=classifier, errors=errors, clean=found.get(CLEAN))
+    return CorruptionErrors(classifier=classifier, head=head, errors=errors, clean=clean)
 
 
 def _check(classifier: str, *, made: set[str], expected: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""A picture of corruption errors, drawn with Pillow alone: a panel for each corruption, a curve for each classifier.
+"""A picture of corruption errors, drawn with Pillow alone: a panel for each corruption, a curve for each head.
 
 Decided here: every panel has the same axes, error from 0 to 100 % over severities 0 (clean) to 5, so that panels
 compare; without clean decisions a curve begins at 1. Curves differ in colour and in the mark on their points, so they
@@ -61,8 +61,8 @@ def curves(classifiers: Sequence[CorruptionErrors], *, theme: Theme = LIGHT) -> 
 
 
 def _told(one: CorruptionErrors) -> str:
-    """The legend's words: the classifier and, where they can be computed, its plain mean error and its mCE."""
-    told = one.classifier
+    """The legend's words: the head and, where they can be computed, its plain mean error and its mCE."""
+    told = one.title
     if one.mean_error is not None and one.mce is not None:
         told += f": mean error {100 * one.mean_error:.1f} %, mCE {100 * one.mce:.1f} %"
     return told

@@ -6,8 +6,9 @@ is the shape's and counts in the suite's own classes: 1000 on ImageNet, 9 superc
 where the suite has none. `top_1` to `top_5` are the network's classes, best first, -1 where it has fewer than five;
 `category` is its decision among the 16, from all of its answers (`cgn.evaluation.shape_bias`), -1 where it has none.
 `probability` is that of `top_1`.
-Decided here: whatever needs all 1000 answers is computed before they are forgotten, so the table suffices. Pictures
-that could not be read have no row; they are named in the facts, so that no figure passes for one of all pictures.
+Decided here: whatever needs all 1000 answers is computed before they are forgotten, so the table suffices: its facts
+say to which superclass a class belongs and what the categories are called. Pictures that could not be read have no
+row; they are named in the facts, and `remarks` name what else a suite lacked, so that no figure passes for more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,9 @@ TOPS = ("top_1", "top_2", "top_3", "top_4", "top_5")
 DECISIONS = (*TOPS, "category")
 NONE = -1
 """Stands where a suite has no texture or a network no such class."""
-FACTS = ("track", "variant", "classes", "suites", "unreadable")
+HEADS = ("label", "shape", "texture", "background", "avg", "shape_texture")
+"""In the order of tables; a head of another name comes after them."""
+FACTS = ("track", "variant", "classes", "suites", "unreadable", "superclass_of", "categories", "remarks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +39,18 @@ class Examination:
 
     rows: pd.DataFrame
     facts: Mapping[str, Any]
-    """Track, variant, `classes` of the networks, `suites` (suite -> classes of its labels), `unreadable` (names)."""
+    """Track, variant, `classes` of the networks, `suites` (suite -> classes of its labels), `unreadable` (sentences),
+    `superclass_of` (each class's, -1 for none), `categories` (names), `remarks` (sentences)."""
 
     @property
     def classifiers(self) -> tuple[str, ...]:
         """The networks that were examined, in alphabetical order."""
         return tuple(sorted(map(str, self.rows["classifier"].unique())))
+
+    def heads(self, classifier: str) -> tuple[str, ...]:
+        """What the classifier answers with, in the order of tables."""
+        found = self.rows.loc[self.rows["classifier"] == classifier, "head"].unique()
+        return tuple(sorted(map(str, found), key=lambda head: (HEADS.index(head) if head in HEADS else 99, head)))
 
     def of(self, suite: str, *, classifier: str | None = None, head: str | None = None) -> pd.DataFrame:
         """The rows of one suite, all or those of one classifier or head; none where it was not run."""
@@ -59,27 +68,40 @@ def gathered(
     classes: int,
     suites: Mapping[str, int],
     unreadable: Sequence[str] = (),
+    superclass_of: Sequence[int] = (),
+    categories: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> Examination:
     """Tables of `cgn.evaluation.examine` as one; it does not matter in which order they come."""
     rows = pd.concat(tables, ignore_index=True).sort_values(list(NAMES), ignore_index=True)
-    facts = {"track": track, "variant": variant, "classes": classes, "suites": dict(suites)}
-    return Examination(rows=rows, facts=facts | {"unreadable": sorted(set(unreadable))})
+    facts = {
+        "track": track,
+        "variant": variant,
+        "classes": classes,
+        "suites": dict(suites),
+        "unreadable": sorted(set(unreadable)),
+        "superclass_of": list(map(int, superclass_of)),
+        "categories": list(categories),
+        "remarks": list(remarks),
+    }
+    return Examination(rows=rows, facts=facts)
 
 
 def write(examination: Examination, path: Path) -> None:
     """Write parquet, whole or not at all. Equal examinations give equal bytes for one version of pyarrow."""
-    write_table(examination.rows, path, schema=_schema(), facts=examination.facts)
+    write_table(examination.rows, path, schema=schema(), facts=examination.facts)
 
 
 def read(path: Path) -> Examination:
     """Read and check what `write` wrote. Raises ArtifactError when the file is missing, broken or of another kind."""
-    rows, facts = read_table(path, schema=_schema())
+    rows, facts = read_table(path, schema=schema())
     if problem := _problem(rows, facts):
         raise ArtifactError(f"{path} {problem}: run the stage that makes {path.parent} again")
     return Examination(rows=rows, facts=facts)
 
 
-def _schema() -> Any:
+def schema() -> Any:
+    """pyarrow's of the rows."""
     types = {
         **dict.fromkeys(NAMES, pa.string()),
         **dict.fromkeys((*LABELS, *DECISIONS), pa.int16()),

@@ -1,7 +1,7 @@
-"""Show a network pictures and keep what each of its heads decides: rows of `cgn.evaluation.examination`.
+"""Show networks pictures and keep what each of their heads decides: rows of `cgn.evaluation.examination`.
 
 Legend: B pictures of a batch, H height, W width, K classes.
-Decided here: pictures are read in their order, without chance, so the rows are a function of network and pictures; a
+Decided here: pictures are read in their order, without chance, so the rows are a function of networks and pictures; a
 batch's size changes them by rounding only. Classes with equal answers are ranked by their number. Softmax is taken in
 float64, so that no category's mean hangs on the order of its members. Pictures that cannot be read are left out of the
 rows and named; a network that answers with anything but finite numbers is refused.
@@ -50,45 +50,75 @@ class Examined:
 
 
 def examine(
-    network: Network,
+    networks: Mapping[str, Network],
     *,
     pictures: Pictures,
-    classifier: str,
     suite: str,
     condition: str,
     batch_size: int,
     members: Sequence[Sequence[int]] = (),
     device: torch.device | str = "cpu",
     workers: int = 0,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> Examined:
-    """The decisions of every head on every picture.
+    """The decisions of every head of every network (by its name) on every picture, each of which is read once.
 
     `members`: the classes of each category (the sixteen's, for a network of 1000 classes); without, `category` is -1.
-    `workers`: processes that decode. Raises ArtifactError when no picture can be read or an answer is not finite.
+    `workers`: processes that decode. `advance` is told how many more pictures are done. Raises ArtifactError when no
+    picture can be read or an answer is not finite.
     """
-    assert not (isinstance(network, torch.nn.Module) and network.training), "a network is examined in eval mode"
-    tables, places, unreadable = [], [], []
-    with torch.inference_mode(), fits(batch_size):
-        for first, batch in _batches(pictures, batch_size=batch_size, workers=workers):
-            read = [place for place, picture in enumerate(batch) if not isinstance(picture, str)]
+    tables: list[pd.DataFrame] = []
+    unreadable: list[str] = []
+    with fits(batch_size):
+        for first, batch in batches(pictures, batch_size=batch_size, workers=workers):
+            places = [first + place for place, picture in enumerate(batch) if not isinstance(picture, str)]
             unreadable += [f"{suite}/{condition}/{why}" for why in batch if isinstance(why, str)]
-            if read:
+            if places:
                 images = torch.stack([picture for picture in batch if not isinstance(picture, str)])
-                places += [first + place for place in read]
-                tables.append(_decisions(network(images.to(device)), members=members, classifier=classifier))
+                shown = known(pictures, places, suite=suite, condition=condition)
+                tables += decide(networks, images.to(device), shown=shown, members=members)
+            advance(len(batch))
     if not tables:
-        told = f"none of {len(unreadable)} pictures can be read, the first: {unreadable[0]}" if unreadable else "empty"
-        raise ArtifactError(f"nothing to examine in {suite}/{condition}: {told}")
-    decided = {head: pd.concat([table[head] for table in tables], ignore_index=True) for head in tables[0]}
-    shown = _shown(pictures, places, suite=suite, condition=condition)
-    rows = [pd.concat([shown.assign(classifier=classifier, head=head), decided[head]], axis=1) for head in decided]
-    return Examined(rows=pd.concat(rows, ignore_index=True), unreadable=tuple(unreadable))
+        raise ArtifactError(f"nothing to examine in {suite}/{condition}: {_why(unreadable)}")
+    rows = pd.concat(tables, ignore_index=True)
+    ordered = rows.sort_values(["classifier", "head"], kind="stable", ignore_index=True)
+    return Examined(rows=ordered, unreadable=tuple(unreadable))
 
 
-def _batches(
-    pictures: Pictures, *, batch_size: int, workers: int
-) -> Iterator[tuple[int, Sequence[torch.Tensor | str]]]:
-    """Each batch with the place of its first picture."""
+def decide(
+    networks: Mapping[str, Network],
+    images: torch.Tensor,
+    *,
+    shown: pd.DataFrame,
+    members: Sequence[Sequence[int]] = (),
+) -> list[pd.DataFrame]:
+    """A table for each head of each network: its decisions on images (B,3,H,W), prepared, of which `known` told."""
+    tables = []
+    for classifier, network in networks.items():
+        assert not (isinstance(network, torch.nn.Module) and network.training), "a network is examined in eval mode"
+        with torch.inference_mode():
+            answers = network(images)
+        for head, decided in _decisions(answers, members=members, classifier=classifier).items():
+            tables.append(pd.concat([shown.assign(classifier=classifier, head=head), decided], axis=1))
+    return tables
+
+
+def known(pictures: Pictures, places: Sequence[int], *, suite: str, condition: str) -> pd.DataFrame:
+    """What is known of the pictures at `places` before anyone decides."""
+    names, labels = pictures.names, pictures.labels
+    texture = labels.get("texture")
+    columns = {
+        "suite": suite,
+        "condition": condition,
+        "image": [names[place] for place in places],
+        "label": np.array([labels["shape"][place] for place in places], dtype=np.int16),
+        "texture": np.array([NONE if texture is None else texture[place] for place in places], dtype=np.int16),
+    }
+    return pd.DataFrame(columns)
+
+
+def batches(pictures: Pictures, *, batch_size: int, workers: int) -> Iterator[tuple[int, Sequence[torch.Tensor | str]]]:
+    """Each batch, as read, with the place of its first picture."""
     loader: DataLoader[torch.Tensor | str] = DataLoader(
         pictures,  # type: ignore[arg-type]
         batch_size=batch_size,
@@ -126,15 +156,5 @@ def _decisions(
     return found
 
 
-def _shown(pictures: Pictures, places: Sequence[int], *, suite: str, condition: str) -> pd.DataFrame:
-    """What is known of the pictures at `places` before anyone decides."""
-    names, labels = pictures.names, pictures.labels
-    texture = labels.get("texture")
-    columns = {
-        "suite": suite,
-        "condition": condition,
-        "image": [names[place] for place in places],
-        "label": np.array([labels["shape"][place] for place in places], dtype=np.int16),
-        "texture": np.array([NONE if texture is None else texture[place] for place in places], dtype=np.int16),
-    }
-    return pd.DataFrame(columns)
+def _why(unreadable: Sequence[str]) -> str:
+    return f"none of {len(unreadable)} pictures can be read, the first: {unreadable[0]}" if unreadable else "empty"

@@ -23,7 +23,7 @@ ALLOWED = {
     "cgn.training": {"lightning_fabric", "torch", "tqdm"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
     "cgn.stages": {*TENSORS, "lightning_fabric", "pandas", "tqdm"},
-    "cgn.tracks": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
+    "cgn.tracks": {*TENSORS, "PIL", "lightning_fabric", "pandas", "tqdm"},
     "cgn.__main__": set(),
     "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil"},
 }

@@ -67,16 +67,15 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Examination:
 
     tables = [
         examine(
-            network,
+            {"known": network},
             pictures=Pictures(listing=listing, transform=_grey),
-            classifier="known",
-            suite="imagenet9",
+            suite="in9",
             condition=variation,
             batch_size=10,
         ).rows
         for variation, listing in imagenet9(root).present.items()
     ]
-    return gathered(tables, track="imagenet", variant="made", classes=1000, suites={"imagenet9": 9})
+    return gathered(tables, track="imagenet", variant="made", classes=1000, suites={"in9": 9})
 
 
 def _grey(picture: Image.Image) -> torch.Tensor:
@@ -97,7 +96,7 @@ def test_known_answers_are_counted_exactly(answered: Examination) -> None:
 
 
 def test_a_class_of_no_superclass_is_wrong_and_stays_in_the_denominator(answered: Examination) -> None:
-    rows = answered.of("imagenet9", head="avg")
+    rows = answered.of("in9", head="avg")
     outside = rows[rows["top_1"] == NOWHERE]
     assert len(outside) == len(RIGHT)
     assert superclass_accuracy(outside, superclass_of=superclass_of()) == Proportion(hits=0, images=3)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cgn.core.errors import ArtifactError
-from cgn.data.benchmarks import VARIATIONS, class_folders, cue_conflict, imagenet9
+from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, evenly, imagenet9, imagenet_c
 from cgn.data.pictures import Pictures
 from cgn.data.transforms import imagenet, squeezenet
 from cgn.data.wnids import wnids
@@ -101,6 +101,37 @@ def test_stimuli_carry_both_cues(tmp_path: Path) -> None:
         "dog/cat2-dog1.png",
     ]
     assert listing.strays[-1].endswith("lies in dog/, its name says cat")
+
+
+def test_pictures_are_chosen_evenly_over_the_classes() -> None:
+    labels = [0] * 5 + [1] * 2 + [2] * 4 + [3] * 3
+    names = tuple(map(str, range(len(labels))))
+    listing = Listing(root=Path(), names=names, labels={"shape": tuple(labels)}, strays=())
+    chosen = {images: [labels[place] for place in evenly(listing, images=images)] for images in (2, 4, 8, 9, 11, 20)}
+    assert chosen == {
+        2: [0, 2],
+        4: [0, 1, 2, 3],
+        8: [0, 0, 1, 1, 2, 2, 3, 3],
+        9: [0, 0, 0, 1, 1, 2, 2, 3, 3],
+        11: [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3],
+        20: labels,
+    }
+    assert evenly(listing, images=8) == (0, 1, 5, 6, 7, 8, 11, 12)
+
+
+def test_prebuilt_corruptions_lie_in_folders_of_kinds_or_side_by_side(tmp_path: Path) -> None:
+    for severity in range(1, 6):
+        save(tmp_path / "noise" / "shot_noise" / str(severity) / "b" / "1.png")
+        save(tmp_path / "fog" / str(severity) / "a" / "1.png")
+    found = imagenet_c(tmp_path, corruptions=("shot_noise", "fog", "snow"), classes=("a", "b"))
+    assert list(found.present) == [f"{name}/{s}" for name in ("shot_noise", "fog") for s in range(1, 6)]
+    assert found.present["shot_noise/3"].labels == {"shape": (1,)}
+    assert found.missing == ("snow",)
+    with pytest.raises(ArtifactError, match=r"has no corruption of ImageNet-C .*: snow, frost"):
+        imagenet_c(tmp_path, corruptions=("snow", "frost"), classes=("a", "b"))
+    (tmp_path / "snow" / "2").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match="snow lacks the severities 1, 3, 4, 5: a corruption needs all five"):
+        imagenet_c(tmp_path, corruptions=("snow",), classes=("a", "b"))
 
 
 def test_an_unreadable_picture_keeps_its_place(tmp_path: Path) -> None:

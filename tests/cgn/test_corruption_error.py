@@ -15,30 +15,43 @@ from cgn.evaluation.corruption_error import (
     ALEXNET,
     ALEXNET_CLEAN,
     SEVERITIES,
+    SUITE,
     CorruptionErrors,
     condition,
     corruption_errors,
 )
 from cgn.evaluation.corruption_picture import CURVES, curves
-from cgn.evaluation.decisions import Decisions, decided, gathered
+from cgn.evaluation.examination import NONE, TOPS, Examination
+from cgn.evaluation.examination import gathered as gather
 
-FACTS = {"track": "imagenet", "variant": "mini", "classes": 1000}
 IMAGES = 200
 
 
-def rows(classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES) -> list[pd.DataFrame]:
+def rows(classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES, suite: str = SUITE) -> list[pd.DataFrame]:
     """A table for each condition, `wrong` of whose `images` decisions miss the label."""
     labels = np.arange(images) % 1000
     return [
-        decided(
-            classifier,
-            condition=name,
-            labels={"shape": labels, "texture": labels, "background": labels},
-            decision=(labels + (np.arange(images) < count)) % 1000,
-            probability=np.full(images, 0.5),
+        pd.DataFrame(
+            {
+                "classifier": classifier,
+                "head": "label",
+                "suite": suite,
+                "condition": name,
+                "image": [f"{number:04d}.png" for number in range(images)],
+                "label": labels,
+                "texture": NONE,
+                **dict.fromkeys(TOPS, NONE),
+                "top_1": (labels + (np.arange(images) < count)) % 1000,
+                "category": NONE,
+                "probability": 0.5,
+            }
         )
         for name, count in wrong.items()
     ]
+
+
+def gathered(tables: list[pd.DataFrame]) -> Examination:
+    return gather(tables, track="imagenet", variant="mini", classes=1000, suites={SUITE: 1000, "clean": 1000})
 
 
 def corrupted(**wrong: tuple[int, ...]) -> dict[str, int]:
@@ -48,7 +61,7 @@ def corrupted(**wrong: tuple[int, ...]) -> dict[str, int]:
 
 
 def only(wrong: Mapping[str, int]) -> CorruptionErrors:
-    (found,) = corruption_errors(gathered(rows("resnet", wrong), facts=FACTS))
+    (found,) = corruption_errors(gathered(rows("resnet", wrong)))
     return found
 
 
@@ -66,7 +79,7 @@ def test_alexnet_is_the_unit_of_its_own_scale() -> None:
     million = 1_000_000
     errors = {name: (Proportion(hits=round(e * million), images=million),) * 5 for name, e in ALEXNET.items()}
     clean = Proportion(hits=round(ALEXNET_CLEAN * million), images=million)
-    alexnet = CorruptionErrors(classifier="alexnet", errors=errors, clean=clean)
+    alexnet = CorruptionErrors(classifier="alexnet", head="label", errors=errors, clean=clean)
     assert alexnet.mce == pytest.approx(1)
     assert alexnet.relative_mce == pytest.approx(1)
     assert alexnet.mean_error == pytest.approx(np.mean(list(ALEXNET.values())))
@@ -93,11 +106,21 @@ def test_extra_corruptions_have_errors_but_no_part_in_mce() -> None:
     assert list(found.errors) == [*ALEXNET, "spatter"]
 
 
-def test_classifiers_are_kept_apart_and_other_conditions_left_alone() -> None:
-    tables = rows("b", {**corrupted(snow=(0, 0, 0, 0, 0)), "original": 3}) + rows("a", corrupted(snow=(200,) * 5))
-    first, second = corruption_errors(gathered(tables, facts=FACTS))
-    assert (first.classifier, first.mean("snow"), second.classifier, second.mean("snow")) == ("a", 1, "b", 0)
-    assert second.clean is None
+def test_heads_are_kept_apart_and_other_suites_left_alone() -> None:
+    tables = rows("b", corrupted(snow=(0, 0, 0, 0, 0))) + rows("a", corrupted(snow=(200,) * 5))
+    tables += rows("a", {"original": 3}, suite="in9")
+    tables += [table.assign(head="shape") for table in rows("b", corrupted(snow=(100,) * 5))]
+    found = corruption_errors(gathered(tables))
+    told = [(one.title, one.mean("snow"), one.clean) for one in found]
+    assert told == [("a, label", 1, None), ("b, label", 0, None), ("b, shape", 0.5, None)]
+
+
+def test_clean_pictures_are_those_that_were_corrupted_or_else_the_clean_suite() -> None:
+    tables = rows("a", corrupted(snow=(200,) * 5)) + rows("a", {"clean": 30}, suite="clean", images=300)
+    (found,) = corruption_errors(gathered(tables))
+    assert found.clean == Proportion(hits=30, images=300)
+    (found,) = corruption_errors(gathered(tables + rows("a", {"clean": 8})))
+    assert found.clean == Proportion(hits=8, images=IMAGES)
 
 
 def test_a_missing_or_unknown_severity_is_named() -> None:
@@ -120,7 +143,7 @@ def made(count: int, *, clean: bool = True) -> list[CorruptionErrors]:
     for number in range(count):
         wrong = {name: tuple(20 * number + 10 * s for s in SEVERITIES) for name in ALEXNET}
         tables += rows(f"arm{number}", {**corrupted(**wrong), **({"clean": 5} if clean else {})})
-    return corruption_errors(Decisions(rows=gathered(tables, facts=FACTS).rows, facts=FACTS))
+    return corruption_errors(gathered(tables))
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])

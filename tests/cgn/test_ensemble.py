@@ -194,12 +194,11 @@ def test_heads_and_their_means_are_examined_as_five(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(tmp_path / name)
     ensemble = Ensemble(network("squeezenet1_1", classes=CLASSES), classes=CLASSES).eval()
     rows = examine(
-        lambda images: predictions(ensemble(images)),
+        {"ensemble": lambda images: predictions(ensemble(images))},
         pictures=Pictures(
             listing=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),
             transform=imagenet(resize=64, crop=64),
         ),
-        classifier="ensemble",
         suite="cue_conflict",
         condition="all",
         batch_size=3,

@@ -15,7 +15,7 @@ from torch import nn
 from cgn.classifiers.cnn import Cnn
 from cgn.config.mnist.evaluate import Evaluate
 from cgn.core.checkpoints import save_model
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
@@ -24,6 +24,7 @@ from cgn.evaluation.confusion import followed
 from cgn.evaluation.decisions import read
 from cgn.stages.evaluate import Parts, evaluate
 from cgn.tracks.mnist.evaluate import parts as cell
+from cgn.tracks.mnist.examination import Examiner
 
 FACTS = {"track": "mnist", "variant": "digits", "classes": 10, "image_size": 16}
 READS = {"original": (0.0, 0.0, 1.0), "gan": (0.0, 1.0, 0.0), "counterfactual": (1.0, 0.0, 0.0)}
@@ -103,7 +104,12 @@ def readers(tmp_path: Path) -> tuple[Path, ...]:
 
 @pytest.fixture
 def parts() -> Parts:
-    return replace(cell(Evaluate(batch_size=7), seed=0, variant="digits"), build=Reader)
+    return changed(cell(Evaluate(batch_size=7), seed=0, variant="digits"), build=Reader)
+
+
+def changed(parts: Parts, **fields: Any) -> Parts:
+    assert isinstance(parts.examine, Examiner)
+    return replace(parts, examine=replace(parts.examine, **fields))
 
 
 def test_decisions_are_what_the_classifiers_say(
@@ -149,7 +155,7 @@ def test_bytes_depend_neither_on_the_batch_nor_on_the_order(
 ) -> None:
     evaluate(parts, data=data, classifier=readers, decisions=tmp_path / "one", sink=Silent())
     evaluate(parts, data=data, classifier=readers[::-1], decisions=tmp_path / "other", sink=Silent())
-    wide = replace(parts, batch_size=1000)
+    wide = changed(parts, batch_size=1000)
     evaluate(wide, data=data, classifier=readers, decisions=tmp_path / "wide", sink=Silent())
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert names == {"decisions.parquet", "accuracy.json", "classifiers.json", "confusion.png"}
@@ -211,3 +217,13 @@ def test_answers_that_are_no_numbers_are_refused(tmp_path: Path, data: Path, par
     folder = make_classifier(tmp_path / "gan", reader((float("nan"), 0.0, 0.0)), arm="gan")
     with pytest.raises(ArtifactError, match="the classifier gan answers with numbers that are not finite"):
         evaluate(parts, data=data, classifier=(folder,), decisions=tmp_path / "out", sink=Silent())
+
+
+def test_options_of_another_track_are_refused(
+    tmp_path: Path, data: Path, readers: tuple[Path, ...], parts: Parts
+) -> None:
+    given = {"data": data, "classifier": readers, "decisions": tmp_path / "out", "sink": Silent()}
+    with pytest.raises(ConfigError, match="--suite is 'in9'; mnist knows: all"):
+        evaluate(parts, **given, suite="in9")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="--network resnet50: the track mnist has no use for it"):
+        evaluate(parts, **given, network="resnet50")  # type: ignore[arg-type]

@@ -52,9 +52,8 @@ class Linear(torch.nn.Module):
 
 def examined(vectors: Vectors, *, batch_size: int = 4, suite: str = "cue", workers: int = 0) -> Examined:
     return examine(
-        Linear().eval(),
+        {"linear": Linear().eval()},
         pictures=vectors,
-        classifier="linear",
         suite=suite,
         condition="all",
         batch_size=batch_size,
@@ -130,14 +129,14 @@ def test_answers_that_are_not_finite_are_refused() -> None:
         return {"shape": torch.full((len(images), CLASSES), float("nan"))}
 
     with pytest.raises(ArtifactError, match="the head shape of broken answers with numbers that are not finite"):
-        examine(broken, pictures=Vectors(2), classifier="broken", suite="cue", condition="all", batch_size=2)
+        examine({"broken": broken}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2)
 
 
 def test_equal_answers_are_ranked_by_their_class_and_few_classes_are_padded() -> None:
     def three(images: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"only": torch.tensor([[1.0, 2.0, 2.0]]).expand(len(images), 3)}
 
-    rows = examine(three, pictures=Vectors(2), classifier="three", suite="cue", condition="all", batch_size=2).rows
+    rows = examine({"three": three}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2).rows
     assert rows[list(TOPS)].to_numpy().tolist() == [[1, 2, 0, -1, -1]] * 2
     assert rows["category"].tolist() == [-1, -1]
     assert rows["texture"].tolist() == [-1, -1]
@@ -145,7 +144,7 @@ def test_equal_answers_are_ranked_by_their_class_and_few_classes_are_padded() ->
 
 def test_a_network_in_training_mode_is_not_examined() -> None:
     with pytest.raises(AssertionError, match="eval mode"):
-        examine(Linear(), pictures=Vectors(2), classifier="x", suite="cue", condition="all", batch_size=2)
+        examine({"x": Linear()}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2)
 
 
 def test_top_accuracy_looks_among_the_kept() -> None:
@@ -206,7 +205,9 @@ def test_impossible_values_are_refused(
 def test_a_table_without_facts_or_rows_is_refused(tmp_path: Path, examination: Examination) -> None:
     path = tmp_path / "decisions.parquet"
     write(Examination(rows=examination.rows, facts={"track": "imagenet", "variant": "toy"}), path)
-    with pytest.raises(ArtifactError, match="does not say its classes, suites, unreadable"):
+    with pytest.raises(
+        ArtifactError, match="does not say its classes, suites, unreadable, superclass_of, categories, remarks"
+    ):
         read(path)
     write(Examination(rows=examination.rows.iloc[:0], facts=examination.facts), path)
     with pytest.raises(ArtifactError, match="holds no decision"):

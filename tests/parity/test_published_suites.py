@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from cgn.__main__ import run
 from cgn.classifiers.backbones import Plain, load_network
+from cgn.core.files import read_json
 from cgn.data.benchmarks import STIMULUS, Listing, class_folders, cue_conflict
 from cgn.data.pictures import Pictures
 from cgn.data.transforms import Transform, squeezenet
@@ -20,6 +22,7 @@ from cgn.evaluation.categories.sixteen import MEMBERS, NAMES
 from cgn.evaluation.examination import Examination, gathered, read, write
 from cgn.evaluation.examine import examine
 from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
+from tests.conftest import ROOT
 
 PUBLISHED = "style-transfer-512-nomask-experiment_{}_session-1.csv"
 STORED_PIXELS = 224
@@ -73,9 +76,8 @@ def decided(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that no figure hangs on how many cores sum
     found = examine(
-        Plain(load_network("squeezenet1_0", weights), head="label").eval(),
+        {"squeezenet1_0": Plain(load_network("squeezenet1_0", weights), head="label").eval()},
         pictures=Pictures(listing=listing, transform=transform),
-        classifier="squeezenet1_0",
         suite=suite,
         condition="all",
         batch_size=32,
@@ -112,3 +114,24 @@ def test_squeezenets_clean_accuracy_on_the_sample(test_data: Path, tmp_path: Pat
     assert five.low < 0.803 < five.high
     shifted = rows.assign(label=(rows["label"] + 2) % 1000)
     assert top(shifted, kept=1).share < 0.1
+
+
+@pytest.mark.parametrize(("suite", "folder"), [("cue_conflict", "cue_conflict/stimuli"), ("clean", "imagenet_sample")])
+def test_the_whole_verb_gives_the_same_numbers(test_data: Path, tmp_path: Path, suite: str, folder: str) -> None:
+    """By the command line, from a folder that links to the pictures, with the file of weights known by its digest."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / {"clean": "val"}.get(suite, suite)).symlink_to(test_data / folder)
+    words = ["--suite", suite, "--network", "squeezenet1_0", "--classifier", str(test_data / "squeezenet")]
+    words += ["--params", str(ROOT / "params.yaml"), "--data", str(tmp_path / "data")]
+    run(["evaluate", "imagenet/mini", *words, "--decisions", str(tmp_path / "out")])
+    told = read_json(tmp_path / "out" / "results.json")["classifiers"]["squeezenet1_0_deepcompression_rgb"]["label"]
+    if suite == "clean":
+        first, five = told["clean"]["top_1"], told["clean"]["top_5"]
+        print(f"\ntop-1 {100 * first['value']:.1f} %, top-5 {100 * five['value']:.1f} % of {first['images']}")
+        assert first["images"] == 500
+        assert first["low"] < 0.575 < first["high"]
+        assert five["low"] < 0.803 < five["high"]
+    else:
+        found = told["cue_conflict"]
+        assert (found["shape"], found["texture"], found["conflicts"]) == (31, 103, 240)
+        assert 100 * found["shape_bias"]["value"] == pytest.approx(23.13, abs=0.005)

@@ -19,6 +19,7 @@ class Evaluate:
     """Of the clean images, so many, evenly over the classes, are corrupted; null: all."""
     batch_size: int
     workers: int
+    """Processes that decode; no more than there are cores."""
     accelerator: Literal["auto", "cpu", "cuda"]
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from cgn.config.mnist.evaluate import Evaluate
 from cgn.stages.evaluate import Parts
 from cgn.tracks.mnist.arms import ARMS
 from cgn.tracks.mnist.constants import CLASSES
+from cgn.tracks.mnist.examination import Examiner
 
 CONDITIONS = ("train", "test_iid", "test_random")
 
@@ -12,7 +13,7 @@ CONDITIONS = ("train", "test_iid", "test_random")
 def parts(params: Evaluate, *, seed: int, variant: str) -> Parts:
     """Parameters of a variant -> what the stage needs. Nothing is drawn at random: the seed goes unused."""
     del seed
-    return Parts(
+    examiner = Examiner(
         track="mnist",
         variant=variant,
         classes=CLASSES,
@@ -22,3 +23,4 @@ def parts(params: Evaluate, *, seed: int, variant: str) -> Parts:
         batch_size=params.batch_size,
         build=lambda: Cnn(classes=CLASSES),
     )
+    return Parts(track="mnist", suites=(), examine=examiner)

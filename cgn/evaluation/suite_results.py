@@ -1,0 +1,148 @@
+"""What five benchmarks say of every head, computed from an examination alone: no network, no picture is needed.
+
+    clean, stylized    top-1 and top-5
+    in9                accuracy by variation; BG-gap where both its variations are there
+    cue_conflict       shape bias, over all conflicts and by the shape's category
+    imagenet_c         error by corruption and severity; CE, mCE and the relative mCE
+
+Decided here: every proportion carries its counts and Wilson's 95 % interval, the gap Newcombe's. A number that cannot
+be had, as mCE without all fifteen corruptions, is left out; nothing stands in its place.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cgn.evaluation import background_gap, corruption_error
+from cgn.evaluation.accuracy import Proportion, top
+from cgn.evaluation.corruption_error import CorruptionErrors, corruption_errors
+from cgn.evaluation.corruption_picture import curves
+from cgn.evaluation.examination import Examination
+from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
+from cgn.evaluation.shape_bias_picture import bars
+
+CLEAN, IN9, CUE_CONFLICT, STYLIZED, IMAGENET_C = SUITES = (
+    corruption_error.CLEAN,
+    background_gap.SUITE,
+    "cue_conflict",
+    "stylized",
+    corruption_error.SUITE,
+)
+Numbers = dict[str, dict[str, dict[str, dict[str, Any]]]]
+"""Classifier -> head -> suite -> what it says, as JSON."""
+
+
+def numbers(examination: Examination) -> Numbers:
+    """All that follows from the decisions, for every suite that has any."""
+    errors = {(one.classifier, one.head): one for one in corruption_errors(examination)}
+    made: dict[str, Callable[[pd.DataFrame], dict[str, Any]]] = {
+        CLEAN: _tops,
+        STYLIZED: _tops,
+        IN9: lambda rows: _in9(rows, superclass_of=np.array(examination.facts["superclass_of"], dtype=np.int64)),
+        CUE_CONFLICT: lambda rows: _cue_conflict(rows, names=examination.facts["categories"]),
+    }
+    found: Numbers = {}
+    for classifier in examination.classifiers:
+        for head in examination.heads(classifier):
+            told = found.setdefault(classifier, {}).setdefault(head, {})
+            for suite, compute in made.items():
+                if len(rows := examination.of(suite, classifier=classifier, head=head)):
+                    told[suite] = compute(rows)
+            if (classifier, head) in errors:
+                told[IMAGENET_C] = _imagenet_c(errors[classifier, head])
+    return found
+
+
+def summary(found: Numbers) -> dict[str, float]:
+    """The numbers that tables show, "<classifier>/<head>/<suite>/<number>" -> value; shares in [0,1]."""
+    return {
+        f"{classifier}/{head}/{suite}/{name}": value
+        for classifier, heads in found.items()
+        for head, suites in heads.items()
+        for suite, told in suites.items()
+        for name, value in _flat(told)
+    }
+
+
+def pictures(examination: Examination) -> dict[str, Image.Image]:
+    """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
+    found, errors = {}, corruption_errors(examination)
+    for classifier in examination.classifiers:
+        biases = {
+            head: by_shape(rows, names=examination.facts["categories"])
+            for head in examination.heads(classifier)
+            if len(rows := examination.of(CUE_CONFLICT, classifier=classifier, head=head))
+        }
+        if biases:
+            found[f"shape_bias-{classifier}.png"] = bars(biases)
+        if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
+            found[f"corruptions-{classifier}.png"] = curves(corrupted)
+    return found
+
+
+def _tops(rows: pd.DataFrame) -> dict[str, Any]:
+    return {"top_1": _share(top(rows, kept=1)), "top_5": _share(top(rows, kept=5))}
+
+
+def _in9(rows: pd.DataFrame, *, superclass_of: background_gap.Superclasses) -> dict[str, Any]:
+    shares = {
+        str(variation): background_gap.superclass_accuracy(part, superclass_of=superclass_of)
+        for variation, part in rows.groupby("condition", sort=True)
+    }
+    told: dict[str, Any] = {variation: _share(share) for variation, share in shares.items()}
+    if gap := background_gap.background_gap(shares):
+        told["bg_gap"] = {"value": gap.gap, "low": gap.low, "high": gap.high}
+    return told
+
+
+def _cue_conflict(rows: pd.DataFrame, *, names: list[str]) -> dict[str, Any]:
+    categories = {name: _bias(bias) for name, bias in by_shape(rows, names=names).items()}
+    return {**_bias(shape_bias(rows)), "by_category": categories}
+
+
+def _bias(bias: ShapeBias) -> dict[str, Any]:
+    told: dict[str, Any] = {"shape": bias.shape, "texture": bias.texture, "conflicts": bias.conflicts}
+    return told | ({"shape_bias": _share(bias.bias)} if bias.bias else {})
+
+
+def _imagenet_c(errors: CorruptionErrors) -> dict[str, Any]:
+    corruptions = {
+        name: _present(
+            severities=[_share(error) for error in by_severity],
+            mean_error=errors.mean(name),
+            ce=errors.ce(name),
+            relative_ce=errors.relative_ce(name),
+        )
+        for name, by_severity in errors.errors.items()
+    }
+    means = _present(mean_error=errors.mean_error, mce=errors.mce, relative_mce=errors.relative_mce)
+    clean = {"clean_error": _share(errors.clean)} if errors.clean else {}
+    return {"corruptions": corruptions, **means, **clean}
+
+
+def _share(proportion: Proportion) -> dict[str, Any]:
+    return {
+        "value": proportion.share,
+        "low": proportion.low,
+        "high": proportion.high,
+        "hits": proportion.hits,
+        "images": proportion.images,
+    }
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _flat(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Top-level numbers, and the mean error of each corruption."""
+    for name, value in told.items():
+        if isinstance(value, float):
+            yield name, value
+        elif isinstance(value, Mapping) and "value" in value:
+            yield name, value["value"]
+        elif name == "corruptions":
+            yield from ((f"error/{corruption}", of["mean_error"]) for corruption, of in value.items())

@@ -1,0 +1,145 @@
+"""What a collection of pictures can be examined on: its suites, as parts of one condition each, and how labels match.
+
+Two kinds of collections are known by their number of classes. ImageNet's 1000 have the published maps to nine
+superclasses and sixteen categories; pictures of ImageNet-9, cue conflict and ImageNet-C are stored as the square that a
+network sees. The miniature's nine classes are their own superclasses and categories (which bear the last words of the
+class folders' names), and all its pictures are drawn at one scale, so all are shown as its validation images are.
+Decided here: a folder without a manifest is taken for benchmarks of the 1000 classes, so that a network of one's own
+can be examined on folders that one has. What a suite lacks is told as a remark; nothing at all is an error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast, get_args
+
+from cgn.core.checkpoints import refuse_foreign
+from cgn.core.errors import ArtifactError
+from cgn.core.files import MANIFEST
+from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, imagenet9, imagenet_c
+from cgn.data.collection import Collection, PictureSet, SetName, read_collection
+from cgn.data.transforms import View
+from cgn.data.wnids import wnids
+from cgn.evaluation.categories import imagenet9 as nine
+from cgn.evaluation.categories import sixteen
+from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
+
+SETS: Mapping[str, tuple[SetName, ...]] = {
+    CLEAN: ("val",),
+    IN9: ("imagenet9",),
+    CUE_CONFLICT: ("cue_conflict",),
+    STYLIZED: ("stylized",),
+    IMAGENET_C: ("imagenet_c", "val"),
+}
+"""Suite -> the sets that it can be made of, the best first."""
+TOLD = 20
+"""So many stray files of a folder are named; the others are counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How a collection's classes match its benchmarks."""
+
+    superclass_of: tuple[int, ...]
+    categories: tuple[str, ...]
+    members: tuple[tuple[int, ...], ...]
+    view: View
+    """Of stored benchmark pictures."""
+    crop: int | None
+    """Pixels of what is corrupted: the middle of a photograph, or, None, the picture as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One condition of a suite; `remarks` tell what its folder holds beside the pictures, or lacks."""
+
+    suite: str
+    condition: str
+    listing: Listing
+    view: View
+
+    @property
+    def remarks(self) -> list[str]:
+        where, strays, absent = f"{self.suite}/{self.condition}", self.listing.strays, self.listing.absent
+        told = [f"{where}: left out {stray}" for stray in strays[:TOLD]]
+        told += [f"{where}: left out {len(strays) - TOLD} more files"] if len(strays) > TOLD else []
+        shown = ", ".join(absent[:3]) + (" ..." if len(absent) > 3 else "")
+        return told + ([f"{where}: {len(absent)} classes have no folder: {shown}"] if absent else [])
+
+
+def open_data(data: Path, *, variant: str) -> Collection:
+    """What prepare left, or a folder of benchmarks. Raises ArtifactError for what is of another variant, or neither."""
+    if (data / MANIFEST).is_file():
+        collection = read_collection(data)
+        refuse_foreign(collection.facts, source=data, track="imagenet", variant=variant)
+        return collection
+    names = [name for name in cast(tuple[SetName, ...], get_args(SetName)) if (data / name).is_dir()]
+    if not names:
+        raise ArtifactError(
+            f"{data} holds neither a {MANIFEST} of prepare nor a folder of the name {', '.join(get_args(SetName))}"
+        )
+    sets: dict[str, PictureSet] = {name: PictureSet(folder=name, images=0, digest="") for name in names}
+    return Collection(root=data, facts={}, class_names=wnids(), sets=sets)
+
+
+def kind_of(collection: Collection) -> Kind:
+    """Raises ArtifactError for a collection of other classes."""
+    if collection.classes == nine.CLASSES:
+        return Kind(
+            superclass_of=tuple(nine.superclass_of().tolist()),
+            categories=sixteen.NAMES,
+            members=tuple(sixteen.MEMBERS.values()),
+            view="whole",
+            crop=224,
+        )
+    count = len(nine.MEMBERS)
+    if collection.classes == count:
+        return Kind(
+            superclass_of=tuple(range(count)),
+            categories=tuple(name.partition("_")[2].rpartition(" ")[2] for name in collection.class_names),
+            members=tuple((number,) for number in range(count)),
+            view="clean",
+            crop=None,
+        )
+    raise ArtifactError(
+        f"{collection.root} has {collection.classes} classes: examinations know ImageNet's {nine.CLASSES} and the "
+        f"miniature's {count}"
+    )
+
+
+def label_classes(collection: Collection) -> dict[str, int]:
+    """Suite -> how many classes its labels count in."""
+    of_classes = dict.fromkeys((CLEAN, STYLIZED, IMAGENET_C), collection.classes)
+    return {**of_classes, IN9: len(nine.MEMBERS), CUE_CONFLICT: len(kind_of(collection).categories)}
+
+
+def available(suite: str, collection: Collection) -> bool:
+    """Whether the collection has a set that the suite can be made of."""
+    return any(collection.has(name) for name in SETS[suite])
+
+
+def is_prebuilt(collection: Collection) -> bool:
+    """Whether the corrupted pictures are there, and need not be made."""
+    return collection.has("imagenet_c")
+
+
+def parts_of(suite: str, collection: Collection, *, corruptions: Sequence[str]) -> tuple[list[Part], list[str]]:
+    """A suite's parts and what it lacks as a whole. Raises ArtifactError when there is nothing to show."""
+    kind, classes = kind_of(collection), collection.class_names
+    folder = collection.folder(next((name for name in SETS[suite] if collection.has(name)), SETS[suite][0]))
+    part = partial(Part, suite=suite)
+    if suite == IN9:
+        variations = imagenet9(folder)
+        lacking = [f"{IN9}: no variation {name} of {len(VARIATIONS)}" for name in variations.missing]
+        present = variations.present.items()
+        return [part(condition=name, listing=listing, view=kind.view) for name, listing in present], lacking
+    if suite == CUE_CONFLICT:
+        listing = cue_conflict(folder, categories=kind.categories)
+        return [part(condition="all", listing=listing, view=kind.view)], []
+    if suite == IMAGENET_C and is_prebuilt(collection):
+        corrupted = imagenet_c(folder, corruptions=corruptions, classes=classes)
+        lacking = [f"{IMAGENET_C}: no corruption {name}" for name in corrupted.missing]
+        present = corrupted.present.items()
+        return [part(condition=name, listing=listing, view=kind.view) for name, listing in present], lacking
+    return [part(condition=CLEAN, listing=class_folders(folder, classes=classes), view="clean")], []

@@ -1,0 +1,230 @@
+"""The ImageNet track's examination: every classifier on every suite, and the numbers that follow from the decisions.
+
+Decided here: a picture is read once for all classifiers that are shown the same. Everything that can be refused is
+looked at before the first picture is shown. Of several suites those that the data lack are left out and named; a suite
+that was asked for by name must be there.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from cgn.core.devices import at_hand
+from cgn.core.errors import ArtifactError
+from cgn.data.benchmarks import evenly
+from cgn.data.collection import Collection
+from cgn.data.corruptions import BENCHMARK, SEVERITIES
+from cgn.data.corruptions.ice import DRAWN, read_ice
+from cgn.data.pictures import Pictures
+from cgn.evaluation import examination as decisions
+from cgn.evaluation.corruption_error import CLEAN, SUITE
+from cgn.evaluation.examination import Examination
+from cgn.evaluation.examine import Examined, examine
+from cgn.evaluation.suite_results import numbers, pictures, summary
+from cgn.stages.evaluate import ALL, Findings, Request
+from cgn.tracks.imagenet.benchmarks import Part, available, is_prebuilt, kind_of, label_classes, open_data, parts_of
+from cgn.tracks.imagenet.corrupting import Block, Corrupting, by_preparation
+from cgn.tracks.imagenet.judges import Judge, opened
+from cgn.tracks.imagenet.notes import Notes
+
+Advance = Callable[[int], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One piece of work: so many pictures of a suite are shown, to all classifiers."""
+
+    key: str
+    suite: str
+    pictures: int
+    make: Callable[[Advance], Examined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examiner:
+    """A request -> findings, of one variant."""
+
+    variant: str
+    seed: int
+    suites: tuple[str, ...]
+    corruptions: tuple[str, ...]
+    """By name; empty: the benchmark's fifteen."""
+    corruption_images: int | None
+    batch_size: int
+    workers: int
+    accelerator: str
+
+    def __call__(self, request: Request) -> Findings:
+        """Raises ArtifactError for data or classifiers that are foreign, broken, or do not fit each other."""
+        place = torch.device(at_hand(self.accelerator))
+        collection = open_data(request.data, variant=self.variant)
+        judges = opened(
+            request.classifiers, network=request.network, collection=collection, variant=self.variant, device=place
+        )
+        suites, remarks = self._suites(request.suite, collection)
+        jobs: list[Job] = []
+        for suite in suites:
+            added, lacking = self._jobs(suite, collection, judges, request=request, place=place)
+            jobs += added
+            remarks += lacking
+        for remark in remarks:
+            print(remark, flush=True)
+        notes = Notes(request.folder)
+        gather = partial(self._gathered, collection=collection, remarks=remarks)
+        made = gather(self._work(jobs, notes, gather=gather, request=request))
+        told = numbers(made)
+
+        def write(path: Path) -> None:
+            decisions.write(made, path)
+            notes.clear()
+
+        return Findings(
+            write=write,
+            numbers={
+                "results.json": {"classifiers": told, "remarks": remarks, "unreadable": made.facts["unreadable"]},
+                "classifiers.json": {name: judge.told for name, judge in judges.items()},
+            },
+            pictures=pictures(made),
+            summary=summary(told),
+        )
+
+    def _suites(self, asked: str, collection: Collection) -> tuple[list[str], list[str]]:
+        """Which suites there are to run, and a remark for each that is not."""
+        if asked != ALL:
+            return [asked], []
+        present = [suite for suite in self.suites if available(suite, collection)]
+        if not present:
+            raise ArtifactError(f"{collection.root} has the pictures of no suite of {', '.join(self.suites)}")
+        absent = [suite for suite in self.suites if suite not in present]
+        return present, [f"{suite}: not in {collection.root.name}, left out" for suite in absent]
+
+    def _jobs(
+        self, suite: str, collection: Collection, judges: Mapping[str, Judge], *, request: Request, place: torch.device
+    ) -> tuple[list[Job], list[str]]:
+        corruptions = self.corruptions or tuple(BENCHMARK)
+        parts, lacking = parts_of(suite, collection, corruptions=corruptions)
+        told = [remark for part in parts for remark in part.remarks]
+        if suite == SUITE and not is_prebuilt(collection):
+            photographs = self._photographs(collection, request.assets) if "frost" in corruptions else ()
+            jobs = self._corrupting_jobs(parts[0], corruptions, photographs, collection, judges, place=place)
+            return list(jobs), lacking + told
+        members = kind_of(collection).members
+        return [self._job(part, judges, members=members, place=place) for part in parts], lacking + told
+
+    def _job(
+        self, part: Part, judges: Mapping[str, Judge], *, members: Sequence[Sequence[int]], place: torch.device
+    ) -> Job:
+        def make(advance: Advance) -> Examined:
+            found = [
+                examine(
+                    group,
+                    pictures=Pictures(listing=part.listing, transform=preparation.transform(part.view)),
+                    suite=part.suite,
+                    condition=part.condition,
+                    batch_size=self.batch_size,
+                    members=members,
+                    device=place,
+                    workers=min(self.workers, os.cpu_count() or 1),
+                    advance=advance,
+                )
+                for preparation, group in by_preparation(judges).items()
+            ]
+            rows = pd.concat([one.rows for one in found], ignore_index=True)
+            return Examined(rows=rows, unreadable=found[0].unreadable)
+
+        key = f"{part.suite}/{part.condition}"
+        return Job(key=key, suite=part.suite, pictures=len(part.listing) * len(by_preparation(judges)), make=make)
+
+    def _corrupting_jobs(
+        self,
+        clean: Part,
+        corruptions: Sequence[str],
+        photographs: Sequence[Path],
+        collection: Collection,
+        judges: Mapping[str, Judge],
+        *,
+        place: torch.device,
+    ) -> Iterator[Job]:
+        kind, count = kind_of(collection), len(clean.listing)
+        work = Corrupting(
+            listing=clean.listing,
+            places=evenly(clean.listing, images=self.corruption_images or count),
+            judges=judges,
+            members=kind.members,
+            crop=kind.crop,
+            view=kind.view,
+            seed=self.seed,
+            ice=cache(lambda height, width: read_ice(photographs, height=height, width=width)),
+            batch_size=self.batch_size,
+            workers=min(self.workers, os.cpu_count() or 1),
+            device=place,
+        )
+        read = work.reader()
+        for number, places in enumerate(work.blocks):
+            for name in (CLEAN, *corruptions):
+                yield Job(
+                    key=f"{SUITE}/{number:04d}/{name}",
+                    suite=SUITE,
+                    pictures=len(places) * (1 if name == CLEAN else len(SEVERITIES)),
+                    make=partial(_corrupted, work, read, number, name),
+                )
+
+    def _photographs(self, collection: Collection, assets: Path | None) -> tuple[Path, ...]:
+        """Those of frost, from the collection or from a folder that was given."""
+        folders = [collection.folder("frost")] if collection.has("frost") else []
+        folders += [assets / "frost", assets] if assets else []
+        for folder in folders:
+            found = sorted(path for path in folder.glob("frost?.*") if path.is_file())
+            if len(found) >= DRAWN:
+                return tuple(found)
+        raise ArtifactError(
+            f"{collection.root.name} has no photographs of frost (frost1.png ... frost5.jpg in frost/): fetch the "
+            "benchmark frost and run prepare again, give a folder that holds them by --assets, or list other "
+            f"corruptions in imagenet.{self.variant}.evaluate.corruptions"
+        )
+
+    def _work(
+        self,
+        jobs: Sequence[Job],
+        notes: Notes,
+        *,
+        gather: Callable[[Sequence[Examined]], Examination],
+        request: Request,
+    ) -> list[Examined]:
+        """Every job's decisions; a suite's numbers are logged when its last job is done."""
+        found: list[Examined] = []
+        shown, total = 0, sum(job.pictures for job in jobs)
+        done = sum(job.pictures for job in jobs if notes.has(job.key))
+        with tqdm(total=total, initial=done, unit="picture", disable=None) as bar:
+            for number, job in enumerate(jobs):
+                bar.set_description(job.suite)
+                found.append(notes.kept(job.key, partial(job.make, bar.update)))
+                shown += job.pictures
+                if number + 1 == len(jobs) or jobs[number + 1].suite != job.suite:
+                    of_suite = [one for one, its in zip(found, jobs, strict=False) if its.suite == job.suite]
+                    request.sink.log(summary(numbers(gather(of_suite))), step=shown)
+        return found
+
+    def _gathered(self, found: Sequence[Examined], *, collection: Collection, remarks: Sequence[str]) -> Examination:
+        kind = kind_of(collection)
+        return decisions.gathered(
+            [one.rows for one in found],
+            track="imagenet",
+            variant=self.variant,
+            classes=collection.classes,
+            suites=label_classes(collection),
+            unreadable=[why for one in found for why in one.unreadable],
+            superclass_of=kind.superclass_of,
+            categories=kind.categories,
+            remarks=remarks,
+        )
+
+
+def _corrupted(work: Corrupting, read: Callable[[int], Block], number: int, name: str, advance: Advance) -> Examined:
+    return work.examined(read(number), name, advance=advance)

@@ -1,0 +1,111 @@
+"""Who is examined: classifiers that train_classifier left in folders, or files of published networks.
+
+A published network is named NAME or NAME@PREPARATION: one of torchvision's classification networks, and what it is
+shown, of `cgn.data.transforms.PREPARATIONS`. Without the latter it is `squeezenet` for the release of SqueezeNet's
+authors, known by its SHA-256, `imagenet299` for inception_v3 and `imagenet` for all others. The file holds a state
+dict, torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or
+.safetensors.
+Decided here: a published network is called after its file, ours after its arm.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cgn.classifiers.backbones import Plain, load_network
+from cgn.classifiers.ensemble import BASELINE, predictions
+from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.files import DEFINITION, read_json, sha256
+from cgn.data.collection import Collection
+from cgn.data.sources import SQUEEZENET
+from cgn.data.transforms import PREPARATIONS, Preparation, imagenet_size
+from cgn.tracks.imagenet.classifiers import open_classifier
+
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """A classifier on its device: images (B,3,crop,crop), prepared -> logits (B,K) by head, means of heads included."""
+
+    name: str
+    module: nn.Module
+    preparation: Preparation
+    told: Mapping[str, Any]
+    """What the report says of it: parameters and seed, or file and digest."""
+
+    def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B,3,crop,crop) float32 -> {head: (B,K)}."""
+        answers: Mapping[str, torch.Tensor] = self.module(images.contiguous(memory_format=torch.channels_last))
+        return predictions(answers)
+
+
+def opened(
+    paths: Sequence[Path], *, network: str, collection: Collection, variant: str, device: torch.device
+) -> dict[str, Judge]:
+    """Name -> classifier. Raises ArtifactError for two of a name, a broken file, or another number of classes."""
+    found: dict[str, tuple[Path, Judge]] = {}
+    for path in paths:
+        judge = _published(path, network, collection) if network else _ours(path, collection, variant=variant)
+        if judge.name in found:
+            raise ArtifactError(
+                f"{path} and {found[judge.name][0]} are both called {judge.name!r}: give one classifier of each name"
+            )
+        judge.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found[judge.name] = (path, judge)
+    return {name: judge for name, (_, judge) in found.items()}
+
+
+def _published(path: Path, network: str, collection: Collection) -> Judge:
+    file = _weights_in(path)
+    digest, (name, at, preparation) = sha256(file), network.partition("@")
+    known = {SQUEEZENET.sha256: "squeezenet"}
+    chosen = preparation if at else known.get(digest, "imagenet299" if name == "inception_v3" else "imagenet")
+    if chosen not in PREPARATIONS:
+        raise ConfigError(f"--network {network}: unknown preparation {chosen!r}; known: {', '.join(PREPARATIONS)}")
+    net = load_network(name, file, classes=collection.classes)
+    return Judge(
+        name=file.stem,
+        module=Plain(net, head=BASELINE[0]).eval(),
+        preparation=PREPARATIONS[chosen],
+        told={"network": name, "preparation": chosen, "file": file.name, "sha256": digest},
+    )
+
+
+def _weights_in(path: Path) -> Path:
+    """The file itself, or the only file of weights in a folder."""
+    if not path.is_dir():
+        return path
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    if len(files) != 1:
+        raise ArtifactError(
+            f"{path} holds {len(files)} files of weights ({', '.join(SUFFIXES)}): give one file, not the folder"
+        )
+    return files[0]
+
+
+def _ours(folder: Path, collection: Collection, *, variant: str) -> Judge:
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder} is a file: say of which published network by --network NAME, such as resnet50, or give the "
+            "folder that train_classifier made"
+        )
+    classifier = open_classifier(folder, variant=variant)
+    facts = classifier.facts
+    if tuple(facts["class_names"]) != collection.class_names:
+        raise ArtifactError(
+            f"{folder} knows {len(facts['class_names'])} classes, {collection.root} has {collection.classes}, not the "
+            "same: examine a classifier on the classes that it was trained on"
+        )
+    defined = read_json(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
+    training = read_json(folder / "training.json") if (folder / "training.json").is_file() else {}
+    return Judge(
+        name=facts["arm"],
+        module=classifier.network,
+        preparation=imagenet_size(facts["image_size"]),
+        told={**{key: defined[key] for key in ("params", "seed") if key in defined}, "training": training},
+    )
