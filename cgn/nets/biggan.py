@@ -90,16 +90,22 @@ class BigGan(nn.Module):
         self.generator = _Layers(table)
 
     def forward(self, noise: torch.Tensor, label: torch.Tensor, *, truncation: float = 1.0) -> torch.Tensor:
-        """(B,Z) truncated noise, already times `truncation`, and (B,) labels -> (B,3,S,S) in [-1,1].
+        """(B,Z) truncated noise, already times `truncation`, and labels (see `condition`) -> (B,3,S,S) in [-1,1].
 
         Training draws at truncation 1 (published code). Raises ConfigError for a truncation off the grid.
         """
-        image: torch.Tensor = self.generator(self.condition(noise, label), self.table.row(truncation))
+        condition = conditioned(noise, label, embeddings=self.embeddings.weight.T)
+        image: torch.Tensor = self.generator(condition, self.table.row(truncation))
         return image
 
-    def condition(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """(B,Z) and (B,) -> (B,E): the noise and the label's embedding side by side."""
-        return torch.cat([noise, self.embeddings.weight.T[label]], 1)
+
+def conditioned(noise: torch.Tensor, label: torch.Tensor, *, embeddings: torch.Tensor) -> torch.Tensor:
+    """(B,Z) noise, labels and the (K,F) embeddings of the classes -> (B,Z+F): noise and embedding side by side.
+
+    Labels are (B,) numbers of classes, or (B,K) shares of each class: then the embeddings are mixed.
+    """
+    embedded = label.to(embeddings) @ embeddings if label.is_floating_point() else embeddings[label]
+    return torch.cat([noise, embedded], 1)
 
 
 class _Layers(nn.Module):

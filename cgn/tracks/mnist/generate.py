@@ -4,7 +4,8 @@ Decided here: labels of a counterfactual's mechanisms are drawn independently an
 share a mask, as published. Batches are of one fixed size, because the size decides the last bit of a float.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms.causes import Causes, Prior, counterfactual, factual
 from cgn.mechanisms.generator import Generator
-from cgn.stages.generate import Parts, Task
+from cgn.stages.generate import Exhibit, Parts, Task
 from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.mechanisms import generator
 
@@ -33,10 +34,13 @@ def parts(params: Generate, *, seed: int, variant: str) -> Parts:
         open=partial(_open, variant=variant, seed=seed, images_per_mask=params.images_per_mask),
         facts={"track": "mnist", "variant": variant, "classes": CLASSES},
         examples=2 * params.images_per_mask,
+        workers=os.cpu_count() or 1,
+        encoders=0,
     )
 
 
-def _open(model: Path, *, variant: str, seed: int, images_per_mask: int) -> Callable[[Task], Iterator[Sample]]:
+def _open(model: Path, worker: int, *, variant: str, seed: int, images_per_mask: int) -> "_Maker":
+    del worker  # all compute on the CPU
     path = model / "model.safetensors"
     tensors, facts = load_model(path, track="mnist", variant=variant)
     module = generator(**facts["net"])
@@ -73,6 +77,10 @@ class _Maker:
                     image=image, facts=facts | {"seed": seed, "place": made, "mask": made // self._per_mask(task)}
                 )
                 made += 1
+
+    def exhibits(self) -> Iterator[Exhibit]:
+        """None besides the examples that the stage takes from the shards."""
+        return iter(())
 
     def _causes(self, split: str, stream: torch.Generator) -> Causes:
         if split == "factual":
