@@ -25,7 +25,7 @@ def fabric(*, accelerator: str, precision: str = "32-true", cpu_threads: int | N
 
     `cpu_threads` is what torch computes with on a CPU; None leaves it to torch.
     """
-    chosen = _at_hand(accelerator)
+    chosen = at_hand(accelerator)
     if cpu_threads is not None:
         torch.set_num_threads(cpu_threads)
     if precision not in PRECISIONS:
@@ -49,7 +49,8 @@ def fits(batch_size: int) -> Iterator[None]:
         ) from error
 
 
-def _at_hand(accelerator: str) -> str:
+def at_hand(accelerator: str) -> str:
+    """`cpu` or `cuda`. Raises ConfigError for an unknown or absent accelerator."""
     if accelerator not in ACCELERATORS:
         raise ConfigError(f"accelerator is {accelerator!r}, allowed: {', '.join(ACCELERATORS)}")
     if accelerator == "cpu":

@@ -42,7 +42,7 @@ def _write_gif(pixels: Bytes, path: Path) -> None:
 def _write_mp4(pixels: Bytes, path: Path) -> None:
     import av
 
-    assert pixels.shape[1] % BLOCK == 0 and pixels.shape[2] % BLOCK == 0, "what pads a block is not always the same"
+    assert not any(size % BLOCK for size in pixels.shape[1:3]), "what pads a block is not always the same"
     with av.open(str(path), "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": QUALITY, "threads": "1"})
         stream.height, stream.width = pixels.shape[1:3]

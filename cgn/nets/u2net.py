@@ -149,7 +149,10 @@ def fold(net: U2Net) -> U2Net:
         if isinstance(layer, ConvNormRelu) and isinstance(layer.bn_s1, nn.BatchNorm2d):
             layer.conv_s1 = fuse_conv_bn_eval(layer.conv_s1, layer.bn_s1)
             layer.bn_s1 = nn.Identity()
-    return folded.requires_grad_(False).to(memory_format=torch.channels_last)
+    for layer in folded.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight = nn.Parameter(layer.weight.contiguous(memory_format=torch.channels_last))
+    return folded.requires_grad_(False)
 
 
 def halved(x: torch.Tensor) -> torch.Tensor:

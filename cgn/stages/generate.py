@@ -9,6 +9,7 @@ give each a GPU of its own.
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -50,6 +51,10 @@ class Exhibit:
 class Maker(Protocol):
     """An opened model. It computes with one thread on a CPU."""
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the manifest says of the images."""
+
     def __call__(self, task: Task) -> Iterator[Sample]:
         """The samples of a shard."""
 
@@ -66,7 +71,6 @@ class Parts:
     images_per_shard: int
     open: Callable[[Path, int], Maker]
     """The model's folder and the worker's number -> a maker. Raises ArtifactError for a foreign or broken model."""
-    facts: Mapping[str, Any]
     examples: int
     workers: int
     """How many there are where nobody says."""
@@ -92,15 +96,16 @@ def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, wo
             made += shard.images
             bar.update(shard.images)
             sink.log({"images": made}, step=made)
-    write_manifest(images, list(shards.values()), facts=dict(parts.facts))
+    write_manifest(images, list(shards.values()), facts=dict(maker.facts))
     for note in (images / NOTES).glob("*"):
         note.unlink()
     (images / NOTES).rmdir()
     save_picture(_examples(images, parts), images / "examples.png")
     sink.picture(images / "examples.png")
-    for exhibit in maker.exhibits():
-        for path in _shown(exhibit, images):
-            sink.picture(path)
+    with _one_thread():
+        for exhibit in maker.exhibits():
+            for path in _shown(exhibit, images):
+                sink.picture(path)
     sink.summary({f"images/{split}": count for split, count in parts.splits.items()})
 
 
@@ -131,13 +136,9 @@ def _make(
     parts: Parts, tasks: list[Task], *, maker: Maker, model: Path, images: Path, workers: int
 ) -> Iterator[tuple[Task, Shard]]:
     if workers <= 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with _one_thread():
             for task in tasks:
                 yield task, _one(task, maker=maker, images=images, encoders=parts.encoders)
-        finally:
-            torch.set_num_threads(threads)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
     numbers = spawn.SimpleQueue()
@@ -151,6 +152,17 @@ def _make(
                 yield futures[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """How work is shared out decides the last bit of a float."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 _worker: dict[str, Any] = {}
@@ -167,8 +179,14 @@ def _next(task: Task) -> Shard:
 
 
 def _one(task: Task, *, maker: Maker, images: Path, encoders: int) -> Shard:
-    place = {"split": task.split, "number": task.number, "first_index": task.first_index}
-    shard = write_shard(images, maker(task), **place, encoders=encoders)
+    shard = write_shard(
+        images,
+        maker(task),
+        split=task.split,
+        number=task.number,
+        first_index=task.first_index,
+        encoders=encoders,
+    )
     assert shard.images == task.images
     return shard
 

@@ -5,10 +5,11 @@ share a mask, as published. Batches are of one fixed size, because the size deci
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,7 +33,6 @@ def parts(params: Generate, *, seed: int, variant: str) -> Parts:
         splits={"factual": params.factual_images, "counterfactual": params.counterfactual_images},
         images_per_shard=params.images_per_shard,
         open=partial(_open, variant=variant, seed=seed, images_per_mask=params.images_per_mask),
-        facts={"track": "mnist", "variant": variant, "classes": CLASSES},
         examples=2 * params.images_per_mask,
         workers=os.cpu_count() or 1,
         encoders=0,
@@ -48,6 +48,7 @@ def _open(model: Path, worker: int, *, variant: str, seed: int, images_per_mask:
     net = facts["net"]
     return _Maker(
         module=module.eval(),
+        facts={"track": "mnist", "variant": variant, "classes": CLASSES},
         seed=seed,
         images_per_mask=images_per_mask,
         prior=Prior(noise_size=net["noise_size"], tile_size=net["image_size"]),
@@ -57,6 +58,7 @@ def _open(model: Path, worker: int, *, variant: str, seed: int, images_per_mask:
 @dataclass(frozen=True, kw_only=True)
 class _Maker:
     module: Generator
+    facts: Mapping[str, Any]
     seed: int
     images_per_mask: int
     prior: Prior
