@@ -1,10 +1,11 @@
-"""Where tensors live: one device, chosen by name, through Lightning Fabric.
+"""Where tensors live: devices chosen by name, through Lightning Fabric.
 
 Decided here: `auto` is a CUDA GPU where one is at hand, else the CPU. A GPU that was asked for and is absent is refused
 before anything runs, never silently replaced. Fabric gives device and precision; the loops stay ours. It is imported
 on the first call: that alone takes seconds, and `--help` needs none of it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -20,37 +21,45 @@ ACCELERATORS = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
-def fabric(*, accelerator: str, precision: str = "32-true", cpu_threads: int | None = None) -> "Fabric":
-    """A launched Fabric on one device. Raises ConfigError for an unknown or absent accelerator.
+def fabric(
+    *, accelerator: str, precision: str = "32-true", cpu_threads: int | None = None, devices: int = 1
+) -> "Fabric":
+    """A launched Fabric on one device, or as one of `devices` processes that `cgn.core.ranks` started.
 
-    `cpu_threads` is what torch computes with on a CPU; None leaves it to torch.
+    `cpu_threads` is what torch computes with on a CPU; None leaves it to torch. Raises ConfigError for an unknown or
+    absent accelerator, and for more devices than there are.
     """
-    chosen = at_hand(accelerator)
+    chosen = at_hand(accelerator, devices=devices)
     if cpu_threads is not None:
         torch.set_num_threads(cpu_threads)
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
 
-    made = Fabric(accelerator=chosen, devices=1, precision=cast(Any, precision))
+    several: dict[str, Any] = {}
+    if devices > 1:
+        assert "LOCAL_RANK" in os.environ, "cgn.core.ranks starts the processes"
+        several = {"strategy": "ddp", "plugins": [LightningEnvironment()]}
+    made = Fabric(accelerator=chosen, devices=devices, precision=cast(Any, precision), **several)
     made.launch()
     return made
 
 
 @contextmanager
-def fits(batch_size: int) -> Iterator[None]:
-    """Turn a GPU that runs out of memory into a ConfigError that names the batch size."""
+def fits(batch_size: int, *, remedy: str = "lower batch_size or set accelerator to cpu") -> Iterator[None]:
+    """Turn a GPU that runs out of memory into a ConfigError that names the batch size and what to lower."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise ConfigError(
             f"the GPU's memory does not hold batch_size {batch_size} ({str(error).splitlines()[0]}): free the GPU and "
-            "run the same command again, or lower batch_size or set accelerator to cpu, which starts anew"
+            f"run the same command again, or {remedy}, which starts anew"
         ) from error
 
 
-def at_hand(accelerator: str) -> str:
-    """`cpu` or `cuda`. Raises ConfigError for an unknown or absent accelerator."""
+def at_hand(accelerator: str, *, devices: int = 1) -> str:
+    """What an accelerator's name stands for here, "cpu" or "cuda". Raises ConfigError where there is too little."""
     if accelerator not in ACCELERATORS:
         raise ConfigError(f"accelerator is {accelerator!r}, allowed: {', '.join(ACCELERATORS)}")
     if accelerator == "cpu":
@@ -61,4 +70,7 @@ def at_hand(accelerator: str) -> str:
             f"accelerator is 'cuda', but torch {torch.__version__} finds no CUDA GPU here: set accelerator to auto or "
             "cpu, or mend the driver (nvidia-smi must list a GPU)"
         )
+    if present and devices > torch.cuda.device_count():
+        present_devices = torch.cuda.device_count()
+        raise ConfigError(f"devices is {devices}, CUDA GPUs here: {present_devices}; set devices to at most that")
     return "cuda" if present else "cpu"

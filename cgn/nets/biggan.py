@@ -90,22 +90,16 @@ class BigGan(nn.Module):
         self.generator = _Layers(table)
 
     def forward(self, noise: torch.Tensor, label: torch.Tensor, *, truncation: float = 1.0) -> torch.Tensor:
-        """(B,Z) truncated noise, already times `truncation`, and labels (see `condition`) -> (B,3,S,S) in [-1,1].
+        """(B,Z) truncated noise, already times `truncation`, and (B,) labels -> (B,3,S,S) in [-1,1].
 
         Training draws at truncation 1 (published code). Raises ConfigError for a truncation off the grid.
         """
-        condition = conditioned(noise, label, embeddings=self.embeddings.weight.T)
-        image: torch.Tensor = self.generator(condition, self.table.row(truncation))
+        image: torch.Tensor = self.generator(self.condition(noise, label), self.table.row(truncation))
         return image
 
-
-def conditioned(noise: torch.Tensor, label: torch.Tensor, *, embeddings: torch.Tensor) -> torch.Tensor:
-    """(B,Z) noise, labels and the (K,F) embeddings of the classes -> (B,Z+F): noise and embedding side by side.
-
-    Labels are (B,) numbers of classes, or (B,K) shares of each class: then the embeddings are mixed.
-    """
-    embedded = label.to(embeddings) @ embeddings if label.is_floating_point() else embeddings[label]
-    return torch.cat([noise, embedded], 1)
+    def condition(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """What goes into every layer; see `conditioned`."""
+        return conditioned(noise, label, embeddings=self.embeddings.weight.T)
 
 
 class _Layers(nn.Module):
@@ -147,3 +141,12 @@ class _Layers(nn.Module):
 def start_map(flat: torch.Tensor) -> torch.Tensor:
     """(B,4*4*C), channels last as in the public weights -> (B,C,4,4), a view: the maps stay channels last."""
     return flat.reshape(len(flat), START, START, -1).permute(0, 3, 1, 2)
+
+
+def conditioned(noise: torch.Tensor, label: torch.Tensor, *, embeddings: torch.Tensor) -> torch.Tensor:
+    """(B,Z) noise, labels and the (K,F) embeddings of the classes -> (B,Z+F): noise and embedding side by side.
+
+    Labels are (B,) numbers of classes, or (B,K) shares of each class: then the embeddings are mixed.
+    """
+    embedded = label.to(embeddings) @ embeddings if label.is_floating_point() else embeddings[label]
+    return torch.cat([noise, embedded], 1)

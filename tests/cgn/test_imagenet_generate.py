@@ -23,7 +23,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import partial_folder, sha256
 from cgn.core.images import from_bytes, to_bytes
 from cgn.core.metrics import Silent
-from cgn.core.seeding import derive
+from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, read_manifest, samples, verify
 from cgn.mechanisms.causes import Prior, factual
 from cgn.mechanisms.composer import compose
@@ -184,7 +184,7 @@ def test_labels_come_from_the_classes_asked_for(model: Path, tmp_path: Path) -> 
 def test_images_are_those_of_the_nets_unfolded(made: Path, model: Path) -> None:
     """The same draws through the nets as they were trained."""
     net = opened(model).generator
-    stream = torch.Generator().manual_seed(derive(0, "generate", "factual", 0))
+    stream = torch_stream(derive(0, "generate", "factual", 0))
     label = torch.randint(5, (8,), generator=stream)
     causes = factual(label, prior=PRIOR, stream=stream)
     premask = net_of(net.shape)(causes.shape.noise, label, truncation=0.5)
