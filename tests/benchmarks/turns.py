@@ -53,9 +53,8 @@ class Side:
 
     @property
     def per_second(self) -> float:
-        """Images, over all turns but the first, which warms up."""
-        counted = self.turns[1:] or self.turns
-        return sum(turn["images"] for turn in counted) / sum(turn["seconds"] for turn in counted)
+        """Images, over all turns."""
+        return sum(turn["images"] for turn in self.turns) / sum(turn["seconds"] for turn in self.turns)
 
     @property
     def peak(self) -> float:
@@ -63,11 +62,18 @@ class Side:
         return self.turns[-1]["peak"]
 
 
+def ratios(side: Side, *, beside: Side) -> str:
+    """How many times as fast it was as the other, in each round."""
+    pairs = zip(side.turns, beside.turns, strict=True)
+    found = [(one["images"] / one["seconds"]) / (other["images"] / other["seconds"]) for one, other in pairs]
+    return ", ".join(f"{ratio:.2f}" for ratio in found)
+
+
 def race(sides: Sequence[Side], *, rounds: int) -> None:
-    """Open all sides, then let them take turns: one to warm up, and `rounds` that count."""
+    """Open all sides, then let them take turns."""
     for side in sides:
         side.start()
-    for number in range(rounds + 1):
+    for number in range(rounds):
         for side in sides:
             side.turn(number)
     for side in sides:

@@ -312,7 +312,7 @@ def test_an_unknown_interpolation_is_refused_by_its_key(tmp_path: Path) -> None:
 
 def test_a_killed_run_continues_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
     """Real processes, kill -9 once two shards are done."""
-    params = tree_of(counterfactual_images=1200, images_per_shard=40, interpolations=[{"mechanism": "all"}])
+    params = tree_of(counterfactual_images=400, images_per_shard=20, interpolations=[{"mechanism": "all"}])
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     named = tmp_path / "model"
     shutil.copytree(model, named)
