@@ -3,7 +3,7 @@
     --batch 2 --steps 1 --rounds 2 --threads 2 --device cpu --net biggan-deep-256 --precisions 32-true bf16-mixed
 
 Ours is the objective that train_cgn runs, forward and backward, with the full variant's losses, and with every turn the
-spectral norms' iteration that an update makes once. The published step is in `published_step`. Both have the same threads.
+spectral norms' iteration that an update makes once. The published step is in `published_step`. Both have equal threads.
 Weights are random. Sides take turns in processes of their own. One line a side: seconds an image, the ratio of the
 published's to it over all rounds and in each, and the peak of memory.
 """
