@@ -51,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
         f"{size} px on {options.device}, {os.cpu_count()} cores; ours: batches of {options.batch}; "
         f"{options.rounds} rounds, {options.threads} threads"
     )
-    print(f"{'':18}{'s/image':>10}{'ratio':>8}{'of each round':>18}{'peak, GiB':>11}")
+    print(f"{'':18}{'s/image':>10}{'ratio':>8}{'of each round':>18}{'by CPU time':>13}{'peak, GiB':>11}")
     for side in sides:
         shown = ratios(side, beside=sides[0])
         ratio = side.per_second / sides[0].per_second
-        print(f"{side.name:18}{1 / side.per_second:10.2f}{ratio:8.2f}{shown:>18}{side.peak:11.2f}", flush=True)
+        shown = f"{shown:>18}{side.per_processor_second / sides[0].per_processor_second:13.2f}"
+        print(f"{side.name:18}{1 / side.per_second:10.2f}{ratio:8.2f}{shown}{side.peak:11.2f}", flush=True)
     return sides
 
 

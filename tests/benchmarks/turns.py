@@ -1,11 +1,12 @@
 """Sides of a benchmark in processes of their own that take turns: what one does not share, the other does not see.
 
-Decided here: sides are interleaved, so that a machine that slows down slows both; each process tells its own peak of
-memory (resident, or the GPU's).
+Decided here: sides are interleaved, so that a machine that slows down slows both; each process tells its own processor
+time, which counts where other work shares the cores, and its peak of memory (resident, or the GPU's).
 """
 
 import multiprocessing
 import resource
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -57,6 +58,11 @@ class Side:
         return sum(turn["images"] for turn in self.turns) / sum(turn["seconds"] for turn in self.turns)
 
     @property
+    def per_processor_second(self) -> float:
+        """Images, over all turns and processes."""
+        return sum(turn["images"] for turn in self.turns) / sum(turn["processor"] for turn in self.turns)
+
+    @property
     def peak(self) -> float:
         """GiB, of all the side's processes."""
         return self.turns[-1]["peak"]
@@ -84,7 +90,9 @@ def _serve(line: Connection, make: Callable[..., Turn], place: int, given: dict[
     turn = make(place, **given)
     line.send("ready")
     while (number := line.recv()) is not None:
+        before = time.process_time()
         measured = dict(turn(number))
+        measured["processor"] = time.process_time() - before
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             peak = float(torch.cuda.max_memory_allocated())
         else:
