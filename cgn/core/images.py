@@ -19,8 +19,8 @@ Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 def to_bytes(images: torch.Tensor) -> Bytes:
     """(B,C,H,W) floats in [-1,1] -> (B,H,W,C) uint8; values outside are clipped."""
-    scaled = images.detach().to("cpu", torch.float32).add(1).mul(127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    scaled = images.detach().float().add(1).mul(127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def from_bytes(images: Bytes | torch.Tensor) -> torch.Tensor:
@@ -36,7 +36,10 @@ def png(image: Bytes) -> bytes:
 
 
 def sheet(rows: Sequence[tuple[str, torch.Tensor]], *, tile_pixels: int = 64, gap_pixels: int = 3) -> Image.Image:
-    """A picture with one labelled row per (name, (B,1 or 3,H,W) images in [-1,1]); tiles are enlarged without blur."""
+    """A picture with one labelled row per (name, (B,1 or 3,H,W) images in [-1,1]).
+
+    Images become tiles of `tile_pixels`: enlarged without blur, or made smaller by means over their pixels.
+    """
     font = ImageFont.load_default(size=max(12, tile_pixels // 5))
     margin = max(int(font.getlength(name)) for name, _ in rows) + 4 * gap_pixels
     step = tile_pixels + gap_pixels
@@ -47,7 +50,8 @@ def sheet(rows: Sequence[tuple[str, torch.Tensor]], *, tile_pixels: int = 64, ga
         top = gap_pixels + row * step
         pen.text((2 * gap_pixels, top + tile_pixels // 2), name, fill="black", font=font, anchor="lm")
         for column, image in enumerate(to_bytes(images.expand(-1, 3, -1, -1))):
-            tile = Image.fromarray(image).resize((tile_pixels, tile_pixels), Image.Resampling.NEAREST)
+            kind = Image.Resampling.NEAREST if len(image) <= tile_pixels else Image.Resampling.BOX
+            tile = Image.fromarray(image).resize((tile_pixels, tile_pixels), kind)
             page.paste(tile, (margin + column * step, top))
     return page
 

@@ -1,43 +1,32 @@
 """Shards: the one format in which stages hand images on, tar files in WebDataset's layout and a manifest.
 
 Decided here: a folder holds `<split>-<number:06d>.tar` and `manifest.json` (what the images are, and the size and
-SHA-256 of every shard). A sample is `<index:08d>.png` and `<index:08d>.json`; indices run through a split. Equal
-samples give equal bytes: times and owners are constants. Reading takes those two kinds of member and refuses every
-other, so nothing in a tar is ever unpickled or run. WebDataset writes the tars and groups what is read into samples;
-walking through the members is done here, because its own iterator leaves the files open and takes five times as long,
-more than decoding an image of 32 pixels does.
+SHA-256 of every shard). What a sample is in there, `cgn.data.members` says; indices run through a split. Equal samples
+give equal bytes: times and owners are constants, and WebDataset writes the tars.
 """
 
-import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 import webdataset as wds
-from PIL import Image, UnidentifiedImageError
 from webdataset.tariterators import group_by_keys
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, read_json, replacing, sha256, write_json
-from cgn.core.images import Bytes, png
+from cgn.core.images import Bytes
+from cgn.data.members import Sample, decoded, encoded, members, remedy
+
+__all__ = [
+    "LABELS", "Images", "Manifest", "Sample", "Shard", "is_whole", "load", "read_manifest", "samples", "verify",
+    "write_manifest", "write_shard",
+]  # fmt: skip
 
 LABELS = ("shape", "texture", "background")
-MEMBERS = frozenset({"png", "json"})
-BLOCK = 512
-"""Bytes; tar's unit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """`image`: (H,W,3) uint8. `facts`: the labels of shape, texture and background, and what else is known of it."""
-
-    image: Bytes
-    facts: Mapping[str, int | float | str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +63,19 @@ class Images:
     labels: dict[str, torch.Tensor]
 
 
-def write_shard(folder: Path, samples: Iterable[Sample], *, split: str, number: int, first_index: int) -> Shard:
-    """Write one shard, whole or not at all; `first_index` is its first sample's place in the split."""
+def write_shard(
+    folder: Path, samples: Iterable[Sample], *, split: str, number: int, first_index: int, encoders: int = 0
+) -> Shard:
+    """Write one shard, whole or not at all; `first_index` is its first sample's place in the split.
+
+    `encoders`: threads that encode while the next samples are drawn; 0: this one does it. The bytes are the same.
+    """
     path = folder / f"{split}-{number:06d}.tar"
     images = 0
     with replacing(path) as temporary:
         with temporary.open("wb") as file, wds.TarWriter(file, mtime=0, user="cgn", group="cgn", encoder=False) as tar:
-            for sample in samples:
-                facts = json.dumps(dict(sample.facts), sort_keys=True, allow_nan=False).encode()
-                tar.write({"__key__": f"{first_index + images:08d}", "png": png(sample.image), "json": facts})
+            for sample in encoded(samples, encoders=encoders):
+                tar.write({"__key__": f"{first_index + images:08d}", **sample})
                 images += 1
         size, digest = temporary.stat().st_size, sha256(temporary)
     return Shard(name=path.name, split=split, number=number, images=images, bytes=size, sha256=digest)
@@ -110,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
         if not (typed and plain and isinstance(facts, dict)):
             raise TypeError("a value of the wrong type")
     except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is no manifest of shards ({error}): {_remedy(folder)}") from None
+        raise ArtifactError(f"{path} is no manifest of shards ({error}): {remedy(folder)}") from None
     return Manifest(shards=shards, facts=facts)
 
 
@@ -130,14 +123,17 @@ def verify(folder: Path, *, splits: Sequence[str] | None = None) -> Manifest:
             continue
         _check_size(folder, shard)
         if not is_whole(folder, shard):
-            raise ArtifactError(f"{folder / shard.name} has other bytes than its manifest says: {_remedy(folder)}")
+            raise ArtifactError(f"{folder / shard.name} has other bytes than its manifest says: {remedy(folder)}")
     return manifest
 
 
-def samples(folder: Path, *, split: str) -> Iterator[Sample]:
-    """Stream a split in order. Raises ArtifactError naming the shard (and sample) that is missing or broken."""
+def samples(folder: Path, *, split: str, parts: Sequence[str] = ()) -> Iterator[Sample]:
+    """Stream a split in order, with these of its samples' parts.
+
+    Raises ArtifactError naming the shard (and sample) that is missing or broken, or lacks a part.
+    """
     for shard in _of_split(read_manifest(folder), split, folder=folder):
-        for _, sample in _read(folder, shard):
+        for _, sample in _read(folder, shard, parts=parts):
             yield sample
 
 
@@ -154,15 +150,15 @@ def load(folder: Path, *, split: str, limit: int | None = None) -> Images:
         pixels = np.empty((count, *sample.image.shape), dtype=np.uint8) if pixels is None else pixels
         if sample.image.shape != pixels.shape[1:]:
             raise ArtifactError(
-                f"{where} is {sample.image.shape}, the first image {pixels.shape[1:]}: {_remedy(folder)}"
+                f"{where} is {sample.image.shape}, the first image {pixels.shape[1:]}: {remedy(folder)}"
             )
         pixels[place] = sample.image
         for name in LABELS:
             if type(value := sample.facts.get(name)) is not int:
-                raise ArtifactError(f"{where} has no whole number as label {name!r}: {_remedy(folder)}")
+                raise ArtifactError(f"{where} has no whole number as label {name!r}: {remedy(folder)}")
             labels[name][place] = value
     if pixels is None:
-        raise ArtifactError(f"{folder} has no images in split {split!r}: {_remedy(folder)}")
+        raise ArtifactError(f"{folder} has no images in split {split!r}: {remedy(folder)}")
     return Images(pixels=torch.from_numpy(pixels), labels={n: torch.from_numpy(v) for n, v in labels.items()})
 
 
@@ -172,60 +168,23 @@ def _of_split(manifest: Manifest, split: str, *, folder: Path) -> list[Shard]:
     return [shard for shard in manifest.shards if shard.split == split]
 
 
-def _read(folder: Path, shard: Shard) -> Iterator[tuple[str, Sample]]:
+def _read(folder: Path, shard: Shard, *, parts: Sequence[str] = ()) -> Iterator[tuple[str, Sample]]:
     """The samples of one shard with their keys."""
     _check_size(folder, shard)
     path = folder / shard.name
     read = 0
     with path.open("rb") as stream:
-        members = partial(_members, stream, path=path)
-        for sample in wds.DataPipeline(members, group_by_keys):
-            yield sample["__key__"], _decoded(sample, path=path)
+        source = partial(members, stream, path=path)
+        for sample in wds.DataPipeline(source, group_by_keys):
+            yield sample["__key__"], decoded(sample, path=path, parts=parts)
             read += 1
     if read != shard.images:
-        raise ArtifactError(f"{path} holds {read} samples, its manifest says {shard.images}: {_remedy(folder)}")
-
-
-def _members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
-    """The plain files of a ustar archive, as WebDataset's `group_by_keys` takes them."""
-    while (header := stream.read(BLOCK))[:1] != b"\0":
-        try:
-            size, told = int(header[124:136].rstrip(b"\0 "), 8), int(header[148:156].rstrip(b"\0 "), 8)
-            name = header[:100].rstrip(b"\0").decode("ascii")
-        except ValueError:
-            size, told, name = -1, -1, ""
-        # The header's checksum counts its own eight bytes as blanks.
-        if sum(header) - sum(header[148:156]) + 8 * ord(" ") != told or len(data := stream.read(size)) != size:
-            raise ArtifactError(f"{path} is broken or cut short near byte {stream.tell():,}: {_remedy(path.parent)}")
-        if header[156:157] not in (b"0", b"\0") or name.partition(".")[2] not in MEMBERS:
-            raise ArtifactError(f"{path} has the foreign member {name!r}: shards hold only .png and .json files")
-        stream.seek(-size % BLOCK, io.SEEK_CUR)
-        yield {"fname": name, "data": data, "__url__": path.name}
-
-
-def _decoded(members: Mapping[str, Any], *, path: Path) -> Sample:
-    """The one decoder: PNG by Pillow, JSON by the standard library, nothing else."""
-    where = f"{path}, sample {members['__key__']}"
-    if absent := MEMBERS - members.keys():
-        raise ArtifactError(f"{where} has no .{min(absent)}: {_remedy(path.parent)}")
-    try:
-        with Image.open(io.BytesIO(members["png"]), formats=["PNG"]) as picture:
-            image = np.array(picture)
-        facts = json.loads(members["json"])
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ArtifactError(f"{where} is broken ({error}): {_remedy(path.parent)}") from None
-    if not isinstance(facts, dict) or image.ndim != 3:
-        raise ArtifactError(f"{where} is no RGB image with a JSON object: {_remedy(path.parent)}")
-    return Sample(image=image, facts=facts)
+        raise ArtifactError(f"{path} holds {read} samples, its manifest says {shard.images}: {remedy(folder)}")
 
 
 def _check_size(folder: Path, shard: Shard) -> None:
     path = folder / shard.name
     if not path.is_file():
-        raise ArtifactError(f"{path} is missing: {_remedy(folder)}")
+        raise ArtifactError(f"{path} is missing: {remedy(folder)}")
     if (size := path.stat().st_size) != shard.bytes:
-        raise ArtifactError(f"{path} has {size:,} bytes, its manifest says {shard.bytes:,}: {_remedy(folder)}")
-
-
-def _remedy(folder: Path) -> str:
-    return f"remove {folder} and run the stage that makes it again"
+        raise ArtifactError(f"{path} has {size:,} bytes, its manifest says {shard.bytes:,}: {remedy(folder)}")

@@ -105,8 +105,8 @@ class BigGan(nn.Module):
         return image
 
     def condition(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """(B,Z) and (B,) -> (B,E): the noise and the label's embedding side by side."""
-        return torch.cat([noise, self.embeddings.weight.T[label]], 1)
+        """What goes into every layer; see `conditioned`."""
+        return conditioned(noise, label, embeddings=self.embeddings.weight.T)
 
 
 class _Layers(nn.Module):
@@ -154,3 +154,12 @@ class _Layers(nn.Module):
 def start_map(flat: torch.Tensor) -> torch.Tensor:
     """(B,4*4*C), channels last as in the public weights -> (B,C,4,4), a view: the maps stay channels last."""
     return flat.reshape(len(flat), START, START, -1).permute(0, 3, 1, 2)
+
+
+def conditioned(noise: torch.Tensor, label: torch.Tensor, *, embeddings: torch.Tensor) -> torch.Tensor:
+    """(B,Z) noise, labels and the (K,F) embeddings of the classes -> (B,Z+F): noise and embedding side by side.
+
+    Labels are (B,) numbers of classes, or (B,K) shares of each class: then the embeddings are mixed.
+    """
+    embedded = label.to(embeddings) @ embeddings if label.is_floating_point() else embeddings[label]
+    return torch.cat([noise, embedded], 1)

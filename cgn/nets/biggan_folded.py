@@ -4,7 +4,8 @@ Decided here: spectral norms become plain weights. A conditional batch norm, its
 convolution before it become one scale and one offset a channel, both affine in the condition, and those of the whole
 net come from a single matrix product. Doubling before a 3x3 convolution becomes a transposed 4x4 one (16 products where
 there were 36). The attention's gamma goes into its last convolution, and of the last convolution's channels only the
-three that are seen are computed.
+three that are seen are computed. In half precision the maps are halved, and the two matrix products that the condition
+goes through, which cost nothing, stay single.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.nets.biggan import COLORS, BigGan, start_map
+from cgn.nets.biggan import COLORS, BigGan, conditioned, start_map
 from cgn.nets.biggan_blocks import Block, ConditionalNorm, SelfAttention, affine, attended, doubled
 from cgn.nets.convgen import UpsampledConv
 
@@ -23,13 +24,16 @@ Map = tuple[torch.Tensor, torch.Tensor]
 
 
 @torch.no_grad()
-def fold(net: BigGan, *, truncation: float) -> "FoldedBigGan":
+def fold(net: BigGan, *, truncation: float, dtype: torch.dtype | None = None) -> "FoldedBigGan":
     """A net for drawing at one truncation, equal to `net` in eval mode but for rounding; `net` stays as it is.
 
     It is called with (noise, label), noise already times the truncation, and has no parameter that wants a gradient.
-    Raises ConfigError for a truncation off the grid of statistics.
+    `dtype` is that of the maps inside; None: the net's. Raises ConfigError for a truncation off the grid of statistics.
     """
-    return FoldedBigGan(net, row=net.table.row(truncation)).eval().requires_grad_(False)
+    folded = FoldedBigGan(net, row=net.table.row(truncation))
+    for part in (folded.layers, folded.colors):
+        part.to(dtype or folded.last_norm.dtype)
+    return folded.eval().requires_grad_(False)
 
 
 class FoldedBigGan(nn.Module):
@@ -56,14 +60,16 @@ class FoldedBigGan(nn.Module):
         self.colors = _conv(colors.normalized()[:COLORS], None if colors.bias is None else colors.bias[:COLORS])
 
     def forward(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """(B,Z) truncated noise, already times the truncation, and (B,) labels -> (B,3,S,S) in [-1,1]."""
-        condition = torch.cat([noise, self.embeddings[label]], 1)
-        norms = iter(self.modulation(condition).split(self.widths, 1))
-        x = start_map(self.start(condition))
+        """(B,Z) noise, already times the truncation, and labels (see `conditioned`) -> (B,3,S,S) in [-1,1]."""
+        condition = conditioned(noise, label, embeddings=self.embeddings)
+        dtype = next(self.colors.parameters()).dtype
+        norms = iter(self.modulation(condition).to(dtype).split(self.widths, 1))
+        x = start_map(self.start(condition)).to(dtype)
         for layer in self.layers:
             x = layer(x) if isinstance(layer, FoldedAttention) else layer(x, norms)
-        image: torch.Tensor = self.colors(affine(x, self.last_norm[0], self.last_norm[1]).relu_())
-        return image.tanh_()
+        scale, offset = self.last_norm.to(dtype)
+        image: torch.Tensor = self.colors(affine(x, scale, offset).relu_())
+        return image.to(self.last_norm.dtype).tanh_()
 
 
 class FoldedBlock(nn.Module):

@@ -5,12 +5,14 @@ they are; weights that have the batch norms folded in load too, their norms bein
 the published net returns only the first, fused one is given: nothing here is trained on the other six.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 HEIGHTS = (7, 6, 5, 4, 4, 4)
 """Convolutions on the way down in stages 1 to 6. The last two stages dilate where the others halve."""
@@ -78,7 +80,7 @@ class ConvNormRelu(nn.Module):
     def __init__(self, channels: int, out_channels: int, *, dilation: int) -> None:
         super().__init__()
         self.conv_s1 = nn.Conv2d(channels, out_channels, 3, padding=dilation, dilation=dilation)
-        self.bn_s1 = nn.BatchNorm2d(out_channels)
+        self.bn_s1: nn.Module = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B,channels,H,W) -> (B,out_channels,H,W)."""
@@ -137,6 +139,22 @@ def segmenter(net: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         return mask
 
     return segment
+
+
+def fold(net: U2Net) -> U2Net:
+    """A net for drawing, equal to `net` in eval mode but for rounding: each batch norm is in the convolution before it.
+
+    `net` stays as it is. What comes back has its kernels channels last, as images for it should be.
+    """
+    folded = copy.deepcopy(net).eval().requires_grad_(False)
+    for layer in folded.modules():
+        if isinstance(layer, ConvNormRelu) and isinstance(layer.bn_s1, nn.BatchNorm2d):
+            layer.conv_s1 = fuse_conv_bn_eval(layer.conv_s1, layer.bn_s1)
+            layer.bn_s1 = nn.Identity()
+    for layer in folded.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight = nn.Parameter(layer.weight.contiguous(memory_format=torch.channels_last))
+    return folded.requires_grad_(False)
 
 
 def halved(x: torch.Tensor) -> torch.Tensor:

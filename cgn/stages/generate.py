@@ -2,16 +2,18 @@
 
 Decided here: a shard is a pure function of (model, seed, split, number). One thread makes it, so it has the same bytes
 whichever worker makes it and however many there are; a run that continues makes only the shards that are missing or
-not whole (each finished one leaves a note until the manifest holds them all).
+not whole (each finished one leaves a note until the manifest holds them all). Workers are numbered, so that a track may
+give each a GPU of its own.
 """
 
 import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
@@ -21,6 +23,7 @@ from cgn.core.files import MANIFEST, read_json, write_json
 from cgn.core.images import from_bytes, save_picture, sheet
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Input, Output, Pace
+from cgn.data.films import write_film
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, samples, write_manifest, write_shard
 
 NOTES = "notes"
@@ -37,39 +40,72 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A sheet `<name>.png` of labelled rows, (F,1 or 3,H,W) in [-1,1]; `film`, where it moves, (F,3,H,W) as well."""
+
+    name: str
+    rows: Sequence[tuple[str, torch.Tensor]]
+    film: torch.Tensor | None = None
+
+
+class Maker(Protocol):
+    """An opened model. It computes with one thread on a CPU."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the manifest says of the images."""
+
+    def __call__(self, task: Task) -> Iterator[Sample]:
+        """The samples of a shard."""
+
+    def exhibits(self) -> Iterator[Exhibit]:
+        """What is drawn besides the shards."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """What generate needs from a track. Everything here travels to worker processes."""
 
     splits: Mapping[str, int]
     """Images by split."""
     images_per_shard: int
-    open: Callable[[Path], Callable[[Task], Iterator[Sample]]]
-    """The model's folder -> a maker of a task's samples. Raises ArtifactError for a foreign or broken model."""
-    facts: Mapping[str, Any]
+    open: Callable[[Path, int], Maker]
+    """The model's folder and the worker's number -> a maker. Raises ArtifactError for a foreign or broken model."""
     examples: int
+    workers: int
+    """How many there are where nobody says."""
+    encoders: int
+    """Threads of each worker that encode images while the next ones are drawn; 0: none, it does so itself."""
 
 
 def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, workers: Pace = 0) -> None:
-    """Write the shards of all splits, manifest.json and examples.png; `workers` processes (0: one a core)."""
-    parts.open(model)  # a foreign model is refused here, before any worker starts
+    """Write the shards of all splits, manifest.json, examples.png and the track's exhibits.
+
+    `workers` processes; 0: as many as fit (one a core, or one a GPU).
+    """
+    maker = parts.open(model, 0)  # a foreign model is refused here, before any worker starts
     tasks = _tasks(parts)
     shards = _whole(images, tasks)
     missing = [task for task in tasks if task not in shards]
-    count = min(workers or os.cpu_count() or 1, len(missing))
+    count = min(workers or parts.workers, len(missing))
     made = sum(shard.images for shard in shards.values())
     with tqdm(total=sum(parts.splits.values()), initial=made, unit="image", disable=None) as bar:
-        for task, shard in _make(parts, missing, model=model, images=images, workers=count):
+        for task, shard in _make(parts, missing, maker=maker, model=model, images=images, workers=count):
             write_json(images / NOTES / f"{shard.name}.json", asdict(shard))
             shards[task] = shard
             made += shard.images
             bar.update(shard.images)
             sink.log({"images": made}, step=made)
-    write_manifest(images, list(shards.values()), facts=dict(parts.facts))
+    write_manifest(images, list(shards.values()), facts=dict(maker.facts))
     for note in (images / NOTES).glob("*"):
         note.unlink()
     (images / NOTES).rmdir()
     save_picture(_examples(images, parts), images / "examples.png")
     sink.picture(images / "examples.png")
+    with _one_thread():
+        for exhibit in maker.exhibits():
+            for path in _shown(exhibit, images):
+                sink.picture(path)
     sink.summary({f"images/{split}": count for split, count in parts.splits.items()})
 
 
@@ -96,19 +132,21 @@ def _whole(images: Path, tasks: list[Task]) -> dict[Task, Shard]:
     return {task: by_place[task.split, task.number] for task in tasks if (task.split, task.number) in by_place}
 
 
-def _make(parts: Parts, tasks: list[Task], *, model: Path, images: Path, workers: int) -> Iterator[tuple[Task, Shard]]:
+def _make(
+    parts: Parts, tasks: list[Task], *, maker: Maker, model: Path, images: Path, workers: int
+) -> Iterator[tuple[Task, Shard]]:
     if workers <= 1:
-        threads = torch.get_num_threads()
-        _start(parts, model, images)
-        try:
+        with _one_thread():
             for task in tasks:
-                yield task, _one(task)
-        finally:
-            torch.set_num_threads(threads)
+                yield task, _one(task, maker=maker, images=images, encoders=parts.encoders)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(parts, model, images)) as pool:
-        futures = {pool.submit(_one, task): task for task in tasks}
+    numbers = spawn.SimpleQueue()
+    for number in range(workers):
+        numbers.put(number)
+    given = (parts, model, images, numbers)
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=given) as pool:
+        futures = {pool.submit(_next, task): task for task in tasks}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -116,18 +154,38 @@ def _make(parts: Parts, tasks: list[Task], *, model: Path, images: Path, workers
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """How work is shared out decides the last bit of a float."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 _worker: dict[str, Any] = {}
 """What a worker process was started with."""
 
 
-def _start(parts: Parts, model: Path, images: Path) -> None:
+def _start(parts: Parts, model: Path, images: Path, numbers: "SimpleQueue[int]") -> None:
     torch.set_num_threads(1)
-    _worker.update(maker=parts.open(model), images=images)
+    _worker.update(maker=parts.open(model, numbers.get()), images=images, encoders=parts.encoders)
 
 
-def _one(task: Task) -> Shard:
+def _next(task: Task) -> Shard:
+    return _one(task, **_worker)
+
+
+def _one(task: Task, *, maker: Maker, images: Path, encoders: int) -> Shard:
     shard = write_shard(
-        _worker["images"], _worker["maker"](task), split=task.split, number=task.number, first_index=task.first_index
+        images,
+        maker(task),
+        split=task.split,
+        number=task.number,
+        first_index=task.first_index,
+        encoders=encoders,
     )
     assert shard.images == task.images
     return shard
@@ -142,3 +200,13 @@ def _examples(images: Path, parts: Parts) -> Any:
             ]
             rows.append((split, from_bytes(torch.stack([torch.from_numpy(image) for image in shown]))))
     return sheet(rows)
+
+
+def _shown(exhibit: Exhibit, images: Path) -> list[Path]:
+    """Write an exhibit; what of it can be shown in a page."""
+    path = images / f"{exhibit.name}.png"
+    size = max(64, min(128, exhibit.rows[0][1].shape[-1]))
+    save_picture(sheet(exhibit.rows, tile_pixels=size), path)
+    if exhibit.film is None:
+        return [path]
+    return [path, write_film(exhibit.film, path.with_suffix(""))]

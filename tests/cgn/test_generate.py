@@ -15,7 +15,7 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import sha256
 from cgn.core.metrics import Silent
 from cgn.data.shards import read_manifest, samples, verify
-from cgn.stages.generate import Parts, Task, generate
+from cgn.stages.generate import Maker, Parts, Task, generate
 from cgn.tracks.mnist import mechanisms
 from cgn.tracks.mnist.generate import parts
 
@@ -104,18 +104,24 @@ def test_a_stopped_run_continues_with_the_missing_shards(made: Path, model: Path
 def counting(inner: Parts, asked: list[Task], *, stop_after: int | None = None) -> Parts:
     """The same parts, noting which tasks are made."""
 
-    def opened(folder: Path) -> Any:
-        maker = inner.open(folder)
-
-        def make(task: Task) -> Iterator[Any]:
-            if stop_after is not None and len(asked) == stop_after:
-                raise KeyboardInterrupt
-            asked.append(task)
-            return maker(task)
-
-        return make
+    def opened(folder: Path, worker: int) -> Maker:
+        return Counting(inner.open(folder, worker), asked, stop_after)
 
     return replace(inner, open=opened)
+
+
+class Counting:
+    """A maker that notes its tasks, and may stop."""
+
+    def __init__(self, maker: Maker, asked: list[Task], stop_after: int | None) -> None:
+        self.maker, self.asked, self.stop_after = maker, asked, stop_after
+        self.facts, self.exhibits = maker.facts, maker.exhibits
+
+    def __call__(self, task: Task) -> Iterator[Any]:
+        if len(self.asked) == self.stop_after:
+            raise KeyboardInterrupt
+        self.asked.append(task)
+        return self.maker(task)
 
 
 def test_a_foreign_or_broken_model_is_refused(model: Path, tmp_path: Path) -> None:

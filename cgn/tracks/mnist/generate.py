@@ -4,10 +4,12 @@ Decided here: labels of a counterfactual's mechanisms are drawn independently an
 share a mask, as published. Batches are of one fixed size, because the size decides the last bit of a float.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +20,7 @@ from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms.causes import Causes, Prior, counterfactual, factual
 from cgn.mechanisms.generator import Generator
-from cgn.stages.generate import Parts, Task
+from cgn.stages.generate import Exhibit, Parts, Task
 from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.mechanisms import generator
 
@@ -31,12 +33,14 @@ def parts(params: Generate, *, seed: int, variant: str) -> Parts:
         splits={"factual": params.factual_images, "counterfactual": params.counterfactual_images},
         images_per_shard=params.images_per_shard,
         open=partial(_open, variant=variant, seed=seed, images_per_mask=params.images_per_mask),
-        facts={"track": "mnist", "variant": variant, "classes": CLASSES},
         examples=2 * params.images_per_mask,
+        workers=os.cpu_count() or 1,
+        encoders=0,
     )
 
 
-def _open(model: Path, *, variant: str, seed: int, images_per_mask: int) -> Callable[[Task], Iterator[Sample]]:
+def _open(model: Path, worker: int, *, variant: str, seed: int, images_per_mask: int) -> "_Maker":
+    del worker  # all compute on the CPU
     path = model / "model.safetensors"
     tensors, facts = load_model(path, track="mnist", variant=variant)
     module = generator(**facts["net"])
@@ -44,6 +48,7 @@ def _open(model: Path, *, variant: str, seed: int, images_per_mask: int) -> Call
     net = facts["net"]
     return _Maker(
         module=module.eval(),
+        facts={"track": "mnist", "variant": variant, "classes": CLASSES},
         seed=seed,
         images_per_mask=images_per_mask,
         prior=Prior(noise_size=net["noise_size"], tile_size=net["image_size"]),
@@ -53,6 +58,7 @@ def _open(model: Path, *, variant: str, seed: int, images_per_mask: int) -> Call
 @dataclass(frozen=True, kw_only=True)
 class _Maker:
     module: Generator
+    facts: Mapping[str, Any]
     seed: int
     images_per_mask: int
     prior: Prior
@@ -73,6 +79,10 @@ class _Maker:
                     image=image, facts=facts | {"seed": seed, "place": made, "mask": made // self._per_mask(task)}
                 )
                 made += 1
+
+    def exhibits(self) -> Iterator[Exhibit]:
+        """None besides the examples that the stage takes from the shards."""
+        return iter(())
 
     def _causes(self, split: str, stream: torch.Generator) -> Causes:
         if split == "factual":

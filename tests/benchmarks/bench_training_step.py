@@ -1,0 +1,156 @@
+"""How long a training step of the CGN takes, beside the published one: python -m tests.benchmarks.bench_training_step
+
+    --batch 2 --steps 1 --rounds 2 --threads 2 --device cpu --net biggan-deep-256 --precisions 32-true bf16-mixed
+
+Ours is the objective that train_cgn runs, forward and backward, with the full variant's losses, and with every turn the
+spectral norms' iteration that an update makes once. The published step is in `published_step`. Both have equal threads.
+Weights are random. Sides take turns in processes of their own. One line a side: seconds an image, the ratio of the
+published's to it over all rounds and in each, and the peak of memory.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from cgn.config.load import load
+from cgn.config.schema import ImageNet
+from cgn.losses.texture import Patches
+from cgn.mechanisms.causes import Prior
+from cgn.mechanisms.shape import Shape
+from cgn.nets.biggan_folded import fold
+from cgn.nets.vgg import VggFeatures
+from cgn.tracks.imagenet.mechanisms import net_of, open_model
+from cgn.tracks.imagenet.objective import Distilling
+from tests.benchmarks.bench_generate import NETS, write_model
+from tests.benchmarks.published_biggan import PublishedBigGan
+from tests.benchmarks.published_step import PublishedStep
+from tests.benchmarks.turns import Side, Turn, race, ratios
+
+ROOT = Path(__file__).parents[2]
+
+
+def main(argv: Sequence[str] | None = None) -> list[Side]:
+    """Print the table."""
+    options = _options(argv)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_model(folder, net=options.net)
+        given = {"folder": folder, "device": options.device, "steps": options.steps, "threads": options.threads}
+        sides = [Side(name="published", make=published, given=given)]
+        for precision in options.precisions:
+            more = {"batch": options.batch, "precision": precision}
+            sides.append(Side(name=f"ours, {precision}", make=ours, given=given | more))
+        race(sides, rounds=options.rounds)
+    size = NETS[options.net][0].image_size
+    print(
+        f"{size} px on {options.device}, {os.cpu_count()} cores; ours: batches of {options.batch}; "
+        f"{options.rounds} rounds, {options.threads} threads"
+    )
+    print(f"{'':18}{'s/image':>10}{'ratio':>8}{'of each round':>18}{'by CPU time':>13}{'peak, GiB':>11}")
+    for side in sides:
+        shown = ratios(side, beside=sides[0])
+        ratio = side.per_second / sides[0].per_second
+        shown = f"{shown:>18}{side.per_processor_second / sides[0].per_processor_second:13.2f}"
+        print(f"{side.name:18}{1 / side.per_second:10.2f}{ratio:8.2f}{shown}{side.peak:11.2f}", flush=True)
+    return sides
+
+
+def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, batch: int, precision: str) -> Turn:
+    """The objective of train_cgn."""
+    del place
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    opened = open_model(folder, variant="bench", device=where)
+    generator, table = opened.generator, opened.table
+    cgan = fold(net_of(generator.texture), truncation=1.0)
+    for role in (generator.shape, generator.texture, generator.background):
+        net_of(role).requires_grad_(True)
+    assert isinstance(generator.shape, Shape)
+    assert generator.shape.segment is not None
+    full = load(ROOT / "params.yaml").variant("imagenet/full")
+    assert isinstance(full, ImageNet)
+    distilling = Distilling(
+        generator=generator,
+        cgan=cgan,
+        segment=generator.shape.segment,
+        features=VggFeatures().to(where).eval().requires_grad_(False),
+        losses=full.train_cgn.losses,
+        patches=Patches(),
+        batch_size=batch,
+        prior=Prior(noise_size=table.noise_size, truncation=1.0),
+        classes=table.classes,
+        seed=0,
+        device=where,
+    )
+
+    def step(number: int, index: int) -> None:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+            losses = distilling.weighted(distilling.draw(number, index))
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+
+    def turn(number: int) -> Mapping[str, float]:
+        start = time.perf_counter()
+        distilling.begin(number)
+        for index in range(steps):
+            step(number, index)
+        _finish(where)
+        return {"images": steps * batch, "seconds": time.perf_counter() - start}
+
+    return turn
+
+
+def published(place: int, *, folder: Path, device: str, steps: int, threads: int) -> Turn:
+    """The published step."""
+    del place
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    opened = open_model(folder, variant="bench", device=where)
+    nets = {}
+    for name in ("shape", "texture", "background", "cgan"):
+        nets[name] = PublishedBigGan(opened.table)
+        nets[name].load_state_dict(net_of(opened.generator.texture).state_dict())
+        nets[name].to(where).train()
+    nets["cgan"].requires_grad_(False)
+    step = PublishedStep(
+        **nets,
+        u2net=opened.saliency.eval().requires_grad_(False),
+        vgg=VggFeatures().to(where).eval().requires_grad_(False),
+        table=opened.table,
+        device=where,
+    )
+    del opened
+
+    def turn(number: int) -> Mapping[str, float]:
+        start = time.perf_counter()
+        for index in range(steps):
+            step(number * steps + index)
+        _finish(where)
+        return {"images": steps, "seconds": time.perf_counter() - start}
+
+    return turn
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=2, help="of ours")
+    parser.add_argument("--steps", type=int, default=1, help="a round")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--net", default="biggan-deep-256", choices=list(NETS))
+    parser.add_argument("--precisions", nargs="+", default=["32-true", "bf16-mixed"], metavar="PRECISION")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main()

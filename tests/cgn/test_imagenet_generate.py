@@ -1,0 +1,351 @@
+"""imagenet generate: pure shards, parts on request, interpolations that begin and end in plain images, clear errors."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+from cgn.config.imagenet.generate import Generate, Interpolation
+from cgn.core.checkpoints import save_model
+from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.files import partial_folder, sha256
+from cgn.core.images import from_bytes, to_bytes
+from cgn.core.metrics import Silent
+from cgn.core.seeding import derive, torch_stream
+from cgn.data.shards import LABELS, read_manifest, samples, verify
+from cgn.mechanisms.causes import Prior, factual
+from cgn.mechanisms.composer import compose
+from cgn.nets.biggan import BigGan, Table
+from cgn.nets.u2net import U2Net, Widths
+from cgn.stages.generate import Parts, Task, generate
+from cgn.tracks.imagenet.generate import on_the_way, parts
+from cgn.tracks.imagenet.mechanisms import Model, copies, facts, net_of, open_model, saliency_tensors
+
+ROOT = Path(__file__).parents[2]
+TABLE = Table(
+    noise_size=8,
+    embedding_size=8,
+    classes=5,
+    width=4,
+    blocks=((True, 4, 4), (True, 4, 4), (True, 4, 2), (True, 2, 1)),
+    attention_at=1,
+)
+WIDTHS = Widths(down=((2, 4),) * 6, up=((2, 4),) * 5)
+SHAPE = Interpolation(mechanism="shape", first=1, last=3, frames=4)
+ALL = Interpolation(mechanism="all", first=0, last=4, frames=5)
+PARAMS = Generate(
+    factual_images=10,
+    counterfactual_images=40,
+    truncation=0.5,
+    classes=None,
+    parts=(),
+    interpolations=(),
+    images_per_shard=20,
+    batch_size=8,
+    accelerator="cpu",
+    precision="32-true",
+)
+PRIOR = Prior(noise_size=8, truncation=0.5)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Mechanisms of random weights that differ, loud enough for images and masks to differ too."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    saliency = U2Net(WIDTHS)
+    for layer in saliency.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    made = copies(BigGan(TABLE), saliency=saliency)
+    for role in (made.shape, made.texture, made.background):
+        nn.init.normal_(net_of(role).embeddings.weight, std=3.0)
+    told = facts(variant="toy", table=TABLE, widths=WIDTHS)
+    save_model(folder / "model.safetensors", {**made.state_dict(), **saliency_tensors(saliency)}, facts=told)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    generate(toy(interpolations=(SHAPE, ALL)), model=model, images=folder, sink=Silent(), workers=1)
+    return folder
+
+
+def toy(seed: int = 0, **changed: Any) -> Parts:
+    return parts(replace(PARAMS, **changed), seed=seed, variant="toy")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def opened(model: Path) -> Model:
+    return open_model(model, variant="toy")
+
+
+def test_shards_hold_the_images_labels_and_seeds(made: Path) -> None:
+    manifest = verify(made)
+    assert manifest.splits == {"counterfactual": 40, "factual": 10}
+    assert [shard.images for shard in manifest.shards] == [20, 20, 10]
+    assert manifest.facts == {"track": "imagenet", "variant": "toy", "classes": 5, "truncation": 0.5}
+    free = [sample.facts for sample in samples(made, split="counterfactual")]
+    for role in LABELS:
+        assert {told[role] for told in free} == set(range(5))
+    assert 0 < sum(told["shape"] == told["texture"] for told in free) < 20  # one in five by chance
+    assert [told["place"] for told in free] == [*range(20), *range(20)]
+    assert {told["seed"] for told in free} == {derive(0, "generate", "counterfactual", number) for number in (0, 1)}
+    assert {told["truncation"] for told in free} == {0.5}
+    for sample in samples(made, split="factual"):
+        assert len({sample.facts[role] for role in LABELS}) == 1
+        assert sample.image.shape == (64, 64, 3)
+
+
+def test_images_differ_and_are_not_stretched(made: Path) -> None:
+    images = np.stack([sample.image for sample in samples(made, split="counterfactual")])
+    assert len(np.unique(images.reshape(40, -1), axis=0)) == 40
+    assert len({(image.min(), image.max()) for image in images}) > 20
+
+
+@pytest.mark.parametrize("workers", [3])
+def test_workers_change_no_byte(made: Path, model: Path, tmp_path: Path, workers: int) -> None:
+    generate(toy(interpolations=(SHAPE, ALL)), model=model, images=tmp_path, sink=Silent(), workers=workers)
+    assert hashes(tmp_path) == hashes(made)
+
+
+def test_encoders_change_no_byte(made: Path, model: Path, tmp_path: Path) -> None:
+    threaded = replace(toy(interpolations=(SHAPE, ALL)), encoders=3)
+    generate(threaded, model=model, images=tmp_path, sink=Silent(), workers=1)
+    assert hashes(tmp_path) == hashes(made)
+
+
+def test_the_comparison_can_fail(made: Path, model: Path, tmp_path: Path) -> None:
+    generate(toy(seed=1, interpolations=(SHAPE, ALL)), model=model, images=tmp_path, sink=Silent(), workers=1)
+    assert not set(hashes(tmp_path).values()) & set(hashes(made).values())
+
+
+def test_a_shard_hangs_on_nothing_but_model_seed_split_and_number(made: Path, model: Path) -> None:
+    maker = toy(counterfactual_images=1000).open(model, 7)
+    again = list(maker(Task(split="counterfactual", number=1, images=3, first_index=20)))
+    kept = list(samples(made, split="counterfactual"))[20:23]
+    assert [sample.facts for sample in again] == [sample.facts for sample in kept]
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(again, kept, strict=True))
+
+
+def test_a_missing_and_a_cut_shard_are_made_again(made: Path, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(made, folder)
+    (folder / "factual-000000.tar").unlink()
+    cut = folder / "counterfactual-000001.tar"
+    cut.write_bytes(cut.read_bytes()[:-700])
+    generate(toy(interpolations=(SHAPE, ALL)), model=model, images=folder, sink=Silent(), workers=1)
+    assert hashes(folder) == hashes(made)
+
+
+def test_parts_are_written_on_request_and_make_up_the_image(made: Path, model: Path, tmp_path: Path) -> None:
+    asked = ("mask", "premask", "foreground", "background")
+    generate(toy(parts=asked), model=model, images=tmp_path, sink=Silent(), workers=1)
+    plain = list(samples(made, split="counterfactual"))
+    with_parts = list(samples(tmp_path, split="counterfactual", parts=asked))
+    for sample, other in zip(with_parts, plain, strict=True):
+        assert np.array_equal(sample.image, other.image)
+        mask = torch.from_numpy(sample.parts["mask"])[None, None] / 255
+        foreground, background = (from_bytes(sample.parts[name][None]) for name in ("foreground", "background"))
+        again = to_bytes(compose(mask, foreground, background))[0]
+        assert np.abs(again.astype(int) - sample.image).max() <= 2
+        assert sample.parts["premask"].shape == (64, 64, 3)
+    assert not np.array_equal(with_parts[0].parts["foreground"], with_parts[0].parts["background"])
+    assert next(samples(tmp_path, split="factual")).parts == {}
+    with pytest.raises(ArtifactError, match=r"sample 00000000 has no \.mask\.png"):
+        next(samples(made, split="factual", parts=["mask"]))
+
+
+def test_labels_come_from_the_classes_asked_for(model: Path, tmp_path: Path) -> None:
+    generate(toy(factual_images=0, classes=(1, 4)), model=model, images=tmp_path, sink=Silent(), workers=1)
+    assert read_manifest(tmp_path).splits == {"counterfactual": 40}
+    found = [tuple(sample.facts[role] for role in LABELS) for sample in samples(tmp_path, split="counterfactual")]
+    assert len(set(found)) == 8
+    assert {label for labels in found for label in labels} == {1, 4}
+
+
+@torch.no_grad()
+def test_images_are_those_of_the_nets_unfolded(made: Path, model: Path) -> None:
+    """The same draws through the nets as they were trained."""
+    net = opened(model).generator
+    stream = torch_stream(derive(0, "generate", "factual", 0))
+    label = torch.randint(5, (8,), generator=stream)
+    causes = factual(label, prior=PRIOR, stream=stream)
+    premask = net_of(net.shape)(causes.shape.noise, label, truncation=0.5)
+    assert net.shape.segment is not None  # type: ignore[union-attr]
+    foreground, background = (
+        net_of(role)(causes.shape.noise, label, truncation=0.5) for role in (net.texture, net.background)
+    )
+    expected = to_bytes(compose(net.shape.mask(premask), foreground, background))  # type: ignore[operator]
+    for sample, image in zip(samples(made, split="factual"), expected, strict=False):
+        assert np.abs(sample.image.astype(int) - image).max() <= 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("way", [SHAPE, ALL])
+def test_an_interpolation_ends_in_plain_images(model: Path, way: Interpolation) -> None:
+    net = opened(model).generator.eval()
+    causes = on_the_way(way, classes=5, prior=PRIOR, seed=0)
+    frames = net(causes)
+    for place, label in ((0, way.first), (-1, way.last)):
+        noise = causes.shape.noise[:1]
+        plain = net(factual(torch.tensor([label]), prior=Fixed(noise), stream=torch.Generator()))
+        torch.testing.assert_close(frames.mask[[place]], plain.mask)
+        same = torch.isclose(frames.image[[place]], plain.image, atol=1e-5).all()
+        assert same or (way.mechanism != "all" and place == -1)
+    assert not torch.isclose(frames.mask[0], frames.mask[-1], atol=1e-3).all()
+    moved = [
+        not torch.isclose(layer[0], layer[-1], atol=1e-3).all() for layer in (frames.foreground, frames.background)
+    ]
+    assert moved == [way.mechanism == "all"] * 2
+
+
+class Fixed(Prior):
+    """Gives the noise it was given."""
+
+    def __init__(self, noise: torch.Tensor) -> None:
+        super().__init__(noise_size=noise.shape[1])
+        object.__setattr__(self, "given", noise)
+
+    def noise(self, count: int, stream: torch.Generator) -> torch.Tensor:
+        del count, stream
+        given: torch.Tensor = self.__dict__["given"]
+        return given
+
+
+def test_interpolations_are_sheets_and_films(made: Path) -> None:
+    found = sorted(path.name for path in (made / "interpolations").iterdir())
+    assert found == [f"{name}.{kind}" for name in ("all-0-4", "shape-1-3") for kind in ("gif", "mp4", "png")]
+    with Image.open(made / "interpolations" / "all-0-4.gif") as film:
+        assert film.n_frames == 5  # type: ignore[attr-defined]
+        assert film.size == (256, 256)
+    for name in ("examples.png", "parts.png", "interpolations/all-0-4.png"):
+        with Image.open(made / name) as picture:
+            assert picture.size[0] > 300
+
+
+def test_a_film_plays(made: Path) -> None:
+    import av
+
+    with av.open(str(made / "interpolations" / "shape-1-3.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 4
+    assert frames[0].shape == (256, 256, 3)
+
+
+def test_half_precision_draws_nearly_the_same(made: Path, model: Path, tmp_path: Path) -> None:
+    generate(toy(precision="bf16-mixed"), model=model, images=tmp_path, sink=Silent(), workers=1)
+    pairs = zip(samples(tmp_path, split="factual"), samples(made, split="factual"), strict=True)
+    off = [np.abs(half.image.astype(int) - single.image).mean() for half, single in pairs]
+    assert 0 < np.mean(off) < 4  # grey levels
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"truncation": 0.505}, r"^imagenet\.toy\.generate\.truncation is 0\.505: .* nearest: 0\.5 or 0\.52$"),
+        ({"classes": (0, 5)}, r"^imagenet\.toy\.generate\.classes: there is no class 5; the model's are 0 to 4$"),
+        (
+            {"interpolations": (SHAPE, Interpolation(mechanism="all", first=0, last=9, frames=2))},
+            r"^imagenet\.toy\.generate\.interpolations\[1\]\.last: there is no class 9; the model's are 0 to 4$",
+        ),
+    ],
+)
+def test_what_the_model_cannot_draw_is_refused(model: Path, tmp_path: Path, changed: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        generate(toy(**changed), model=model, images=tmp_path / "images", sink=Silent(), workers=1)
+    assert not (tmp_path / "images").exists()
+
+
+def test_a_foreign_model_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"is of variant 'toy', expected 'full'"):
+        generate(parts(PARAMS, seed=0, variant="full"), model=model, images=tmp_path, sink=Silent(), workers=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is at hand")
+def test_a_gpu_asked_for_and_absent_is_refused() -> None:
+    with pytest.raises(ConfigError, match="finds no CUDA GPU here"):
+        toy(accelerator="cuda")
+
+
+def test_a_gpu_that_is_too_small_names_the_batch_size(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = toy().open(model, 0)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("cgn.tracks.imagenet.drawing.Drawer.__call__", full)
+    with pytest.raises(ConfigError, match=r"does not hold batch_size 8 .*lower batch_size"):
+        next(maker(Task(split="factual", number=0, images=1, first_index=0)))
+
+
+def test_an_unknown_interpolation_is_refused_by_its_key(tmp_path: Path) -> None:
+    from cgn.config.load import load
+
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    way = {"mechanism": "colour", "first": 0, "last": 1, "frames": 3}
+    tree["imagenet"]["miniature"]["generate"]["interpolations"] = [way]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    told = (
+        r"imagenet\.miniature\.generate\.interpolations\[0\]\.mechanism is 'colour' \(str\), "
+        "allowed: shape, texture, background, all"
+    )
+    with pytest.raises(ConfigError, match=told):
+        load(tmp_path / "params.yaml")
+
+
+def test_a_killed_run_continues_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    """Real processes, kill -9 once two shards are done."""
+    params = tree_of(counterfactual_images=400, images_per_shard=20, interpolations=[{"mechanism": "all"}])
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    named = tmp_path / "model"
+    shutil.copytree(model, named)
+    rename(named / "model.safetensors", variant="miniature")
+    subprocess.run(command(tmp_path, "whole"), cwd=ROOT, check=True)
+    process = subprocess.Popen(command(tmp_path, "images"), cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    partial, deadline = partial_folder(tmp_path / "images"), time.monotonic() + 120
+    while len(list(partial.glob("notes/*.json"))) < 2:
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.tar")}
+    subprocess.run(command(tmp_path, "images"), cwd=ROOT, check=True)
+    assert hashes(tmp_path / "images") == hashes(tmp_path / "whole")
+    assert sum((tmp_path / "images" / name).stat().st_mtime_ns == at for name, at in kept.items()) >= 2
+
+
+def command(world: Path, out: str) -> list[str]:
+    options = ["--params", str(world / "params.yaml"), "--model", str(world / "model"), "--images", str(world / out)]
+    return [sys.executable, "-m", "cgn", "generate", "imagenet/miniature", *options, "--workers", "2"]
+
+
+def tree_of(*, interpolations: list[dict[str, Any]], **changed: Any) -> dict[str, Any]:
+    tree: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    ways = [{"first": 0, "last": 1, "frames": 3, **way} for way in interpolations]
+    tree["imagenet"]["miniature"]["generate"] |= {**changed, "interpolations": ways, "batch_size": 20}
+    return tree
+
+
+def rename(file: Path, *, variant: str) -> None:
+    from cgn.core.checkpoints import load_model
+
+    tensors, told = load_model(file)
+    save_model(file, tensors, facts=told | {"variant": variant})
