@@ -7,7 +7,7 @@ number, and chance is a dotted line on it.
 from collections.abc import Sequence
 
 from cgn.core.page import Html, element
-from cgn.evaluation.accuracy import Proportion
+from cgn.evaluation.accuracy import Interval
 
 DASH = "\N{EN DASH}"
 """Stands where there is no number."""
@@ -18,9 +18,9 @@ def percent(share: float | None) -> str:
     return DASH if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
-def interval(proportion: Proportion) -> str:
+def interval(measured: Interval) -> str:
     """The 95 % interval in percent, "94.7 to 95.5"."""
-    return f"{100 * proportion.low:.1f} to {100 * proportion.high:.1f}"
+    return f"{100 * measured.low:.1f} to {100 * measured.high:.1f}"
 
 
 def bar(share: float, *, chance: float, cue: str = "") -> Html:
