@@ -23,7 +23,13 @@ def _cpu() -> str:
     except OSError:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine() or "unknown")
+    return next(map(_plain, named), platform.processor() or platform.machine() or "unknown")
+
+
+def _plain(name: str) -> str:
+    for ornament in ("(R)", "(TM)", " CPU"):
+        name = name.replace(ornament, "")
+    return " ".join(name.split())
 
 
 def _cores() -> int:

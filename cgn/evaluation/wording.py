@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from cgn.core.page import Html, element
 from cgn.evaluation.accuracy import Interval
 
+MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 """Stands where there is no number."""
 
@@ -20,7 +21,7 @@ def percent(share: float | None) -> str:
 
 def interval(measured: Interval) -> str:
     """The 95 % interval in percent, "94.7 to 95.5"."""
-    return f"{100 * measured.low:.1f} to {100 * measured.high:.1f}"
+    return " to ".join(f"{100 * end:.1f}".replace("-", MINUS) for end in (measured.low, measured.high))
 
 
 def bar(share: float, *, chance: float, cue: str = "") -> Html:

@@ -9,7 +9,7 @@ from cgn.evaluation.accuracy import Proportion
 from cgn.evaluation.estimates import Estimate, estimate
 from cgn.evaluation.literature import PAPER, REPLICATION
 from cgn.evaluation.tabulated import NOTHING, Bar, Cell, Column
-from cgn.evaluation.wording import interval, percent
+from cgn.evaluation.wording import MINUS, interval, percent
 from cgn.tracks.imagenet.evidence import Head
 from cgn.tracks.imagenet.published import SHORT, Row, published
 
@@ -20,7 +20,7 @@ CUES = {"shape": "shape", "texture": "texture", "background": "background"}
 
 def name(head: Head) -> Cell:
     """A row's header."""
-    return Cell(value=head.title)
+    return Cell(value=head.title, detail=head.owner)
 
 
 def share(measured: Proportion | Estimate | None, *, chance: float | None = None, cue: str = "") -> Cell:
@@ -49,7 +49,7 @@ def points(measured: Estimate | None, *, signed: str = "") -> Cell:
 def in_points(value: float, *, signed: str = "") -> str:
     """0.049 -> "4.9 pt"; a loss has a minus sign, a gain what `signed` says."""
     rounded = round(100 * value, 1)
-    sign = "\N{MINUS SIGN}" if rounded < 0 else signed if rounded > 0 else ""
+    sign = MINUS if rounded < 0 else signed if rounded > 0 else ""
     return f"{sign}{abs(rounded):.1f}\N{NO-BREAK SPACE}pt"
 
 

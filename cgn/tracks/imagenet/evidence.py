@@ -29,13 +29,15 @@ SHAPE, TEXTURE, BACKGROUND, AVERAGE, SHAPE_TEXTURE = (
 )
 TITLES = {
     BASELINE: "baseline",
-    SHAPE: "ensemble: shape head",
-    TEXTURE: "ensemble: texture head",
-    BACKGROUND: "ensemble: background head",
-    AVERAGE: "ensemble: mean of the three",
-    SHAPE_TEXTURE: "ensemble: shape + texture",
+    SHAPE: "shape head",
+    TEXTURE: "texture head",
+    BACKGROUND: "background head",
+    AVERAGE: "mean of heads",
+    SHAPE_TEXTURE: "shape + texture",
 }
 """(Classifier, head) -> how tables call it, in their order."""
+OWNERS = {"baseline": "one head", "ensemble": "ensemble"}
+"""Classifier -> what stands below the title."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,11 @@ class Head:
     def title(self) -> str:
         """How tables call it."""
         return title(self.key)
+
+    @property
+    def owner(self) -> str:
+        """Whose head it is, where the title does not say so."""
+        return OWNERS.get(self.key[0], "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from cgn.evaluation.suite_results import STYLIZED
 from cgn.evaluation.tabulated import NOTHING, Cell, Column, Table
 from cgn.evaluation.wording import percent
 from cgn.tracks.imagenet.cells import CUES, alone, beside, name, printed, share, side_by_side
-from cgn.tracks.imagenet.evidence import AVERAGE, BASELINE, Evidence, Head, title
-from cgn.tracks.imagenet.pictures import drawn
+from cgn.tracks.imagenet.evidence import AVERAGE, BASELINE, Evidence, Head
+from cgn.tracks.imagenet.pictures import drawn, trimmed
 from cgn.tracks.imagenet.published import ACCURACY, DECISIONS, ELSEWHERE, SHORT
 
 COLUMNS = ("bias", "top_1", "top_5")
@@ -123,9 +123,9 @@ def _panel(head: Head) -> Html:
     each = ", ".join(
         f"{category} {percent(counts.bias.share)}" for category, counts in head.by_category.items() if counts.bias
     )
-    alt = f"Shape bias of {title(head.key)} by class: {whole} over all; {each}"
+    alt = f"Shape bias of {head.title} by class: {whole} over all; {each}"
 
     def panel(theme: Theme) -> bytes:
-        return drawn(bars({title(head.key).removeprefix("ensemble: "): head.by_category}, theme=theme))
+        return drawn(trimmed(bars({head.title: head.by_category}, theme=theme)))
 
     return element("div", picture(panel(LIGHT), dark=panel(DARK), alt=alt))

@@ -24,14 +24,14 @@ COLUMNS = ("original", SAME, RANDOM)
 SUPERCLASSES = 9
 CHANCE = 1 / SUPERCLASSES
 SHOWN = {
-    "original": "original",
-    "mixed_same": "background of another image, same class",
+    "original": "as it is",
+    "mixed_same": "background of its class",
     "mixed_rand": "background of any class",
-    "mixed_next": "background of the next class",
+    "mixed_next": "background of the next",
     "only_fg": "object alone",
     "no_fg": "object cut out",
-    "only_bg_b": "box of the object black",
-    "only_bg_t": "box of the object filled",
+    "only_bg_b": "its box black",
+    "only_bg_t": "its box filled",
 }
 
 
@@ -70,7 +70,7 @@ def _gaps(heads: list[Head]) -> Table:
     keys, units = (*COLUMNS, "gap"), ("%", "%", "%", "pt")
     rows += [alone(row, keys, units=units) for row in BACKGROUNDS if row.key is None]
     caption = "ImageNet-9: accuracy and background gap, with 95 % intervals"
-    return Table(caption=caption, columns=columns, rows=rows, class_="wide")
+    return Table(caption=caption, columns=columns, rows=rows, class_="wide dense")
 
 
 def _row(head: Head) -> list[Cell]:

@@ -47,7 +47,7 @@ def changes(evidence: Evidence) -> list[Change]:
         ("Shape bias", SHAPE, "higher", "%", _bias, (ACCURACY, "bias")),
         ("Background gap", SHAPE_TEXTURE, "lower", "pt", _gap, (BACKGROUNDS, "gap")),
         ("Top-1", AVERAGE, "higher", "%", _first, (ACCURACY, "top_1")),
-        ("Mean error under corruption", AVERAGE, "lower", "%", _error, None),
+        ("Error under corruption", AVERAGE, "lower", "%", _error, None),
     )
     found = []
     for question, key, better, unit, answer, source in asked:

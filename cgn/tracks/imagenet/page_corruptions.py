@@ -4,6 +4,7 @@ Decided here: a CE divides by AlexNet's error on ImageNet-C, which other picture
 plain error stands in every cell, and the section says what its mCE can be compared with.
 """
 
+from dataclasses import replace
 from statistics import fmean
 
 from cgn.core.page import Html, element, paragraph, picture, section, text
@@ -161,7 +162,4 @@ def _curves(heads: list[Head]) -> Html:
 def _titled(head: Head) -> CorruptionErrors:
     """Its errors under the title that the page uses."""
     assert head.corruptions
-    classifier, _, part = head.title.partition(": ")
-    return CorruptionErrors(
-        classifier=classifier, head=part or head.key[1], errors=head.corruptions.errors, clean=head.corruptions.clean
-    )
+    return replace(head.corruptions, classifier=head.title, head=head.owner or head.key[1])

@@ -1,7 +1,8 @@
 """Single stimuli of the cue-conflict test with every head's decision on them.
 
-Decided here: stimuli are taken evenly from the list of those whose cues differ, nothing is picked. A decision is the
-category of the shape, of the texture, or neither; that word stands beside it, so colour carries nothing alone.
+Decided here: stimuli are taken evenly from the list of those whose cues differ, by a rule, so that nothing is picked. A
+decision is the category of the shape, of the texture, or neither; that word stands beside it, so colour carries nothing
+alone.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from cgn.evaluation.suite_results import CUE_CONFLICT
 from cgn.evaluation.wording import DASH
 from cgn.tracks.imagenet.evidence import Evidence, Head
 from cgn.tracks.imagenet.pictures import drawn
+
+GOLDEN = 0.618034
 
 
 def examples_section(evidence: Evidence, collection: Collection | None, *, count: int) -> Html | None:
@@ -37,18 +40,19 @@ def examples_section(evidence: Evidence, collection: Collection | None, *, count
         columns.append(join([shown, element("small", text(shape)), element("small", text(f"in {texture}"))]))
     cells = [[text(head.title), *_decisions(conflicts, head, images=images, names=names)] for head in evidence.heads]
     told = (
-        "Stimuli taken evenly from the list, nothing picked. Below each stand its shape and its texture, and for every "
-        "head what it decided: for the shape, for the texture, or for neither."
+        "Stimuli taken evenly from the list by a fixed rule, nothing picked. Below each stand its shape and its "
+        "texture, and for every head what it decided: for the shape, for the texture, or for neither."
     )
     grid = element("div", table(caption="Decisions on single stimuli", columns=columns, rows=cells), class_="examples")
     return section("What the heads said", paragraph(told), grid, name="examples")
 
 
 def _evenly(images: Sequence[str], *, count: int) -> list[str]:
-    """`count` of them, at equal distances."""
+    """`count` of them, one from each of as many equal parts of the list, each time from another place in its part."""
     if len(images) <= count:
         return list(images)
-    return [images[(2 * place + 1) * len(images) // (2 * count)] for place in range(count)]
+    block = len(images) / count
+    return [images[int(block * (place + place * GOLDEN % 1))] for place in range(count)]
 
 
 def _decisions(rows: pd.DataFrame, head: Head, *, images: Sequence[str], names: Sequence[str]) -> list[Html]:

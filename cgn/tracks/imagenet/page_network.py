@@ -12,7 +12,6 @@ from cgn.core.checkpoints import read_facts
 from cgn.core.page import Html, element, figure, film, paragraph, section, text
 from cgn.core.page_sheets import figures, last_sheet
 from cgn.evaluation.tabulated import NOTHING, Cell, Column, Table
-from cgn.evaluation.wording import percent
 from cgn.tracks.imagenet.cells import printed
 from cgn.tracks.imagenet.evidence import Evidence
 from cgn.tracks.imagenet.pictures import first_frame
@@ -20,10 +19,11 @@ from cgn.tracks.imagenet.published import ABLATION, BIGGAN_SCORE
 
 MODEL = "model.safetensors"
 FILM_BYTES = 4 << 20
+SHEET = "Sheet of small images with labelled rows"
 IOU = {
     "own": ("Best IoU with the labelled class", "higher is better"),
     "others": ("Best IoU with another class", "a blob fits all alike"),
-    "nearest": ("Nearest to the labelled class", "share of the masks"),
+    "nearest": ("Masks nearest to the labelled class", "a share"),
 }
 CLASSES = 9
 GROUPS = {
@@ -43,11 +43,13 @@ def network_tables(evidence: Evidence) -> list[Table]:
 
 def network_section(evidence: Evidence) -> Html:
     """Sheets, films, masks, ablation."""
-    drawn = [*last_sheet(evidence.material.model), *_sheets(evidence.material.images)]
-    content = figures(drawn, alt="Sheet of small images with labelled rows")
-    films = [_film(path) for path in sorted(evidence.material.images.rglob("*.gif"))]
-    if films:
-        content += [element("h3", text("Interpolations")), element("div", *films, class_="films")]
+    images = evidence.material.images
+    drawn = [
+        *last_sheet(evidence.material.model),
+        (images / "examples.png", "The images generated for training"),
+        (images / "parts.png", "What the mechanisms made of the first of them"),
+    ]
+    content = [*figures(drawn, alt=SHEET), *_interpolations(images / "interpolations")]
     told = measured(evidence)
     content.append(element("h3", text("Masks")))
     if "iou/own" in told:
@@ -78,15 +80,25 @@ def _flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _sheets(images: Path) -> list[tuple[Path, str]]:
-    examples = images / "examples.png"
-    others = sorted(path for path in images.rglob("*.png") if path != examples)
-    named = [(path, f"Generated: {path.relative_to(images).with_suffix('')}") for path in others]
-    return [(examples, "The images generated for training"), *named]
+def _interpolations(folder: Path) -> list[Html]:
+    """The films side by side, their frames as sheets folded away."""
+    films = [_film(path) for path in sorted(folder.glob("*.gif"))]
+    sheets = [(path, _way(path)) for path in sorted(folder.glob("*.png"))]
+    blocks = [element("div", *films, class_="films")] if films else []
+    if sheets:
+        blocks.append(element("details", element("summary", text("Frames")), *figures(sheets, alt=SHEET)))
+    return [element("h3", text("Interpolations")), *blocks] if blocks else []
+
+
+def _way(path: Path) -> str:
+    """`shape-0-4` in words."""
+    mechanism, _, ends = path.stem.partition("-")
+    first, _, last = ends.partition("-")
+    return f"{mechanism.capitalize()} from class {first} to class {last}" if last else path.stem
 
 
 def _film(path: Path) -> Html:
-    words = f"Interpolation {path.stem.replace('_', ' ').replace('-', ' ')}"
+    words = _way(path)
     if path.stat().st_size > FILM_BYTES:
         size = f"{path.stat().st_size / 2**20:.1f} MiB"
         return paragraph(f"{words}: {size}, too large for this page: {path.name}", class_="note")
@@ -100,23 +112,18 @@ def _silhouettes(told: Mapping[str, float]) -> Table:
     rows = [
         [
             Cell(value=words, detail=small),
-            _share(told.get(f"start/iou/{name}"), weight="muted"),
-            _share(told.get(f"iou/{name}"), weight="bold"),
+            *(_decimal(told.get(f"{when}iou/{name}")) for when in ("start/", "")),
         ]
         for name, (words, small) in IOU.items()
     ]
     return Table(caption="Masks against true silhouettes", columns=columns, rows=rows)
 
 
-def _share(value: float | None, *, weight: Any) -> Cell:
-    return NOTHING if value is None else Cell(value=percent(value), weight=weight)
-
-
 def _ablation(evidence: Evidence, told: Mapping[str, float]) -> Table:
     score, mask = "Inception score", "Mean mask"
     columns = [
         Column(title="Losses"),
-        *(Column(title=title, group=score) for title in ("paper", "replication", "here")),
+        *(Column(title=title, group=score) for title in ("paper", "replication")),
         *(Column(title=title, group=mask) for title in ("paper", "replication", "here")),
     ]
     ours = _left_out(evidence.params.get("train_cgn", {}).get("losses", {}))
@@ -125,9 +132,9 @@ def _ablation(evidence: Evidence, told: Mapping[str, float]) -> Table:
         first, mean, again, mean_again = ([_plain(value)] for value in numbers)
         here = told.get("mask/mean") if left_out == ours else None
         rows.append(
-            [Cell(value=words), *first, *again, NOTHING, *mean, *mean_again, _decimal(here)],
+            [Cell(value=words), *first, *again, *mean, *mean_again, _decimal(here)],
         )
-    rows.append([Cell(value="BigGAN itself", weight="muted"), _plain(BIGGAN_SCORE), *[NOTHING] * 5])
+    rows.append([Cell(value="BigGAN itself", weight="muted"), _plain(BIGGAN_SCORE), *[NOTHING] * 4])
     return Table(caption="Which loss does what: the published ablation", columns=columns, rows=rows)
 
 

@@ -13,16 +13,23 @@ STYLE = """
 .groups th { border-bottom: 0; padding-bottom: 0; color: var(--ink); }
 .groups td { border-bottom: 0; padding: 0; }
 .wide { font-size: .9rem; }
-.wide td, .wide th { padding-right: .8rem; }
+.wide td, .wide th { padding-right: .6rem; }
+.wide thead th { font-size: .76rem; }
+.wide td { white-space: nowrap; }
 .wide th:first-child, .wide .groups td:first-child {
-  position: sticky; left: 0; z-index: 1; background: var(--card); min-width: 8.2rem;
+  position: sticky; left: 0; z-index: 1; background: var(--card); min-width: 7.4rem;
 }
-.wide .bar { min-width: 4.2rem; }
+.wide .bar { width: 4.6rem; }
+.dense { font-size: .84rem; }
+.dense td, .dense th { padding-right: .35rem; }
+.dense .bar { width: 4rem; }
+.dense tbody th { max-width: 8rem; }
 .wide tbody th { font-size: .88rem; }
 .wide small, .heroes small { display: block; font-size: .75rem; color: var(--muted); }
 .small td, .small th { padding-top: .2rem; padding-bottom: .2rem; }
 .variations thead img { width: 4rem; border-radius: .3rem; margin-bottom: .35rem; image-rendering: pixelated; }
-.variations thead th { min-width: 5.6rem; }
+.variations thead th { min-width: 5.2rem; max-width: 6.4rem; }
+.heroes dd.number { margin-top: .15rem; }
 .films { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 16rem)); gap: 1rem; }
 .films img { width: 100%; }
 .curves { overflow-x: auto; }

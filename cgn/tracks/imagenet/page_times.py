@@ -43,7 +43,8 @@ def times_section(evidence: Evidence) -> Html:
     told = (
         "Seconds are of the run that finished a stage, loading and checkpoints included; a stage that was "
         "interrupted is marked, and only its last part is counted. Images/s is the stage's own count where it keeps "
-        "one, else images over these seconds. A dash: its log is not beside its folder. fetch and the classifiers "
+        "one, else images over these seconds. Images are those that a stage made, "
+        "drew, was trained on or was shown. A dash: its log is not beside its folder. fetch and the classifiers "
         "are no inputs of this page, so their logs are looked for nowhere; what evaluate handed on of the "
         "classifiers is shown."
     )

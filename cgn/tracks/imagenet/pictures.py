@@ -2,7 +2,7 @@
 
 import io
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from cgn.core.errors import ArtifactError
 
@@ -12,6 +12,16 @@ def drawn(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def trimmed(picture: Image.Image, *, border: int = 8) -> Image.Image:
+    """The picture without what has the colour of its first pixel above and below, but for `border` pixels of it."""
+    surface = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
+    box = ImageChops.difference(picture, surface).getbbox()
+    if box is None:
+        return picture
+    _, top, _, bottom = box
+    return picture.crop((0, max(top - border, 0), picture.width, min(bottom + border, picture.height)))
 
 
 def first_frame(gif: bytes, *, source: str) -> bytes:
