@@ -83,8 +83,8 @@ def _bias(bias: ShapeBias | None, *, cue: str) -> Cell:
 
 
 def _stylized(evidence: Evidence) -> Table:
-    columns = [Column(title="Classifier"), Column(title="Top-1"), Column(title="Top-5")]
-    columns.append(Column(title="Top-1", small=SHORT[REPLICATION]))
+    columns = [Column(title="Classifier"), *(Column(title=each, group="here") for each in ("Top-1", "Top-5"))]
+    columns.append(Column(title="Top-1", group=SHORT[REPLICATION]))
     published = {BASELINE: ELSEWHERE[-1][1], AVERAGE: ELSEWHERE[-1][2]}
     rows = [
         [
@@ -113,7 +113,7 @@ def _bars(evidence: Evidence) -> Html:
     panels = [_panel(head) for head in evidence.heads if head.bias and head.bias.conflicts]
     if not panels:
         return paragraph("The cue-conflict test was not run, so there are no bars by category.", class_="muted")
-    told = "Decisions for shape (dark) and texture (light) by the class of the shape; n is how many there were."
+    told = "Decisions by the class of the shape: for shape from the left, for texture from the right; n counts them."
     return element("div", element("h3", text("By class")), paragraph(told), element("div", *panels, class_="grid"))
 
 

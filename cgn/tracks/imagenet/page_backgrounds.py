@@ -46,7 +46,7 @@ def background_section(evidence: Evidence, collection: Collection | None) -> Htm
     heads = [head for head in evidence.heads if head.variations]
     told = (
         "ImageNet-9 exchanges backgrounds. The background gap is the accuracy on mixed_same minus that on mixed_rand: "
-        "what is lost where the background is of another class. The paper reports the sum of shape and texture heads."
+        "what is lost where the background is of another class. The paper reports the shape and texture heads together."
     )
     if not heads:
         return section(

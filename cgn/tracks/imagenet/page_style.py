@@ -29,6 +29,7 @@ STYLE = """
 .small td, .small th { padding-top: .2rem; padding-bottom: .2rem; }
 .variations thead img { width: 4rem; border-radius: .3rem; margin-bottom: .35rem; image-rendering: pixelated; }
 .variations thead th { min-width: 5.2rem; max-width: 6.4rem; }
+.variations thead th:not(:first-child) { vertical-align: top; }
 .heroes dd.number { margin-top: .15rem; }
 .films { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 16rem)); gap: 1rem; }
 .films img { width: 100%; }
