@@ -24,6 +24,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError, CgnError
 from cgn.core.files import building, folder_digest, log_folder, partial_folder, read_json, sha256, write_json
+from cgn.core.machine import machine
 from cgn.core.metrics import Fanout, Files, MetricSink
 from cgn.core.roles import INPUT, OUTPUT, PACE
 
@@ -187,7 +188,7 @@ def _note(log: Path, definition: Mapping[str, Any]) -> dict[str, Any]:
         if all(earlier.get(key) == value for key, value in definition.items()) and not earlier.get("finished"):
             note["starts"] = earlier["starts"]
     note["starts"] = [*note["starts"], {"time": _now(), "git_revision": _git_revision()}]
-    return note | {"finished": None, "seconds": None, "versions": _versions()}
+    return note | {"finished": None, "seconds": None, "versions": _versions(), "machine": machine()}
 
 
 def _plain(definition: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 Decided here: exhibits are read from the stage's outputs after it is up to date, so a cached stage shows its own too. A
 picture travels inside its artifact (a data URL), because the UI's server need not see this disk; large ones stay home.
+Pictures are what a stage drew to be looked at: those at the top of its output, its sheets and interpolations. Whole
+data sets of pictures, as prepare leaves them for ImageNet, are not shown.
 """
 
 import base64
@@ -16,6 +18,8 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from flows.graph import Stage
 
 PICTURE_BYTES = 1 << 20
+PICTURES = ("*", "sheets/*", "interpolations/*")
+KINDS = {".png": "png", ".gif": "gif"}
 SUMMARY = "summary.md"
 
 
@@ -25,8 +29,8 @@ def show(stage: Stage) -> None:
         for picture in last_pictures(out):
             data = base64.b64encode(picture.read_bytes()).decode()
             create_image_artifact(
-                image_url=f"data:image/png;base64,{data}",
-                key=_key(stage.name, picture.relative_to(out).with_suffix("").as_posix(), drop_digits=True),
+                image_url=f"data:image/{KINDS[picture.suffix]};base64,{data}",
+                key=_key(stage.name, _series(picture.relative_to(out))),
                 description=f"{stage.name}: {picture}",
             )
         if (out / SUMMARY).is_file():
@@ -39,10 +43,11 @@ def show(stage: Stage) -> None:
 def last_pictures(out: Path) -> list[Path]:
     """The newest state of each series of sheets: `sheets/000500.png`, `sheets/001000.png` are one series."""
     series: dict[str, Path] = {}
-    for picture in sorted(out.rglob("*.png")) if out.is_dir() else ():
+    found = {picture for pattern in PICTURES for picture in out.glob(pattern) if picture.suffix in KINDS}
+    for picture in sorted(found, key=lambda path: (len(path.name), path.as_posix())):
         if picture.stat().st_size <= PICTURE_BYTES:
-            series[re.sub(r"\d+", "#", picture.relative_to(out).as_posix())] = picture
-    return list(series.values())
+            series[_series(picture.relative_to(out))] = picture
+    return sorted(series.values())
 
 
 def table(values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -62,7 +67,12 @@ def _leaves(values: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str,
             yield (*above, name), value
 
 
-def _key(*words: str, drop_digits: bool = False) -> str:
+def _series(picture: Path) -> str:
+    """What stays the same from one state of a picture to the next: a name that is a number is dropped."""
+    named = picture.parent if picture.stem.isdecimal() else picture.with_suffix("")
+    return f"{named.as_posix()}-film" if picture.suffix == ".gif" else named.as_posix()
+
+
+def _key(*words: str) -> str:
     """An artifact's key: lower-case letters, digits and dashes."""
-    text = "-".join(words).lower()
-    return re.sub(r"[^a-z]+" if drop_digits else r"[^a-z0-9]+", "-", text).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")

@@ -7,7 +7,8 @@ too) is a torch file read with `weights_only=True`.
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,31 @@ def save_model(path: Path, tensors: Tensors, *, facts: Mapping[str, Any]) -> Non
         save_file(held, temporary, metadata={"facts": json.dumps(facts, sort_keys=True)})
 
 
+def read_facts(path: Path, **expected: str) -> dict[str, Any]:
+    """The facts of a model file, its tensors left on the disk. Raises ArtifactError as `load_model` does."""
+    with _opened(path, expected) as (_, facts):
+        return facts
+
+
 def load_model(path: Path, **expected: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of a model file.
 
     Raises ArtifactError for anything but a whole file that `save_model` wrote, and for one whose facts differ from
     `expected` (track="mnist", variant="digits").
     """
+    with _opened(path, expected) as (file, facts):
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (no mapping)
+
+
+@contextmanager
+def _opened(path: Path, expected: Mapping[str, str]) -> Iterator[tuple[Any, dict[str, Any]]]:
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: run the stage that makes {path.parent}")
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
             refuse_foreign(facts, source=path, **expected)
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (no mapping)
+            yield file, facts
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ArtifactError(
             f"{path} is not a whole model file of this project ({_looks_like(path)}; {error}): "

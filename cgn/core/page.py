@@ -75,20 +75,52 @@ def png_size(png: bytes, *, source: str) -> tuple[int, int]:
     return width, height
 
 
+def film(gif: bytes, *, still: bytes, alt: str, source: str = "film") -> Html:
+    """A GIF inside the page; who asked for less motion sees the PNG `still`. `source` names the GIF in errors."""
+    width, height = gif_size(gif, source=source)
+    image = element("img", src=_data_uri(gif, kind="gif"), alt=alt, width=width, height=height)
+    calm = element("source", srcset=_data_uri(still), media="(prefers-reduced-motion: reduce)")
+    return element("picture", calm, image)
+
+
+def gif_size(gif: bytes, *, source: str) -> tuple[int, int]:
+    """(width, height) from a GIF's header. Raises ArtifactError when it is none."""
+    if len(gif) < 10 or gif[:6] not in (b"GIF87a", b"GIF89a"):
+        raise ArtifactError(f"{source} is no GIF picture: run the stage that makes it again")
+    width, height = struct.unpack("<HH", gif[6:10])
+    return width, height
+
+
 def figure(content: Html, *, caption: Html, class_: str | None = None) -> Html:
     """<figure> with its caption below."""
     return element("figure", content, element("figcaption", caption), class_=class_)
 
 
-def table(*, caption: str, columns: Sequence[Html], rows: Sequence[Sequence[Html]], class_: str | None = None) -> Html:
-    """A table in a frame that scrolls; the first column holds the rows' headers."""
-    head = element("tr", *(element("th", column, scope="col") for column in columns))
+def table(
+    *,
+    caption: str,
+    columns: Sequence[Html],
+    rows: Sequence[Sequence[Html]],
+    class_: str | None = None,
+    groups: Sequence[tuple[str, int]] = (),
+) -> Html:
+    """A table in a frame that scrolls; the first column holds the rows' headers.
+
+    `groups`: a line above the columns, each title with the number of columns that it spans; "" spans without a title.
+    """
+    head = [element("tr", *(element("th", column, scope="col") for column in columns))]
+    if groups:
+        spans = [
+            element("th", text(title), scope="colgroup", colspan=count) if title else element("td", colspan=count)
+            for title, count in groups
+        ]
+        head.insert(0, element("tr", *spans, class_="groups"))
     body = [
         element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
         for first, *rest in rows
     ]
     whole = element(
-        "table", element("caption", text(caption)), element("thead", head), element("tbody", *body), class_=class_
+        "table", element("caption", text(caption)), element("thead", *head), element("tbody", *body), class_=class_
     )
     return element("div", whole, class_="scroll", role="region", aria_label=caption, tabindex=0)
 
@@ -98,8 +130,8 @@ def section(title: str, *content: Html, name: str) -> Html:
     return element("section", element("h2", text(title), id=name), *content, aria_labelledby=name)
 
 
-def document(*, title: str, description: str, header: Html, body: Html, footer: Html) -> str:
-    """The whole page."""
+def document(*, title: str, description: str, header: Html, body: Html, footer: Html, style: str = "") -> str:
+    """The whole page; `style` is CSS of its own after the common one."""
     head = join(
         [
             element("meta", charset="utf-8"),
@@ -108,7 +140,7 @@ def document(*, title: str, description: str, header: Html, body: Html, footer: 
             element("meta", name="description", content=description),
             element("link", rel="icon", href="data:,"),
             element("title", text(title)),
-            element("style", Html(f"\n{STYLE.strip()}\n")),
+            element("style", Html(f"\n{STYLE.strip()}\n{style.lstrip()}")),
         ],
         between="\n",
     )
@@ -117,5 +149,5 @@ def document(*, title: str, description: str, header: Html, body: Html, footer: 
     return f"<!doctype html>\n{page}\n"
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _data_uri(image: bytes, *, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode("ascii")

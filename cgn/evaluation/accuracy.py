@@ -10,6 +10,7 @@ about another seed.
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import pandas as pd
 
@@ -17,6 +18,15 @@ from cgn.evaluation.decisions import Decisions
 
 Z_95 = 1.959963984540054
 """The standard normal's 97.5 % quantile."""
+
+
+class Interval(Protocol):
+    """The two ends of a 95 % interval."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +56,8 @@ class Proportion:
         return wilson(self.hits, images=self.images)[1]
 
 
-def wilson(hits: int, *, images: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval (low, high) in [0,1] for `hits` of `images`."""
+def wilson(hits: float, *, images: float, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval (low, high) in [0,1] for `hits` of `images`; both may be effective numbers, not whole."""
     share, weight = hits / images, z * z / images
     centre = (share + weight / 2) / (1 + weight)
     half = z * math.sqrt(share * (1 - share) / images + weight / (4 * images)) / (1 + weight)

@@ -1,7 +1,7 @@
 """The results of a run as rows: what each classifier scored, beside what was published for it.
 
 Decided here: accuracies come from the decisions; the one number that does not, the training's own accuracy, is marked
-as such by being a plain float without an interval. Numbers are shown in percent with one decimal.
+as such by being a plain float without an interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,6 @@ from typing import Any
 from cgn.evaluation.accuracy import Proportion, accuracies
 from cgn.evaluation.confusion import followed
 from cgn.evaluation.decisions import Decisions
-
-DASH = "\N{EN DASH}"
-"""Stands where there is no number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,19 +67,3 @@ def results(
         )
         for arm in order
     ]
-
-
-def percent(share: float | None) -> str:
-    """0.9514 -> "95.1 %" (with a space that does not break); None is a dash."""
-    return DASH if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
-
-
-def interval(proportion: Proportion) -> str:
-    """The 95 % interval in percent, "94.7 to 95.5"."""
-    return f"{100 * proportion.low:.1f} to {100 * proportion.high:.1f}"
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

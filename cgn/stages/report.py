@@ -1,36 +1,33 @@
-"""report: the stored decisions and sheets -> one page that explains itself, and its table as Markdown.
+"""report: the stored decisions and sheets -> one page that explains itself, and its tables as Markdown.
 
-Decided here: every accuracy is computed again from decisions.parquet; no model is loaded. What a run was (parameters,
+Decided here: every figure is computed again from what evaluate stored; no model is loaded. What a run was (parameters,
 seed) is read from the definition that each finished folder carries, and a folder of another variant is refused. What
-the page says is the track's business; a sheet that is not there is left out.
+evaluate stored is the track's own, so the track reads it; what the page says is the track's business, too. A sheet
+that is not there is left out.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import DEFINITION, read_json, write_text
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Input, Output
 
-if TYPE_CHECKING:
-    from cgn.evaluation.decisions import Decisions
-
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """What a page is made of."""
 
-    decisions: "Decisions"
-    trainings: Mapping[str, Mapping[str, Any]]
-    """Arm -> what its training said of itself."""
-    params: Mapping[str, Mapping[str, Any]]
-    """Verb -> resolved parameters, of the verbs whose folder tells them."""
     data: Path
     model: Path
     images: Path
+    decisions: Path
+    """The folder that evaluate made, whose definition was checked; what lies in it the track reads and checks."""
+    params: Mapping[str, Mapping[str, Any]]
+    """Verb -> resolved parameters, of the verbs whose folder tells them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +45,7 @@ class Parts:
     track: str
     variant: str
     page: Callable[[Material], Page]
+    """Raises ArtifactError for decisions that are missing, broken or another variant's."""
 
 
 def report(
@@ -55,24 +53,13 @@ def report(
 ) -> None:
     """Write index.html and summary.md."""
     from cgn.core.checkpoints import refuse_foreign
-    from cgn.evaluation.decisions import read
 
-    judged = read(decisions / "decisions.parquet")
-    refuse_foreign(judged.facts, source=decisions, track=parts.track, variant=parts.variant)
-    definitions = {folder: told for folder in (data, model, images) if (told := _definition(folder))}
+    definitions = {folder: told for folder in (data, model, images, decisions) if (told := _definition(folder))}
     for folder, definition in definitions.items():
         refuse_foreign(definition, source=folder, track=parts.track, variant=parts.variant)
     params = {str(definition["verb"]): definition["params"] for definition in definitions.values()}
-    made = parts.page(
-        Material(
-            decisions=judged,
-            trainings={arm: told.get("training", {}) for arm, told in read_json(decisions / "accuracy.json").items()},
-            params=params | _classifier_params(decisions / "classifiers.json"),
-            data=data,
-            model=model,
-            images=images,
-        )
-    )
+    params |= _classifier_params(decisions / "classifiers.json")
+    made = parts.page(Material(data=data, model=model, images=images, decisions=decisions, params=params))
     write_text(page / "summary.md", made.markdown)
     write_text(page / "index.html", made.html)
     sink.picture(page / "index.html")

@@ -18,12 +18,13 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent
 from cgn.core.page import element, text
+from cgn.core.page_settings import departures, flat
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.evaluation.accuracy import accuracy
 from cgn.evaluation.decisions import Decisions, decided, gathered, write
 from cgn.stages.report import report
 from cgn.tracks.mnist.arms import ARMS
-from cgn.tracks.mnist.published import VARIANTS, departures, flat, published, settings
+from cgn.tracks.mnist.published import VARIANTS, published, settings
 from cgn.tracks.mnist.report import parts as cell
 
 IMAGES = 200
@@ -188,7 +189,7 @@ def test_departures_from_the_published_settings_are_listed(full: tuple[Path, Pag
     words = " ".join(full[1].words.split())
     assert "train_cgn.batch_size 16 999" in words
     assert "train_cgn.updates 46,875 46,875" not in words
-    found = departures("double_colored", {"train_cgn": {"batch_size": 999, "losses": {"binary": 0.3}}})
+    found = departures(settings("double_colored"), {"train_cgn": {"batch_size": 999, "losses": {"binary": 0.3}}})
     assert found == [("train_cgn.batch_size", 16, 999)]
 
 

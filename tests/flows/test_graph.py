@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.graph import Stage, read, wanted
-from tests.flows.conftest import Project
+from tests.flows.conftest import ROOT, Project
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
 
@@ -39,3 +40,17 @@ def test_wanted_brings_what_is_needed(stages: dict[str, Stage]) -> None:
 def test_a_pattern_without_a_stage_is_refused(stages: dict[str, Stage]) -> None:
     with pytest.raises(ValueError, match=r"no stage matches 'imagenet_\*'; stages: mnist_data, "):
         wanted(stages, targets=["imagenet_*"])
+
+
+def test_every_deployment_finds_stages_of_its_track() -> None:
+    """`cgn-full` all of them, the others those of one track; names as dvc.yaml builds them."""
+    deployments = yaml.safe_load((ROOT / "pipelines.yaml").read_text(encoding="utf-8"))["deployments"]
+    targets = {deployment["name"]: deployment["parameters"]["targets"] for deployment in deployments}
+    nothing: tuple[Path, ...] = ()
+    names = ("mnist_report@digits", "imagenet_report@miniature", "imagenet_train_classifier@miniature-baseline")
+    stages = {
+        name: Stage(name=name, cmd="", needs=(), deps=nothing, outs=nothing, metrics=nothing, plots=nothing)
+        for name in names
+    }
+    found = {name: list(wanted(stages, targets=patterns)) for name, patterns in targets.items()}
+    assert found == {"cgn-full": list(names), "cgn-mnist": [names[0]], "cgn-imagenet": list(names[1:])}

@@ -7,14 +7,18 @@ beside it, and every setting in which the run departs from the published one is 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cgn.core.page import Html, document, element, join, paragraph, section, table, text
-from cgn.evaluation.results import Result, interval, markdown, percent, results
-from cgn.stages.report import Material, Page
+from cgn.core.page import Html, document, element, join, paragraph, section, text
+from cgn.core.page_settings import about, flat, shown
+from cgn.evaluation.literature import cited, cited_in_markdown
+from cgn.evaluation.results import Result, results
+from cgn.evaluation.wording import interval, markdown, percent
+from cgn.stages.report import Page
 from cgn.tracks.mnist.arms import ARMS
-from cgn.tracks.mnist.page_notes import notes, shown
+from cgn.tracks.mnist.evidence import Evidence
+from cgn.tracks.mnist.page_notes import notes
 from cgn.tracks.mnist.page_pictures import confusions, examples, sheets
 from cgn.tracks.mnist.page_results import ORDINARY, RANDOMISED, cue_table, own_note, result_cells, result_table
-from cgn.tracks.mnist.published import LINKS, flat, published
+from cgn.tracks.mnist.published import published
 
 TITLE = "Does it see the digit, or only its look?"
 
@@ -28,30 +32,30 @@ class Run:
     examples: int
 
 
-def write(material: Material, *, run: Run) -> Page:
+def write(evidence: Evidence, *, run: Run) -> Page:
     """The whole page, and its main table as Markdown."""
     rows = results(
-        material.decisions,
+        evidence.decisions,
         arms=ARMS,
         randomised=RANDOMISED,
-        trainings=material.trainings,
+        trainings=evidence.trainings,
         published=published(run.variant),
     )
     body = [
-        _results(rows, run=run, classes=material.decisions.classes),
+        _results(rows, run=run, classes=evidence.decisions.classes),
         section(
-            "Which cue does each classifier follow?", cue_table(rows, classes=material.decisions.classes), name="cues"
+            "Which cue does each classifier follow?", cue_table(rows, classes=evidence.decisions.classes), name="cues"
         ),
-        examples(material, rows, count=run.examples),
-        confusions(material, rows),
-        sheets(material),
-        section("What can be compared with what", notes(material, variant=run.variant), name="notes"),
-        section("This run", _about(material, run=run), name="run"),
+        examples(evidence, rows, count=run.examples),
+        confusions(evidence, rows),
+        sheets(evidence),
+        section("What can be compared with what", notes(evidence, variant=run.variant), name="notes"),
+        section("This run", _about(evidence, run=run), name="run"),
     ]
     html = document(
         title=f"mnist/{run.variant}, seed {run.seed}: results",
         description=f"Accuracy of classifiers trained on original and counterfactual images of mnist/{run.variant}",
-        header=_header(rows, run=run, classes=material.decisions.classes),
+        header=_header(rows, run=run, classes=evidence.decisions.classes),
         body=join(body, between="\n"),
         footer=paragraph(
             "Accuracies on this page are computed from decisions.parquet, one row per image and classifier."
@@ -90,19 +94,14 @@ def _hero(row: Result) -> Html:
 
 def _results(rows: Sequence[Result], *, run: Run, classes: int) -> Html:
     sources = [row.source for row in published(run.variant)]
-    links = [element("a", text(source), href=LINKS[source]) for source in dict.fromkeys(sources)]
-    told = (
-        join([text("Published numbers: "), join(links, between="; "), text(".")])
-        if links
-        else text(own_note(run.variant))
-    )
+    told = join([text("Published numbers: "), cited(sources), text(".")]) if sources else text(own_note(run.variant))
     return section("Results", result_table(rows, classes=classes), element("p", told, class_="note"), name="results")
 
 
-def _about(material: Material, *, run: Run) -> Html:
-    everything = flat(material.params)
+def _about(evidence: Evidence, *, run: Run) -> Html:
+    everything = flat(evidence.params)
     facts: list[tuple[str, object]] = [("Variant", f"mnist/{run.variant}"), ("Seed", run.seed)]
-    conditions = material.decisions.rows.drop_duplicates(["condition", "index"]).groupby("condition").size()
+    conditions = evidence.decisions.rows.drop_duplicates(["condition", "index"]).groupby("condition").size()
     named = {"train": "Training images", ORDINARY: "Test images, same looks", RANDOMISED: "Test images, random looks"}
     facts += [(named[name], f"{conditions[name]:,}") for name in named if name in conditions]
     known = {
@@ -114,20 +113,12 @@ def _about(material: Material, *, run: Run) -> Html:
         "train_classifier.epochs": "Epochs of each classifier",
     }
     facts += [(label, shown(everything[key])) for key, label in known.items() if key in everything]
-    rows = [[text(label), text(value)] for label, value in facts]
-    blocks = [table(caption="What was run", columns=[text("Fact"), text("Value")], rows=rows, class_="settings")]
-    if everything:
-        cells = [[element("code", text(key)), text(shown(value))] for key, value in everything.items()]
-        full = table(
-            caption="All parameters", columns=[text("Parameter"), text("Value")], rows=cells, class_="settings"
-        )
-        blocks.append(element("details", element("summary", text("All parameters")), full))
-    return join(blocks, between="\n")
+    return about(facts, everything=everything)
 
 
 def _summary(rows: Sequence[Result], *, run: Run) -> str:
     columns, cells = result_cells(rows)
-    told = ", ".join(f"[{name}]({LINKS[name]})" for name in dict.fromkeys(row.source for row in published(run.variant)))
+    told = cited_in_markdown(row.source for row in published(run.variant))
     lines = [
         f"# mnist/{run.variant}, seed {run.seed}",
         "",

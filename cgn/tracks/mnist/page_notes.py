@@ -1,19 +1,18 @@
 """The small print of the page: what can be compared with what, and where the run departs from the published settings.
 
-Decided here: a departure is found by comparing parameters, not by remembering to mention it.
+Decided here: whatever limits a number is told on the page that shows it, and departures are found by comparing.
 """
 
-from typing import Any
-
-from cgn.core.page import Html, element, join, paragraph, table, text
-from cgn.evaluation.results import percent
-from cgn.stages.report import Material
+from cgn.core.page import Html, element, join, paragraph, text
+from cgn.core.page_settings import departure_table, departures
+from cgn.evaluation.wording import percent
+from cgn.tracks.mnist.evidence import Evidence
 from cgn.tracks.mnist.looks import BACKGROUND_COLORS, OBJECT_COLORS
 from cgn.tracks.mnist.page_results import RANDOMISED, own_note
-from cgn.tracks.mnist.published import departures, published, settings
+from cgn.tracks.mnist.published import published, settings
 
 
-def notes(material: Material, *, variant: str) -> Html:
+def notes(evidence: Evidence, *, variant: str) -> Html:
     """The list of notes, and the table of settings that differ from the published ones."""
     items = [
         "Intervals are Wilson's 95 % intervals for the finite number of test images. They belong to these trained "
@@ -27,17 +26,12 @@ def notes(material: Material, *, variant: str) -> Html:
         "The arm “factual” was trained only on samples of this network that keep every correlation. The published GAN "
         "arm adds a GAN's samples to the originals, so the two are related, not equal.",
     ]
-    items += _variant_notes(variant) + _hidden_note(material)
+    items += _variant_notes(variant) + _hidden_note(evidence)
     blocks = [element("ul", *(element("li", text(item)) for item in items))]
-    differing = departures(variant, material.params)
+    differing = departures(settings(variant), evidence.params)
     if differing:
-        cells = [
-            [element("code", text(key)), text(shown(theirs)), text(shown(ours))] for key, theirs, ours in differing
-        ]
-        columns = [text("Setting"), text("Published"), text("Here")]
-        caption = "Settings in which this run departs from the published ones"
-        blocks.append(table(caption=caption, columns=columns, rows=cells, class_="settings"))
-    elif settings(variant) and material.params:
+        blocks.append(departure_table(differing))
+    elif settings(variant) and evidence.params:
         blocks.append(paragraph("Every published setting that this run's folders tell of was kept."))
     return join(blocks, between="\n")
 
@@ -57,28 +51,19 @@ def _variant_notes(variant: str) -> list[str]:
     return notes
 
 
-def _hidden_note(material: Material) -> list[str]:
+def _hidden_note(evidence: Evidence) -> list[str]:
     """Where object and background draw on the same colours, some random looks hide the digit."""
-    if material.params.get("prepare", {}).get("look") != "double_colored":
+    if evidence.params.get("prepare", {}).get("look") != "double_colored":
         return []
-    rows = material.decisions.rows
+    rows = evidence.decisions.rows
     images = rows[rows["condition"] == RANDOMISED].drop_duplicates("index")
     hidden = sum(
         OBJECT_COLORS[texture] == BACKGROUND_COLORS[background]
         for texture, background in zip(images["texture"], images["background"], strict=True)
     )
-    seen = 1 - hidden / max(len(images), 1) * (1 - 1 / material.decisions.classes)
+    seen = 1 - hidden / max(len(images), 1) * (1 - 1 / evidence.decisions.classes)
     return [
         f"In {hidden:,} of the {len(images):,} random looks the digit has its background's colour, but for the noise, "
         "because both draw on the same ten colours; it can hardly be seen. A classifier that knows all other digits "
         f"and guesses those is right in about {percent(seen)}."
     ]
-
-
-def shown(value: Any) -> str:
-    """A parameter's value as a reader would write it."""
-    if isinstance(value, list | tuple):
-        return ", ".join(shown(entry) for entry in value)
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,34 +1,35 @@
 """The pictures of the page: test images with the decisions on them, confusion matrices, and the stages' sheets.
 
-Decided here: confusion panels are drawn again from the decisions, once for light and once for dark screens. Sheets are
-taken as the stages left them; one that is not there is left out, one that is broken is an error.
+Decided here: confusion panels are drawn again from the decisions, once for light and once for dark screens. Sheets
+are taken as the stages left them (`cgn.core.page_sheets`).
 """
 
 import io
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 
 import pandas as pd
 
 from cgn.core.images import png
-from cgn.core.page import Html, element, figure, join, paragraph, picture, section, table, text
+from cgn.core.page import Html, element, join, paragraph, picture, section, table, text
+from cgn.core.page_sheets import figures, last_sheet
 from cgn.data.shards import samples
 from cgn.evaluation.confusion import CUES, confusion, largest_error, separable
 from cgn.evaluation.confusion_picture import DARK, LIGHT, Theme, panel
-from cgn.evaluation.results import Result, percent
-from cgn.stages.report import Material
+from cgn.evaluation.results import Result
+from cgn.evaluation.wording import percent
+from cgn.tracks.mnist.evidence import Evidence
 from cgn.tracks.mnist.page_results import RANDOMISED
 
 
-def examples(material: Material, rows: Sequence[Result], *, count: int) -> Html:
+def examples(evidence: Evidence, rows: Sequence[Result], *, count: int) -> Html:
     """The first `count` randomised test images as columns, each classifier's decision on them as rows."""
-    shown = list(islice(samples(material.data, split=RANDOMISED), count))
+    shown = list(islice(samples(evidence.data, split=RANDOMISED), count))
     columns = [text("Trained on")]
     for sample in shown:
         labels = ", ".join(f"{cue} {sample.facts[cue]}" for cue in CUES)
         columns.append(picture(png(sample.image), alt=f"test image: {labels}", enlarged=2))
-    decided = {row.arm: material.decisions.of(row.arm, condition=RANDOMISED).head(len(shown)) for row in rows}
+    decided = {row.arm: evidence.decisions.of(row.arm, condition=RANDOMISED).head(len(shown)) for row in rows}
     cells = [[text(row.title), *_decisions(decided[row.arm])] for row in rows if len(decided[row.arm])]
     told = (
         "The first images of the randomised test in their order, nothing picked. Below each decision stand the labels "
@@ -38,12 +39,12 @@ def examples(material: Material, rows: Sequence[Result], *, count: int) -> Html:
     return section("What the classifiers said", paragraph(told), grid, name="examples")
 
 
-def confusions(material: Material, rows: Sequence[Result]) -> Html:
+def confusions(evidence: Evidence, rows: Sequence[Result]) -> Html:
     """A panel for each classifier by shape; the other cues' panels folded away."""
     content: list[Html] = []
-    tables = {row.title: material.decisions.of(row.arm, condition=RANDOMISED) for row in rows if row.cues}
+    tables = {row.title: evidence.decisions.of(row.arm, condition=RANDOMISED) for row in rows if row.cues}
     cues = [cue for cue in CUES if any(cue in separable(table) for table in tables.values())]
-    classes = material.decisions.classes
+    classes = evidence.decisions.classes
     for cue in cues:
         panels = [_panel(table, title=title, cue=cue, classes=classes) for title, table in tables.items()]
         grid = element("div", *panels, class_="grid")
@@ -59,27 +60,14 @@ def confusions(material: Material, rows: Sequence[Result]) -> Html:
     return section("Confusion on random looks", paragraph(told), *content, name="confusion")
 
 
-def sheets(material: Material) -> Html:
+def sheets(evidence: Evidence) -> Html:
     """The pictures that prepare, train_cgn and generate left."""
-    progress = sorted((material.model / "sheets").glob("*.png"), key=lambda path: (len(path.name), path.name))
     drawn = [
-        (material.data / "examples.png", "The data: one image of each digit in each split"),
-        *((path, f"The generative network after update {_update(path)}") for path in progress[-1:]),
-        (material.images / "examples.png", "The images generated for training"),
+        (evidence.data / "examples.png", "The data: one image of each digit in each split"),
+        *last_sheet(evidence.model),
+        (evidence.images / "examples.png", "The images generated for training"),
     ]
-    shown = [_sheet(path, words) for path, words in drawn if path.is_file()]
-    if not shown:
-        shown = [paragraph("The folders of this run hold no sheets.", class_="muted")]
-    return section("Sheets", *shown, name="sheets")
-
-
-def _sheet(path: Path, words: str) -> Html:
-    alt = f"Sheet of small images with labelled rows. {words}."
-    return figure(picture(path.read_bytes(), alt=alt, source=str(path)), caption=text(words), class_="sheet")
-
-
-def _update(path: Path) -> str:
-    return f"{int(path.stem):,}" if path.stem.isdecimal() else path.stem
+    return section("Sheets", *figures(drawn, alt="Sheet of small images with labelled rows"), name="sheets")
 
 
 def _decisions(rows: pd.DataFrame) -> list[Html]:

@@ -1,15 +1,15 @@
 """The tables of the page: accuracies beside the published ones, and the cue each classifier followed.
 
-Decided here: a bar never stands without its number, chance is a dotted line on every bar, and columns for published
-numbers are there only where something was published.
+Decided here: columns for published numbers are there only where something was published.
 """
 
 from collections.abc import Sequence
 
 from cgn.core.page import Html, element, join, paragraph, table, text
 from cgn.evaluation.accuracy import Proportion
-from cgn.evaluation.results import DASH, Result, interval, percent
-from cgn.tracks.mnist.published import PAPER, REPLICATION
+from cgn.evaluation.literature import PAPER, REPLICATION
+from cgn.evaluation.results import Result
+from cgn.evaluation.wording import DASH, bar, interval, percent
 
 ORDINARY, RANDOMISED = "test_iid", "test_random"
 
@@ -72,12 +72,6 @@ def cue_table(rows: Sequence[Result], *, classes: int) -> Html:
     )
     columns = [text("Trained on"), *(text(CUE_NAMES.get(cue, cue)) for cue in cues)]
     return join([table(caption=caption, columns=columns, rows=cells, class_="cues"), paragraph(told, class_="note")])
-
-
-def bar(share: float, *, chance: float, cue: str = "") -> Html:
-    """A bar of `share` in [0,1]; the number beside it speaks for it, so it is hidden from screen readers."""
-    style = f"--share:{100 * share:.1f}%;--chance:{100 * chance:.1f}%"
-    return element("span", element("i"), class_=f"bar {cue}".strip(), style=style, aria_hidden="true")
 
 
 def _cue(row: Result, cue: str, *, chance: float) -> Html:

@@ -6,11 +6,8 @@ Decided here: only numbers that a source prints. `digits` is this project's own 
 from collections.abc import Mapping
 from typing import Any
 
+from cgn.evaluation.literature import PAPER, REPLICATION
 from cgn.evaluation.results import Published
-
-PAPER = "Sauer and Geiger, ICLR 2021"
-REPLICATION = "Bagad et al., ReScience C 2022"
-LINKS = {PAPER: "https://arxiv.org/abs/2101.06046", REPLICATION: "https://zenodo.org/record/6574635"}
 
 VARIANTS = ("colored", "double_colored", "wildlife")
 _GAN = "published: original + GAN samples"
@@ -85,17 +82,3 @@ def published(variant: str) -> tuple[Published, ...]:
 def settings(variant: str) -> Mapping[str, Any]:
     """Dotted parameter -> the published value, for what decides the numbers; none for `digits`."""
     return {**_COMMON, **_OWN[variant]} if variant in _OWN else {}
-
-
-def departures(variant: str, params: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Any, Any]]:
-    """(dotted parameter, published value, value of a run) where the run's `params` (by verb) tell and differ."""
-    told = flat(params)
-    return [(key, value, told[key]) for key, value in settings(variant).items() if key in told and told[key] != value]
-
-
-def flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
-    """Nested parameters by dotted name."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, prefix=f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

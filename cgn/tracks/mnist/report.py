@@ -2,6 +2,7 @@
 
 from cgn.config.mnist.report import Report
 from cgn.stages.report import Material, Page, Parts
+from cgn.tracks.mnist.evidence import gather
 from cgn.tracks.mnist.page import Run, write
 
 
@@ -9,6 +10,6 @@ def parts(params: Report, *, seed: int, variant: str) -> Parts:
     """Parameters of a variant -> what the stage needs."""
 
     def page(material: Material) -> Page:
-        return write(material, run=Run(variant=variant, seed=seed, examples=params.examples))
+        return write(gather(material, variant=variant), run=Run(variant=variant, seed=seed, examples=params.examples))
 
     return Parts(track="mnist", variant=variant, page=page)

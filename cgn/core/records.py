@@ -1,0 +1,60 @@
+"""Reading what runs said of themselves: the log folder beside an output, as far as it is there.
+
+Decided here: a log belongs to no output (a cached or copied folder comes without one), so its absence, or a broken
+file in it, is no error: what is not told is None.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgn.core.errors import ArtifactError
+from cgn.core.files import log_folder, read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The last run that made an output."""
+
+    seconds: float | None
+    """Of its last start, to the finished output."""
+    starts: int
+    """More than one where it was interrupted and continued."""
+    finished: str | None
+    machine: Mapping[str, Any]
+    """As `cgn.core.machine` tells it; empty where it is not told."""
+    metrics: Mapping[str, Any]
+    """Final values, nested by the parts of their names."""
+
+    def metric(self, name: str) -> float | None:
+        """A final value by its name, "loss/binary"; None where there is none."""
+        value: Any = self.metrics
+        for part in name.split("/"):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return _number(value)
+
+
+def read_record(out: Path) -> Record:
+    """The record beside the output folder `out`."""
+    run, metrics = (_mapping(log_folder(out) / name) for name in ("run.json", "metrics.json"))
+    starts, finished, machine = run.get("starts"), run.get("finished"), run.get("machine")
+    return Record(
+        seconds=_number(run.get("seconds")),
+        starts=len(starts) if isinstance(starts, list) else 0,
+        finished=finished if isinstance(finished, str) else None,
+        machine=machine if isinstance(machine, Mapping) else {},
+        metrics=metrics,
+    )
+
+
+def _mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        told = read_json(path)
+    except (ArtifactError, OSError):
+        return {}
+    return told if isinstance(told, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,161 @@
+"""What an ImageNet page is made of: the stage's material, with the examination read and measured.
+
+Decided here: `measured` holds one record for each head, in the order of tables, baseline first; all that a table shows
+of a head comes from there. A head is called by its place in the paper; one of another network by its own names.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from cgn.core.checkpoints import refuse_foreign
+from cgn.core.files import read_json
+from cgn.core.records import Record, read_record
+from cgn.evaluation.accuracy import Proportion, top
+from cgn.evaluation.background_gap import Gap, background_gap, by_variation
+from cgn.evaluation.corruption_error import CorruptionErrors, corruption_errors
+from cgn.evaluation.corruption_interval import CorruptionEstimates, corruption_estimates
+from cgn.evaluation.examination import Examination, read
+from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
+from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, STYLIZED
+from cgn.stages.report import Material
+
+BASELINE = ("baseline", "label")
+SHAPE, TEXTURE, BACKGROUND, AVERAGE, SHAPE_TEXTURE = (
+    ("ensemble", head) for head in ("shape", "texture", "background", "avg", "shape_texture")
+)
+TITLES = {
+    BASELINE: "baseline",
+    SHAPE: "shape head",
+    TEXTURE: "texture head",
+    BACKGROUND: "background head",
+    AVERAGE: "mean of heads",
+    SHAPE_TEXTURE: "shape + texture",
+}
+"""(Classifier, head) -> how tables call it, in their order."""
+OWNERS = {"baseline": "one head", "ensemble": "ensemble"}
+"""Classifier -> what stands below the title."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One head's results; None or empty where its suite was not run."""
+
+    key: tuple[str, str]
+    clean: tuple[Proportion, Proportion] | None
+    """Top-1 and top-5."""
+    stylized: tuple[Proportion, Proportion] | None
+    bias: ShapeBias | None
+    by_category: Mapping[str, ShapeBias]
+    variations: Mapping[str, Proportion]
+    gap: Gap | None
+    corruptions: CorruptionErrors | None
+    estimates: CorruptionEstimates | None
+
+    @property
+    def title(self) -> str:
+        """How tables call it."""
+        return title(self.key)
+
+    @property
+    def owner(self) -> str:
+        """Whose head it is, where the title does not say so."""
+        return OWNERS.get(self.key[0], "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that the page says comes from here."""
+
+    examination: Examination
+    heads: Sequence[Head]
+    trainings: Mapping[str, Mapping[str, Any]]
+    """Classifier -> what its training said of itself."""
+    material: Material
+    variant: str
+
+    @property
+    def params(self) -> Mapping[str, Mapping[str, Any]]:
+        """Verb -> resolved parameters."""
+        return self.material.params
+
+    @property
+    def classes(self) -> int:
+        """Of the networks."""
+        return int(self.examination.facts["classes"])
+
+    def head(self, key: tuple[str, str]) -> Head | None:
+        """One head's results; None where it was not examined."""
+        return next((head for head in self.heads if head.key == key), None)
+
+    @cached_property
+    def records(self) -> Mapping[str, Record]:
+        """Verb -> what its run said of itself, of the verbs whose folders are at hand."""
+        folders = {
+            "prepare": self.material.data,
+            "train_cgn": self.material.model,
+            "generate": self.material.images,
+            "evaluate": self.material.decisions,
+        }
+        return {verb: read_record(folder) for verb, folder in folders.items()}
+
+
+def title(key: tuple[str, str]) -> str:
+    """How tables call a head."""
+    classifier, head = key
+    return TITLES.get(key, classifier if head == "label" else f"{classifier}: {head}")
+
+
+def gather(material: Material, *, variant: str) -> Evidence:
+    """Read what evaluate stored. Raises ArtifactError when it is missing, broken or another variant's."""
+    examination = read(material.decisions / "decisions.parquet")
+    refuse_foreign(examination.facts, source=material.decisions, track="imagenet", variant=variant)
+    path = material.decisions / "classifiers.json"
+    told = read_json(path) if path.is_file() else {}
+    return Evidence(
+        examination=examination,
+        heads=measured(examination),
+        trainings={name: of.get("training", {}) for name, of in told.items()},
+        material=material,
+        variant=variant,
+    )
+
+
+def measured(examination: Examination) -> list[Head]:
+    """Every head's results, in the order of tables."""
+    present = [(name, head) for name in examination.classifiers for head in examination.heads(name)]
+    order = [*(key for key in TITLES if key in present), *(key for key in present if key not in TITLES)]
+    superclass_of = np.array(examination.facts["superclass_of"], dtype=np.int64)
+    variations = by_variation(examination, superclass_of=superclass_of)
+    corrupted = {(one.classifier, one.head): one for one in corruption_errors(examination)}
+    return [
+        _measured(examination, key, variations=variations.get(key[0], {}).get(key[1], {}), errors=corrupted.get(key))
+        for key in order
+    ]
+
+
+def _measured(
+    examination: Examination,
+    key: tuple[str, str],
+    *,
+    variations: dict[str, Proportion],
+    errors: CorruptionErrors | None,
+) -> Head:
+    classifier, head = key
+    suites = {name: examination.of(name, classifier=classifier, head=head) for name in (CLEAN, STYLIZED, CUE_CONFLICT)}
+    tops = {name: (top(rows, kept=1), top(rows, kept=5)) for name, rows in suites.items() if len(rows)}
+    stimuli = suites[CUE_CONFLICT]
+    return Head(
+        key=key,
+        clean=tops.get(CLEAN),
+        stylized=tops.get(STYLIZED),
+        bias=shape_bias(stimuli) if len(stimuli) else None,
+        by_category=by_shape(stimuli, names=examination.facts["categories"]) if len(stimuli) else {},
+        variations=variations,
+        gap=background_gap(variations),
+        corruptions=errors if errors and errors.errors else None,
+        estimates=corruption_estimates(examination, errors) if errors and errors.errors else None,
+    )

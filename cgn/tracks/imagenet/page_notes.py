@@ -1,0 +1,135 @@
+"""The small print of the page: what is missing, what could not be read, what can be compared with what.
+
+Decided here: a suite, variation or corruption that was not examined is named, and every picture that could not be read
+is counted and named, whether or not a number would change. Departures from published settings are found by comparing.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from cgn.core.page import Html, element, join, paragraph, section, text
+from cgn.core.page_settings import departure_table, departures
+from cgn.data.benchmarks import VARIATIONS
+from cgn.evaluation.corruption_error import ALEXNET
+from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, SUITES
+from cgn.tracks.imagenet.evidence import BASELINE, TITLES, Evidence
+from cgn.tracks.imagenet.page_corruptions import IMAGENET
+from cgn.tracks.imagenet.published import SETTINGS
+
+NAMES = {
+    CLEAN: "clean validation images",
+    IN9: "ImageNet-9",
+    CUE_CONFLICT: "cue conflict",
+    STYLIZED: "Stylized-ImageNet",
+    IMAGENET_C: "corruptions (ImageNet-C)",
+}
+PUBLISHED_IMAGES = {CLEAN: IMAGENET, IN9: 4_050, CUE_CONFLICT: 1_280}
+"""Pictures of a condition in the published benchmarks."""
+CLASSES = 1000
+
+
+def notes_section(evidence: Evidence) -> Html:
+    """What is missing, and what can be compared with what."""
+    blocks = [
+        element("ul", *(element("li", text(item)) for item in comparisons(evidence))),
+        element("h3", text("What is missing")),
+        element("ul", *(element("li", text(item)) for item in missing(evidence))),
+        *_unreadable(evidence),
+    ]
+    differing = departures(SETTINGS, evidence.params)
+    if differing:
+        blocks.append(departure_table(differing))
+    elif evidence.params:
+        blocks.append(paragraph("Every published setting that this run's folders tell of was kept."))
+    return section("What can be compared with what", join(blocks, between="\n"), name="notes")
+
+
+def comparisons(evidence: Evidence) -> list[str]:
+    """One sentence for each limit of a comparison."""
+    items = [
+        "Intervals are 95 %: Wilson's for shares, Newcombe's for differences; where a picture was shown under several "
+        "corruptions, pictures and not answers were counted as independent. They belong to these trained classifiers; "
+        "another seed trains others.",
+        first_limit(evidence),
+    ]
+    if differences := _other_counts(evidence):
+        items.append(f"The benchmarks are not of the published size: {differences}.")
+    items.append(
+        "The paper's classifiers are ResNet-50 on ImageNet, the replication's (Bagad et al.) on ImageNet-mini. A "
+        "published top-1 of the ensemble is set beside the mean of its three heads, the background gap beside shape "
+        "+ texture, as the paper computes it."
+    )
+    return items
+
+
+def first_limit(evidence: Evidence) -> str:
+    """Whether the published numbers are of the same task at all, in one sentence."""
+    if evidence.classes != CLASSES:
+        return (
+            f"Not comparable in size: this run tells {evidence.classes} classes apart, the published ones "
+            f"{CLASSES:,}, on other pictures. Chance, accuracies, errors and gaps differ for that alone. The published "
+            "numbers stand here to show which way an effect should point."
+        )
+    return (
+        f"The published numbers are of the same {CLASSES:,} classes. They can be compared where pictures and settings "
+        "are the published ones; the differences are listed below."
+    )
+
+
+def missing(evidence: Evidence) -> list[str]:
+    """A sentence for each thing that was not examined."""
+    rows = evidence.examination.rows
+    present = {str(suite) for suite in rows["suite"].unique()}
+    asked = evidence.params.get("evaluate", {}).get("suites")
+    items = [f"{NAMES[suite]}: not examined{_asked(suite, asked)}" for suite in SUITES if suite not in present]
+    if IN9 in present and (absent := _absent(evidence, IN9, VARIATIONS)):
+        items.append(f"ImageNet-9: no {', '.join(absent)}")
+    if IMAGENET_C in present and (absent := _absent(evidence, IMAGENET_C, tuple(ALEXNET))):
+        items.append(f"Corruptions: no {', '.join(absent)}; so there is no mCE")
+    if BASELINE not in {head.key for head in evidence.heads}:
+        items.append("No baseline was examined, so nothing tells what the counterfactuals changed")
+    if absent := [title for key, title in TITLES.items() if key[0] == "ensemble" and not evidence.head(key)]:
+        items.append(f"Heads that were not examined: {', '.join(absent)}")
+    items += [str(remark) for remark in evidence.examination.facts["remarks"]]
+    return items or ["Nothing: every suite, variation and corruption was examined."]
+
+
+def _asked(suite: str, asked: Sequence[str] | None) -> str:
+    """Whether the parameters wanted it, where they are told."""
+    if asked is None:
+        return ""
+    return f", though evaluate.suites names {suite}" if suite in asked else f", as evaluate.suites leaves {suite} out"
+
+
+def _absent(evidence: Evidence, suite: str, expected: Sequence[str]) -> list[str]:
+    conditions = evidence.examination.of(suite)["condition"].unique()
+    present = {str(condition).partition("/")[0] for condition in conditions}
+    return [name for name in expected if name not in present]
+
+
+def _other_counts(evidence: Evidence) -> str:
+    """Where a suite's conditions have another number of pictures than the published ones."""
+    counts: Mapping[str, int] = {
+        suite: int(evidence.examination.of(suite).groupby("condition")["image"].nunique().max())
+        for suite in PUBLISHED_IMAGES
+        if len(evidence.examination.of(suite))
+    }
+    differing = [
+        f"{NAMES[suite]} {count:,} pictures here, {PUBLISHED_IMAGES[suite]:,} published"
+        for suite, count in counts.items()
+        if count != PUBLISHED_IMAGES[suite]
+    ]
+    return "; ".join(differing)
+
+
+def _unreadable(evidence: Evidence) -> list[Html]:
+    """How many pictures could not be read, and which."""
+    named = [str(why) for why in evidence.examination.facts["unreadable"]]
+    if not named:
+        return [paragraph("Every picture could be read.", class_="note")]
+    told = (
+        f"{len(named):,} pictures could not be read and are in no number: "
+        if len(named) > 1
+        else ("1 picture could not be read and is in no number: ")
+    )
+    items = element("ul", *(element("li", element("code", text(why))) for why in named))
+    return [element("details", element("summary", text(told.removesuffix(": "))), items)]
