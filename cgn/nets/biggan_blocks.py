@@ -31,8 +31,7 @@ class Spectral(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias)
         self.register_buffer("weight_u", functional.normalize(torch.randn(len(weight)), dim=0))
         self.register_buffer("weight_v", functional.normalize(torch.randn(weight[0].numel()), dim=0))
-        for _ in range(FIRST_ITERATIONS):
-            self._iterate()
+        self.settle(FIRST_ITERATIONS)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -47,6 +46,11 @@ class Spectral(nn.Module):
         # Copies: the next forward may iterate before this one's backward.
         norm = self.weight_u.clone() @ (self.weight_orig.flatten(1) @ self.weight_v.clone())
         return self.weight_orig / norm
+
+    def settle(self, iterations: int) -> None:
+        """Let u and v find the singular vectors of a weight that did not grow with them."""
+        for _ in range(iterations):
+            self._iterate()
 
     @torch.no_grad()
     def _iterate(self) -> None:
@@ -68,16 +72,23 @@ class SpectralLinear(Spectral):
 
 
 class SpectralConv2d(Spectral):
-    """A convolution whose kernel, as a matrix of one row an output channel, has norm 1; it keeps height and width."""
+    """A convolution whose kernel, as a matrix of one row an output channel, has norm 1; it keeps height and width.
 
-    def __init__(self, channels: int, out_channels: int, kernel: int, *, epsilon: float, bias: bool = True) -> None:
+    A `stride` divides them, where the kernel is odd for stride 1 and even for stride 2.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, kernel: int, *, epsilon: float, bias: bool = True, stride: int = 1
+    ) -> None:
         start = nn.Conv2d(channels, out_channels, kernel, bias=bias)
         told = None if start.bias is None else start.bias.detach()
         super().__init__(start.weight.detach(), epsilon=epsilon, bias=told)
+        self.stride = stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B,channels,H,W) -> (B,out_channels,H,W)."""
-        return functional.conv2d(x, self.weight, self.bias, padding=self.weight_orig.shape[-1] // 2)
+        """(B,channels,H,W) -> (B,out_channels,H/stride,W/stride)."""
+        padding = (self.weight_orig.shape[-1] - self.stride + 1) // 2
+        return functional.conv2d(x, self.weight, self.bias, stride=self.stride, padding=padding)
 
 
 class StatisticsNorm(nn.Module):

@@ -2,24 +2,27 @@
 
 Decided here: images go in as they are, in [-1,1] without ImageNet normalisation, because the published weights of the
 losses were set so. State-dict keys are torchvision's (`features.0.weight` ...), so its file loads strictly once the
-classifier and the fifth block are left out.
+classifier and the fifth block are left out. Narrower blocks make a net of the same form for small images.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
+Blocks = tuple[tuple[int, ...], ...]
+"""The channels of each convolution of each block."""
+
+BLOCKS: Blocks = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
 
 
 class VggFeatures(nn.Module):
-    """The first four of five conv blocks; frozen by who uses it."""
+    """The first four of five conv blocks, or others; frozen by who uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Blocks = BLOCKS) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        for block in BLOCKS:
+        for block in blocks:
             for out_channels in block:
                 layers += [nn.Conv2d(channels, out_channels, 3, padding=1), nn.ReLU()]
                 channels = out_channels
@@ -27,7 +30,10 @@ class VggFeatures(nn.Module):
         self.features = nn.Sequential(*layers[:-1])
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(B,3,H,W) in [-1,1] -> maps (B,64,H,W), (B,128,H/2,W/2), (B,256,H/4,W/4), (B,512,H/8,W/8)."""
+        """(B,3,H,W) in [-1,1] -> a map of each block, halved from one to the next.
+
+        Published: (B,64,H,W), (B,128,H/2,W/2), (B,256,H/4,W/4), (B,512,H/8,W/8).
+        """
         maps = []
         x = image
         for layer in self.features:
