@@ -1,4 +1,7 @@
-"""Least-squares adversarial losses (Mao et al., ICCV 2017) against a label-conditioned discriminator."""
+"""Adversarial losses against a label-conditioned discriminator: least squares, and the hinge.
+
+Least squares: Mao et al., ICCV 2017. Hinge: Lim & Ye, 2017, as BigGAN takes it (Brock et al., ICLR 2019, section 3).
+"""
 
 import torch
 
@@ -16,3 +19,13 @@ def discriminator_loss(real: torch.Tensor, generated: torch.Tensor) -> torch.Ten
 def mismatch_loss(mismatched: torch.Tensor) -> torch.Tensor:
     """(B,) validities of real images under wrong labels -> mean D^2 (matching-aware, Reed et al., ICML 2016)."""
     return mismatched.square().mean()
+
+
+def hinge_generator_loss(generated: torch.Tensor) -> torch.Tensor:
+    """(B,) validities of generated images -> mean -D."""
+    return -generated.mean()
+
+
+def hinge_discriminator_loss(real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+    """(B,) validities of real and of generated images -> mean max(0, 1 - D(real)) + mean max(0, 1 + D(generated))."""
+    return (1 - real).relu().mean() + (1 + generated).relu().mean()

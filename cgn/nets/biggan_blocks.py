@@ -74,16 +74,23 @@ class SpectralLinear(Spectral):
 
 
 class SpectralConv2d(Spectral):
-    """A convolution whose kernel, as a matrix of one row an output channel, has norm 1; it keeps height and width."""
+    """A convolution whose kernel, as a matrix of one row an output channel, has norm 1; it keeps height and width.
 
-    def __init__(self, channels: int, out_channels: int, kernel: int, *, epsilon: float, bias: bool = True) -> None:
+    A `stride` divides them, where the kernel is odd for stride 1 and even for stride 2.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, kernel: int, *, epsilon: float, bias: bool = True, stride: int = 1
+    ) -> None:
         start = nn.Conv2d(channels, out_channels, kernel, bias=bias)
         told = None if start.bias is None else start.bias.detach()
         super().__init__(start.weight.detach(), epsilon=epsilon, bias=told)
+        self.stride = stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B,channels,H,W) -> (B,out_channels,H,W)."""
-        return functional.conv2d(x, self.weight, self.bias, padding=self.weight_orig.shape[-1] // 2)
+        """(B,channels,H,W) -> (B,out_channels,H/stride,W/stride)."""
+        padding = (self.weight_orig.shape[-1] - self.stride + 1) // 2
+        return functional.conv2d(x, self.weight, self.bias, stride=self.stride, padding=padding)
 
 
 class StatisticsNorm(nn.Module):

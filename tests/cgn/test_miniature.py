@@ -13,7 +13,7 @@ from cgn.core.seeding import derive
 from cgn.data.miniature import sets
 from cgn.data.miniature.draws import Draws, hashed, noise
 from cgn.data.miniature.geometry import box, circle, ellipse, limb, polygon
-from cgn.data.miniature.scenes import CLASSES, Scene, _grid, scene, silhouette_bank, silhouettes
+from cgn.data.miniature.scenes import CLASSES, Scene, grid, scene, silhouette_bank, silhouettes
 from cgn.data.miniature.sets import CLASS_FOLDERS, WORDNET, write_sets
 from cgn.data.miniature.variations import VARIATIONS, bounding_boxes, exchanged, tiled, variations
 from cgn.evaluation.silhouettes import best_iou
@@ -59,7 +59,7 @@ def test_noise_is_continuous_and_meets_the_lattice() -> None:
 
 
 def test_distances_are_those_of_the_figures() -> None:
-    points = _grid(1, 64)
+    points = grid(1, 64)
     x, y = points
     assert np.allclose(circle(points, (0.1, 0.2), 0.3), np.hypot(x - 0.1, y - 0.2) - 0.3, atol=1e-6)
     assert np.allclose(limb(points, (-0.5, 0.0), (0.5, 0.0), (0.2, 0.2))[..., 32], np.abs(y[..., 32]) - 0.2, atol=1e-6)

@@ -56,27 +56,26 @@ def foregrounds(
     shape: Labels, texture: Labels, *, seed: int, index: Labels, image_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Masks (B,1,S,S) in [0,1] and foregrounds (B,3,S,S) in [-1,1], as in `scene`."""
-    painted = _painted(TEXTURES, texture, seed=seed, index=index, image_size=image_size, stream="texture")
+    filled = painted(TEXTURES, texture, seed=seed, index=index, image_size=image_size, stream="texture")
     mask = np.empty((len(shape), 1, image_size, image_size), dtype=np.float32)
     out = np.empty((len(shape), 3, image_size, image_size), dtype=np.float32)
     for rows, drawn in _drawn_shapes(shape, seed=seed, index=index, image_size=image_size):
-        light = RIM_LIGHT + (1 - RIM_LIGHT) * np.minimum(np.abs(drawn.distance) / RIM, 1)
-        mask[rows] = _reduced(_coverage(drawn)[:, None], image_size)
-        out[rows] = _reduced(paint(painted[rows] * light[:, None], MARK, drawn.marks), image_size)
-    return torch.from_numpy(mask), _signed(out)
+        mask[rows] = reduced(coverage(drawn)[:, None], image_size)
+        out[rows] = reduced(shaded(filled[rows], drawn), image_size)
+    return torch.from_numpy(mask), signed(out)
 
 
 def backgrounds(labels: Labels, *, seed: int, index: Labels, image_size: int) -> torch.Tensor:
     """Backgrounds (B,3,S,S) in [-1,1], as in `scene`."""
-    painted = _painted(BACKGROUNDS, labels, seed=seed, index=index, image_size=image_size, stream="background")
-    return _signed(_reduced(painted, image_size))
+    filled = painted(BACKGROUNDS, labels, seed=seed, index=index, image_size=image_size, stream="background")
+    return signed(reduced(filled, image_size))
 
 
 def silhouettes(labels: Labels, *, seed: int, index: Labels, image_size: int) -> torch.Tensor:
     """The masks alone, (B,1,S,S) in [0,1]: those of every scene with these shapes, seed and index."""
     mask = np.empty((len(labels), 1, image_size, image_size), dtype=np.float32)
     for rows, drawn in _drawn_shapes(labels, seed=seed, index=index, image_size=image_size):
-        mask[rows] = _reduced(_coverage(drawn)[:, None], image_size)
+        mask[rows] = reduced(coverage(drawn)[:, None], image_size)
     return torch.from_numpy(mask)
 
 
@@ -89,12 +88,12 @@ def silhouette_bank(*, seed: int, per_class: int, image_size: int) -> torch.Tens
 
 
 def _drawn_shapes(labels: Labels, *, seed: int, index: Labels, image_size: int) -> Iterator[tuple[Labels, Silhouette]]:
-    for figure, rows in _blocks(labels, index=index, image_size=image_size):
-        points = _grid(len(rows), _drawn_size(image_size))
+    for figure, rows in blocks(labels, index=index, image_size=image_size):
+        points = grid(len(rows), drawn_size(image_size))
         yield rows, silhouette(figure, points, Draws(index[rows], seed=seed, stream="shape"))
 
 
-def _painted(
+def painted(
     painters: tuple[Callable[[Points, Draws], Floats], ...],
     labels: Labels,
     *,
@@ -104,43 +103,53 @@ def _painted(
     stream: str,
 ) -> Floats:
     """(B,3,D,D) in [0,1], D the size at which images of `image_size` are drawn."""
-    size = _drawn_size(image_size)
+    size = drawn_size(image_size)
     out = np.empty((len(labels), 3, size, size), dtype=np.float32)
-    for label, rows in _blocks(labels, index=index, image_size=image_size):
-        out[rows] = painters[label](_grid(len(rows), size), Draws(index[rows], seed=seed, stream=stream))
+    for label, rows in blocks(labels, index=index, image_size=image_size, kinds=len(painters)):
+        out[rows] = painters[label](grid(len(rows), size), Draws(index[rows], seed=seed, stream=stream))
     return out
 
 
-def _blocks(labels: Labels, *, index: Labels, image_size: int) -> Iterator[tuple[int, Labels]]:
+def blocks(
+    labels: Labels, *, index: Labels, image_size: int, kinds: int = len(CLASSES)
+) -> Iterator[tuple[int, Labels]]:
     """A class and the places of some images of it, until all are told."""
     if len(labels) != len(index):
         raise ValueError(f"{len(labels)} labels for {len(index)} images: expected one label for each image")
     if image_size < DRAWN_SIZE and image_size not in (16, 32):
         raise ValueError(f"image_size {image_size}: the miniature world is drawn at 16, 32, or 64 and more pixels")
-    if len(labels) and not (labels.min() >= 0 and labels.max() < len(CLASSES)):
-        raise ValueError(f"labels from {labels.min()} to {labels.max()}: allowed are 0 to {len(CLASSES) - 1}")
+    if len(labels) and not (labels.min() >= 0 and labels.max() < kinds):
+        raise ValueError(f"labels from {labels.min()} to {labels.max()}: allowed are 0 to {kinds - 1}")
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         for start in range(0, len(rows), IMAGES_PER_BLOCK):
             yield int(label), rows[start : start + IMAGES_PER_BLOCK]
 
 
-def _grid(count: int, size: int) -> Points:
+def grid(count: int, size: int) -> Points:
+    """The pixels' centres, for `count` images of `size` pixels."""
     centres = ((np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1).astype(np.float32)
     y, x = np.meshgrid(centres, centres, indexing="ij")
     return Points(*(np.repeat(axis[None], count, axis=0) for axis in (x, y)))
 
 
-def _drawn_size(image_size: int) -> int:
+def drawn_size(image_size: int) -> int:
+    """The size at which images of `image_size` are drawn."""
     return max(image_size, DRAWN_SIZE)
 
 
-def _coverage(drawn: Silhouette) -> Floats:
+def shaded(filled: Floats, drawn: Silhouette) -> Floats:
+    """(B,3,D,D) in [0,1] that fill the image, darkened towards the outline and with the shape's marks."""
+    light = RIM_LIGHT + (1 - RIM_LIGHT) * np.minimum(np.abs(drawn.distance) / RIM, 1)
+    return paint(filled * light[:, None], MARK, drawn.marks)
+
+
+def coverage(drawn: Silhouette) -> Floats:
     """How much of each pixel lies inside, (B,D,D) in [0,1]."""
     return edge(drawn.distance, 2 / drawn.distance.shape[-1])
 
 
-def _reduced(images: Floats, image_size: int) -> Floats:
+def reduced(images: Floats, image_size: int) -> Floats:
     """(B,C,D,D) averaged to (B,C,S,S)."""
     factor = images.shape[-1] // image_size
     if factor == 1:
@@ -149,6 +158,6 @@ def _reduced(images: Floats, image_size: int) -> Floats:
     return np.asarray(boxes.mean((3, 5)), dtype=np.float32)
 
 
-def _signed(images: Floats) -> torch.Tensor:
+def signed(images: Floats) -> torch.Tensor:
     """[0,1] -> [-1,1]; what paint has pushed out of its range is clipped."""
     return torch.from_numpy(images).mul_(2).sub_(1).clamp_(-1, 1)

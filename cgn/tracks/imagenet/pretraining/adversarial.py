@@ -1,0 +1,187 @@
+"""The miniature's BigGAN from scratch: hinge loss against a projection discriminator, on factual scenes.
+
+Phases: `discriminator`, then `generator`, both on the same generated batch. Legend: B batch, S image size.
+Decided here: a batch has every class equally often, class after class, so that the discriminator sees how images of a
+class differ; a loss of its own asks for that variety (after Mao et al., CVPR 2019), up to what real images have, where
+the adversarial loss alone drew one image a class. One generated batch serves both phases, which saves a third of an update; the
+norms use the batch's statistics until the end, when the averaged weights get rows of statistics of their own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cgn.core.metrics import MetricSink
+from cgn.core.seeding import derive, torch_stream
+from cgn.losses.adversarial import hinge_discriminator_loss, hinge_generator_loss
+from cgn.nets.biggan import BigGan
+from cgn.nets.biggan_statistics import batch_statistics, settle
+from cgn.nets.projection import ProjectionDiscriminator
+from cgn.tracks.imagenet.pretraining.factual import Scenes, drawn
+from cgn.tracks.imagenet.pretraining.recipes import Adversarial
+from cgn.training.loop import Average, Schedule, Training, batch_indices
+from cgn.training.phase import Mover, Objective, Phase, Rows, adam, linear_decay
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+SHEET_ROWS = 6
+COARSE = 4
+"""Pixels of an image to one of the grid on which variety is measured: poses count, grain does not."""
+LIMIT = 2.0
+"""Where the noise is cut off, in standard deviations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A real and a generated batch, (B,3,S,S) in [-1,1], with the same labels (B,), class after class."""
+
+    real: torch.Tensor
+    generated: torch.Tensor
+    label: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duel:
+    """The two nets, what they are shown, and their losses."""
+
+    generator: BigGan
+    render: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    """The generator, compiled."""
+    discriminator: nn.Module
+    scenes: Scenes
+    images_per_class: int
+    variety: float
+    seed: int
+
+    def draw(self, update: int) -> Drawn:
+        """The update's real batch, and as many generated images of the same labels."""
+        classes, each = self.generator.table.classes, self.images_per_class
+        turn = batch_indices(update, count=len(self.scenes.labels) // classes, batch_size=each, seed=self.seed)
+        chosen = (turn * classes + torch.arange(classes)[:, None]).flatten()  # classes lie in turn
+        stream = torch_stream(self.seed, "update", update)
+        noise = truncated(len(chosen), self.generator.table.noise_size, truncation=1.0, stream=stream)
+        label = self.scenes.labels[chosen]
+        return Drawn(real=self.scenes.batch(chosen), generated=self.render(noise, label), label=label)
+
+    def discriminator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
+        """Real above 1, generated below -1, in one batch."""
+        images = torch.cat([drawn.real, drawn.generated.detach().float()])
+        real, generated = self.discriminator(images, drawn.label.repeat(2)).float().chunk(2)
+        return {"discriminator": hinge_discriminator_loss(real, generated)}
+
+    def generator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
+        """Generated up, and images of a class as unlike each other as real ones are."""
+        validity = self.discriminator(drawn.generated, drawn.label).float()
+        missing = (self._unlikeness(drawn.real) - self._unlikeness(drawn.generated.float())).relu()
+        return {"generator": hinge_generator_loss(validity), "variety": self.variety * missing.mean()}
+
+    def _unlikeness(self, images: torch.Tensor) -> torch.Tensor:
+        """(B,3,S,S) -> (classes,): the mean difference of neighbours within a class, on a coarse grid."""
+        coarse = functional.avg_pool2d(images, COARSE).unflatten(0, (self.generator.table.classes, -1))
+        return (coarse - coarse.roll(1, dims=1)).abs().mean((1, 2, 3, 4))
+
+
+def truncated(count: int, size: int, *, truncation: float, stream: torch.Generator) -> torch.Tensor:
+    """(count,size) standard normal numbers within [-2,2], times the truncation."""
+    noise = torch.empty(count, size)
+    nn.init.trunc_normal_(noise, a=-LIMIT, b=LIMIT, generator=stream)
+    return noise * truncation
+
+
+def train(recipe: Adversarial, folder: Path, *, seed: int, fabric: "Fabric", sink: MetricSink) -> BigGan:
+    """Train from the checkpoint in `folder`, or from the start; the average, with its statistics."""
+    seed = derive(seed, "pretraining", "biggan")
+    scenes = drawn(recipe.images, seed=seed, image_size=recipe.table.image_size)
+    torch.manual_seed(derive(seed, "initialization"))
+    generator = initialized(BigGan(recipe.table)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    discriminator = ProjectionDiscriminator(
+        classes=recipe.table.classes, width=recipe.discriminator_width, group=recipe.images_per_group
+    )
+    duel = Duel(
+        generator=generator,
+        render=torch.compile(generator, backend=recipe.compiler),
+        discriminator=discriminator.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        scenes=scenes,
+        images_per_class=recipe.images_per_class,
+        variety=recipe.variety,
+        seed=seed,
+    )
+    average = Average(generator, decay=recipe.ema_decay)
+    training = Training(
+        fabric=fabric, objective=_objective(recipe, duel), average=average, seed=seed, schedule=_schedule(recipe)
+    )
+    with batch_statistics(generator), batch_statistics(average.module):
+        training.run(folder, sink=sink)
+    kept = average.module
+    assert isinstance(kept, BigGan)
+    settle(kept, partial(statistics_batch, recipe, seed), batches=recipe.statistics_batches)
+    return kept
+
+
+def initialized(net: BigGan) -> BigGan:
+    """Orthogonal weights, as BigGAN begins (its spectral norms found anew)."""
+    for module in net.modules():
+        weight = getattr(module, "weight_orig", None)
+        if weight is not None:
+            nn.init.orthogonal_(weight)
+            module.settle(15)  # type: ignore[operator]
+    return net
+
+
+def statistics_batch(
+    recipe: Adversarial, seed: int, truncation: float, number: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch for the standing statistics: every class equally often, the same noise for every truncation."""
+    count = recipe.statistics_batch_size
+    stream = torch_stream(seed, "statistics", number)
+    noise = truncated(count, recipe.table.noise_size, truncation=truncation, stream=stream)
+    return noise, torch.arange(count) % recipe.table.classes
+
+
+def sheet(net: nn.Module, *, seed: int, truncation: float = 1.0) -> Rows:
+    """One column a class, a few noises down."""
+    assert isinstance(net, BigGan)
+    classes = net.table.classes
+    noise = truncated(
+        SHEET_ROWS * classes, net.table.noise_size, truncation=truncation, stream=torch_stream(seed, "sheet")
+    )
+    images = net(noise, torch.arange(classes).repeat(SHEET_ROWS), truncation=truncation)
+    return [(f"{row + 1}", part) for row, part in enumerate(images.split(classes))]
+
+
+def _objective(recipe: Adversarial, duel: Duel) -> Objective[Drawn]:
+    factor = linear_decay(updates=recipe.updates, fraction=recipe.decay_fraction)
+    betas = (recipe.beta1, recipe.beta2)
+    rates = {
+        "discriminator": (duel.discriminator, recipe.discriminator_rate),
+        "generator": (duel.generator, recipe.generator_rate),
+    }
+    return Objective(
+        generator=duel.generator,
+        movers={
+            name: Mover(module=module, optimizer=adam(module, rate=rate, betas=betas), factor=factor)
+            for name, (module, rate) in rates.items()
+        },
+        phases=[
+            Phase(name="discriminator", losses=duel.discriminator_losses, movers=("discriminator",)),
+            Phase(name="generator", losses=duel.generator_losses, movers=("generator",)),
+        ],
+        draw=duel.draw,
+        sheet=partial(sheet, seed=duel.seed),
+    )
+
+
+def _schedule(recipe: Adversarial) -> Schedule:
+    return Schedule(
+        updates=recipe.updates,
+        log=recipe.log_updates,
+        checkpoint=recipe.checkpoint_updates,
+        sheet=recipe.sheet_updates,
+    )
