@@ -36,7 +36,19 @@ class Shipped:
         return self.path
 
 
-BIGGAN = Shipped(name="biggan.safetensors", bytes=0, sha256="")
-SEGMENTER = Shipped(name="segmenter.safetensors", bytes=0, sha256="")
-FEATURES = Shipped(name="features.safetensors", bytes=0, sha256="")
+BIGGAN = Shipped(
+    name="biggan.safetensors",
+    bytes=1_328_706,
+    sha256="217f26c4bc6524e14cb5ab9ce3318711c1281204752f74a0a72909638b936af6",
+)
+SEGMENTER = Shipped(
+    name="segmenter.safetensors",
+    bytes=365_226,
+    sha256="76a50bae3ea6190d43c57e11f44d00781bf339971376405c793323aec7248285",
+)
+FEATURES = Shipped(
+    name="features.safetensors",
+    bytes=233_480,
+    sha256="bb3374eef2ba522e1ae010c720cddf9c02aff28b8f59a6b12df52ba718d4f356",
+)
 SHIPPED = (BIGGAN, SEGMENTER, FEATURES)
