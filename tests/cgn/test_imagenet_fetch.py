@@ -1,0 +1,84 @@
+"""fetch on the ImageNet track: what ships with the project is copied and verified, the rest is asked of a mirror."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cgn.config.imagenet.fetch import Fetch
+from cgn.core.errors import ArtifactError
+from cgn.core.metrics import Silent
+from cgn.data.download import MIRROR
+from cgn.data.miniature import shipped
+from cgn.data.miniature.shipped import SHIPPED, Shipped
+from cgn.data.sources import (
+    BACKGROUNDS_CHALLENGE,
+    BIGGAN_DEEP_256,
+    CUE_CONFLICT,
+    FROST,
+    IMAGENET_C,
+    RESNET50_V1,
+    U2NET,
+    VGG16,
+)
+from cgn.stages.fetch import Parts, fetch
+from cgn.tracks.imagenet.fetch import parts
+from tests.cgn.toy_nets import PARAMS
+
+
+def test_each_variant_brings_what_its_stages_read() -> None:
+    found = {name: parts(record.fetch, **record.shared("fetch")) for name, record in PARAMS.items()}
+    assert found["miniature"].assets == ()
+    assert found["miniature"].shipped == SHIPPED
+    benchmarks = {BACKGROUNDS_CHALLENGE, CUE_CONFLICT, *FROST}
+    for name in ("mini", "full"):
+        assert set(found[name].assets) == {BIGGAN_DEEP_256, U2NET, VGG16, RESNET50_V1, *benchmarks}
+        assert not found[name].shipped
+    every = parts(Fetch(benchmarks=("imagenet_c", "imagenet_c")), nets="published", pretrained="none")
+    assert every.assets == (BIGGAN_DEEP_256, U2NET, VGG16, *IMAGENET_C)
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Shipped, ...]:
+    """Two files that stand for shipped weights."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    made = []
+    for name in ("b.safetensors", "a.safetensors"):
+        content = name.encode() * 9
+        (folder / name).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        made.append(Shipped(name=name, bytes=len(content), sha256=digest))
+    return tuple(made)
+
+
+def test_shipped_files_are_copied_and_told(
+    tmp_path: Path, toys: tuple[Shipped, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("requests.Session.get", None)
+    fetch(Parts(assets=(), shipped=toys, embedded=()), assets=tmp_path / "out", sink=Silent())
+    told = json.loads((tmp_path / "out" / "sources.json").read_text())
+    assert [file["name"] for file in told["files"]] == ["a.safetensors", "b.safetensors"]
+    for file, toy in zip(told["files"], reversed(toys), strict=True):
+        assert (file["sha256"], file["bytes"], file["urls"]) == (toy.sha256, toy.bytes, [])
+        assert (tmp_path / "out" / toy.name).read_bytes() == toy.path.read_bytes()
+        assert "MIT" in file["licence"]
+
+
+def test_a_damaged_or_missing_shipped_file_is_refused(tmp_path: Path, toys: tuple[Shipped, ...]) -> None:
+    damaged = (replace(toys[0], sha256="0" * 64), toys[1])
+    with pytest.raises(ArtifactError, match=r"b\.safetensors has sha256 .*expected 0000"):
+        fetch(Parts(assets=(), shipped=damaged, embedded=()), assets=tmp_path / "out", sink=Silent())
+    toys[1].path.unlink()
+    with pytest.raises(ArtifactError, match=r"a\.safetensors is missing from the installed package"):
+        fetch(Parts(assets=(), shipped=toys, embedded=()), assets=tmp_path / "out", sink=Silent())
+
+
+def test_real_frost_comes_from_a_mirror(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MIRROR, str(test_data))
+    wanted = parts(Fetch(benchmarks=("frost",)), nets="miniature", pretrained="none")
+    fetch(replace(wanted, shipped=()), assets=tmp_path, sink=Silent())
+    assert {path.name for path in tmp_path.iterdir()} == {"sources.json", *(asset.name for asset in FROST)}
