@@ -18,7 +18,7 @@ ALLOWED = {
     "cgn.nets": {"torch", "torchvision"},
     "cgn.mechanisms": {"torch"},
     "cgn.losses": {"torch"},
-    "cgn.data": {*TENSORS, "PIL", "requests", "sklearn", "torchvision", "tqdm", "urllib3", "webdataset"},
+    "cgn.data": {*TENSORS, "PIL", "av", "requests", "sklearn", "torchvision", "tqdm", "urllib3", "webdataset"},
     "cgn.classifiers": {"torch", "torchvision"},
     "cgn.training": {"lightning_fabric", "torch", "tqdm"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},

@@ -6,9 +6,9 @@ Ours is the stage itself: three folded BigGANs and one folded U2-Net, whole batc
 process a core (or a GPU), at each precision. The published procedure: four BigGANs and two U2-Nets an image, one image
 at a time, spectral norms anew each time, one JPEG file an image, each stretched to its own minimum and maximum; in one
 process with all cores (as it is started) or, where that is faster, in as many processes as ours. Weights are random.
-Sides take turns in processes of their own. One line a side: images a second over all rounds, the ratio to the faster
-of the published by the clock, in each round, and by processor time, the share of time that went into encoding and writing (what the drawing did not hide), and the peak of
-memory over the side's processes.
+Sides take turns in processes of their own. One line a side: images a second over all rounds; the ratio to the faster of
+the published by the clock, in each round, and by processor time; the share of time that went into encoding and writing
+(what the drawing did not hide); the peak of memory over the side's processes.
 """
 
 import argparse
@@ -77,9 +77,8 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
         f"{table.image_size} px on {options.device}, {os.cpu_count()} cores; ours: {options.workers} workers, "
         f"batches of {options.batch}; {options.rounds} rounds"
     )
-    print(
-        f"{'':18}{'images/s':>10}{'ratio':>8}{'of each round':>18}{'by CPU time':>13}{'encoding, writing':>19}{'peak, GiB':>11}"
-    )
+    ratio = f"{'ratio':>8}{'of each round':>18}{'by CPU time':>13}"
+    print(f"{'':18}{'images/s':>10}{ratio}{'encoding, writing':>19}{'peak, GiB':>11}")
     fastest = max(sides[:fair], key=lambda side: side.per_second)
     for side in sides:
         _line(side, beside=fastest)
