@@ -171,7 +171,10 @@ class Invariant:
         self.fabric.backward(torch.stack(list(losses.values())).sum())
         self.stepper.step()
         self._note(losses, hits={"real": _share(_mean(first), label), **{h: _share(rest[h], labels[h]) for h in rest}})
-        self.unreadable |= dict.fromkeys(batch.unreadable)
+        for sentence in batch.unreadable:
+            if sentence not in self.unreadable:
+                tqdm.write(f"{sentence}; the next picture stands in for it", file=sys.stderr)
+            self.unreadable[sentence] = None
         self.images += len(pixels) * self.fabric.world_size
         self.update += 1
 

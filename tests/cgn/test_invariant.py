@@ -261,12 +261,16 @@ def test_a_finished_training_is_not_repeated(unbroken: tuple[Ensemble, Outcome, 
     assert outcome == unbroken[1]
 
 
-def test_what_could_not_be_read_is_told_also_by_a_training_that_continues(tmp_path: Path) -> None:
+def test_what_could_not_be_read_is_told_also_by_a_training_that_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = Source(broken={1: "b.png cannot be read", 5: "a.png cannot be read", 9: "b.png cannot be read"})
     with pytest.raises(InterruptedError):
         training(ensemble(), source=source).run(tmp_path, sink=Stopping(9))
     outcome = training(ensemble(), source=source).run(tmp_path, sink=Silent())
     assert outcome.unreadable == ("a.png cannot be read", "b.png cannot be read")
+    told = [line for line in capsys.readouterr().err.splitlines() if "stands in" in line]
+    assert told == [f"{name}.png cannot be read; the next picture stands in for it" for name in "ba"]
 
 
 class Poisoned(nn.Module):
