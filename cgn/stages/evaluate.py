@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgn.core.errors import ConfigError
-from cgn.core.files import write_json
+from cgn.core.files import write_json, write_text
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Input, Inputs, OptionalInput, Output
 
@@ -46,6 +46,8 @@ class Findings:
     write: Callable[[Path], None]
     numbers: Mapping[str, Any]
     """File name -> JSON."""
+    texts: Mapping[str, str]
+    """File name -> text."""
     pictures: Mapping[str, "Image"]
     """File name -> picture."""
     summary: Mapping[str, float]
@@ -96,6 +98,8 @@ def evaluate(
     found.write(decisions / DECISIONS)
     for name, numbers in found.numbers.items():
         write_json(decisions / name, numbers)
+    for name, text in found.texts.items():
+        write_text(decisions / name, text)
     for name, picture in found.pictures.items():
         save_picture(picture, decisions / name)
         sink.picture(decisions / name)
