@@ -8,15 +8,12 @@ pictures. A number whose decisions are not stored has no place here, but for wha
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cgn.core.errors import ConfigError
 from cgn.core.files import write_json, write_text
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Input, Inputs, OptionalInput, Output
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 DECISIONS = "decisions.parquet"
 ALL = "all"
@@ -48,8 +45,8 @@ class Findings:
     """File name -> JSON."""
     texts: Mapping[str, str]
     """File name -> text."""
-    pictures: Mapping[str, "Image"]
-    """File name -> picture."""
+    pictures: Mapping[str, Any]
+    """File name -> Pillow's picture."""
     summary: Mapping[str, float]
 
 
