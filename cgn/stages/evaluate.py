@@ -8,15 +8,12 @@ pictures. A number whose decisions are not stored has no place here, but for wha
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cgn.core.errors import ConfigError
-from cgn.core.files import write_json
+from cgn.core.files import write_json, write_text
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Input, Inputs, OptionalInput, Output
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 DECISIONS = "decisions.parquet"
 ALL = "all"
@@ -46,8 +43,10 @@ class Findings:
     write: Callable[[Path], None]
     numbers: Mapping[str, Any]
     """File name -> JSON."""
-    pictures: Mapping[str, "Image"]
-    """File name -> picture."""
+    texts: Mapping[str, str]
+    """File name -> text."""
+    pictures: Mapping[str, Any]
+    """File name -> Pillow's picture."""
     summary: Mapping[str, float]
 
 
@@ -96,6 +95,8 @@ def evaluate(
     found.write(decisions / DECISIONS)
     for name, numbers in found.numbers.items():
         write_json(decisions / name, numbers)
+    for name, text in found.texts.items():
+        write_text(decisions / name, text)
     for name, picture in found.pictures.items():
         save_picture(picture, decisions / name)
         sink.picture(decisions / name)

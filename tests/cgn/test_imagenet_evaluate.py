@@ -22,6 +22,8 @@ from cgn.data.wnids import wnids
 from cgn.evaluation.categories.imagenet9 import MEMBERS
 from cgn.evaluation.examination import read
 from cgn.evaluation.examine import decide
+from cgn.evaluation.suite_results import numbers
+from cgn.evaluation.suite_tables import tables
 from cgn.stages.evaluate import evaluate
 from cgn.tracks.imagenet import corrupting, examination
 from cgn.tracks.imagenet.evaluate import parts as cell
@@ -149,23 +151,27 @@ def test_known_answers_are_counted_exactly(tmp_path: Path) -> None:
     assert sink.told["known/shape/in9/bg_gap"] == pytest.approx(0.6)
     assert sink.told["known/shape/clean/top_1"] == 0.5
     assert "known/texture/cue_conflict/shape_bias" not in sink.told  # decided for neither cue
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "| known | shape | 100.0 % (56.6 to 100.0) | 80.0 %" in table
+    assert "| known | shape | 66.7 % (20.8 to 93.9) | 2 | 1 | 4 |" in table
+    assert "- in9: no variation only_bg_t of 8" in table
     assert sink.pictures == ["shape_bias-known.png"]
     assert sink.logged == [2, 22, 27]
 
 
 def test_all_numbers_follow_from_the_stored_decisions(tmp_path: Path) -> None:
-    from cgn.evaluation.suite_results import numbers
-
     make_in9(tmp_path, {"mixed_same": 4, "mixed_rand": 1})
     make_cues(tmp_path)
     found = examined(tmp_path, tmp_path)
     again = read(tmp_path / "out" / "decisions.parquet")
     assert json.loads(json.dumps(numbers(again))) == found["classifiers"]
+    assert tables(numbers(again)) in (tmp_path / "out" / "results.md").read_text()
     assert again.facts["remarks"] == found["remarks"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "classifiers.json",
         "decisions.parquet",
         "results.json",
+        "results.md",
         "shape_bias-known.png",
     ]
     assert json.loads((tmp_path / "out" / "classifiers.json").read_text()) == {"known": {"seed": 3}}
@@ -347,7 +353,11 @@ def test_prebuilt_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     told = found["classifiers"]["known"]["shape"]["imagenet_c"]
     assert [severity["value"] for severity in told["corruptions"]["fog"]["severities"]] == [0, 0.25, 0.5, 0.75, 1]
     assert told["clean_error"]["images"] == 1
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "| fog | 0.0 % | 25.0 % | 50.0 % | 75.0 % | 100.0 % | 50.0 % | 61.0 % | 130.0 % |" in table
+    assert "clean error 0.0 % (0.0 to 79.3), 4 images each." in table
     assert "imagenet_c: no corruption snow" in found["remarks"]
+    assert sum("have no folder" in remark for remark in found["remarks"]) == 2  # once a suite
     (tmp_path / "imagenet_c" / "weather" / "snow" / "1").mkdir(parents=True)
     with pytest.raises(ArtifactError, match="snow lacks the severities 2, 3, 4, 5"):
         examined(tmp_path, tmp_path, suite="imagenet_c")

@@ -9,7 +9,7 @@ can be examined on folders that one has. What a suite lacks is told as a remark;
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast, get_args
@@ -140,6 +140,13 @@ def parts_of(suite: str, collection: Collection, *, corruptions: Sequence[str]) 
     if suite == IMAGENET_C and is_prebuilt(collection):
         corrupted = imagenet_c(folder, corruptions=corruptions, classes=classes)
         lacking = [f"{IMAGENET_C}: no corruption {name}" for name in corrupted.missing]
-        present = corrupted.present.items()
-        return [part(condition=name, listing=listing, view=kind.view) for name, listing in present], lacking
+        first = next(iter(corrupted.present.values())).absent  # told once, not 75 times
+        return [
+            part(
+                condition=name,
+                listing=replace(listing, absent=() if number and listing.absent == first else listing.absent),
+                view=kind.view,
+            )
+            for number, (name, listing) in enumerate(corrupted.present.items())
+        ], lacking
     return [part(condition=CLEAN, listing=class_folders(folder, classes=classes), view="clean")], []

@@ -27,6 +27,7 @@ from cgn.evaluation.corruption_error import CLEAN, SUITE
 from cgn.evaluation.examination import Examination
 from cgn.evaluation.examine import Examined, examine
 from cgn.evaluation.suite_results import numbers, pictures, summary
+from cgn.evaluation.suite_tables import tables
 from cgn.stages.evaluate import ALL, Findings, Request
 from cgn.tracks.imagenet.benchmarks import Part, available, is_prebuilt, kind_of, label_classes, open_data, parts_of
 from cgn.tracks.imagenet.corrupting import Block, Corrupting, by_preparation
@@ -78,7 +79,7 @@ class Examiner:
         notes = Notes(request.folder)
         gather = partial(self._gathered, collection=collection, remarks=remarks)
         made = gather(self._work(jobs, notes, gather=gather, request=request))
-        told = numbers(made)
+        told, unreadable = numbers(made), made.facts["unreadable"]
 
         def write(path: Path) -> None:
             decisions.write(made, path)
@@ -87,9 +88,10 @@ class Examiner:
         return Findings(
             write=write,
             numbers={
-                "results.json": {"classifiers": told, "remarks": remarks, "unreadable": made.facts["unreadable"]},
+                "results.json": {"classifiers": told, "remarks": remarks, "unreadable": unreadable},
                 "classifiers.json": {name: judge.told for name, judge in judges.items()},
             },
+            texts={"results.md": tables(told, remarks=remarks, unreadable=unreadable)},
             pictures=pictures(made),
             summary=summary(told),
         )

@@ -77,6 +77,7 @@ class Examiner:
                 "accuracy.json": {j.arm: _told(measured[j.arm]) | {"training": j.training} for j in judges},
                 "classifiers.json": {judge.arm: judge.defined for judge in judges},
             },
+            texts={},
             pictures={"confusion.png": self._confusions(made, judges)},
             summary={f"accuracy/{arm}/{name}": p.share for arm, by in measured.items() for name, p in by.items()},
         )

@@ -1,0 +1,88 @@
+"""The suites' numbers as Markdown: what stands beside results.json for people to read.
+
+Decided here: a share is in percent with one decimal, its 95 % interval in brackets; one table a suite, one row a head;
+of corruptions one table a head, a row a corruption. What could not be computed is left empty.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cgn.evaluation.corruption_error import SEVERITIES
+from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, Numbers
+
+VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
+CUES = {"shape_bias": "shape bias", "shape": "for shape", "texture": "for texture", "conflicts": "conflicts"}
+MEANS = {"mean_error": "mean error", "mce": "mCE", "relative_mce": "relative mCE"}
+YARDSTICK = (
+    "CE divides by AlexNet's error on ImageNet-C; where the pictures are others, as with Mini-ImageNet-C, it is not "
+    "comparable with a published one."
+)
+
+
+def tables(numbers: Numbers, *, remarks: Sequence[str] = (), unreadable: Sequence[str] = ()) -> str:
+    """Everything that `cgn.evaluation.suite_results.numbers` found, and what was left out."""
+    parts = [
+        _by_head(numbers, CLEAN, "Clean images", {"top_1": "top-1", "top_5": "top-5"}),
+        _by_head(numbers, STYLIZED, "Stylized images", {"top_1": "top-1", "top_5": "top-5"}),
+        _by_head(numbers, IN9, "ImageNet-9", {**{name: name for name in VARIATIONS}, "bg_gap": "BG-gap"}),
+        _by_head(numbers, CUE_CONFLICT, "Cue conflict", CUES),
+        _corruptions(numbers),
+        _listed("What was left out or is missing", remarks),
+        _listed("Pictures that could not be read", unreadable),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _by_head(numbers: Numbers, suite: str, title: str, columns: Mapping[str, str]) -> str:
+    told = {(name, head): of[suite] for name, heads in numbers.items() for head, of in heads.items() if suite in of}
+    if not told:
+        return ""
+    kept = {key: shown for key, shown in columns.items() if any(key in of for of in told.values())}
+    rows = [[*key, *(_shown(of.get(column)) for column in kept)] for key, of in told.items()]
+    return f"## {title}\n\n{_table(['classifier', 'head', *kept.values()], rows)}"
+
+
+def _corruptions(numbers: Numbers) -> str:
+    parts = []
+    for classifier, heads in numbers.items():
+        for head, of in heads.items():
+            if IMAGENET_C in of:
+                parts.append(f"### {classifier}, {head}\n\n{_of_head(of[IMAGENET_C])}")
+    return "\n".join([f"## Corruptions: errors\n\n{YARDSTICK}\n", *parts]) if parts else ""
+
+
+def _of_head(told: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            name.replace("_", " "),
+            *(_percent(error["value"]) for error in of["severities"]),
+            *(_shown(of.get(column)) for column in ("mean_error", "ce", "relative_ce")),
+        ]
+        for name, of in told["corruptions"].items()
+    ]
+    columns = ["corruption", *(f"severity {severity}" for severity in SEVERITIES), "mean error", "CE", "relative CE"]
+    means = [f"{title} {_shown(told[name])}" for name, title in MEANS.items() if name in told]
+    clean = [f"clean error {_shown(told['clean_error'])}"] if "clean_error" in told else []
+    images = next(iter(told["corruptions"].values()), {"severities": [{"images": 0}]})["severities"][0]["images"]
+    return f"{_table(columns, rows)}\n{', '.join([*clean, *means, f'{images:,} images each'])}.\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{_percent(value['value'])} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
+    if isinstance(value, float):
+        return _percent(value)
+    return "" if value is None else f"{value:,}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _listed(title: str, lines: Sequence[str]) -> str:
+    return f"## {title}\n\n" + "".join(f"- {line}\n" for line in lines) if lines else ""
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
