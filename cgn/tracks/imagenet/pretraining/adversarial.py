@@ -3,8 +3,8 @@
 Phases: `discriminator`, then `generator`, both on the same generated batch. Legend: B batch, S image size.
 Decided here: a generated image has the causes of a real one as its noise (`cgn.data.miniature.causes`), and is drawn
 towards it as in Isola et al. (CVPR 2017). With the adversarial loss alone, as BigGAN was trained, the generator drew
-one pose a class in the minutes that a CPU is given here. A batch has every class equally often; one generated batch serves both phases.
-The norms use the batch's statistics until the end, when the averaged weights get rows of their own.
+one pose a class in the minutes that a CPU is given here. A batch has every class equally often; one generated batch
+serves both phases. The norms use the batch's statistics until the end, when the averaged weights get their own rows.
 """
 
 from collections.abc import Callable
