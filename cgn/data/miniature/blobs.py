@@ -101,7 +101,8 @@ BLOBS: tuple[Figure, ...] = (blob, ellipses, facets, crate, creature)
 def plain(points: Points, draws: Draws) -> Floats:
     """One colour, lit from one side."""
     slope = draws.between(-0.3, 0.3) * points.x + draws.between(-0.3, 0.3) * points.y
-    return np.clip(_any_colour(draws) * (1 + slope)[:, None], 0, 1)
+    lit: Floats = np.clip(_any_colour(draws) * (1 + slope)[:, None], 0, 1)
+    return lit
 
 
 def marbled(points: Points, draws: Draws) -> Floats:

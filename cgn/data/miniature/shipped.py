@@ -39,7 +39,7 @@ class Shipped:
 BIGGAN = Shipped(
     name="biggan.safetensors",
     bytes=1_328_706,
-    sha256="217f26c4bc6524e14cb5ab9ce3318711c1281204752f74a0a72909638b936af6",
+    sha256="e281812bee19a066b25095f550f86eca037a09b120e897ffd24c59212f9a7234",
 )
 SEGMENTER = Shipped(
     name="segmenter.safetensors",

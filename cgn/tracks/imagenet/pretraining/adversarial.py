@@ -1,10 +1,10 @@
 """The miniature's BigGAN from scratch: hinge loss against a projection discriminator, on factual scenes.
 
 Phases: `discriminator`, then `generator`, both on the same generated batch. Legend: B batch, S image size.
-Decided here: a batch has every class equally often, class after class, so that the discriminator sees how images of a
-class differ; a loss of its own asks for that variety (after Mao et al., CVPR 2019), up to what real images have, where
-the adversarial loss alone drew one image a class. One generated batch serves both phases, which saves a third of an update; the
-norms use the batch's statistics until the end, when the averaged weights get rows of statistics of their own.
+Decided here: a generated image has the causes of a real one as its noise (`cgn.data.miniature.causes`), and is drawn
+towards it as in Isola et al. (CVPR 2017). With the adversarial loss alone, as BigGAN was trained, the generator drew
+one pose a class in the minutes that a CPU is given here. A batch has every class equally often; one generated batch
+serves both phases. The norms use the batch's statistics until the end, when the averaged weights get their own rows.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
+from cgn.data.miniature.causes import LIMIT
 from cgn.losses.adversarial import hinge_discriminator_loss, hinge_generator_loss
 from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_statistics import batch_statistics, settle
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SHEET_ROWS = 6
-COARSE = 4
-"""Pixels of an image to one of the grid on which variety is measured: poses count, grain does not."""
-LIMIT = 2.0
-"""Where the noise is cut off, in standard deviations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +53,17 @@ class Duel:
     discriminator: nn.Module
     scenes: Scenes
     images_per_class: int
-    variety: float
+    difference: float
     seed: int
 
     def draw(self, update: int) -> Drawn:
-        """The update's real batch, and as many generated images of the same labels."""
+        """The update's real batch, and as many generated images of the same labels and causes."""
         classes, each = self.generator.table.classes, self.images_per_class
         turn = batch_indices(update, count=len(self.scenes.labels) // classes, batch_size=each, seed=self.seed)
         chosen = (turn * classes + torch.arange(classes)[:, None]).flatten()  # classes lie in turn
-        stream = torch_stream(self.seed, "update", update)
-        noise = truncated(len(chosen), self.generator.table.noise_size, truncation=1.0, stream=stream)
         label = self.scenes.labels[chosen]
-        return Drawn(real=self.scenes.batch(chosen), generated=self.render(noise, label), label=label)
+        generated = self.render(self.scenes.causes[chosen], label)
+        return Drawn(real=self.scenes.batch(chosen), generated=generated, label=label)
 
     def discriminator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
         """Real above 1, generated below -1, in one batch."""
@@ -77,15 +72,10 @@ class Duel:
         return {"discriminator": hinge_discriminator_loss(real, generated)}
 
     def generator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
-        """Generated up, and images of a class as unlike each other as real ones are."""
+        """Generated up, and each near the scene whose causes it has."""
         validity = self.discriminator(drawn.generated, drawn.label).float()
-        missing = (self._unlikeness(drawn.real) - self._unlikeness(drawn.generated.float())).relu()
-        return {"generator": hinge_generator_loss(validity), "variety": self.variety * missing.mean()}
-
-    def _unlikeness(self, images: torch.Tensor) -> torch.Tensor:
-        """(B,3,S,S) -> (classes,): the mean difference of neighbours within a class, on a coarse grid."""
-        coarse = functional.avg_pool2d(images, COARSE).unflatten(0, (self.generator.table.classes, -1))
-        return (coarse - coarse.roll(1, dims=1)).abs().mean((1, 2, 3, 4))
+        difference = (drawn.generated.float() - drawn.real).abs().mean()
+        return {"generator": hinge_generator_loss(validity), "difference": self.difference * difference}
 
 
 def truncated(count: int, size: int, *, truncation: float, stream: torch.Generator) -> torch.Tensor:
@@ -101,16 +91,14 @@ def train(recipe: Adversarial, folder: Path, *, seed: int, fabric: "Fabric", sin
     scenes = drawn(recipe.images, seed=seed, image_size=recipe.table.image_size)
     torch.manual_seed(derive(seed, "initialization"))
     generator = initialized(BigGan(recipe.table)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    discriminator = ProjectionDiscriminator(
-        classes=recipe.table.classes, width=recipe.discriminator_width, group=recipe.images_per_group
-    )
+    discriminator = ProjectionDiscriminator(classes=recipe.table.classes, width=recipe.discriminator_width)
     duel = Duel(
         generator=generator,
         render=torch.compile(generator, backend=recipe.compiler),
         discriminator=discriminator.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         scenes=scenes,
         images_per_class=recipe.images_per_class,
-        variety=recipe.variety,
+        difference=recipe.difference,
         seed=seed,
     )
     average = Average(generator, decay=recipe.ema_decay)

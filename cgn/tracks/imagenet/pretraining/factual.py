@@ -7,6 +7,7 @@ import torch
 
 from cgn.core.images import to_bytes
 from cgn.core.seeding import derive
+from cgn.data.miniature.causes import causes
 from cgn.data.miniature.scenes import CLASSES, scene
 
 IMAGES_PER_BATCH = 576
@@ -14,10 +15,11 @@ IMAGES_PER_BATCH = 576
 
 @dataclass(frozen=True, kw_only=True)
 class Scenes:
-    """`pixels`: (N,S,S,3) uint8. `labels`: (N,) of shape, texture and background alike, classes in turn."""
+    """`pixels`: (N,S,S,3) uint8. `labels`: (N,) of all three parts, classes in turn. `causes`: (N,32)."""
 
     pixels: torch.Tensor
     labels: torch.Tensor
+    causes: torch.Tensor
 
     def batch(self, chosen: torch.Tensor) -> torch.Tensor:
         """(B,) indices -> (B,3,S,S) in [-1,1], channels last."""
@@ -33,4 +35,5 @@ def drawn(count: int, *, seed: int, image_size: int) -> Scenes:
         index = np.arange(start, min(start + IMAGES_PER_BATCH, count))
         kinds = labels[index]
         pixels[index] = to_bytes(scene(kinds, kinds, kinds, seed=world, index=index, image_size=image_size).image)
-    return Scenes(pixels=torch.from_numpy(pixels), labels=torch.from_numpy(labels))
+    told = causes(np.arange(count), seed=world)
+    return Scenes(pixels=torch.from_numpy(pixels), labels=torch.from_numpy(labels), causes=told)

@@ -33,7 +33,8 @@ class Readout:
     def told(self, images: torch.Tensor) -> torch.Tensor:
         """(B,3,S,S) in [-1,1] -> (B,3) classes of shape, texture and background."""
         scores = pooled(self.features, images) @ self.weights
-        return scores.unflatten(1, (len(PARTS), len(CLASSES))).argmax(2)
+        told: torch.Tensor = scores.reshape(len(scores), len(PARTS), len(CLASSES)).argmax(2)
+        return told
 
 
 def readout(features: nn.Module, *, seed: int, count: int, image_size: int) -> Readout:
@@ -60,7 +61,7 @@ def pooled(features: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """(B,3,S,S) -> (B,1+C): a one, and the mean of every map."""
     parts = [
         torch.cat([torch.ones(len(part), 1), *(maps.mean((2, 3)) for maps in features(part))], 1)
-        for part in images.split(IMAGES_PER_BATCH)
+        for part in torch.split(images, IMAGES_PER_BATCH)
     ]
     return torch.cat(parts)
 
@@ -72,9 +73,9 @@ def judge_segmenter(net: nn.Module, *, seed: int, image_size: int) -> dict[str, 
     labels = np.arange(PER_CLASS * len(CLASSES)) % len(CLASSES)
     world = derive(seed, "judge", "segmenter")
     drawn = scene(labels, labels, labels, seed=world, index=np.arange(len(labels)), image_size=image_size)
-    said = torch.cat([net(part) for part in drawn.image.split(IMAGES_PER_BATCH)])
+    said = torch.cat([net(part) for part in torch.split(drawn.image, IMAGES_PER_BATCH)])
     empty = backgrounds(labels, seed=derive(world, "empty"), index=np.arange(len(labels)), image_size=image_size)
-    nothing = torch.cat([net(part) for part in empty.split(IMAGES_PER_BATCH)])
+    nothing = torch.cat([net(part) for part in torch.split(empty, IMAGES_PER_BATCH)])
     overlaps = iou(said, drawn.mask)
     figures = {"iou": float(overlaps.mean()), "saliency_on_backgrounds": float(nothing.mean())}
     figures["saliency_on_objects"] = float((said * drawn.mask).sum() / drawn.mask.sum())
@@ -110,7 +111,7 @@ def judge_biggan(net: BigGan, fitted: Readout, *, seed: int, truncation: float) 
     images = torch.cat(
         [
             net(*part, truncation=truncation)
-            for part in zip(noise.split(IMAGES_PER_BATCH), labels.split(IMAGES_PER_BATCH), strict=True)
+            for part in zip(*(torch.split(given, IMAGES_PER_BATCH) for given in (noise, labels)), strict=True)
         ]
     )
     return _told(images, labels, fitted)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cgn.data.miniature.causes import NOISE_SIZE
 from cgn.nets.biggan import Table
 from cgn.nets.u2net import Widths
 from cgn.nets.vgg import Blocks
@@ -10,7 +11,7 @@ IMAGE_SIZE = 32
 CLASSES = 9
 
 MINIATURE_BIGGAN = Table(
-    noise_size=32,
+    noise_size=NOISE_SIZE,
     embedding_size=16,
     classes=CLASSES,
     width=16,
@@ -27,14 +28,12 @@ class Adversarial:
     discriminator_width: int = 64
     images: int = 27_000
     """Factual scenes drawn once."""
-    updates: int = 7_500
-    images_per_class: int = 8
-    images_per_group: int = 4
-    """Of one class, whose deviation the discriminator sees."""
+    updates: int = 8_000
+    images_per_class: int = 4
     generator_rate: float = 5e-4
     discriminator_rate: float = 5e-4
-    variety: float = 2.0
-    """Weight of the loss that asks for variety within a class."""
+    difference: float = 40.0
+    """Weight of the mean absolute difference from the scene whose causes were the noise."""
     beta1: float = 0.0
     beta2: float = 0.99
     decay_fraction: float = 0.3
@@ -42,7 +41,7 @@ class Adversarial:
     precision: str = "bf16-mixed"
     compiler: str = "inductor"
     """torch.compile's backend for the generator: it makes an update on a CPU almost twice as fast as "eager"."""
-    statistics_batches: int = 8
+    statistics_batches: int = 4
     statistics_batch_size: int = 252
     log_updates: int = 50
     checkpoint_updates: int = 500

@@ -59,8 +59,8 @@ def _training(out: Path, name: str, path: Path) -> dict[str, Any]:
 def _figures(present: dict[str, Path], *, seed: int) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
     if "segmenter" in present:
-        net = nets.saliency_net(present["segmenter"])
-        figures["segmenter"] = judge.judge_segmenter(net, seed=seed, image_size=IMAGE_SIZE)
+        segment = nets.saliency_net(present["segmenter"])
+        figures["segmenter"] = judge.judge_segmenter(segment, seed=seed, image_size=IMAGE_SIZE)
     if "features" in present:
         world = derive(seed, "judge", "features")
         fitted = judge.readout(
