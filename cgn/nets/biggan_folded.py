@@ -4,7 +4,9 @@ Decided here: spectral norms become plain weights. A conditional batch norm, its
 convolution before it become one scale and one offset a channel, both affine in the condition, and those of the whole
 net come from a single matrix product. Doubling before a 3x3 convolution becomes a transposed 4x4 one (16 products where
 there were 36). The attention's gamma goes into its last convolution, and of the last convolution's channels only the
-three that are seen are computed. In half precision the maps are halved, and the two matrix products that the condition
+three that are seen are computed. No operation writes into its input: in half precision that takes a CPU twice as long
+(where freed memory is kept at hand, `cgn.core.heap`). Attention is spelled out, as torch's own path for heads of two
+sizes takes six times as long. In half precision the maps are halved, and the two matrix products that the condition
 goes through, which cost nothing, stay single.
 """
 
@@ -16,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.nets.biggan import COLORS, BigGan, conditioned, start_map
-from cgn.nets.biggan_blocks import Block, ConditionalNorm, SelfAttention, affine, attended, doubled
+from cgn.nets.biggan_blocks import Block, ConditionalNorm, SelfAttention, affine
 from cgn.nets.convgen import UpsampledConv
 
 Map = tuple[torch.Tensor, torch.Tensor]
@@ -68,7 +70,7 @@ class FoldedBigGan(nn.Module):
         for layer in self.layers:
             x = layer(x) if isinstance(layer, FoldedAttention) else layer(x, norms)
         scale, offset = self.last_norm.to(dtype)
-        image: torch.Tensor = self.colors(affine(x, scale, offset).relu_())
+        image: torch.Tensor = self.colors(affine(x, scale, offset).relu())
         return image.to(self.last_norm.dtype).tanh_()
 
 
@@ -82,16 +84,28 @@ class FoldedBlock(nn.Module):
         self.conv_0 = _conv(block.conv_0.normalized(), None)
         self.conv_1 = (_doubling_conv if block.doubling else _conv)(block.conv_1.normalized(), None)
         self.conv_2 = _conv(block.conv_2.normalized(), None)
-        self.conv_3 = _conv(block.conv_3.normalized(), block.conv_3.bias)
+        bias = block.conv_3.bias
+        self.conv_3 = _conv(block.conv_3.normalized(), None if block.doubling else bias)
+        # Added where there are fewer pixels, before they are doubled.
+        self.bias = nn.Parameter(bias.clone()[:, None, None]) if block.doubling and bias is not None else None
 
     def forward(self, x: torch.Tensor, norms: Iterator[torch.Tensor]) -> torch.Tensor:
         """(B,C,H,W) and its four norms, (B,2C) scale and offset side by side -> the block's output."""
         made = x
         for conv in (self.conv_0, self.conv_1, self.conv_2, self.conv_3):
             scale, offset = next(norms).chunk(2, 1)
-            made = conv(affine(made, scale, offset).relu_())
+            made = conv(affine(made, scale, offset).relu())
         skip = x[:, : self.out_channels]
-        return made.add_(doubled(skip) if self.doubling else skip)
+        skip = skip if self.bias is None else skip + self.bias
+        return added_doubled(made, skip) if self.doubling else made + skip
+
+
+def added_doubled(made: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    """(B,C,2H,2W) + (B,C,H,W), every pixel of the second repeated: in one pass, without making it larger first."""
+    size = made.shape[2:]
+    cells = made.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B,H,2,W,2,C)
+    total = cells + skip.permute(0, 2, 3, 1)[:, :, None, :, None]
+    return total.reshape(len(made), *size, -1).permute(0, 3, 1, 2)
 
 
 class FoldedAttention(nn.Module):
@@ -107,8 +121,11 @@ class FoldedAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B,C,H,W) -> (B,C,H,W)."""
         query, key, value = self.parts(x).split(self.widths, 1)
-        seen: torch.Tensor = self.out(attended(query, functional.max_pool2d(key, 2), functional.max_pool2d(value, 2)))
-        return seen.add_(x)
+        keys, values = (functional.max_pool2d(part, 2).flatten(2) for part in (key, value))
+        scores = (query.flatten(2).transpose(1, 2) @ keys).softmax(-1)
+        seen = (scores @ values.transpose(1, 2)).transpose(1, 2).reshape(len(x), -1, *x.shape[2:])
+        total: torch.Tensor = self.out(seen) + x
+        return total
 
 
 class Pointwise(nn.Linear):
@@ -116,7 +133,10 @@ class Pointwise(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # torch's name for it
         """(B,C,H,W) -> (B,out,H,W)."""
-        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        rows = input.permute(0, 2, 3, 1).flatten(
+            0, 2
+        )  # of two dimensions: else torch may repeat the weight for each row
+        return super().forward(rows).view(len(input), *input.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 def _norms(block: Block, *, row: int) -> list[Map]:

@@ -1,6 +1,6 @@
 """How fast counterfactuals are generated, beside the published procedure: python -m tests.benchmarks.bench_generate
 
-    --images 6 --rounds 2 --batch 1 --workers 2 --threads 2 --device cpu --net biggan-deep-256
+    --images 8 --rounds 2 --batch 8 --workers 2 --threads 2 --device cpu --net biggan-deep-256
 
 Ours is the stage itself: three folded BigGANs and one folded U2-Net, whole batches, shards of PNG, written by one
 process a core (or a GPU), at each precision. The published procedure: four BigGANs and two U2-Nets an image, one image
@@ -202,11 +202,11 @@ def published(place: int, *, folder: Path, device: str, images: int, threads: in
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=6, help="of ours, a worker and round")
+    parser.add_argument("--images", type=int, default=8, help="of ours, a worker and round")
     parser.add_argument("--published-images", type=int, default=1, help="a round")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the published procedure")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--net", default="biggan-deep-256", choices=list(NETS))

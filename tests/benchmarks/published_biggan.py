@@ -6,7 +6,6 @@ convolution. It has the keys of `cgn.nets.biggan`, so the same weights load into
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from cgn.nets.biggan import START, Table
 
 def spectral(layer: nn.Module) -> nn.Module:
     """torch's older spectral norm, which the public code uses."""
-    return cast(nn.Module, nn.utils.spectral_norm(layer, eps=1e-4))
+    return nn.utils.spectral_norm(layer, eps=1e-4)
 
 
 class PublishedNorm(nn.Module):
@@ -99,7 +98,8 @@ class PublishedAttention(nn.Module):
         value = functional.max_pool2d(self.snconv1x1_g(x), 2).flatten(2)
         attention = torch.bmm(query.permute(0, 2, 1), key).softmax(-1)
         seen = torch.bmm(value, attention.permute(0, 2, 1)).view(batch, -1, height, width)
-        return x + self.gamma * self.snconv1x1_o_conv(seen)
+        total: torch.Tensor = x + self.gamma * self.snconv1x1_o_conv(seen)
+        return total
 
 
 class PublishedBigGan(nn.Module):

@@ -93,8 +93,6 @@ def _serve(line: Connection, make: Callable[..., Turn], place: int, given: dict[
         before = time.process_time()
         measured = dict(turn(number))
         measured["processor"] = time.process_time() - before
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            peak = float(torch.cuda.max_memory_allocated())
-        else:
-            peak = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        resident = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = float(torch.cuda.max_memory_allocated()) if given["device"] == "cuda" else resident
         line.send(measured | {"peak": peak / 2**30})

@@ -188,7 +188,7 @@ def test_images_are_those_of_the_nets_unfolded(made: Path, model: Path) -> None:
     label = torch.randint(5, (8,), generator=stream)
     causes = factual(label, prior=PRIOR, stream=stream)
     premask = net_of(net.shape)(causes.shape.noise, label, truncation=0.5)
-    assert net.shape.segment is not None  # type: ignore[union-attr]
+    assert net.shape.segment is not None
     foreground, background = (
         net_of(role)(causes.shape.noise, label, truncation=0.5) for role in (net.texture, net.background)
     )

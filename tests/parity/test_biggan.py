@@ -202,3 +202,25 @@ def test_a_file_that_is_cut_short_is_told(golden: dict[str, Any], tmp_path: Path
     assert len(load_weights(tmp_path / "whole.bin")) == 314
     with pytest.raises(ArtifactError, match=r"cut\.bin holds no weights .*cut short"):
         load_weights(tmp_path / "cut.bin")
+
+
+def test_shares_of_classes_mix_their_embeddings(golden: dict[str, Any]) -> None:
+    net, label = published(golden), golden["y_onehot"].argmax(1)
+    folded = fold(net, truncation=0.5)
+    with torch.no_grad():
+        expected = folded(golden["u"], label)
+        assert folded(golden["u"], golden["y_onehot"].float()).equal(expected)
+        torch.testing.assert_close(
+            net(golden["u"], golden["y_onehot"].float(), truncation=0.5), expected, atol=1e-5, rtol=0
+        )
+        between = folded(golden["u"], (golden["y_onehot"] + golden["y_onehot"].roll(1, 0)).float() / 2)
+    assert (between - expected).abs().max() > 1e-2
+
+
+def test_half_precision_draws_nearly_the_same(golden: dict[str, Any]) -> None:
+    net, label = published(golden), golden["y_onehot"].argmax(1)
+    with torch.no_grad():
+        half = fold(net, truncation=0.5, dtype=torch.bfloat16)(golden["u"], label)
+    assert half.dtype == torch.float32
+    off = (half - golden["outputs"]["0.5"]).abs()
+    assert 0 < off.mean() < 0.02

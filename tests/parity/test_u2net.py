@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
+from cgn.mechanisms.causes import Cause
 from cgn.mechanisms.shape import Shape
-from cgn.nets.u2net import U2NET, U2NETP, U2Net, Widths, segmenter
+from cgn.nets.u2net import U2NET, U2NETP, U2Net, Widths, fold, segmenter
 
 SIZE = 320
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -106,7 +107,7 @@ def test_f_shape_neither_trains_nor_saves_the_net_that_segments_for_it(net: U2Ne
     shape = Shape(Drawn(), segment=segmenter(net.train())).train()
     assert set(shape.state_dict()) == {"net.picture"}
     assert not net.training
-    mask = shape(torch.zeros(2, 8), torch.zeros(2, dtype=torch.long))
+    mask = shape(Cause(noise=torch.zeros(2, 8), label=torch.zeros(2, dtype=torch.long)))
     assert mask.shape == (2, 1, 32, 32)
     mask.mean().backward()
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -138,3 +139,26 @@ def test_a_file_that_is_cut_short_is_told(test_data: Path, tmp_path: Path) -> No
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(ArtifactError, match=r"cut\.pth holds no weights .*cut short"):
         load_weights(tmp_path / "cut.pth")
+
+
+def test_folding_leaves_the_masks_as_they_are(net: U2Net, test_data: Path) -> None:
+    torch.manual_seed(0)
+    loud = U2Net(SMALL)
+    for layer in loud.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 2.0)
+            nn.init.normal_(layer.bias)
+            layer.running_mean = torch.randn(layer.num_features)
+            layer.running_var = torch.rand(layer.num_features) + 0.5
+    picture = torch.rand(2, 3, 64, 64) * 2 - 1
+    photo, _ = next(reference(test_data))
+    for whole, image in ((loud.eval(), picture), (net, photo)):
+        before = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+        folded = fold(whole)
+        with torch.no_grad():
+            expected = whole(image)
+            torch.testing.assert_close(folded(image), expected, atol=1e-4, rtol=0)
+        assert expected.std() > 1e-3
+        assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+        assert not any(parameter.requires_grad for parameter in folded.parameters())
+        assert all(tensor.equal(before[name]) for name, tensor in whole.state_dict().items())

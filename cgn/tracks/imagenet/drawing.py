@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cgn.core.heap import keep_freed_memory
 from cgn.core.images import Bytes, to_bytes
 from cgn.mechanisms.causes import Causes
 from cgn.mechanisms.composer import Picture
@@ -74,6 +75,8 @@ def folded(model: Model, *, truncation: float, precision: str, device: torch.dev
             role.segment = lambda image: saliency(image.to(dtype))
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
+    else:
+        keep_freed_memory()
     return Drawer(generator=generator.to(device), device=device)
 
 
