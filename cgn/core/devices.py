@@ -35,7 +35,7 @@ def fabric(
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
     from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     several: dict[str, Any] = {}
     if devices > 1:

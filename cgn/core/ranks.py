@@ -37,7 +37,7 @@ def together(work: Work, *, processes: int, sink: MetricSink) -> None:
         for rank in range(processes):
             ours, theirs = spawn.Pipe(duplex=False)
             told = {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            process = spawn.Process(target=_rank, args=(work, told, theirs), name=f"rank {rank}")
+            process: BaseProcess = spawn.Process(target=_rank, args=(work, told, theirs), name=f"rank {rank}")
             process.start()
             theirs.close()
             ends[ours] = process

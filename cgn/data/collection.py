@@ -9,13 +9,14 @@ folder or absolute, and what was found in it, so the sets of the user are neithe
 classes stand in it too, in the order of the labels: a folder that lacks a class shifts no number.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import MANIFEST, read_json, write_json
+from cgn.core.files import MANIFEST, read_json, sha256, write_json
 
 SetName = Literal["train", "val", "stylized", "imagenet_c", "imagenet9", "cue_conflict", "frost", "masks"]
 """`imagenet_c` is prebuilt, <corruption>/<severity>/<class folder>/...; where it is absent it is made from `val`."""
@@ -60,6 +61,28 @@ class Collection:
         if not folder.is_dir():
             raise ArtifactError(f"the folder of {name}, {folder}, has gone since {self.root} was made: put it back")
         return folder
+
+
+def own_set(root: Path, name: SetName) -> PictureSet:
+    """The set in `<root>/<name>`, known by the bytes of all its files, of which all but arrays are pictures."""
+    folder = root / name
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    images = sum(not file.endswith(".npy") for file in files)
+    return PictureSet(folder=name, images=images, digest=_digest(files, lambda file: sha256(folder / file)))
+
+
+def foreign_set(folder: Path, names: Iterable[str]) -> PictureSet:
+    """The user's pictures `names` in a folder: known by names and sizes, as hashing all of ImageNet takes an hour."""
+    files = sorted(names)
+    digest = _digest(files, lambda file: str((folder / file).stat().st_size))
+    return PictureSet(folder=str(folder.resolve()), images=len(files), digest=digest)
+
+
+def _digest(files: Iterable[str], told: Callable[[str], str]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file}\0{told(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def write_collection(collection: Collection) -> None:
