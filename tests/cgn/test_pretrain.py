@@ -58,25 +58,25 @@ class Stop(Exception):  # noqa: N818 (no error)
 def test_a_killed_training_ends_like_an_unbroken_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = pretrain(name, TINY[name], tmp_path / "whole", seed=1, accelerator="cpu")
+    whole = pretrain(name, TINY[name], tmp_path / "whole", seed=1)
     with monkeypatch.context() as patched:
         _stopped_at(3, patched)
         with pytest.raises(Stop):
-            pretrain(name, TINY[name], tmp_path / "killed", seed=1, accelerator="cpu")
+            pretrain(name, TINY[name], tmp_path / "killed", seed=1)
     assert not (tmp_path / "killed" / whole.name).exists()
-    resumed = pretrain(name, TINY[name], tmp_path / "killed", seed=1, accelerator="cpu")
+    resumed = pretrain(name, TINY[name], tmp_path / "killed", seed=1)
     assert resumed.read_bytes() == whole.read_bytes()
-    other = pretrain(name, TINY[name], tmp_path / "other", seed=2, accelerator="cpu")
+    other = pretrain(name, TINY[name], tmp_path / "other", seed=2)
     assert other.read_bytes() != whole.read_bytes()
     assert all(tensor.isfinite().all() for tensor in LOAD[name](whole).state_dict().values())
 
 
 def test_a_finished_net_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = pretrain("features", TINY["features"], tmp_path, seed=1, accelerator="cpu")
+    path = pretrain("features", TINY["features"], tmp_path, seed=1)
     _stopped_at(0, monkeypatch)
-    assert pretrain("features", TINY["features"], tmp_path, seed=1, accelerator="cpu") == path
+    assert pretrain("features", TINY["features"], tmp_path, seed=1) == path
     with pytest.raises(Stop):
-        pretrain("features", replace(TINY["features"], updates=5), tmp_path / "longer", seed=1, accelerator="cpu")
+        pretrain("features", replace(TINY["features"], updates=5), tmp_path / "longer", seed=1)
 
 
 def test_the_command_trains_all_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_the_command_trains_all_and_reports(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_another_nets_file_is_refused(tmp_path: Path) -> None:
-    path = pretrain("features", TINY["features"], tmp_path, seed=1, accelerator="cpu")
+    path = pretrain("features", TINY["features"], tmp_path, seed=1)
     with pytest.raises(ArtifactError, match="is of kind 'features', expected 'biggan'"):
         nets.biggan(path)
 

@@ -27,4 +27,5 @@ def causes(index: Labels, *, seed: int) -> torch.Tensor:
         numbers += [draws.between(0.0, 1.0)[:, 0, 0] for _ in range(count)]
     below = 0.5 * (1 + math.erf(-LIMIT / math.sqrt(2)))
     share = torch.from_numpy(np.stack(numbers, axis=1)).double()
-    return torch.special.ndtri(below + (1 - 2 * below) * share).clamp(-LIMIT, LIMIT).float()
+    normal: torch.Tensor = torch.special.ndtri(below + (1 - 2 * below) * share)
+    return normal.clamp(-LIMIT, LIMIT).float()

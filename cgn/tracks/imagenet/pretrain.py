@@ -3,7 +3,8 @@
     python -m cgn.tracks.imagenet.pretrain --out runs/pretraining
 
 Decided here: this is no stage. Its results ship with the package, as the published nets are downloaded: whoever runs
-the track need not run it. A killed run continues from its last checkpoint when the same command is given again.
+the track need not run it. One CPU core is enough, so no other device is offered. A killed run continues from its last
+checkpoint when the same command is given again.
 """
 
 import argparse
@@ -14,7 +15,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cgn.core.devices import ACCELERATORS, fabric
 from cgn.core.errors import CgnError
 from cgn.core.files import read_json, write_json
 from cgn.core.metrics import Files
@@ -26,11 +26,9 @@ Recipe = Adversarial | Segmenter | Features
 RECIPES: dict[str, Recipe] = {"features": Features(), "segmenter": Segmenter(), "biggan": Adversarial()}
 """In the order in which they are trained: the features judge the rest."""
 RECIPE = "recipe.json"
-THREADS = 1
-"""More make these small maps slower."""
 
 
-def pretrain(name: str, recipe: Recipe, out: Path, *, seed: int, accelerator: str) -> Path:
+def pretrain(name: str, recipe: Recipe, out: Path, *, seed: int) -> Path:
     """Train one net in `out/<name>`, from its checkpoint where there is one; write and return `out/<name>.safetensors`.
 
     Raises TrainingError when a loss is not a number, ArtifactError for a checkpoint of another training.
@@ -41,8 +39,7 @@ def pretrain(name: str, recipe: Recipe, out: Path, *, seed: int, accelerator: st
     if path.is_file() and (folder / RECIPE).is_file() and read_json(folder / RECIPE) == definition:
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    device = fabric(accelerator=accelerator, precision=recipe.precision, cpu_threads=THREADS)
-    given: dict[str, Any] = {"seed": seed, "fabric": device, "sink": Files(folder)}
+    given: dict[str, Any] = {"seed": seed, "sink": Files(folder)}
     match recipe:
         case Adversarial():
             nets.save_biggan(path, adversarial.train(recipe, folder, **given), made_by=made_by)
@@ -62,13 +59,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--net", choices=["all", *RECIPES], default="all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--updates", type=int, help="instead of the recipe's number")
-    parser.add_argument("--accelerator", choices=ACCELERATORS, default="cpu")
     given = parser.parse_args(argv)
     try:
         for name, recipe in RECIPES.items():
             if given.net in ("all", name):
                 chosen = recipe if given.updates is None else replace(recipe, updates=given.updates)
-                pretrain(name, chosen, given.out, seed=given.seed, accelerator=given.accelerator)
+                pretrain(name, chosen, given.out, seed=given.seed)
         report.write(given.out, seed=given.seed)
     except CgnError as error:
         print(error, file=sys.stderr)

@@ -1,5 +1,6 @@
 """mnist train_cgn: the cell that fills in what train_cgn needs."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,8 @@ from cgn.tracks.mnist.objective import Adversarial, example_rows
 from cgn.training.loop import Schedule
 from cgn.training.phase import Mover, Objective, Phase, adam, linear_decay
 
-FEATURES = {
+State = dict[str, torch.Tensor]
+FEATURES: dict[str, tuple[Callable[[], nn.Module], Callable[[State], State], str]] = {
     "squeezenet": (squeezenet.SqueezeFeatures, squeezenet.published, "squeezenet1_0_deepcompression_rgb.pth"),
     "vgg16": (vgg.VggFeatures, vgg.published, "vgg16-397923af.pth"),
 }

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from cgn.core.devices import fabric
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.miniature.causes import LIMIT
@@ -24,12 +24,9 @@ from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.projection import ProjectionDiscriminator
 from cgn.tracks.imagenet.pretraining.factual import Scenes, drawn
-from cgn.tracks.imagenet.pretraining.recipes import Adversarial
+from cgn.tracks.imagenet.pretraining.recipes import THREADS, Adversarial
 from cgn.training.loop import Average, Schedule, Training, batch_indices
 from cgn.training.phase import Mover, Objective, Phase, Rows, adam, linear_decay
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 SHEET_ROWS = 6
 
@@ -85,8 +82,9 @@ def truncated(count: int, size: int, *, truncation: float, stream: torch.Generat
     return noise * truncation
 
 
-def train(recipe: Adversarial, folder: Path, *, seed: int, fabric: "Fabric", sink: MetricSink) -> BigGan:
+def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> BigGan:
     """Train from the checkpoint in `folder`, or from the start; the average, with its statistics."""
+    device = fabric(accelerator="cpu", precision=recipe.precision, cpu_threads=THREADS)
     seed = derive(seed, "pretraining", "biggan")
     scenes = drawn(recipe.images, seed=seed, image_size=recipe.table.image_size)
     torch.manual_seed(derive(seed, "initialization"))
@@ -103,7 +101,11 @@ def train(recipe: Adversarial, folder: Path, *, seed: int, fabric: "Fabric", sin
     )
     average = Average(generator, decay=recipe.ema_decay)
     training = Training(
-        fabric=fabric, objective=_objective(recipe, duel), average=average, seed=seed, schedule=_schedule(recipe)
+        fabric=device,
+        objective=_objective(recipe, duel),
+        average=average,
+        seed=seed,
+        schedule=_schedule(recipe),
     )
     with batch_statistics(generator), batch_statistics(average.module):
         training.run(folder, sink=sink)

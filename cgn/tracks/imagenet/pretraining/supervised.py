@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from cgn.core.devices import fabric
 from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, numpy_stream
@@ -23,12 +23,9 @@ from cgn.data.miniature.blobs import salient
 from cgn.data.miniature.scenes import CLASSES, scene
 from cgn.nets.u2net import U2Net
 from cgn.nets.vgg import VggFeatures
-from cgn.tracks.imagenet.pretraining.recipes import Features, Segmenter, Supervised
+from cgn.tracks.imagenet.pretraining.recipes import THREADS, Features, Segmenter, Supervised
 from cgn.training.loop import Average, Schedule, Training, batch_indices
 from cgn.training.phase import Mover, Objective, Phase, Rows, adam, linear_decay
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 IMAGES_PER_BATCH = 576
 SHEET_COLUMNS = 12
@@ -61,7 +58,7 @@ class Classifier(nn.Module):
         return [head(read) for head in self.heads]
 
 
-def train_segmenter(recipe: Segmenter, folder: Path, *, seed: int, fabric: "Fabric", sink: MetricSink) -> U2Net:
+def train_segmenter(recipe: Segmenter, folder: Path, *, seed: int, sink: MetricSink) -> U2Net:
     """Train from the checkpoint in `folder`, or from the start; the averaged net."""
     seed = derive(seed, "pretraining", "segmenter")
     examples = _salient(recipe.images, seed=seed, image_size=recipe.image_size)
@@ -73,14 +70,14 @@ def train_segmenter(recipe: Segmenter, folder: Path, *, seed: int, fabric: "Fabr
         target = examples.answers[chosen].to(torch.float32) / 255
         return {"cross_entropy": functional.binary_cross_entropy(mask, target)}
 
-    training = _training(recipe, net, losses, sheet=partial(_masked, examples), seed=seed, fabric=fabric)
+    training = _training(recipe, net, losses, sheet=partial(_masked, examples), seed=seed)
     training.run(folder, sink=sink)
     kept = training.average.module
     assert isinstance(kept, U2Net)
     return kept
 
 
-def train_features(recipe: Features, folder: Path, *, seed: int, fabric: "Fabric", sink: MetricSink) -> VggFeatures:
+def train_features(recipe: Features, folder: Path, *, seed: int, sink: MetricSink) -> VggFeatures:
     """Train from the checkpoint in `folder`, or from the start; the averaged features, without the heads."""
     seed = derive(seed, "pretraining", "features")
     examples = _counterfactual(recipe.images, seed=seed, image_size=recipe.image_size)
@@ -99,7 +96,7 @@ def train_features(recipe: Features, folder: Path, *, seed: int, fabric: "Fabric
             for place, (part, told) in enumerate(zip(PARTS, logits, strict=True))
         }
 
-    training = _training(recipe, net, losses, sheet=partial(_shown, examples), seed=seed, fabric=fabric)
+    training = _training(recipe, net, losses, sheet=partial(_shown, examples), seed=seed)
     training.run(folder, sink=sink)
     kept = training.average.module
     assert isinstance(kept, Classifier)
@@ -113,14 +110,13 @@ def _training(
     *,
     sheet: Callable[[nn.Module], Rows],
     seed: int,
-    fabric: "Fabric",
 ) -> Training[torch.Tensor]:
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     factor = linear_decay(updates=recipe.updates, fraction=recipe.decay_fraction)
     optimizer = adam(net, rate=recipe.rate, betas=(recipe.beta1, recipe.beta2))
     draw = partial(batch_indices, count=recipe.images, batch_size=recipe.batch_size, seed=seed)
     return Training(
-        fabric=fabric,
+        fabric=fabric(accelerator="cpu", precision=recipe.precision, cpu_threads=THREADS),
         objective=Objective(
             generator=net,
             movers={"net": Mover(module=net, optimizer=optimizer, factor=factor)},
