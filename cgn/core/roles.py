@@ -16,9 +16,6 @@ Input = Annotated[Path, INPUT]
 OptionalInput = Annotated[Path | None, INPUT]
 """The same for what not every track needs; a track that does refuses its absence. Its default must be None."""
 
-OptionalInput = Annotated[Path | None, INPUT]
-"""The same for what not every track needs; a track that does refuses its absence. Its default must be None."""
-
 Inputs = Annotated[tuple[Path, ...], INPUT]
 """Several of them: the option is repeated."""
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from cgn.data.collection import Collection, PictureSet, write_collection
 from PIL import Image
 
 from cgn.core.checkpoints import save_model
 from cgn.core.files import write_json
+from cgn.data.collection import Collection, PictureSet, write_collection
 from cgn.evaluation.corruption_error import ALEXNET, SEVERITIES, condition
 from cgn.evaluation.examination import Examination, gathered, write
 

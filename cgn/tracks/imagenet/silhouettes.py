@@ -24,11 +24,13 @@ def _bank(image_size: int) -> torch.Tensor:
 
 
 def mask_iou(generator: nn.Module, *, image_size: int, prior: Prior, seed: int) -> Mapping[str, float]:
-    """`iou/own`, `iou/others` and `iou/nearest` of masks drawn at the prior's truncation, against true silhouettes."""
+    """`iou/own`, `iou/others`, `iou/nearest` of masks at the prior's truncation against true silhouettes; `mask/mean`."""
     assert isinstance(generator, Generator)
     device = next(generator.parameters()).device
     bank = _bank(image_size).to(device)
     label = torch.arange(len(CLASSES)).repeat_interleave(MASKS_PER_CLASS)
     cause = factual(label, prior=prior, stream=torch_stream(seed, "silhouettes")).to(device).shape
-    found = silhouette_iou(generator.shape(cause), cause.label, bank=bank)
-    return {"iou/own": found.own, "iou/others": found.others, "iou/nearest": found.nearest}
+    mask = generator.shape(cause)
+    found = silhouette_iou(mask, cause.label, bank=bank)
+    told = {"iou/own": found.own, "iou/others": found.others, "iou/nearest": found.nearest}
+    return told | {"mask/mean": mask.mean().item()}

@@ -53,7 +53,7 @@ class Duel:
     difference: float
     seed: int
 
-    def draw(self, update: int) -> Drawn:
+    def draw(self, update: int, _batch: int) -> Drawn:
         """The update's real batch, and as many generated images of the same labels and causes."""
         classes, each = self.generator.table.classes, self.images_per_class
         turn = batch_indices(update, count=len(self.scenes.labels) // classes, batch_size=each, seed=self.seed)
