@@ -119,7 +119,7 @@ def examined(
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """Every classifier is the scripted network."""
     made = Scripted().eval()
-    judges = {"known": Judge(name="known", module=made, preparation=PIXELS, told={"seed": 3})}
+    judges = {"known": Judge(name="known", module=made, preparation=PIXELS, told={"seed": 3}, took={})}
     monkeypatch.setattr(examination, "opened", lambda *_, **__: judges)
     return made
 
@@ -309,7 +309,9 @@ def test_corrupted_pictures_are_made_once_for_all_classifiers(
 
     monkeypatch.setattr(corrupting, "corrupt", counted)
     judges = {
-        name: Judge(name=name, module=Scripted().eval(), preparation=replace(PIXELS, shorter=9 + number), told={})
+        name: Judge(
+            name=name, module=Scripted().eval(), preparation=replace(PIXELS, shorter=9 + number), told={}, took={}
+        )
         for number, name in enumerate(("one", "two", "three"))
     }
     monkeypatch.setattr(examination, "opened", lambda *_, **__: judges)

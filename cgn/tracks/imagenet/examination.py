@@ -80,6 +80,7 @@ class Examiner:
         gather = partial(self._gathered, collection=collection, remarks=remarks)
         made = gather(self._work(jobs, notes, gather=gather, request=request))
         told, unreadable = numbers(made), made.facts["unreadable"]
+        took = {f"training/{name}/{key}": value for name, judge in judges.items() for key, value in judge.took.items()}
 
         def write(path: Path) -> None:
             decisions.write(made, path)
@@ -93,7 +94,7 @@ class Examiner:
             },
             texts={"results.md": tables(told, remarks=remarks, unreadable=unreadable)},
             pictures=pictures(made),
-            summary=summary(told),
+            summary=summary(told) | took,
         )
 
     def _suites(self, asked: str, collection: Collection) -> tuple[list[str], list[str]]:

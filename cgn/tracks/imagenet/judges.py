@@ -20,6 +20,7 @@ from cgn.classifiers.backbones import Plain, load_network
 from cgn.classifiers.ensemble import BASELINE, predictions
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import DEFINITION, read_json, sha256
+from cgn.core.records import read_record
 from cgn.data.collection import Collection
 from cgn.data.sources import SQUEEZENET
 from cgn.data.transforms import PREPARATIONS, Preparation, imagenet_size
@@ -37,6 +38,8 @@ class Judge:
     preparation: Preparation
     told: Mapping[str, Any]
     """What the report says of it: parameters and seed, or file and digest."""
+    took: Mapping[str, float]
+    """Its training's `seconds` and `images_per_second`, as far as they are told."""
 
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B,3,crop,crop) float32 -> {head: (B,K)}."""
@@ -73,6 +76,7 @@ def _published(path: Path, network: str, collection: Collection) -> Judge:
         module=Plain(net, head=BASELINE[0]).eval(),
         preparation=PREPARATIONS[chosen],
         told={"network": name, "preparation": chosen, "file": file.name, "sha256": digest},
+        took={},
     )
 
 
@@ -102,10 +106,12 @@ def _ours(folder: Path, collection: Collection, *, variant: str) -> Judge:
             "same: examine a classifier on the classes that it was trained on"
         )
     defined = read_json(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
+    record = read_record(folder)
     training = read_json(folder / "training.json") if (folder / "training.json").is_file() else {}
     return Judge(
         name=facts["arm"],
         module=classifier.network,
         preparation=imagenet_size(facts["image_size"]),
         told={**{key: defined[key] for key in ("params", "seed") if key in defined}, "training": training},
+        took={key: value for key in ("seconds", "images_per_second") if (value := record.metric(key)) is not None},
     )

@@ -24,7 +24,7 @@ def _bank(image_size: int) -> torch.Tensor:
 
 
 def mask_iou(generator: nn.Module, *, image_size: int, prior: Prior, seed: int) -> Mapping[str, float]:
-    """`iou/own`, `iou/others`, `iou/nearest` of masks at the prior's truncation against true silhouettes; `mask/mean`."""
+    """`iou/own`, `iou/others` and `iou/nearest` of masks against true silhouettes, and `mask/mean`."""
     assert isinstance(generator, Generator)
     device = next(generator.parameters()).device
     bank = _bank(image_size).to(device)
