@@ -102,10 +102,10 @@ class FoldedBlock(nn.Module):
 
 def added_doubled(made: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
     """(B,C,2H,2W) + (B,C,H,W), every pixel of the second repeated: in one pass, without making it larger first."""
-    size = made.shape[2:]
-    cells = made.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B,H,2,W,2,C)
-    total = cells + skip.permute(0, 2, 3, 1)[:, :, None, :, None]
-    return total.reshape(len(made), *size, -1).permute(0, 3, 1, 2)
+    count, channels, height, width = skip.shape
+    cells = made.permute(0, 2, 3, 1).reshape(count, height, 2, width, 2, channels)
+    total: torch.Tensor = cells + skip.permute(0, 2, 3, 1)[:, :, None, :, None]
+    return total.reshape(count, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
 
 class FoldedAttention(nn.Module):
