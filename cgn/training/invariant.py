@@ -11,10 +11,9 @@ weights that lead to it are known to be finite.
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from tqdm import tqdm
@@ -25,61 +24,13 @@ from cgn.core.errors import ArtifactError
 from cgn.core.metrics import MetricSink, finite
 from cgn.core.seeding import derive
 from cgn.losses.invariance import by_head, real
+from cgn.training.plan import Batch, Outcome, Schedule
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 STATE = "state.pt"
 """The checkpoint's name in the folder being built; whoever saves the model removes it."""
-
-
-class Batch(Protocol):
-    """`pixels`: (R+C,3,S,S) uint8, the real ones first. `label`: (R,) int64. `labels`: (C,) of each head, or none."""
-
-    @property
-    def pixels(self) -> torch.Tensor: ...
-    @property
-    def label(self) -> torch.Tensor: ...
-    @property
-    def labels(self) -> Mapping[str, torch.Tensor]: ...
-    @property
-    def unreadable(self) -> Sequence[str]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """SGD's rate, multiplied by `decay_factor` each `decay_epochs`, and how often what happens."""
-
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    decay_factor: float
-    decay_epochs: int
-    epochs: int
-    batch_size: int
-    """Real pictures in the batch of all ranks together."""
-    log_updates: int
-    checkpoint_updates: int
-
-    def updates(self, pictures: int) -> int:
-        """So many batches hold `epochs` passes through the real pictures; the last may go a little further."""
-        return -(-self.epochs * pictures // self.batch_size)
-
-    def rate(self, epoch: int) -> float:
-        """The learning rate in epoch 0, 1, ..."""
-        return self.learning_rate * self.decay_factor ** (epoch // self.decay_epochs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What the last epoch measured of itself while it trained, and what the whole training took."""
-
-    measured: Mapping[str, float]
-    unreadable: tuple[str, ...]
-    images: int
-    """Real and counterfactual, of all updates."""
-    updates: int
-    seconds: float
 
 
 class Invariant:

@@ -33,7 +33,8 @@ from cgn.data.mixing import Batch, Mixture, Stream, batches
 from cgn.data.pools import Folders, Kept, Pool, open_tars
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.data.transforms import normalized
-from cgn.training.invariant import Invariant, Schedule
+from cgn.training.invariant import Invariant
+from cgn.training.plan import Schedule
 
 PER_CLASS, COUNTERFACTUALS = 100, 900
 WARM = 2

@@ -21,7 +21,8 @@ from cgn.core.devices import fabric
 from cgn.core.errors import ArtifactError, TrainingError
 from cgn.core.metrics import Fanout, Files, MetricSink, Silent
 from cgn.core.ranks import together
-from cgn.training.invariant import STATE, Invariant, Outcome, Schedule
+from cgn.training.invariant import STATE, Invariant
+from cgn.training.plan import Outcome, Schedule
 
 SCHEDULE = Schedule(
     learning_rate=0.05,

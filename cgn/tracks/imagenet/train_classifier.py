@@ -28,7 +28,8 @@ from cgn.data.transforms import normalized
 from cgn.stages.train_classifier import Course, Parts, Trained
 from cgn.stages.train_classifier import Folders as Inputs
 from cgn.tracks.imagenet.classifiers import HEADS, TRACK
-from cgn.training.invariant import Invariant, Schedule
+from cgn.training.invariant import Invariant
+from cgn.training.plan import Schedule
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
