@@ -38,8 +38,6 @@ class Drawn:
     real: torch.Tensor
     generated: torch.Tensor
     label: torch.Tensor
-    weight: float
-    """Of the difference between the two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +50,7 @@ class Duel:
     discriminator: nn.Module
     scenes: Scenes
     images_per_class: int
-    weight: Callable[[int], float]
-    """The update -> the weight of the difference."""
+    difference: float
     seed: int
 
     def draw(self, update: int) -> Drawn:
@@ -63,7 +60,7 @@ class Duel:
         chosen = (turn * classes + torch.arange(classes)[:, None]).flatten()  # classes lie in turn
         label = self.scenes.labels[chosen]
         generated = self.render(self.scenes.causes[chosen], label)
-        return Drawn(real=self.scenes.batch(chosen), generated=generated, label=label, weight=self.weight(update))
+        return Drawn(real=self.scenes.batch(chosen), generated=generated, label=label)
 
     def discriminator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
         """Real above 1, generated below -1, in one batch."""
@@ -75,13 +72,7 @@ class Duel:
         """Generated up, and each near the scene whose causes it has."""
         validity = self.discriminator(drawn.generated, drawn.label).float()
         difference = (drawn.generated.float() - drawn.real).abs().mean()
-        return {"generator": hinge_generator_loss(validity), "difference": drawn.weight * difference}
-
-
-def difference_weight(recipe: Adversarial, update: int) -> float:
-    """The recipe's first weight, then linearly to its last."""
-    share = max(0.0, (update - recipe.growth_from) / max(recipe.updates - recipe.growth_from, 1))
-    return recipe.difference + share * (recipe.last_difference - recipe.difference)
+        return {"generator": hinge_generator_loss(validity), "difference": self.difference * difference}
 
 
 def truncated(count: int, size: int, *, truncation: float, stream: torch.Generator) -> torch.Tensor:
@@ -105,7 +96,7 @@ def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> 
         discriminator=discriminator.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         scenes=scenes,
         images_per_class=recipe.images_per_class,
-        weight=partial(difference_weight, recipe),
+        difference=recipe.difference,
         seed=seed,
     )
     average = Average(generator, decay=recipe.ema_decay)
