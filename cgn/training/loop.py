@@ -116,19 +116,19 @@ class Training(Generic[Drawn]):
             moved = [self.objective.movers[name] for name in phase.movers]
             for mover in moved:
                 mover.optimizer.zero_grad(set_to_none=True)
-            with self._only(phase):
-                told: dict[str, torch.Tensor] = {}
-                for batch in range(self.fabric.global_rank, self.objective.batches_per_update, self.fabric.world_size):
-                    if phase is self.objective.phases[0]:
-                        drawn = self._draw(update, batch=batch)
-                    assert drawn is not None
+            told: dict[str, torch.Tensor] = {}
+            for batch in range(self.fabric.global_rank, self.objective.batches_per_update, self.fabric.world_size):
+                if phase is self.objective.phases[0]:
+                    drawn = self._draw(update, batch=batch)
+                assert drawn is not None
+                with self._only(phase):
                     with self.fabric.autocast():
                         losses = phase.losses(drawn)
-                    told = {name: loss.detach() + told.get(name, 0) for name, loss in losses.items()}
                     self.fabric.backward(torch.stack(list(losses.values())).sum())
-                values |= self._told(told, update=update)
-                for mover in moved:
-                    self._step(mover, update=update)
+                told = {name: loss.detach() + told.get(name, 0) for name, loss in losses.items()}
+            values |= self._told(told, update=update)
+            for mover in moved:
+                self._step(mover, update=update)
         self.average.follow(update)
         return values
 

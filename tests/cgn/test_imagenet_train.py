@@ -59,7 +59,7 @@ def made(params: TrainCgn, *, assets: Path) -> Objective[Any]:
 
 def test_every_loss_is_told_and_moves_its_mechanism(assets: Path, tmp_path: Path) -> None:
     lines = trained(shrunk(ema_decay=0.0), assets=assets, out=tmp_path / "model")
-    iou = {"iou/own", "iou/others", "iou/nearest"}
+    iou = {"iou/own", "iou/others", "iou/nearest", "mask/mean"}
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
     told = [set(line) - {"step", "time"} for line in lines]
     logged = {f"loss/{name}" for name in LOSSES}

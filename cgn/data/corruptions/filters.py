@@ -2,7 +2,8 @@
 
 Legend: B batch, C channels, H height, W width; float32 grey levels.
 Decided here: a blur along rows and columns is two products with square matrices. Their size does not hang on the
-blur's width, the border's treatment is part of them, and each image is a product of its own: the same in any batch.
+blur's width, the border's treatment is part of them, and each image is a product, or a transform, of its own: the same
+in any batch.
 """
 
 import math
@@ -58,9 +59,12 @@ def correlated(images: torch.Tensor, kernels: torch.Tensor, *, border: Literal["
     reach, (height, width) = kernels.shape[-1] // 2, images.shape[-2:]
     padded = functional.pad(images, (reach,) * 4, mode=border)
     size = [32 * math.ceil(side / 32) for side in padded.shape[-2:]]  # lengths with small factors
-    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernels, s=size).conj().unsqueeze(1)
-    found: torch.Tensor = torch.fft.irfft2(spectrum, s=size)
-    return found[..., :height, :width]
+    # Each image by itself: the last bits of a transform hang on how many are done together.
+    spectra = [torch.fft.rfft2(kernel, s=size).conj() for kernel in kernels]
+    spectra *= len(images) // len(kernels)
+    pairs = zip(padded, spectra, strict=True)
+    found = [torch.fft.irfft2(torch.fft.rfft2(image, s=size) * spectrum, s=size) for image, spectrum in pairs]
+    return torch.stack(found)[..., :height, :width]
 
 
 def streaks(degrees: torch.Tensor, *, radius: int, sigma: float) -> torch.Tensor:

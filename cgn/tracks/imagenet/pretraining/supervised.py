@@ -114,7 +114,10 @@ def _training(
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     factor = linear_decay(updates=recipe.updates, fraction=recipe.decay_fraction)
     optimizer = adam(net, rate=recipe.rate, betas=(recipe.beta1, recipe.beta2))
-    draw = partial(batch_indices, count=recipe.images, batch_size=recipe.batch_size, seed=seed)
+
+    def draw(update: int, _batch: int) -> torch.Tensor:
+        return batch_indices(update, count=recipe.images, batch_size=recipe.batch_size, seed=seed)
+
     return Training(
         fabric=fabric(accelerator="cpu", precision=recipe.precision, cpu_threads=THREADS),
         objective=Objective(
