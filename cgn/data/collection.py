@@ -54,7 +54,7 @@ class Collection:
         """Where a set lies. Raises ArtifactError when there is none, or when its folder has gone since."""
         if name not in self.sets:
             raise ArtifactError(
-                f"{self.root} has no set {name!r}, only {', '.join(self.sets)}: bring it by fetch.benchmarks or "
+                f"{self.root} has no set {name!r}, only {', '.join(self.sets)}: bring it by fetch.extras or "
                 "prepare.folders in params.yaml and run prepare again"
             )
         folder = self.root / self.sets[name].folder

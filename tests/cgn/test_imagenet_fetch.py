@@ -36,7 +36,7 @@ def test_each_variant_brings_what_its_stages_read() -> None:
     for name in ("mini", "full"):
         assert set(found[name].assets) == {BIGGAN_DEEP_256, U2NET, VGG16, RESNET50_V1, *benchmarks}
         assert not found[name].shipped
-    every = parts(Fetch(benchmarks=("imagenet_c", "imagenet_c")), nets="published", pretrained="none")
+    every = parts(Fetch(extras=("imagenet_c", "imagenet_c")), nets="published", pretrained="none")
     assert every.assets == (BIGGAN_DEEP_256, U2NET, VGG16, *IMAGENET_C)
 
 
@@ -79,6 +79,6 @@ def test_a_damaged_or_missing_shipped_file_is_refused(tmp_path: Path, toys: tupl
 
 def test_real_frost_comes_from_a_mirror(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MIRROR, str(test_data))
-    wanted = parts(Fetch(benchmarks=("frost",)), nets="miniature", pretrained="none")
+    wanted = parts(Fetch(extras=("frost",)), nets="miniature", pretrained="none")
     fetch(replace(wanted, shipped=()), assets=tmp_path, sink=Silent())
     assert {path.name for path in tmp_path.iterdir()} == {"sources.json", *(asset.name for asset in FROST)}

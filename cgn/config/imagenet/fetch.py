@@ -1,14 +1,14 @@
-"""imagenet fetch: which nets a variant needs follows from its other parameters; which benchmarks, is said here."""
+"""imagenet fetch: which nets a variant needs follows from its other parameters; what else to bring, is said here."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Benchmark = Literal["imagenet9", "cue_conflict", "imagenet_c", "frost"]
-"""`frost`: the photographs with which the corruption frost is made on the fly."""
+Extra = Literal["imagenet9", "cue_conflict", "imagenet_c", "frost", "authors_cgn"]
+"""`frost`: the photographs with which that corruption is made on the fly. `authors_cgn`: the published trained CGN."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch:
-    """Benchmarks to download beside the nets; the miniature draws its own."""
+    """Benchmarks and weights to download beside the nets; the miniature draws its own."""
 
-    benchmarks: tuple[Benchmark, ...]
+    extras: tuple[Extra, ...]
