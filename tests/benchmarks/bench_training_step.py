@@ -19,6 +19,7 @@ import torch
 
 from cgn.config.load import load
 from cgn.config.schema import ImageNet
+from cgn.core.heap import keep_freed_memory
 from cgn.losses.texture import Patches
 from cgn.mechanisms.causes import Prior
 from cgn.mechanisms.shape import Shape
@@ -65,6 +66,8 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
     del place
     torch.set_num_threads(threads)
     where = torch.device(device)
+    if device == "cpu":
+        keep_freed_memory()  # as train_cgn does
     opened = open_model(folder, variant="bench", device=where)
     generator, table = opened.generator, opened.table
     cgan = fold(net_of(generator.texture), truncation=1.0)

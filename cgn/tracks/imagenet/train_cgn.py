@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cgn.config.imagenet.train_cgn import Rates, TrainCgn
+from cgn.core.heap import keep_freed_memory
 from cgn.core.seeding import derive
 from cgn.losses.texture import Patches
 from cgn.mechanisms.causes import Prior
@@ -51,6 +52,8 @@ def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
 
 def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path | None, device: torch.device) -> Made:
     del data  # nothing of it is needed: the pretrained nets are all that is learned from
+    if device.type == "cpu":
+        keep_freed_memory()
     nets = open_nets(assets, nets=params.nets)
     table = nets.biggan.table
     model = copies(nets.biggan, saliency=nets.saliency, truncation=params.truncation, recompute=params.checkpointing)
