@@ -37,7 +37,7 @@ def test_a_collection_comes_back_with_relative_and_absolute_folders(tmp_path: Pa
 def test_a_set_that_is_absent_or_has_gone_is_named(tmp_path: Path) -> None:
     written(tmp_path, train="train")
     found = read_collection(tmp_path)
-    with pytest.raises(ArtifactError, match=r"no set 'stylized', only train, val: bring it by fetch\.benchmarks"):
+    with pytest.raises(ArtifactError, match=r"no set 'stylized', only train, val: bring it by fetch\.extras"):
         found.folder("stylized")
     with pytest.raises(ArtifactError, match=r"the folder of train, .*train, has gone since"):
         found.folder("train")

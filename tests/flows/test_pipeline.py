@@ -2,6 +2,7 @@
 
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +31,7 @@ class Platform:
         request = urllib.request.Request(
             f"{self.api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=20) as reply:
-            return json.load(reply)
+        return _answer(request)
 
     def typed(self, name: str) -> str:
         """Type `prefect deployment run NAME`; the id of the flow run."""
@@ -41,8 +41,7 @@ class Platform:
 
     def start(self, name: str, **parameters: Any) -> str:
         """The same without the seconds that the command takes to start."""
-        with urllib.request.urlopen(f"{self.api}/deployments/name/cgn/{name}", timeout=20) as reply:
-            deployment = json.load(reply)["id"]
+        deployment = _answer(urllib.request.Request(f"{self.api}/deployments/name/cgn/{name}"))["id"]
         body = {"parameters": parameters, "job_variables": {"env": {"MLFLOW_TRACKING_URI": NOBODY}}}
         made = self.post(f"deployments/{deployment}/create_flow_run", body)
         return str(made["id"])
@@ -166,6 +165,20 @@ def test_keys_of_the_deployment_file_are_known_to_prefect() -> None:
     unknown = _unknown(yaml.safe_load((ROOT / "pipelines.yaml").read_text(encoding="utf-8")))
     assert not unknown
     assert _unknown({"deployments": [{"nme": "x", "work_pool": {"naem": "y"}}]}) == ["nme", "work_pool.naem"]
+
+
+def _answer(request: urllib.request.Request, *, tries: int = 8) -> Any:
+    """JSON; a server whose database is busy says 503, and Prefect's own client asks again, too."""
+    for left in reversed(range(tries)):
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return json.load(reply)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 503 or not left:
+                raise
+            time.sleep(1)
+    raise AssertionError
 
 
 def _unknown(tree: dict[str, Any]) -> list[str]:
