@@ -18,7 +18,7 @@ def tree() -> dict[str, Any]:
     return made
 
 
-def reject(tmp_path: Path, tree: object, match: str) -> None:
+def assert_rejected(tmp_path: Path, tree: object, match: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tree))
     with pytest.raises(ConfigError, match=match):
@@ -33,7 +33,7 @@ def test_the_projects_own_params_load() -> None:
 
 def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, tree: dict[str, Any]) -> None:
     tree["mnist"]["digits"]["train_cgn"]["batch_sise"] = 3
-    reject(
+    assert_rejected(
         tmp_path,
         tree,
         r"mnist\.digits\.train_cgn\.batch_sise is unknown \(did you mean batch_size\?\); known: .*updates",
@@ -42,7 +42,7 @@ def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, tree: dict[
 
 def test_a_missing_key_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
     del tree["mnist"]["digits"]["train_cgn"]["optimizer"]["beta1"]
-    reject(tmp_path, tree, r"mnist\.digits\.train_cgn\.optimizer\.beta1 is missing; .* needs: .*beta1")
+    assert_rejected(tmp_path, tree, r"mnist\.digits\.train_cgn\.optimizer\.beta1 is missing; .* needs: .*beta1")
 
 
 @pytest.mark.parametrize(
@@ -59,22 +59,22 @@ def test_a_missing_key_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
 )
 def test_a_mistyped_value_is_named(tmp_path: Path, tree: dict[str, Any], key: str, value: object, match: str) -> None:
     tree["mnist"]["digits"]["train_cgn"][key] = value
-    reject(tmp_path, tree, match)
+    assert_rejected(tmp_path, tree, match)
 
 
 def test_a_list_of_another_length_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
     tree["mnist"]["digits"]["train_cgn"]["losses"]["perceptual"]["weights"] = [0.1, 0.2]
-    reject(tmp_path, tree, r"perceptual\.weights has 2 entries: expected 4")
+    assert_rejected(tmp_path, tree, r"perceptual\.weights has 2 entries: expected 4")
 
 
 def test_an_unknown_track_or_active_variant_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
-    reject(tmp_path, tree | {"mnits": {}}, r"mnits is an unknown track .* known: mnist")
-    reject(
+    assert_rejected(tmp_path, tree | {"mnits": {}}, r"mnits is an unknown track .* known: mnist")
+    assert_rejected(
         tmp_path,
         tree | {"active": {"mnist": ["digit"]}},
         r"active\.mnist names 'digit', an unknown variant; known: colored, digits",
     )
-    reject(tmp_path, tree | {"active": {"mnist": "digits"}}, r"active\.mnist is 'digits': expected a list")
+    assert_rejected(tmp_path, tree | {"active": {"mnist": "digits"}}, r"active\.mnist is 'digits': expected a list")
 
 
 def test_an_unknown_target_lists_the_known_ones() -> None:
@@ -94,14 +94,14 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
 
 def test_sizes_that_a_net_cannot_take_are_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
     tree["mnist"]["digits"]["train_cgn"]["discriminator"]["kind"] = "conv"
-    reject(
+    assert_rejected(
         tmp_path, tree, r"mnist\.digits\.prepare\.image_size is 16, allowed: 32 or more with .* a conv discriminator"
     )
     tree["mnist"]["digits"]["train_cgn"]["discriminator"]["kind"] = "linear"
     tree["mnist"]["wildlife"]["prepare"]["image_size"] = 160
-    reject(tmp_path, tree, r"mnist\.wildlife\.prepare\.image_size is 160, allowed: up to 156 for wildlife")
+    assert_rejected(tmp_path, tree, r"mnist\.wildlife\.prepare\.image_size is 160, allowed: up to 156 for wildlife")
 
 
 def test_a_number_that_is_none_is_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
     tree["mnist"]["digits"]["train_cgn"]["losses"]["binary"] = float("inf")
-    reject(tmp_path, tree, r"losses\.binary is inf \(float\): expected a number")
+    assert_rejected(tmp_path, tree, r"losses\.binary is inf \(float\): expected a number")
