@@ -11,10 +11,10 @@ from cgn.core.errors import ArtifactError
 from cgn.core.seeding import torch_stream
 from cgn.data.miniature import shipped
 from cgn.data.miniature.scenes import CLASSES, backgrounds, scene
+from cgn.mechanisms.causes import Prior
 from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_blocks import StatisticsNorm
 from cgn.tracks.imagenet import nets
-from cgn.tracks.imagenet.pretraining.adversarial import truncated
 from cgn.tracks.imagenet.pretraining.judge import iou
 
 SIZE = 32
@@ -74,8 +74,8 @@ def test_the_biggan_draws_its_label(biggan: BigGan) -> None:
     labels = torch.from_numpy(LABELS)
     means = torch.stack([known[labels == label].mean(0) for label in range(len(CLASSES))])
     for truncation in (1.0, 0.5):
-        noise = truncated(
-            len(labels), biggan.table.noise_size, truncation=truncation, stream=torch_stream(SEED, "noise")
+        noise = Prior(noise_size=biggan.table.noise_size, truncation=truncation).noise(
+            len(labels), torch_stream(SEED, "noise")
         )
         images = biggan(noise, labels, truncation=truncation)
         assert images.abs().max() <= 1

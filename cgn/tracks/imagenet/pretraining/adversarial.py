@@ -18,8 +18,8 @@ from torch import nn
 from cgn.core.devices import fabric
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
-from cgn.data.miniature.causes import LIMIT
 from cgn.losses.adversarial import hinge_discriminator_loss, hinge_generator_loss
+from cgn.mechanisms.causes import Prior
 from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.projection import ProjectionDiscriminator
@@ -75,13 +75,6 @@ class Duel:
         return {"generator": hinge_generator_loss(validity), "difference": self.difference * difference}
 
 
-def truncated(count: int, size: int, *, truncation: float, stream: torch.Generator) -> torch.Tensor:
-    """(count,size) standard normal numbers within [-2,2], times the truncation."""
-    noise = torch.empty(count, size)
-    nn.init.trunc_normal_(noise, a=-LIMIT, b=LIMIT, generator=stream)
-    return noise * truncation
-
-
 def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> BigGan:
     """Train from the checkpoint in `folder`, or from the start; the average, with its statistics."""
     device = fabric(accelerator="cpu", precision=recipe.precision, cpu_threads=THREADS)
@@ -131,7 +124,7 @@ def statistics_batch(
     """A batch for the standing statistics: every class equally often, the same noise for every truncation."""
     count = recipe.statistics_batch_size
     stream = torch_stream(seed, "statistics", number)
-    noise = truncated(count, recipe.table.noise_size, truncation=truncation, stream=stream)
+    noise = Prior(noise_size=recipe.table.noise_size, truncation=truncation).noise(count, stream)
     return noise, torch.arange(count) % recipe.table.classes
 
 
@@ -139,9 +132,8 @@ def sheet(net: nn.Module, *, seed: int, truncation: float = 1.0) -> Rows:
     """One column a class, a few noises down."""
     assert isinstance(net, BigGan)
     classes = net.table.classes
-    noise = truncated(
-        SHEET_ROWS * classes, net.table.noise_size, truncation=truncation, stream=torch_stream(seed, "sheet")
-    )
+    prior = Prior(noise_size=net.table.noise_size, truncation=truncation)
+    noise = prior.noise(SHEET_ROWS * classes, torch_stream(seed, "sheet"))
     images = net(noise, torch.arange(classes).repeat(SHEET_ROWS), truncation=truncation)
     return [(f"{row + 1}", part) for row, part in enumerate(images.split(classes))]
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from cgn.core.seeding import derive, numpy_stream, torch_stream
 from cgn.data.miniature.scenes import CLASSES, backgrounds, scene
+from cgn.mechanisms.causes import Prior
 from cgn.nets.biggan import BigGan
-from cgn.tracks.imagenet.pretraining.adversarial import truncated
 from cgn.tracks.imagenet.pretraining.supervised import PARTS
 
 PER_CLASS = 100
@@ -107,7 +107,7 @@ def judge_biggan(net: BigGan, fitted: Readout, *, seed: int, truncation: float) 
     net.eval()
     labels = torch.arange(PER_CLASS * len(CLASSES)) % len(CLASSES)
     stream = torch_stream(seed, "judge", "biggan")
-    noise = truncated(len(labels), net.table.noise_size, truncation=truncation, stream=stream)
+    noise = Prior(noise_size=net.table.noise_size, truncation=truncation).noise(len(labels), stream)
     images = torch.cat(
         [
             net(*part, truncation=truncation)
