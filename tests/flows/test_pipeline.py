@@ -72,6 +72,10 @@ class Platform:
         body = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"}
         return "\n".join(line["message"] for line in self.post("logs/filter", body))
 
+    def logged(self, run: str, line: str) -> None:
+        """Wait for a line in a run's log: Prefect sends the last lines after the run has ended."""
+        until(lambda: line in self.log(run), seconds=30, what=f"{line!r} in the log of the run")
+
     def artifacts(self, run: str) -> dict[str, str]:
         """The keys and types of a run's artifacts."""
         found = self.post("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
@@ -106,7 +110,7 @@ def test_a_bare_name_runs_all_stages(platform: Platform) -> None:
     assert ran[0] == "runs/data"
     assert set(ran[1:3]) == {"runs/side/left", "runs/side/right"}
     assert ran[3:] == ["runs/join"]
-    assert "side step 3" in platform.log(run)
+    platform.logged(run, "side step 3")
     kinds = platform.artifacts(run)
     assert kinds["mnist-side-left-sheets"] == "image"
     assert kinds["mnist-side-right-values"] == "table"
@@ -154,7 +158,7 @@ def test_a_failed_stage_stops_only_what_needs_it(platform: Platform) -> None:
         "mnist_side@right": "Failed",
         "mnist_join": "NotReady",
     }
-    assert "error: the toy was asked to fail" in platform.log(run)
+    platform.logged(run, "error: the toy was asked to fail")
 
 
 def test_a_name_that_is_not_there_is_refused(platform: Platform) -> None:
