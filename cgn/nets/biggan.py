@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from cgn.core.errors import ConfigError
-from cgn.nets.biggan_blocks import Block, PlainNorm, SelfAttention, SpectralConv2d, SpectralLinear
+from cgn.nets.biggan_blocks import Block, PlainNorm, SelfAttention
+from cgn.nets.spectral import SpectralConv2d, SpectralLinear
 
 START = 4
 """Height and width of the first map."""

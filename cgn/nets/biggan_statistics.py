@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.nets.biggan import BigGan
-from cgn.nets.biggan_blocks import Spectral, StatisticsNorm
+from cgn.nets.biggan_blocks import StatisticsNorm
+from cgn.nets.spectral import Spectral
 
 SETTLING = 30
 """Power iterations on weights that have been averaged: their singular vectors are nobody's yet."""

@@ -2,7 +2,7 @@
 
 Legend: B batch, S image size, a multiple of 8.
 Decided here: a label is projected on the same features that the unconditional answer reads; no norm looks at the batch,
-so real and generated images may go through in one batch. Used to pretrain the miniature's BigGAN only.
+so real and generated images may go through in one batch.
 """
 
 from typing import cast
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.nets.biggan_blocks import SpectralConv2d, SpectralLinear
+from cgn.nets.spectral import SpectralConv2d, SpectralLinear
 
 SLOPE = 0.1
 EPSILON = 1e-4

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -73,6 +73,17 @@ def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
     tensors, facts = load_model(tmp_path / "model" / "model.safetensors", track="mnist", variant="colored")
     load_strictly(generator(**facts["net"]), tensors, source="model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.safetensors", "sheets"]
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv", "projection"])
+def test_every_discriminator_learns_to_tell(
+    data: Path, tmp_path: Path, kind: Literal["linear", "conv", "projection"]
+) -> None:
+    params = shrunk("digits", adversarial=0.0, mismatched=0.0)
+    rates = replace(params.optimizer, discriminator_rate=3e-3, decay_fraction=0.0)
+    params = replace(params, discriminator=replace(params.discriminator, kind=kind), optimizer=rates, updates=60)
+    losses = [line["loss/discriminator"] for line in trained(params, data=data, out=tmp_path / "model")]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
 def test_a_weight_of_zero_leaves_a_loss_out(data: Path, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ import torch
 
 from cgn.core.seeding import torch_stream
 from cgn.nets.biggan import BigGan, Table
-from cgn.nets.biggan_blocks import Spectral, StatisticsNorm
+from cgn.nets.biggan_blocks import StatisticsNorm
 from cgn.nets.biggan_statistics import batch_statistics, settle
+from cgn.nets.spectral import Spectral
 
 TABLE = Table(
     noise_size=6,

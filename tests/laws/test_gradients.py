@@ -15,9 +15,10 @@ from cgn.losses.perceptual import gram, style
 from cgn.losses.reconstruction import l1
 from cgn.mechanisms.composer import compose
 from cgn.nets.biggan import BigGan, Table
-from cgn.nets.biggan_blocks import SelfAttention, Spectral, SpectralConv2d, SpectralLinear
+from cgn.nets.biggan_blocks import SelfAttention
 from cgn.nets.biggan_folded import fold
 from cgn.nets.convgen import MaskNet, TileNet
+from cgn.nets.spectral import Spectral, SpectralConv2d, SpectralLinear
 from cgn.nets.u2net import U2Net, Widths
 
 SMALL = Table(

@@ -14,6 +14,7 @@ from cgn.mechanisms.causes import Prior, counterfactual, factual
 from cgn.mechanisms.composer import compose
 from cgn.mechanisms.texture import rolled
 from cgn.nets.convgen import UpsampledConv
+from cgn.nets.projection import ProjectionDiscriminator
 from cgn.nets.squeezenet import SqueezeFeatures
 from cgn.nets.vgg import VggFeatures
 from cgn.nets.vgg import published as vgg_published
@@ -150,6 +151,14 @@ def test_style_does_not_see_where_things_are(stream: torch.Generator) -> None:
     moved = [maps[0].flip(-1)]
     assert style(maps, moved, weights=[1]) < 1e-3
     assert style(maps, [maps[0] + 1], weights=[1]) > 1
+
+
+def test_the_projection_discriminator_judges_each_image_by_itself(stream: torch.Generator) -> None:
+    net = ProjectionDiscriminator(classes=10, width=4).eval()
+    image, label = images(stream, 4, 3, 16, 16), torch.tensor([0, 3, 3, 9])
+    alone = torch.cat([net(image[i : i + 1], label[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(net(image, label), alone)
+    assert (net(image, label.roll(1)) - alone)[[0, 1, 3]].abs().min() > 1e-6  # 3 beside 3 stays
 
 
 def test_vgg_takes_the_last_relu_before_each_pool_of_torchvisions_net() -> None:

@@ -12,8 +12,8 @@ from torch import nn
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Table
-from cgn.nets.biggan_blocks import SpectralConv2d, SpectralLinear
 from cgn.nets.biggan_folded import fold
+from cgn.nets.spectral import SpectralConv2d, SpectralLinear
 
 TRUNCATIONS = ("1.0", "0.5", "0.4")
 TOLERANCE = 1e-5

@@ -29,9 +29,9 @@ class Mechanisms:
 
 @dataclass(frozen=True, kw_only=True)
 class Discriminator:
-    """The label-conditioned critic: linear for the colour variants, conv for wildlife."""
+    """The label-conditioned critic: published are linear for the colour variants and conv for wildlife."""
 
-    kind: Literal["linear", "conv"]
+    kind: Literal["linear", "conv", "projection"]
     width: int
 
     def __post_init__(self) -> None:

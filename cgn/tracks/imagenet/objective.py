@@ -24,7 +24,7 @@ from cgn.mechanisms.causes import Causes, Prior, counterfactual, factual
 from cgn.mechanisms.composer import Picture
 from cgn.mechanisms.generator import Generator
 from cgn.mechanisms.shape import Shape
-from cgn.nets.biggan_blocks import Spectral
+from cgn.nets.spectral import Spectral
 from cgn.training.phase import Rows
 
 COLUMNS = 10

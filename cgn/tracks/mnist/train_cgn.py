@@ -16,6 +16,7 @@ from cgn.data.shards import load
 from cgn.mechanisms.causes import Prior
 from cgn.nets import squeezenet, vgg
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
+from cgn.nets.projection import ProjectionDiscriminator
 from cgn.stages.train_cgn import Made, Parts
 from cgn.tracks.mnist.constants import CLASSES, GENERATOR_THREADS
 from cgn.tracks.mnist.mechanisms import facts, generator, initialize, soften
@@ -110,6 +111,8 @@ def _movers(params: TrainCgn, *, model: nn.Module, discriminator: nn.Module) -> 
 def _discriminator(params: Discriminator, *, image_size: int) -> nn.Module:
     if params.kind == "linear":
         return LinearDiscriminator(classes=CLASSES, width=params.width, image_size=image_size)
+    if params.kind == "projection":
+        return ProjectionDiscriminator(classes=CLASSES, width=params.width)
     module = ConvDiscriminator(classes=CLASSES, width=params.width)
     initialize(module, kind="normal", gain=0.02)
     return module

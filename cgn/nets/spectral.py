@@ -1,0 +1,91 @@
+"""Spectral norm (Miyato et al., ICLR 2018): weights over their largest singular value.
+
+Legend: B batch. Decided here: attributes bear the names of the public BigGAN-deep weight file, so its keys load as they
+are. It is our own: torch keeps these keys only in its old implementation, which leaves behind a weight that cannot be
+copied and computes the norm in half precision under autocast.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+FIRST_ITERATIONS = 15  # of the power method on a new weight, so that its norm is near 1 before any training
+
+
+class Spectral(nn.Module):
+    """Holds a weight; `weight` is it over its largest singular value (Miyato et al., ICLR 2018).
+
+    u and v follow the singular vectors by one power iteration each time `weight` is read in training mode; in eval mode
+    they rest. The gradient takes them as constant.
+    """
+
+    weight_u: torch.Tensor
+    weight_v: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, *, epsilon: float, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.weight_orig = nn.Parameter(weight)
+        self.bias = None if bias is None else nn.Parameter(bias)
+        self.register_buffer("weight_u", functional.normalize(torch.randn(len(weight)), dim=0))
+        self.register_buffer("weight_v", functional.normalize(torch.randn(weight[0].numel()), dim=0))
+        self.settle(FIRST_ITERATIONS)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The held weight over its spectral norm; in training mode after one more power iteration."""
+        with torch.autocast(self.weight_orig.device.type, enabled=False):  # half precision would rescale whole layers
+            if self.training:
+                self._iterate()
+            return self.normalized()
+
+    def normalized(self) -> torch.Tensor:
+        """The held weight over its spectral norm by u and v as they are."""
+        # Copies: the next forward may iterate before this one's backward.
+        norm = self.weight_u.clone() @ (self.weight_orig.flatten(1) @ self.weight_v.clone())
+        return self.weight_orig / norm
+
+    def settle(self, iterations: int) -> None:
+        """Let u and v find the singular vectors of a weight that did not grow with them."""
+        for _ in range(iterations):
+            self._iterate()
+
+    @torch.no_grad()
+    def _iterate(self) -> None:
+        if self.weight_orig.is_meta:  # no values yet: they are loaded afterwards, the singular vectors with them
+            return
+        matrix = self.weight_orig.flatten(1)
+        self.weight_v.copy_(functional.normalize(matrix.T @ self.weight_u, dim=0, eps=self.epsilon))
+        self.weight_u.copy_(functional.normalize(matrix @ self.weight_v, dim=0, eps=self.epsilon))
+
+
+class SpectralLinear(Spectral):
+    """A linear map of spectral norm 1; with a bias, or without as the maps to scale and offset."""
+
+    def __init__(self, features: int, out_features: int, *, epsilon: float, bias: bool = True) -> None:
+        start = nn.Linear(features, out_features, bias=bias)
+        super().__init__(start.weight.detach(), epsilon=epsilon, bias=start.bias.detach() if bias else None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B,features) -> (B,out_features)."""
+        return functional.linear(x, self.weight, self.bias)
+
+
+class SpectralConv2d(Spectral):
+    """A convolution whose kernel, as a matrix of one row an output channel, has norm 1; it keeps height and width.
+
+    A `stride` divides them, where the kernel is odd for stride 1 and even for stride 2.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, kernel: int, *, epsilon: float, bias: bool = True, stride: int = 1
+    ) -> None:
+        start = nn.Conv2d(channels, out_channels, kernel, bias=bias)
+        told = None if start.bias is None else start.bias.detach()
+        super().__init__(start.weight.detach(), epsilon=epsilon, bias=told)
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B,channels,H,W) -> (B,out_channels,H/stride,W/stride)."""
+        padding = (self.weight_orig.shape[-1] - self.stride + 1) // 2
+        return functional.conv2d(x, self.weight, self.bias, stride=self.stride, padding=padding)
