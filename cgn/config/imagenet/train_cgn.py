@@ -4,23 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cgn.config.record import require
+from cgn.config.training import Intervals, MaskSize
 
 GRID = "0.02, 0.04, ..., 1 (BigGAN has statistics for these)"
 Four = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskSize:
-    """Hinge on the mean of each mask outside [smallest, largest]; published: 500, 0.1, 0.9."""
-
-    weight: float
-    smallest: float
-    largest: float
-
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, "weight", self.weight, "0 or more")
-        require(0 <= self.smallest < self.largest, "smallest", self.smallest, "0 up to largest")
-        require(self.largest <= 1, "largest", self.largest, "up to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +70,6 @@ class Rates:
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 up to 1")
         require(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "0 to 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intervals:
-    """In updates."""
-
-    log: int
-    checkpoint: int
-    sheet: int
-
-    def __post_init__(self) -> None:
-        for name in ("log", "checkpoint", "sheet"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cgn.config.record import require
+from cgn.config.training import Intervals, MaskSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +37,6 @@ class Discriminator:
 
     def __post_init__(self) -> None:
         require(self.width >= 1, "width", self.width, "1 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskSize:
-    """Hinge on the mean of each mask outside [smallest, largest]."""
-
-    weight: float
-    smallest: float
-    largest: float
-
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, "weight", self.weight, "0 or more")
-        require(0 <= self.smallest < self.largest, "smallest", self.smallest, "0 up to largest")
-        require(self.largest <= 1, "largest", self.largest, "up to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,19 +94,6 @@ class Optimizer:
         require(0 <= self.beta1 < 1, "beta1", self.beta1, "0 up to 1")
         require(0 <= self.beta2 < 1, "beta2", self.beta2, "0 up to 1")
         require(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "0 to 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intervals:
-    """In updates."""
-
-    log: int
-    checkpoint: int
-    sheet: int
-
-    def __post_init__(self) -> None:
-        for name in ("log", "checkpoint", "sheet"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
