@@ -58,6 +58,8 @@ def test_the_upsampled_convolution_equals_doubling_and_convolving(stream: torch.
     x = images(stream, 2, 4, 7, 7).double().requires_grad_()
     doubled = functional.conv2d(functional.interpolate(x, scale_factor=2), layer.weight, padding=1)
     torch.testing.assert_close(layer(x), doubled)
+    assert layer.eval()(x).equal(doubled)
+    layer.train()
     expected = torch.autograd.grad(doubled.square().sum(), [x, layer.weight])
     for made, wanted in zip(torch.autograd.grad(layer(x).square().sum(), [x, layer.weight]), expected, strict=True):
         torch.testing.assert_close(made, wanted)

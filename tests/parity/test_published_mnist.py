@@ -1,9 +1,10 @@
 """The authors' MNIST generators load through the rename table and give the outputs they gave.
 
-How equal they can be: the golden outputs are float32, and the last normalisation of the mask net magnifies rounding.
-The same weights in float64 are 3.5e-6 (masks) and 5.5e-7 (tiles) from them: that much of any difference is the golden
-run's own rounding, so 1e-6 is out of reach for the masks in any arithmetic but that run's own. Float32 here is at most
-7.9e-6 (masks) and 1.3e-6 (tiles) away.
+How equal they can be: the first linear map of the ten golden images is one matrix product, which a library computes in
+blocks of eight rows and a rest of two, and the last normalisation of the mask net magnifies the rounding of the rest a
+thousandfold. On a processor with AVX-512 the masks of the first eight images are the golden ones to the bit, and all
+tiles are within 2.5e-7; the masks of the last two are up to 2.4e-6 away, in three versions of torch, whatever kernels
+it was told to use. The same weights in float64 are 3.5e-6 away: the golden run's own rounding.
 """
 
 import json
@@ -20,8 +21,13 @@ from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
 from cgn.tracks.mnist.mechanisms import from_published, generator
 
 VARIANTS = ("colored", "double_colored")
-ROUNDING = {"mask": 4e-6, "texture_tile": 1e-6, "background_tile": 1e-6}
-TOLERANCE = 1e-5
+EQUAL = 1e-6
+BLOCK = 8
+"""Of the ten images, those whose first linear map is rounded alike everywhere."""
+ROUNDING = 4e-6
+"""Of the golden masks themselves."""
+ELSEWHERE = 1e-5
+"""Float32 on processors with other kernels."""
 
 
 def published(test_data: Path, variant: str) -> Generator:
@@ -31,8 +37,8 @@ def published(test_data: Path, variant: str) -> Generator:
     return model.eval()
 
 
-def differences(test_data: Path, *, weights: str, golden: str, dtype: torch.dtype) -> dict[str, float]:
-    """The largest absolute difference of each output."""
+def differences(test_data: Path, *, weights: str, golden: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The largest absolute difference of each output, image by image."""
     expected = torch.load(test_data / "golden" / f"mnist_cgn_{golden}.pt", weights_only=True)
     model = published(test_data, weights).to(dtype)
     noise, label = expected["u"].to(dtype), expected["labels"]
@@ -42,21 +48,28 @@ def differences(test_data: Path, *, weights: str, golden: str, dtype: torch.dtyp
             "texture_tile": model.texture.get_submodule("net")(noise, label),
             "background_tile": model.background.get_submodule("net")(noise, label),
         }
-    return {name: (made[name] - expected[name]).abs().max().item() for name in made}
+    return {name: (made[name] - expected[name]).abs().amax((1, 2, 3)) for name in made}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_published_weights_give_the_golden_outputs(test_data: Path, variant: str) -> None:
     exact = differences(test_data, weights=variant, golden=variant, dtype=torch.float64)
     single = differences(test_data, weights=variant, golden=variant, dtype=torch.float32)
-    print(f"\n{variant}: float64 {exact}, float32 {single}")
-    assert all(exact[name] <= ROUNDING[name] for name in exact)
-    assert max(single.values()) <= TOLERANCE
+    for kind, found in (("float64", exact), ("float32", single)):
+        print(f"\n{variant}, {kind}: { ({name: f'{value.max():.1e}' for name, value in found.items()}) }")
+    mask = exact.pop("mask")
+    assert mask.max() <= ROUNDING
+    assert all(tile.max() <= EQUAL for tile in exact.values())
+    alike = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    mask = single.pop("mask")
+    assert mask[:BLOCK].max() <= (EQUAL if alike else ELSEWHERE)
+    assert mask[BLOCK:].max() <= (ROUNDING if alike else ELSEWHERE)
+    assert all(tile.max() <= (EQUAL if alike else ELSEWHERE) for tile in single.values())
 
 
 def test_the_comparison_can_fail(test_data: Path) -> None:
     other = differences(test_data, weights="double_colored", golden="colored", dtype=torch.float64)
-    assert all(value > 1000 * ROUNDING[name] for name, value in other.items())
+    assert all(value.min() > 1000 * EQUAL for value in other.values())
 
 
 def test_the_rename_table_covers_the_published_manifest(test_data: Path) -> None:
