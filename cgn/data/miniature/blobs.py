@@ -1,20 +1,19 @@
-"""Salient objects in general: scenes whose objects are none of the nine silhouettes, and scenes without any.
+"""Salient objects in general: scenes of nothing that the world has, some without any object.
 
-What the miniature's segmenter is pretrained on, as the published U2-Net was on salient objects of every kind.
-Legend: B images, S image size. Decided here: an object is a blob, an ellipse or three, a polygon, a rounded box or
-limbs around a trunk, shaded and marked as the world's objects are; it is filled with one of the world's textures, or
-with colours, noise or stripes of no class. Behind it lies one of the world's backgrounds, or scenery of no class. One
-picture in four has no object, among them such as are texture all over.
+What the miniature's segmenter is pretrained on, as the published U2-Net was on photographs of salient objects, not on
+ImageNet's classes. Legend: B images, S image size.
+Decided here: an object is a blob, an ellipse or three, a polygon, a rounded box or limbs around a trunk, shaded and
+marked as the world's objects are. It is filled, and what lies behind it painted, with colours, clouds, stripes or
+noise: none of the world's textures and backgrounds, so what the segmenter makes of them is left for the CGN to mend.
 """
 
 import numpy as np
 
-from cgn.data.miniature.backgrounds import BACKGROUNDS
 from cgn.data.miniature.draws import Draws, Floats, Labels, Points, clouds, edge, noise, paint
 from cgn.data.miniature.geometry import Place, box, circle, ellipse, joined, length, limb, moved, polygon, turned, union
 from cgn.data.miniature.scenes import Scene, blocks, coverage, drawn_size, grid, painted, reduced, shaded, signed
 from cgn.data.miniature.silhouettes import MARK_WIDTH, Figure, Silhouette
-from cgn.data.miniature.textures import TEXTURES, Painter
+from cgn.data.miniature.textures import Painter
 
 EMPTY = 0.25
 """How many of the pictures have no object."""
@@ -24,10 +23,10 @@ CORNERS = 5
 def salient(index: Labels, *, seed: int, image_size: int) -> Scene:
     """Draw the images `index` (B,) of the world `seed`; where the mask is 0, only the background is seen."""
     chance = Draws(index, seed=seed, stream="blobs")
-    figure, fill, behind = (_chosen(chance, count) for count in (len(BLOBS), len(FILLS), len(SCENERIES)))
+    figure, fill, behind = (_chosen(chance, count) for count in (len(BLOBS), len(SURFACES), len(SURFACES)))
     empty = chance.between(0, 1)[:, 0, 0] < EMPTY
-    filled = painted(FILLS, fill, seed=seed, index=index, image_size=image_size, stream="fill")
-    background = painted(SCENERIES, behind, seed=seed, index=index, image_size=image_size, stream="scenery")
+    filled = painted(SURFACES, fill, seed=seed, index=index, image_size=image_size, stream="fill")
+    background = painted(SURFACES, behind, seed=seed, index=index, image_size=image_size, stream="scenery")
     mask = np.zeros((len(index), 1, image_size, image_size), dtype=np.float32)
     front = np.empty((len(index), 3, image_size, image_size), dtype=np.float32)
     for kind, rows in blocks(figure, index=index, image_size=image_size, kinds=len(BLOBS)):
@@ -126,9 +125,7 @@ def grained(points: Points, draws: Draws) -> Floats:
     return np.stack([draws.between(0.3, 1.0) * channel for channel in channels], axis=1)
 
 
-ODD: tuple[Painter, ...] = (plain, marbled, striped, grained)
-FILLS: tuple[Painter, ...] = (*TEXTURES, *ODD)
-SCENERIES: tuple[Painter, ...] = (*BACKGROUNDS, *ODD, TEXTURES[0], TEXTURES[3], TEXTURES[5])
+SURFACES: tuple[Painter, ...] = (plain, marbled, striped, grained)
 
 
 def _placed(figure: Figure, points: Points, draws: Draws) -> Silhouette:

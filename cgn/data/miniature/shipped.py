@@ -39,12 +39,12 @@ class Shipped:
 BIGGAN = Shipped(
     name="biggan.safetensors",
     bytes=1_328_762,
-    sha256="66906759277e7b721ac6c7800c73fd61acfa588378d43fd29c2ac44149d7ca2b",
+    sha256="6cc80a9cd0f247af1fdc084e6572ade40dcb88f3232d8c6fc8f40e73573f3f4d",
 )
 SEGMENTER = Shipped(
     name="segmenter.safetensors",
     bytes=365_226,
-    sha256="76a50bae3ea6190d43c57e11f44d00781bf339971376405c793323aec7248285",
+    sha256="f58a9aa7ff811a3a786692a5c6a7ceb61309acd6e3bc084dc8040567c9281121",
 )
 FEATURES = Shipped(
     name="features.safetensors",

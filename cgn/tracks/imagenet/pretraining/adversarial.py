@@ -38,6 +38,8 @@ class Drawn:
     real: torch.Tensor
     generated: torch.Tensor
     label: torch.Tensor
+    weight: float
+    """Of the difference between the two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ class Duel:
     discriminator: nn.Module
     scenes: Scenes
     images_per_class: int
-    difference: float
+    weight: Callable[[int], float]
+    """The update -> the weight of the difference."""
     seed: int
 
     def draw(self, update: int, _batch: int) -> Drawn:
@@ -60,7 +63,7 @@ class Duel:
         chosen = (turn * classes + torch.arange(classes)[:, None]).flatten()  # classes lie in turn
         label = self.scenes.labels[chosen]
         generated = self.render(self.scenes.causes[chosen], label)
-        return Drawn(real=self.scenes.batch(chosen), generated=generated, label=label)
+        return Drawn(real=self.scenes.batch(chosen), generated=generated, label=label, weight=self.weight(update))
 
     def discriminator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
         """Real above 1, generated below -1, in one batch."""
@@ -72,7 +75,13 @@ class Duel:
         """Generated up, and each near the scene whose causes it has."""
         validity = self.discriminator(drawn.generated, drawn.label).float()
         difference = (drawn.generated.float() - drawn.real).abs().mean()
-        return {"generator": hinge_generator_loss(validity), "difference": self.difference * difference}
+        return {"generator": hinge_generator_loss(validity), "difference": drawn.weight * difference}
+
+
+def difference_weight(recipe: Adversarial, update: int) -> float:
+    """The recipe's first weight, then linearly to its last."""
+    share = max(0.0, (update - recipe.growth_from) / max(recipe.updates - recipe.growth_from, 1))
+    return recipe.difference + share * (recipe.last_difference - recipe.difference)
 
 
 def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> BigGan:
@@ -89,7 +98,7 @@ def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> 
         discriminator=discriminator.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         scenes=scenes,
         images_per_class=recipe.images_per_class,
-        difference=recipe.difference,
+        weight=partial(difference_weight, recipe),
         seed=seed,
     )
     average = Average(generator, decay=recipe.ema_decay)

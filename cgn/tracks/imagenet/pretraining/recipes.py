@@ -30,20 +30,24 @@ class Adversarial:
     discriminator_width: int = 64
     images: int = 27_000
     """Factual scenes drawn once."""
-    updates: int = 8_000
+    updates: int = 6_000
     images_per_class: int = 4
     generator_rate: float = 5e-4
     discriminator_rate: float = 5e-4
     difference: float = 40.0
-    """Weight of the mean absolute difference from the scene whose causes were the noise."""
+    """Weight of the mean absolute difference from the scene whose causes were the noise, at first."""
+    last_difference: float = 150.0
+    """That weight at the end. With the first to the end, patterns grow sharper and shapes under them dissolve."""
+    growth_from: int = 2_000
+    """The update from which the weight grows, linearly."""
     beta1: float = 0.0
     beta2: float = 0.99
-    decay_fraction: float = 0.3
+    decay_fraction: float = 0.4
     ema_decay: float = 0.999
     precision: str = "bf16-mixed"
     compiler: str = "inductor"
     """torch.compile's backend for the generator: it makes an update on a CPU almost twice as fast as "eager"."""
-    statistics_batches: int = 4
+    statistics_batches: int = 2
     statistics_batch_size: int = 252
     log_updates: int = 50
     checkpoint_updates: int = 500
@@ -77,7 +81,7 @@ class Segmenter(Supervised):
     """The salient-object net, of U2-NetP's form with a quarter of its width."""
 
     widths: Widths = QUARTER_U2NETP
-    updates: int = 2_000
+    updates: int = 400
     rate: float = 2e-3
     precision: str = "32-true"
     """In half precision a sigmoid near 1 is 1, and the cross entropy loses its gradient."""
