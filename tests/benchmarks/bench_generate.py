@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
         f"{table.image_size} px on {options.device}, {os.cpu_count()} cores; ours: {options.workers} workers, "
         f"batches of {options.batch}; {options.rounds} rounds"
     )
-    ratio = f"{'ratio':>8}{'of each round':>18}{'by CPU time':>13}"
+    ratio = f"{'ratio':>8}{'of each round':>34}{'by CPU time':>13}"
     print(f"{'':18}{'images/s':>10}{ratio}{'encoding, writing':>19}{'peak, GiB':>11}")
     fastest = max(sides[:fair], key=lambda side: side.per_second)
     for side in sides:
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
 def _line(side: Side, *, beside: Side) -> None:
     share = 1 - sum(turn["drawing"] for turn in side.turns) / sum(turn["busy"] for turn in side.turns)
     told = f"{side.name:18}{side.per_second:10.3f}{side.per_second / beside.per_second:8.1f}"
-    shown = f"{ratios(side, beside=beside):>18}{side.per_processor_second / beside.per_processor_second:13.1f}"
+    shown = f"{ratios(side, beside=beside):>34}{side.per_processor_second / beside.per_processor_second:13.1f}"
     print(f"{told}{shown}{100 * share:17.1f} %{side.peak:11.2f}", flush=True)
 
 

@@ -6,6 +6,7 @@ time, which counts where other work shares the cores, and its peak of memory (re
 
 import multiprocessing
 import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,15 +36,16 @@ class Side:
         for place in range(self.count):
             ours, theirs = spawn.Pipe()
             spawn.Process(target=_serve, args=(theirs, self.make, place, dict(self.given)), daemon=True).start()
+            theirs.close()
             self.lines.append(ours)
         for line in self.lines:
-            assert line.recv() == "ready"
+            assert self._heard(line) == "ready"
 
     def turn(self, number: int) -> None:
         """All processes at once: images add up, the slowest one's seconds count, and memory adds up."""
         for line in self.lines:
             line.send(number)
-        told: list[dict[str, float]] = [line.recv() for line in self.lines]
+        told: list[dict[str, float]] = [self._heard(line) for line in self.lines]
         summed = {name: sum(one[name] for one in told) for name in told[0]}
         self.turns.append(summed | {"seconds": max(one["seconds"] for one in told)})
 
@@ -51,6 +53,12 @@ class Side:
         """Let the processes end."""
         for line in self.lines:
             line.send(None)
+
+    def _heard(self, line: Connection) -> Any:
+        try:
+            return line.recv()
+        except (EOFError, ConnectionError):
+            sys.exit(f"a process of '{self.name}' ended, killed for want of memory? Ask for fewer sides or images")
 
     @property
     def per_second(self) -> float:
