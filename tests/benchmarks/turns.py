@@ -8,7 +8,8 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -38,25 +39,29 @@ class Side:
             spawn.Process(target=_serve, args=(theirs, self.make, place, dict(self.given)), daemon=True).start()
             theirs.close()
             self.lines.append(ours)
-        for line in self.lines:
-            assert self._heard(line) == "ready"
+        with self._alive():
+            for line in self.lines:
+                assert line.recv() == "ready"
 
     def turn(self, number: int) -> None:
         """All processes at once: images add up, the slowest one's seconds count, and memory adds up."""
-        for line in self.lines:
-            line.send(number)
-        told: list[dict[str, float]] = [self._heard(line) for line in self.lines]
+        with self._alive():
+            for line in self.lines:
+                line.send(number)
+            told: list[dict[str, float]] = [line.recv() for line in self.lines]
         summed = {name: sum(one[name] for one in told) for name in told[0]}
         self.turns.append(summed | {"seconds": max(one["seconds"] for one in told)})
 
     def stop(self) -> None:
         """Let the processes end."""
-        for line in self.lines:
-            line.send(None)
+        with self._alive():
+            for line in self.lines:
+                line.send(None)
 
-    def _heard(self, line: Connection) -> Any:
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
         try:
-            return line.recv()
+            yield
         except (EOFError, ConnectionError):
             sys.exit(f"a process of '{self.name}' ended, killed for want of memory? Ask for fewer sides or images")
 
