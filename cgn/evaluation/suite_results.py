@@ -138,11 +138,11 @@ def _present(**values: Any) -> dict[str, Any]:
 
 
 def _flat(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Top-level numbers, and the mean error of each corruption."""
+    """Top-level numbers, and the mean error of each corruption; not named `error`, which DVC takes for a failure."""
     for name, value in told.items():
         if isinstance(value, float):
             yield name, value
         elif isinstance(value, Mapping) and "value" in value:
             yield name, value["value"]
         elif name == "corruptions":
-            yield from ((f"error/{corruption}", of["mean_error"]) for corruption, of in value.items())
+            yield from ((f"errors/{corruption}", of["mean_error"]) for corruption, of in value.items())
