@@ -28,8 +28,8 @@ class Mnist:
 
     def __post_init__(self) -> None:
         size, look = self.prepare.image_size, self.prepare.look
-        features, kind = self.train_cgn.losses.perceptual.features, self.train_cgn.discriminator.kind
-        if features == "squeezenet" or kind == "conv":
+        features, conv = self.train_cgn.losses.perceptual.features, self.train_cgn.discriminator.conv
+        if features == "squeezenet" or conv:
             why = "32 or more with squeezenet features or a conv discriminator"
             require(size >= 32, "prepare.image_size", size, why)
         require(size <= 156 or look != "wildlife", "prepare.image_size", size, "up to 156 for wildlife")

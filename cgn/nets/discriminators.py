@@ -1,10 +1,24 @@
 """The label-conditioned discriminators of the MNIST track (published code): linear for colours, conv for textures.
 
-Both return (B,) validities for least-squares targets: 1 is real, 0 is generated.
+They return (B,) validities for least-squares targets: 1 is real, 0 is generated.
 """
+
+from collections.abc import Iterable
 
 import torch
 from torch import nn
+
+
+class Jury(nn.Module):
+    """Discriminators that judge the same images each for itself."""
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """(B,3,S,S) in [-1,1] and (B,) labels -> (members*B,), a member's validities after another's."""
+        return torch.cat([member(image, label) for member in self.members])
 
 
 class LinearDiscriminator(nn.Module):

@@ -93,11 +93,11 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_sizes_that_a_net_cannot_take_are_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
-    tree["mnist"]["digits"]["train_cgn"]["discriminator"]["kind"] = "conv"
+    tree["mnist"]["digits"]["train_cgn"]["discriminator"]["conv"] = 32
     assert_rejected(
         tmp_path, tree, r"mnist\.digits\.prepare\.image_size is 16, allowed: 32 or more with .* a conv discriminator"
     )
-    tree["mnist"]["digits"]["train_cgn"]["discriminator"]["kind"] = "linear"
+    tree["mnist"]["digits"]["train_cgn"]["discriminator"]["conv"] = 0
     tree["mnist"]["wildlife"]["prepare"]["image_size"] = 160
     assert_rejected(tmp_path, tree, r"mnist\.wildlife\.prepare\.image_size is 160, allowed: up to 156 for wildlife")
 

@@ -1,15 +1,16 @@
 """train_cgn on the MNIST track: every choice of parameters reaches the training it names."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from cgn.config.load import load
-from cgn.config.mnist.train_cgn import Border, Losses, Perceptual, TrainCgn
+from cgn.config.mnist.train_cgn import Border, Discriminator, Losses, Perceptual, TrainCgn
 from cgn.config.schema import Mnist
 from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
@@ -20,6 +21,7 @@ from cgn.mechanisms.causes import Prior, factual
 from cgn.nets.vgg import VggFeatures
 from cgn.stages.train_cgn import train_cgn
 from cgn.tracks.mnist.mechanisms import generator, soften
+from cgn.tracks.mnist.objective import by_class
 from cgn.tracks.mnist.train_cgn import parts
 
 VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["mnist"]
@@ -33,7 +35,7 @@ def shrunk(variant: str, **losses: Any) -> TrainCgn:
     return replace(
         params,
         mechanisms=replace(params.mechanisms, shape_width=4, tile_width=4),
-        discriminator=replace(params.discriminator, width=8),
+        discriminator=Discriminator(**{kind: min(width, 8) for kind, width in asdict(params.discriminator).items()}),
         losses=replace(params.losses, **({"perceptual": no_features} | losses)),
         batch_size=4,
         updates=3,
@@ -75,13 +77,12 @@ def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.safetensors", "sheets"]
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv", "projection"])
-def test_every_discriminator_learns_to_tell(
-    data: Path, tmp_path: Path, kind: Literal["linear", "conv", "projection"]
-) -> None:
+@pytest.mark.parametrize("kinds", [("linear",), ("conv",), ("projection",), ("linear", "projection")])
+def test_every_discriminator_learns_to_tell(data: Path, tmp_path: Path, kinds: tuple[str, ...]) -> None:
     params = shrunk("digits", adversarial=0.0, mismatched=0.0)
     rates = replace(params.optimizer, discriminator_rate=3e-3, decay_fraction=0.0)
-    params = replace(params, discriminator=replace(params.discriminator, kind=kind), optimizer=rates, updates=60)
+    jury = Discriminator(**{kind: 8 * (kind in kinds) for kind in ("linear", "conv", "projection")})
+    params = replace(params, discriminator=jury, optimizer=rates, updates=60)
     losses = [line["loss/discriminator"] for line in trained(params, data=data, out=tmp_path / "model")]
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
@@ -90,6 +91,38 @@ def test_a_weight_of_zero_leaves_a_loss_out(data: Path, tmp_path: Path) -> None:
     unused = Border(weight=0.0, width=1, largest=0.0)
     lines = trained(shrunk("digits", binary=0.0, mismatched=0.0, border=unused), data=data, out=tmp_path / "model")
     assert set(lines[0]) == {"step", "time", "loss/adversarial", "loss/discriminator"}
+
+
+def test_images_of_a_class_are_compared_in_groups(data: Path, tmp_path: Path) -> None:
+    params = replace(shrunk("digits"), batch_size=6, images_per_class=2)
+    params = replace(params, losses=replace(params.losses, energy=1.0))
+    lines = trained(params, data=data, out=tmp_path / "model")
+    assert all(0 < abs(line["loss/energy"]) < 2 for line in lines)
+    with pytest.raises(ValueError, match=r"images_per_class is 1, allowed: 1 or more, 2 or more with losses\.energy"):
+        replace(params, images_per_class=1)
+    with pytest.raises(ValueError, match=r"batch_size is 6, allowed: a multiple of images_per_class, which is 4"):
+        replace(params, images_per_class=4)
+
+
+def test_a_class_without_images_can_not_be_grouped(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 32, 32, 3), dtype=np.uint8)
+    samples = [Sample(image=image, facts={"shape": i, "texture": i, "background": i}) for i, image in enumerate(pixels)]
+    shard = write_shard(tmp_path / "data", samples, split="train", number=0, first_index=0)
+    write_manifest(tmp_path / "data", [shard], facts={"track": "mnist", "variant": "colored", "image_size": 32})
+    params = replace(shrunk("digits"), images_per_class=2)
+    with pytest.raises(ArtifactError, match=r"no training image of class 8, which train_cgn\.images_per_class 2 needs"):
+        trained(params, data=tmp_path / "data", out=tmp_path / "model")
+
+
+def test_groups_hold_each_class_once_a_turn() -> None:
+    sizes = torch.tensor([3, 1, 5])
+    order = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2, 2])
+    groups = order[by_class(sizes, 12, images_per_class=2, stream=torch_stream(0, "test"))].view(6, 2)
+    assert (groups[:, 0] == groups[:, 1]).all()
+    assert groups[:3, 0].sort().values.tolist() == groups[3:, 0].sort().values.tolist() == [0, 1, 2]
+    seen = by_class(sizes, 3000, images_per_class=2, stream=torch_stream(1, "test")).bincount(minlength=9)
+    assert seen.min() > 0  # every image is drawn
+    assert seen[3] == 1000  # the only one of its class
 
 
 def test_vgg_features_of_a_file_reach_the_loss(data: Path, tmp_path: Path) -> None:

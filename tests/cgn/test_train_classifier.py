@@ -27,6 +27,7 @@ PARAMS = TrainClassifier(
     log_updates=2,
     checkpoint_updates=2,
     accelerator="cpu",
+    precision="32-true",
 )
 FACTS = {"track": "mnist", "variant": "digits", "image_size": 8}
 

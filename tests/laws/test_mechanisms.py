@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.core.seeding import torch_stream
+from cgn.losses.energy import energy_distance
 from cgn.losses.mask import binary_entropy, border_hinge, size_hinge
 from cgn.losses.perceptual import style
 from cgn.mechanisms.causes import Prior, counterfactual, factual
@@ -135,6 +136,25 @@ def test_the_border_hinge_is_the_mean_of_the_frame_above_what_is_allowed() -> No
     masks = torch.cat([object_inside, 1 - object_inside, torch.full((1, 1, 8, 10), 0.5)])
     torch.testing.assert_close(border_hinge(masks, width=2, largest=0.0), torch.tensor([0.0, 1.0, 0.5]))
     torch.testing.assert_close(border_hinge(masks, width=2, largest=0.6), torch.tensor([0.0, 0.4, 0.0]))
+
+
+def test_the_energy_distance_is_zero_for_like_draws_and_punishes_sameness(stream: torch.Generator) -> None:
+    real = images(stream, 4000, 1, 2, 2)
+    like, same = images(stream, 4000, 1, 2, 2), torch.zeros(4000, 1, 2, 2)
+    assert abs(energy_distance(like, real, images_per_class=4)) < 0.02
+    assert energy_distance(same, real, images_per_class=4) > 0.05
+    assert energy_distance(like + 0.5, real, images_per_class=4) > 0.1
+    # By hand: means of 2x2 pixels 0 and 1 beside 1 and 1: across 1, 0, 1, 0; own 1; real 0.
+    steps, ones = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
+    assert energy_distance(steps, ones, images_per_class=2) == pytest.approx(2 * 0.5 - 1 - 0)
+
+
+def test_the_energy_distance_has_gradients_also_of_equal_images() -> None:
+    made = torch.zeros(4, 3, 4, 4, requires_grad=True)
+    distance = energy_distance(made, torch.ones(4, 3, 4, 4), images_per_class=2)
+    (gradient,) = torch.autograd.grad(distance, [made])
+    assert gradient.isfinite().all()
+    assert gradient.sum() < 0  # down the distance is towards the real images
 
 
 @pytest.mark.parametrize("make", [VggFeatures, SqueezeFeatures])

@@ -30,13 +30,19 @@ class Mechanisms:
 
 @dataclass(frozen=True, kw_only=True)
 class Discriminator:
-    """The label-conditioned critic: published are linear for the colour variants and conv for wildlife."""
+    """Widths of the label-conditioned critics, 0 for none; of several, the losses are averaged.
 
-    kind: Literal["linear", "conv", "projection"]
-    width: int
+    Published: linear for the colour variants, conv for wildlife.
+    """
+
+    linear: int
+    conv: int
+    projection: int
 
     def __post_init__(self) -> None:
-        require(self.width >= 1, "width", self.width, "1 or more")
+        for name in ("linear", "conv", "projection"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(self.linear + self.conv + self.projection > 0, "linear", self.linear, "above 0, or another one is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +77,12 @@ class Losses:
     binary: float
     mask_size: MaskSize
     border: Border
+    energy: float
+    """Of the energy distance between generated and real images of one class; published: 0."""
     perceptual: Perceptual
 
     def __post_init__(self) -> None:
-        for name in ("adversarial", "mismatched", "binary"):
+        for name in ("adversarial", "mismatched", "binary", "energy"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
@@ -105,6 +113,8 @@ class TrainCgn:
     losses: Losses
     optimizer: Optimizer
     batch_size: int
+    images_per_class: int
+    """How many images of one class a batch has side by side; 1: every label is drawn for itself, as published."""
     updates: int
     ema_decay: float
     """Decay of the running average of the weights that is saved; 0 saves the last weights, as published."""
@@ -114,5 +124,9 @@ class TrainCgn:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 2, "batch_size", self.batch_size, "2 or more")
+        group, compared = self.images_per_class, self.losses.energy > 0
+        require(group >= 1 + compared, "images_per_class", group, "1 or more, 2 or more with losses.energy")
+        whole = self.batch_size % max(group, 1) == 0
+        require(whole, "batch_size", self.batch_size, f"a multiple of images_per_class, which is {group}")
         require(self.updates >= 1, "updates", self.updates, "1 or more")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 up to 1")

@@ -17,6 +17,7 @@ class TrainClassifier:
     log_updates: int
     checkpoint_updates: int
     accelerator: Literal["auto", "cpu", "cuda"]
+    precision: Literal["32-true", "bf16-mixed"]
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")

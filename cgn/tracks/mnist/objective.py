@@ -1,11 +1,13 @@
 """The MNIST track's objective: least-squares adversarial training of the composite, and what makes a mask a mask.
 
-Phases: `generator` (adversarial, binary entropy, mask size, mask border, style of the real batch) and `discriminator`.
+Phases: `generator` (adversarial, binary entropy, mask size, mask border, energy distance, style of the real batch) and
+`discriminator`.
 Legend: B batch, S image size.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from cgn.config.mnist.train_cgn import Losses
 from cgn.core.images import from_bytes
 from cgn.core.seeding import torch_stream
 from cgn.losses.adversarial import discriminator_loss, generator_loss, mismatch_loss
+from cgn.losses.energy import energy_distance
 from cgn.losses.mask import binary_entropy, border_hinge, size_hinge
 from cgn.losses.perceptual import style
 from cgn.mechanisms.causes import Prior, counterfactual, factual
@@ -47,17 +50,24 @@ class Adversarial:
     """All training images, (N,S,S,3) uint8."""
     labels: torch.Tensor
     batch_size: int
+    images_per_class: int
     prior: Prior
     classes: int
     seed: int
     device: torch.device
 
     def draw(self, update: int, batch: int = 0) -> Drawn:
-        """The update's real batch (it has one), and as many factual images of labels drawn at random."""
+        """The update's real batch (it has one), and as many factual images: of the same labels, where it has groups."""
         assert batch == 0
-        indices = batch_indices(update, count=len(self.pixels), batch_size=self.batch_size, seed=self.seed)
         stream = torch_stream(self.seed, "update", update)
-        label = torch.randint(self.classes, (self.batch_size,), generator=stream)
+        if self.images_per_class > 1:
+            order, sizes = self._sorted
+            per_class = self.images_per_class
+            indices = order[by_class(sizes, self.batch_size, images_per_class=per_class, stream=stream)]
+            label = self.labels[indices]
+        else:
+            indices = batch_indices(update, count=len(self.pixels), batch_size=self.batch_size, seed=self.seed)
+            label = torch.randint(self.classes, (self.batch_size,), generator=stream)
         real_label = self.labels[indices]
         wrong = (real_label + torch.randint(1, self.classes, (self.batch_size,), generator=stream)) % self.classes
         causes = factual(label, prior=self.prior, stream=stream).to(self.device)
@@ -70,6 +80,11 @@ class Adversarial:
             image=picture.image,
             label=causes.shape.label,
         )
+
+    @cached_property
+    def _sorted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices of all training images by class, and how many there are of each."""
+        return self.labels.argsort(stable=True), self.labels.bincount(minlength=self.classes)
 
     def generator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
         """Weighted losses of the mechanisms; a weight of 0 leaves a loss out."""
@@ -85,6 +100,9 @@ class Adversarial:
             made["mask_size"] = size.weight * hinge.mean()
         if border.weight:
             made["border"] = border.weight * border_hinge(mask, width=border.width, largest=border.largest).mean()
+        if weights.energy:
+            distance = energy_distance(drawn.image, drawn.real, images_per_class=self.images_per_class)
+            made["energy"] = weights.energy * distance
         if self.features is not None:
             with torch.no_grad():
                 target = self.features(drawn.real)
@@ -99,6 +117,18 @@ class Adversarial:
         if weight := self.losses.mismatched:
             made["mismatched"] = weight * mismatch_loss(self.discriminator(drawn.real, drawn.wrong_label))
         return made
+
+
+def by_class(sizes: torch.Tensor, count: int, *, images_per_class: int, stream: torch.Generator) -> torch.Tensor:
+    """(count,) places in images sorted by class, of which there are `sizes` (K,), none 0.
+
+    `images_per_class` of a class come side by side; classes take turns, each turn in an order of its own.
+    """
+    groups = count // images_per_class
+    turns = torch.rand(-(-groups // len(sizes)), len(sizes), generator=stream).argsort(1)
+    label = turns.flatten()[:groups].repeat_interleave(images_per_class)
+    drawn = torch.rand(count, generator=stream, dtype=torch.float64)
+    return (sizes.cumsum(0) - sizes)[label] + (drawn * sizes[label]).long()
 
 
 def example_rows(generator: nn.Module, *, classes: int, prior: Prior, seed: int) -> Rows:

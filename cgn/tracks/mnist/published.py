@@ -28,13 +28,22 @@ _COMMON: Mapping[str, Any] = {
     "train_cgn.mechanisms.shape_width": 32,
     "train_cgn.mechanisms.tile_width": 32,
     "train_cgn.mechanisms.noise_size": 32,
+    "train_cgn.mechanisms.tile_contrast": 1.0,
+    "train_cgn.discriminator.projection": 0,
+    "train_cgn.losses.mismatched": 0.0,
+    "train_cgn.losses.mask_size.weight": 0.0,
+    "train_cgn.losses.border.weight": 0.0,
+    "train_cgn.losses.energy": 0.0,
     "train_cgn.losses.perceptual.features": "vgg16",
     "train_cgn.optimizer.generator_rate": 2.0e-4,
     "train_cgn.optimizer.discriminator_rate": 2.0e-4,
     "train_cgn.optimizer.beta1": 0.5,
     "train_cgn.optimizer.beta2": 0.999,
+    "train_cgn.optimizer.decay_fraction": 0.0,
     "train_cgn.batch_size": 16,
+    "train_cgn.images_per_class": 1,
     "train_cgn.updates": 46_875,
+    "train_cgn.ema_decay": 0.0,
     "generate.counterfactual_images": 100_000,
     "generate.images_per_mask": 10,
     "train_classifier.learning_rate": 1.0,
@@ -43,11 +52,14 @@ _COMMON: Mapping[str, Any] = {
     "train_classifier.epochs": 10,
 }
 
+_LINEAR = {"train_cgn.discriminator.linear": 512, "train_cgn.discriminator.conv": 0}
+_CONV = {"train_cgn.discriminator.linear": 0, "train_cgn.discriminator.conv": 32}
+
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "colored": {
         "train_cgn.mechanisms.initialization": "orthogonal",
         "train_cgn.mechanisms.gain": 0.1,
-        "train_cgn.discriminator.kind": "linear",
+        **_LINEAR,
         "train_cgn.losses.binary": 0.1,
         "train_cgn.losses.perceptual.weights": [0.05, 0.1, 0.01, 0.0],
     },
@@ -55,14 +67,14 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "prepare.color_deviation": 0.01,
         "train_cgn.mechanisms.initialization": "orthogonal",
         "train_cgn.mechanisms.gain": 0.2,
-        "train_cgn.discriminator.kind": "linear",
+        **_LINEAR,
         "train_cgn.losses.binary": 0.3,
         "train_cgn.losses.perceptual.weights": [0.0, 0.05, 0.0, 0.05],
     },
     "wildlife": {
         "train_cgn.mechanisms.initialization": "normal",
         "train_cgn.mechanisms.gain": 0.03,
-        "train_cgn.discriminator.kind": "conv",
+        **_CONV,
         "train_cgn.losses.binary": 0.3,
         "train_cgn.losses.perceptual.weights": [0.01, 0.05, 0.0, 0.01],
     },

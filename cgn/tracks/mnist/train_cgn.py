@@ -15,7 +15,7 @@ from cgn.core.seeding import derive
 from cgn.data.shards import load
 from cgn.mechanisms.causes import Prior
 from cgn.nets import squeezenet, vgg
-from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
+from cgn.nets.discriminators import ConvDiscriminator, Jury, LinearDiscriminator
 from cgn.nets.projection import ProjectionDiscriminator
 from cgn.stages.train_cgn import Made, Parts
 from cgn.tracks.mnist.constants import CLASSES, GENERATOR_THREADS
@@ -56,6 +56,12 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
     size = images.pixels.shape[1]
     if len(images.pixels) < params.batch_size:
         raise ConfigError(f"train_cgn.batch_size is {params.batch_size}, but {data} has {len(images.pixels)} images")
+    labels = images.labels["shape"]
+    if params.images_per_class > 1 and (missing := set(range(CLASSES)) - set(labels.tolist())):
+        raise ArtifactError(
+            f"{data} has no training image of class {min(missing)}, which train_cgn.images_per_class "
+            f"{params.images_per_class} needs: prepare with more train_images, or set it to 1 and losses.energy to 0"
+        )
     torch.manual_seed(derive(seed, "initialization"))  # modules draw their initial weights from the global stream
     net = _net(params.mechanisms, image_size=size)
     model = generator(**net)
@@ -69,8 +75,9 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
         features=_features(params.losses.perceptual.features, assets=assets, device=device),
         losses=params.losses,
         pixels=images.pixels,
-        labels=images.labels["shape"],
+        labels=labels,
         batch_size=params.batch_size,
+        images_per_class=params.images_per_class,
         prior=prior,
         classes=CLASSES,
         seed=seed,
@@ -109,13 +116,15 @@ def _movers(params: TrainCgn, *, model: nn.Module, discriminator: nn.Module) -> 
 
 
 def _discriminator(params: Discriminator, *, image_size: int) -> nn.Module:
-    if params.kind == "linear":
-        return LinearDiscriminator(classes=CLASSES, width=params.width, image_size=image_size)
-    if params.kind == "projection":
-        return ProjectionDiscriminator(classes=CLASSES, width=params.width)
-    module = ConvDiscriminator(classes=CLASSES, width=params.width)
-    initialize(module, kind="normal", gain=0.02)
-    return module
+    members: list[nn.Module] = []
+    if params.linear:
+        members.append(LinearDiscriminator(classes=CLASSES, width=params.linear, image_size=image_size))
+    if params.conv:
+        members.append(ConvDiscriminator(classes=CLASSES, width=params.conv))
+        initialize(members[-1], kind="normal", gain=0.02)
+    if params.projection:
+        members.append(ProjectionDiscriminator(classes=CLASSES, width=params.projection))
+    return Jury(members)
 
 
 def _features(name: str, *, assets: Path, device: torch.device) -> nn.Module | None:

@@ -58,7 +58,7 @@ def parts(params: TrainClassifier, *, seed: int, variant: str) -> Parts:
         make=partial(_make, params, seed=seed, variant=variant),
         accelerator=params.accelerator,
         devices=1,
-        precision="32-true",
+        precision=params.precision,
         cpu_threads=None,
     )
 
