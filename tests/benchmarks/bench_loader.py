@@ -33,8 +33,7 @@ from cgn.data.mixing import Batch, Mixture, Stream, batches
 from cgn.data.pools import Folders, Kept, Pool, open_tars
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.data.transforms import normalized
-from cgn.training.invariant import Invariant
-from cgn.training.plan import Schedule
+from cgn.training.invariant import Schedule, invariant
 
 PER_CLASS, COUNTERFACTUALS = 100, 900
 WARM = 2
@@ -96,7 +95,7 @@ def _training(params: TrainClassifier, ready: list[Batch], *, classes: int, opti
     module = Ensemble(
         network(params.backbone, classes=classes), classes=classes, heads=heads, batch_norm=params.batch_norm
     ).train()
-    training = Invariant(
+    training = invariant(
         module,
         pictures=params.batch_size * len(ready),
         batches=lambda start: iter(ready[start:]),

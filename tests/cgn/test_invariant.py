@@ -21,8 +21,8 @@ from cgn.core.devices import fabric
 from cgn.core.errors import ArtifactError, TrainingError
 from cgn.core.metrics import Fanout, Files, MetricSink, Silent
 from cgn.core.ranks import together
-from cgn.training.invariant import STATE, Invariant
-from cgn.training.plan import Outcome, Schedule
+from cgn.training.classifying import STATE, Classifying, Outcome
+from cgn.training.invariant import Batch, Schedule, invariant
 
 SCHEDULE = Schedule(
     learning_rate=0.05,
@@ -111,9 +111,9 @@ def training(
     source: Source | None = None,
     seed: int = 5,
     precision: str = "32-true",
-) -> Invariant:
+) -> Classifying[Batch]:
     source = source or Source()
-    run = Invariant(
+    run = invariant(
         module,
         pictures=PICTURES,
         batches=source,
@@ -122,7 +122,7 @@ def training(
         seed=seed,
         fabric=fabric(accelerator="cpu", precision=precision),
     )
-    run.updates = source.updates
+    run.plan = replace(run.plan, updates=source.updates)
     return run
 
 
@@ -334,10 +334,10 @@ def in_two(sink: MetricSink, *, folder: Path, broken: Mapping[int, str]) -> None
     module.backbone.rest[0].p = 0.0  # type: ignore[union-attr, index]
     rank = device.global_rank
     source = Source(rank=rank, ranks=2, updates=9, broken=broken if rank else {})
-    run = Invariant(
+    run = invariant(
         module, pictures=PICTURES, batches=source, prepare=prepared, schedule=SCHEDULE, seed=5, fabric=device
     )
-    run.updates = 9
+    run.plan = replace(run.plan, updates=9)
     outcome = run.run(folder, sink=sink)
     torch.save({"weights": module.state_dict(), "told": list(outcome.unreadable)}, folder / f"{rank}.pt")
 
@@ -364,7 +364,7 @@ def poisoned_in_two(sink: MetricSink, *, folder: Path) -> None:
     device = fabric(accelerator="cpu", devices=2)
     module = Poisoned(call=5 if device.global_rank else -1)
     source = Source(rank=device.global_rank, ranks=2)
-    Invariant(
+    invariant(
         module, pictures=PICTURES, batches=source, prepare=prepared, schedule=SCHEDULE, seed=5, fabric=device
     ).run(folder, sink=sink)
 

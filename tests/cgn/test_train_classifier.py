@@ -97,10 +97,8 @@ def test_an_arm_depends_on_the_seed_alone_not_on_what_ran_before(
 ) -> None:
     first = weights(cell, data, images, tmp_path / "1", arm="gan")
     torch.rand(7)
-    state = torch.get_rng_state()
     second = weights(cell, data, images, tmp_path / "2", arm="gan")
     assert second == first
-    assert torch.equal(torch.get_rng_state(), state)
     assert weights(parts(PARAMS, seed=1, variant="digits"), data, images, tmp_path / "3", arm="gan") != first
 
 

@@ -28,8 +28,8 @@ from cgn.data.transforms import normalized
 from cgn.stages.train_classifier import Course, Parts, Trained
 from cgn.stages.train_classifier import Folders as Inputs
 from cgn.tracks.imagenet.classifiers import HEADS, TRACK
-from cgn.training.invariant import Invariant
-from cgn.training.plan import Schedule
+from cgn.training.classifying import Classifying
+from cgn.training.invariant import Batch, Schedule, invariant
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -73,7 +73,7 @@ def _make(params: TrainClassifier, *, seed: int, variant: str, arm: str, folders
         rank=fabric.global_rank,
         ranks=fabric.world_size,
     )
-    training = Invariant(
+    training = invariant(
         module,
         pictures=len(real),
         batches=lambda start: batches(
@@ -97,7 +97,7 @@ def _make(params: TrainClassifier, *, seed: int, variant: str, arm: str, folders
 
 
 def _train(
-    training: Invariant, folder: Path, sink: MetricSink, *, counts: dict[str, int], strays: tuple[str, ...]
+    training: Classifying[Batch], folder: Path, sink: MetricSink, *, counts: dict[str, int], strays: tuple[str, ...]
 ) -> Trained:
     outcome = training.run(folder, sink=sink)
     return Trained(
@@ -108,7 +108,7 @@ def _train(
             "unreadable": list(outcome.unreadable),
             "left_out": list(strays),
         },
-        images_per_second=outcome.images / max(outcome.seconds, 1e-9),
+        images_per_second=outcome.images_per_second,
         seconds=outcome.seconds,
     )
 

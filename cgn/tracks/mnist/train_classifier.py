@@ -22,7 +22,7 @@ from cgn.core.seeding import derive
 from cgn.data.shards import load, read_manifest
 from cgn.stages.train_classifier import Course, Folders, Parts, Role, Trained
 from cgn.tracks.mnist.constants import CLASSES
-from cgn.training.supervised import Examples, Schedule, Supervised
+from cgn.training.supervised import Examples, Schedule, supervised
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -67,7 +67,7 @@ def _make(params: TrainClassifier, *, seed: int, variant: str, arm: str, folders
     _refuse_mixture(folders, variant=variant)
     examples = _examples(SOURCES[arm], folders)
     module = _initial(seed, arm=arm)
-    training = Supervised(
+    training = supervised(
         module,
         examples=examples,
         schedule=picked(Schedule, params),
@@ -78,7 +78,7 @@ def _make(params: TrainClassifier, *, seed: int, variant: str, arm: str, folders
     def train(folder: Path, sink: MetricSink) -> Trained:
         outcome = training.run(folder, sink=sink)
         return Trained(
-            measured={"train_accuracy": outcome.train_accuracy, "loss": outcome.loss},
+            measured=outcome.measured,
             told={"images": len(examples.labels), "updates": outcome.updates},
             images_per_second=outcome.images_per_second,
             seconds=outcome.seconds,
