@@ -17,6 +17,7 @@ def energy_distance(generated: torch.Tensor, real: torch.Tensor, *, images_per_c
     side; only images of such a group are compared, by the root mean square over 2x2 means. An unbiased estimate: 0 on
     average where both are drawn alike, above where not.
     """
+    assert images_per_class >= 2, "one image has no other to differ from"
     ours, theirs = (_points(images, images_per_class=images_per_class) for images in (generated, real))
     across = _distances(ours, theirs).mean()
     pairs = images_per_class * (images_per_class - 1)

@@ -1,6 +1,6 @@
 """The label-conditioned discriminators of the MNIST track (published code): linear for colours, conv for textures.
 
-They return (B,) validities for least-squares targets: 1 is real, 0 is generated.
+They, and a jury of several, return validities for least-squares targets: 1 is real, 0 is generated.
 """
 
 from collections.abc import Iterable

@@ -5,7 +5,8 @@ answer a batch. Decided here: batches are a function of the update, so a checkpo
 counts, and a continued run equals an unbroken one to the bit on a CPU. What is measured stays on the device until it is
 logged or saved, so a GPU never waits in between. Ranks see equal numbers of equal batches; what they measured is
 averaged before it is looked at, so all of them stop at a NaN together. Nothing is saved before all losses and weights
-that lead to it are known to be finite. Channels-last maps make an update on one core a quarter cheaper.
+that lead to it are known to be finite. Torch's global stream is seeded for each update: dropout draws from it.
+Channels-last maps make an update on one core a quarter cheaper.
 """
 
 import sys
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 STATE = "state.pt"
 """The checkpoint's name in the folder being built; whoever saves the model removes it."""
 
-Batch = TypeVar("Batch")
+Held = TypeVar("Held")
+"""A batch; only its judge looks inside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Judged:
     loss: torch.Tensor
     """A scalar with its gradient: what the optimizer goes down."""
     told: Mapping[str, torch.Tensor]
-    """Means over the batch, scalars without a gradient; the same names for each batch."""
+    """Means over the batch, scalars that the loop detaches; the same names for each batch."""
     images: int
     unreadable: Sequence[str] = ()
     """A sentence for each file that another one stood in for."""
@@ -78,7 +80,7 @@ class Outcome:
         return self.images / max(self.seconds, 1e-9)
 
 
-class Classifying(Generic[Batch]):
+class Classifying(Generic[Held]):
     """One training run of a classifier, which is moved in place."""
 
     def __init__(
@@ -87,8 +89,8 @@ class Classifying(Generic[Batch]):
         *,
         optimizer: torch.optim.Optimizer,
         plan: Plan,
-        batches: Callable[[int], Iterator[Batch]],
-        judge: Callable[[torch.nn.Module, Batch], Judged],
+        batches: Callable[[int], Iterator[Held]],
+        judge: Callable[[torch.nn.Module, Held], Judged],
         seed: int,
         fabric: "Fabric",
     ) -> None:
@@ -141,7 +143,7 @@ class Classifying(Generic[Batch]):
         """Whether an epoch begins with `update`."""
         return update == 0 or self.plan.epoch(update) > self.plan.epoch(update - 1)
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Held) -> None:
         if self._begins(self.update):
             self.sums, self.summed = torch.zeros(0, dtype=torch.float64), 0.0
         for group in self.optimizer.param_groups:
@@ -152,7 +154,7 @@ class Classifying(Generic[Batch]):
         self.fabric.backward(judged.loss)
         self.stepper.step()
         self.names = tuple(judged.told)
-        images = judged.loss.new_tensor(judged.images)
+        images = judged.loss.new_full((), judged.images, dtype=torch.float64)  # filled there: a GPU does not wait
         self.lines.append(torch.stack([value.detach().double() for value in (*judged.told.values(), images)]))
         for sentence in judged.unreadable:
             if sentence not in self.unreadable:
@@ -187,7 +189,8 @@ class Classifying(Generic[Batch]):
     def _tell(self) -> None:
         """One line an epoch, above the bar or, where there is none, in the pipeline's log."""
         if self.fabric.is_global_zero:
-            epoch = self.plan.epoch(self.update - 1) + 1
+            done = self.update == self.plan.updates
+            epoch = self.plan.epochs if done else self.plan.epoch(self.update)
             told = ", ".join(f"{name} {value:.3f}" for name, value in self._measured().items())
             speed = self.images / max(self.seconds, 1e-9)
             tqdm.write(f"epoch {epoch}/{self.plan.epochs}: {told}, {speed:,.0f} images/s", file=sys.stderr)

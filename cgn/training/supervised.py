@@ -63,18 +63,17 @@ class Examples:
 def supervised(
     classifier: torch.nn.Module, *, examples: Examples, schedule: Schedule, seed: int, fabric: "Fabric"
 ) -> Classifying[Examples]:
-    """The training of a classifier: (B,3,H,W) in [-1,1] -> log-probabilities (B,K)."""
+    """The training, in one process, of a classifier: (B,3,H,W) in [-1,1] -> log-probabilities (B,K)."""
+    assert fabric.world_size == 1, "every rank would be given the same batches"
     near, count = _near(examples, device=fabric.device), len(examples.labels)
     plan = schedule.plan(count)
 
     def batches(start: int) -> Iterator[Examples]:
-        order, ordered = torch.empty(0, dtype=torch.int64), -1
-        for update in range(start, plan.updates):
-            epoch, place = divmod(update, plan.updates // plan.epochs)
-            if epoch != ordered:
-                order, ordered = torch.randperm(count, generator=torch_stream(seed, "epoch", epoch)), epoch
-                order = order.to(near.labels.device)
-            yield near.of(order[place * schedule.batch_size : (place + 1) * schedule.batch_size])
+        per_epoch = plan.updates // plan.epochs
+        for epoch in range(start // per_epoch, plan.epochs):
+            order = torch.randperm(count, generator=torch_stream(seed, "epoch", epoch)).to(near.labels.device)
+            for chosen in torch.split(order, schedule.batch_size)[max(start - epoch * per_epoch, 0) :]:
+                yield near.of(chosen)
 
     def judge(module: torch.nn.Module, batch: Examples) -> Judged:
         held = batch.to(fabric.device)

@@ -220,8 +220,8 @@ def test_equal_seeds_give_equal_weights(unbroken: tuple[Ensemble, Outcome, Path]
         assert_equal_weights(train(tmp_path / "other", seed=6)[0], unbroken[0])  # of the dropout
 
 
-@pytest.mark.parametrize("step", [6, 9, 15])
-def test_in_the_middle_of_an_epoch_it_continues_to_the_same_weights_and_record(
+@pytest.mark.parametrize("step", [6, 9, 12, 15])
+def test_in_an_epoch_or_at_its_end_it_continues_to_the_same_weights_and_record(
     unbroken: tuple[Ensemble, Outcome, Path], tmp_path: Path, step: int
 ) -> None:
     files = Files(tmp_path / "log")

@@ -106,7 +106,7 @@ def test_equal_seeds_give_equal_weights_and_others_others(
         assert_equal_weights(other, unbroken[0])
 
 
-@pytest.mark.parametrize("step", [6, 7, 12, 21])
+@pytest.mark.parametrize("step", [6, 7, 12, 15, 21])
 def test_after_an_exception_it_continues_to_the_same_weights_and_record(
     unbroken: tuple[nn.Module, Outcome, Path], cpu: "Fabric", tmp_path: Path, step: int
 ) -> None:

@@ -42,7 +42,12 @@ class Discriminator:
     def __post_init__(self) -> None:
         for name in ("linear", "conv", "projection"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        require(self.linear + self.conv + self.projection > 0, "linear", self.linear, "above 0, or another one is")
+        require(
+            self.linear + self.conv + self.projection > 0,
+            "linear",
+            self.linear,
+            "above 0 where conv and projection are 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +119,7 @@ class TrainCgn:
     optimizer: Optimizer
     batch_size: int
     images_per_class: int
-    """How many images of one class a batch has side by side; 1: every label is drawn for itself, as published."""
+    """How many images of one class a batch has side by side, classes equally often; 1: epochs, as published."""
     updates: int
     ema_decay: float
     """Decay of the running average of the weights that is saved; 0 saves the last weights, as published."""
@@ -124,9 +129,9 @@ class TrainCgn:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 2, "batch_size", self.batch_size, "2 or more")
-        group, compared = self.images_per_class, self.losses.energy > 0
-        require(group >= 1 + compared, "images_per_class", group, "1 or more, 2 or more with losses.energy")
-        whole = self.batch_size % max(group, 1) == 0
+        group, least = self.images_per_class, 2 if self.losses.energy else 1
+        require(group >= least, "images_per_class", group, "1 or more, 2 or more with losses.energy")
+        whole = self.batch_size % group == 0
         require(whole, "batch_size", self.batch_size, f"a multiple of images_per_class, which is {group}")
         require(self.updates >= 1, "updates", self.updates, "1 or more")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 up to 1")

@@ -60,15 +60,15 @@ class Adversarial:
         """The update's real batch (it has one), and as many factual images: of the same labels, where it has groups."""
         assert batch == 0
         stream = torch_stream(self.seed, "update", update)
-        if self.images_per_class > 1:
+        grouped = self.images_per_class > 1
+        if grouped:
             order, sizes = self._sorted
             per_class = self.images_per_class
             indices = order[by_class(sizes, self.batch_size, images_per_class=per_class, stream=stream)]
-            label = self.labels[indices]
         else:
             indices = batch_indices(update, count=len(self.pixels), batch_size=self.batch_size, seed=self.seed)
-            label = torch.randint(self.classes, (self.batch_size,), generator=stream)
         real_label = self.labels[indices]
+        label = real_label if grouped else torch.randint(self.classes, (self.batch_size,), generator=stream)
         wrong = (real_label + torch.randint(1, self.classes, (self.batch_size,), generator=stream)) % self.classes
         causes = factual(label, prior=self.prior, stream=stream).to(self.device)
         picture = self.generator(causes)

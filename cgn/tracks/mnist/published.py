@@ -30,6 +30,7 @@ _COMMON: Mapping[str, Any] = {
     "train_cgn.mechanisms.noise_size": 32,
     "train_cgn.mechanisms.tile_contrast": 1.0,
     "train_cgn.discriminator.projection": 0,
+    "train_cgn.losses.adversarial": 1.0,
     "train_cgn.losses.mismatched": 0.0,
     "train_cgn.losses.mask_size.weight": 0.0,
     "train_cgn.losses.border.weight": 0.0,
@@ -44,12 +45,14 @@ _COMMON: Mapping[str, Any] = {
     "train_cgn.images_per_class": 1,
     "train_cgn.updates": 46_875,
     "train_cgn.ema_decay": 0.0,
+    "train_cgn.precision": "32-true",
     "generate.counterfactual_images": 100_000,
     "generate.images_per_mask": 10,
     "train_classifier.learning_rate": 1.0,
     "train_classifier.decay_per_epoch": 0.7,
     "train_classifier.batch_size": 64,
     "train_classifier.epochs": 10,
+    "train_classifier.precision": "32-true",
 }
 
 _LINEAR = {"train_cgn.discriminator.linear": 512, "train_cgn.discriminator.conv": 0}

@@ -12,7 +12,7 @@ from cgn.config.mnist.train_cgn import Discriminator, Mechanisms, TrainCgn
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.seeding import derive
-from cgn.data.shards import load
+from cgn.data.shards import Images, load
 from cgn.mechanisms.causes import Prior
 from cgn.nets import squeezenet, vgg
 from cgn.nets.discriminators import ConvDiscriminator, Jury, LinearDiscriminator
@@ -50,18 +50,8 @@ def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
 
 
 def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path | None, device: torch.device) -> Made:
-    if data is None:
-        raise ArtifactError("mnist's train_cgn needs --data, the folder that prepare made: give it")
-    images = load(data, split="train")
+    images = _images(params, data)
     size = images.pixels.shape[1]
-    if len(images.pixels) < params.batch_size:
-        raise ConfigError(f"train_cgn.batch_size is {params.batch_size}, but {data} has {len(images.pixels)} images")
-    labels = images.labels["shape"]
-    if params.images_per_class > 1 and (missing := set(range(CLASSES)) - set(labels.tolist())):
-        raise ArtifactError(
-            f"{data} has no training image of class {min(missing)}, which train_cgn.images_per_class "
-            f"{params.images_per_class} needs: prepare with more train_images, or set it to 1 and losses.energy to 0"
-        )
     torch.manual_seed(derive(seed, "initialization"))  # modules draw their initial weights from the global stream
     net = _net(params.mechanisms, image_size=size)
     model = generator(**net)
@@ -75,7 +65,7 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
         features=_features(params.losses.perceptual.features, assets=assets, device=device),
         losses=params.losses,
         pixels=images.pixels,
-        labels=labels,
+        labels=images.labels["shape"],
         batch_size=params.batch_size,
         images_per_class=params.images_per_class,
         prior=prior,
@@ -94,6 +84,21 @@ def _make(params: TrainCgn, *, seed: int, variant: str, assets: Path, data: Path
         sheet=partial(example_rows, classes=CLASSES, prior=prior, seed=seed),
     )
     return Made(objective=objective, facts=facts(variant=variant, net=net))
+
+
+def _images(params: TrainCgn, data: Path | None) -> Images:
+    if data is None:
+        raise ArtifactError("mnist's train_cgn needs --data, the folder that prepare made: give it")
+    images = load(data, split="train")
+    if len(images.pixels) < params.batch_size:
+        raise ConfigError(f"train_cgn.batch_size is {params.batch_size}, but {data} has {len(images.pixels)} images")
+    if params.images_per_class > 1 and (missing := set(range(CLASSES)) - set(images.labels["shape"].tolist())):
+        raise ArtifactError(
+            f"{data} has no training image of class {min(missing)}, but train_cgn.images_per_class is "
+            f"{params.images_per_class}: raise prepare.train_images, or set train_cgn.images_per_class to 1 and "
+            "train_cgn.losses.energy to 0"
+        )
+    return images
 
 
 def _net(mechanisms: Mechanisms, *, image_size: int) -> dict[str, int]:
