@@ -24,7 +24,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError, CgnError
 from cgn.core.files import building, folder_digest, log_folder, partial_folder, read_json, sha256, write_json
-from cgn.core.machine import machine
+from cgn.core.machine import limit_threads, machine
 from cgn.core.metrics import Fanout, Files, MetricSink
 from cgn.core.roles import INPUT, OUTPUT, PACE
 
@@ -98,6 +98,7 @@ def parse(argv: Sequence[str]) -> Invocation:
 
 def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     """Run a command line to its end; metrics go to files and to `sinks`. Raises CgnError for what a user can mend."""
+    limit_threads()  # before numpy and torch are imported, which start as many as there are cores
     call = parse(argv)
     record = load(call.params_file).variant(call.target)
     track, _, name = call.target.partition("/")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from cgn.core.errors import ConfigError
+from cgn.core.machine import limit_threads
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -21,17 +22,13 @@ ACCELERATORS = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
-def fabric(
-    *, accelerator: str, precision: str = "32-true", cpu_threads: int | None = None, devices: int = 1
-) -> "Fabric":
+def fabric(*, accelerator: str, precision: str = "32-true", devices: int = 1) -> "Fabric":
     """A launched Fabric on one device, or as one of `devices` processes that `cgn.core.ranks` started.
 
-    `cpu_threads` is what torch computes with on a CPU; None leaves it to torch. Raises ConfigError for an unknown or
-    absent accelerator, and for more devices than there are.
+    Raises ConfigError for an unknown or absent accelerator, and for more devices than there are.
     """
     chosen = at_hand(accelerator, devices=devices)
-    if cpu_threads is not None:
-        torch.set_num_threads(cpu_threads)
+    limit_threads()
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
     from lightning_fabric import Fabric

@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cgn.core.files import replacing
 
+TILE_PIXELS = (64, 256)
+"""The smallest and the largest tile of a sheet."""
 Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
@@ -35,11 +37,17 @@ def png(image: Bytes) -> bytes:
     return buffer.getvalue()
 
 
-def sheet(rows: Sequence[tuple[str, torch.Tensor]], *, tile_pixels: int = 64, gap_pixels: int = 3) -> Image.Image:
+def sheet(
+    rows: Sequence[tuple[str, torch.Tensor]], *, tile_pixels: int | None = None, gap_pixels: int = 3
+) -> Image.Image:
     """A picture with one labelled row per (name, (B,1 or 3,H,W) images in [-1,1]).
 
-    Images become tiles of `tile_pixels`: enlarged without blur, or made smaller by means over their pixels.
+    Images become tiles of `tile_pixels`: enlarged without blur, or made smaller by means over their pixels. Without,
+    tiles have the size of the largest image, within TILE_PIXELS.
     """
+    if tile_pixels is None:
+        smallest, largest = TILE_PIXELS
+        tile_pixels = max(smallest, min(largest, max(images.shape[-1] for _, images in rows)))
     font = ImageFont.load_default(size=max(12, tile_pixels // 5))
     margin = max(int(font.getlength(name)) for name, _ in rows) + 4 * gap_pixels
     step = tile_pixels + gap_pixels

@@ -11,12 +11,13 @@ A real picture that cannot be read is told of, and the next of its pool that can
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Self, cast
+from typing import Self
 
 import torch
 from PIL import Image
 
 from cgn.core.errors import ArtifactError
+from cgn.core.loading import read_ahead
 from cgn.core.seeding import torch_stream
 from cgn.data.crops import crops, draw
 from cgn.data.pools import Pool
@@ -104,16 +105,12 @@ class Mixture:
         return crops(pictures, numbers, size=self.image_size, smallest=self.smallest_crop), labels, unreadable
 
 
-def batches(mixture: Mixture, *, start: int, workers: int, pinned: bool) -> Iterator[Batch]:
-    """The batches of update `start` and all after it, made by `workers` processes, in their order for any number.
+def batches(mixture: Mixture, *, start: int, workers: int, device: str) -> Iterator[Batch]:
+    """The batches of update `start` and all after it, in their order, made by up to `workers` processes for `device`.
 
     Raises ArtifactError for a shard that is broken, and where too many pictures in a row cannot be read.
     """
-    from torch.utils.data import DataLoader
-
-    ahead = range(start, mixture.updates)
-    loader = DataLoader(cast(Any, mixture), batch_size=None, sampler=ahead, num_workers=workers, pin_memory=pinned)
-    for made in loader:
+    for made in read_ahead(mixture, order=range(start, mixture.updates), workers=workers, device=device):
         if isinstance(made, ArtifactError):
             raise made
         yield made

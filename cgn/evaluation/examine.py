@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
 
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
+from cgn.core.loading import read_ahead
 from cgn.evaluation.examination import NONE, TOPS
 from cgn.evaluation.shape_bias import categories
 
@@ -119,15 +119,8 @@ def known(pictures: Pictures, places: Sequence[int], *, suite: str, condition: s
 
 def batches(pictures: Pictures, *, batch_size: int, workers: int) -> Iterator[tuple[int, Sequence[torch.Tensor | str]]]:
     """Each batch, as read, with the place of its first picture."""
-    loader: DataLoader[torch.Tensor | str] = DataLoader(
-        pictures,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=list,
-        generator=torch.Generator(),  # else it would draw from the one that all share
-    )
     first = 0
-    for batch in loader:
+    for batch in read_ahead(pictures, order=range(len(pictures)), batch_size=batch_size, workers=workers):
         yield first, batch
         first += len(batch)
 

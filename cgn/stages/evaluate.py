@@ -12,6 +12,7 @@ from typing import Any
 
 from cgn.core.errors import ConfigError
 from cgn.core.files import write_json, write_text
+from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Input, Inputs, OptionalInput, Output
 
@@ -79,6 +80,7 @@ def evaluate(
     """
     from cgn.core.images import save_picture
 
+    limit_threads()
     if suite not in (ALL, *parts.suites):
         raise ConfigError(f"--suite is {suite!r}; {parts.track} knows: {', '.join((ALL, *parts.suites))}")
     found = parts.examine(

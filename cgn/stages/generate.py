@@ -9,19 +9,19 @@ give each a GPU of its own.
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from tqdm import tqdm
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, read_json, write_json
 from cgn.core.images import from_bytes, save_picture, sheet
+from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
+from cgn.core.progress import progress, say
 from cgn.core.roles import Input, Output, Pace
 from cgn.data.films import write_film
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, samples, write_manifest, write_shard
@@ -83,13 +83,16 @@ def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, wo
 
     `workers` processes; 0: as many as fit (one a core, or one a GPU).
     """
+    limit_threads()
     maker = parts.open(model, 0)  # a foreign model is refused here, before any worker starts
     tasks = _tasks(parts)
     shards = _whole(images, tasks)
     missing = [task for task in tasks if task not in shards]
     count = min(workers or parts.workers, len(missing))
     made = sum(shard.images for shard in shards.values())
-    with tqdm(total=sum(parts.splits.values()), initial=made, unit="image", disable=None) as bar:
+    if made:
+        say(f"continues after {made:,} images that are there already")
+    with progress(total=sum(parts.splits.values()), initial=made, unit="images") as bar:
         for task, shard in _make(parts, missing, maker=maker, model=model, images=images, workers=count):
             write_json(images / NOTES / f"{shard.name}.json", asdict(shard))
             shards[task] = shard
@@ -102,10 +105,9 @@ def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, wo
     (images / NOTES).rmdir()
     save_picture(_examples(images, parts), images / "examples.png")
     sink.picture(images / "examples.png")
-    with _one_thread():
-        for exhibit in maker.exhibits():
-            for path in _shown(exhibit, images):
-                sink.picture(path)
+    for exhibit in maker.exhibits():
+        for path in _shown(exhibit, images):
+            sink.picture(path)
     sink.summary({f"images/{split}": count for split, count in parts.splits.items()})
 
 
@@ -136,9 +138,8 @@ def _make(
     parts: Parts, tasks: list[Task], *, maker: Maker, model: Path, images: Path, workers: int
 ) -> Iterator[tuple[Task, Shard]]:
     if workers <= 1:
-        with _one_thread():
-            for task in tasks:
-                yield task, _one(task, maker=maker, images=images, encoders=parts.encoders)
+        for task in tasks:
+            yield task, _one(task, maker=maker, images=images, encoders=parts.encoders)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
     numbers = spawn.SimpleQueue()
@@ -154,23 +155,12 @@ def _make(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """How work is shared out decides the last bit of a float."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 _worker: dict[str, Any] = {}
 """What a worker process was started with."""
 
 
 def _start(parts: Parts, model: Path, images: Path, numbers: "SimpleQueue[int]") -> None:
-    torch.set_num_threads(1)
+    limit_threads()
     _worker.update(maker=parts.open(model, numbers.get()), images=images, encoders=parts.encoders)
 
 
@@ -205,8 +195,7 @@ def _examples(images: Path, parts: Parts) -> Any:
 def _shown(exhibit: Exhibit, images: Path) -> list[Path]:
     """Write an exhibit; what of it can be shown in a page."""
     path = images / f"{exhibit.name}.png"
-    size = max(64, min(128, exhibit.rows[0][1].shape[-1]))
-    save_picture(sheet(exhibit.rows, tile_pixels=size), path)
+    save_picture(sheet(exhibit.rows), path)
     if exhibit.film is None:
         return [path]
     return [path, write_film(exhibit.film, path.with_suffix(""))]

@@ -43,7 +43,6 @@ class Parts:
     accelerator: str
     devices: int
     precision: str
-    cpu_threads: int | None
     batch_size: int
     remedy: str
     """What to lower in the parameters when a GPU's memory is too small."""
@@ -74,7 +73,6 @@ def _train(parts: Parts, sink: MetricSink, *, assets: Path, data: Path | None, m
     device = fabric(
         accelerator=parts.accelerator,
         precision=parts.precision,
-        cpu_threads=parts.cpu_threads,
         devices=parts.devices,
     )
     with fits(parts.batch_size, remedy=parts.remedy):

@@ -70,7 +70,6 @@ class Parts:
     accelerator: str
     devices: int
     precision: str
-    cpu_threads: int | None
 
 
 def train_classifier(
@@ -108,7 +107,6 @@ def _train(parts: Parts, sink: MetricSink, *, folders: Folders, classifier: Path
         accelerator=parts.accelerator,
         devices=parts.devices,
         precision=parts.precision,
-        cpu_threads=parts.cpu_threads,
     )
     course = parts.make(arm=arm, folders=folders, fabric=device)
     trained = course.train(classifier, sink)

@@ -9,7 +9,6 @@ that lead to it are known to be finite. Torch's global stream is seeded for each
 Channels-last maps make an update on one core a quarter cheaper.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
-from tqdm import tqdm
 
 from cgn.core.checkpoints import load_state, load_strictly, save_state
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
 from cgn.core.metrics import MetricSink, finite
+from cgn.core.progress import progress, say
 from cgn.core.seeding import derive
 
 if TYPE_CHECKING:
@@ -114,9 +113,11 @@ class Classifying(Generic[Held]):
         self._resume(folder / STATE)
         sink.rewind(self.update)
         self.module.train()
-        plan, hidden = self.plan, None if self.fabric.is_global_zero else True
-        bar = tqdm(initial=self.update, total=plan.updates, unit="update", mininterval=1.0, disable=hidden)
-        with fits(plan.batch_size), bar:
+        plan, shown = self.plan, self.fabric.is_global_zero
+        with (
+            fits(plan.batch_size),
+            progress(initial=self.update, total=plan.updates, unit="updates", shown=shown) as bar,
+        ):
             started, logged = time.monotonic() - self.seconds, (time.monotonic(), self.images)
             for batch in self.batches(self.update) if self.update < plan.updates else ():
                 self._step(batch)
@@ -158,7 +159,7 @@ class Classifying(Generic[Held]):
         self.lines.append(torch.stack([value.detach().double() for value in (*judged.told.values(), images)]))
         for sentence in judged.unreadable:
             if sentence not in self.unreadable:
-                tqdm.write(f"{sentence}; the next picture stands in for it", file=sys.stderr)
+                say(f"{sentence}; the next picture stands in for it")
             self.unreadable[sentence] = None
         self.images += judged.images * self.fabric.world_size
         self.update += 1
@@ -193,7 +194,7 @@ class Classifying(Generic[Held]):
             epoch = self.plan.epochs if done else self.plan.epoch(self.update)
             told = ", ".join(f"{name} {value:.3f}" for name, value in self._measured().items())
             speed = self.images / max(self.seconds, 1e-9)
-            tqdm.write(f"epoch {epoch}/{self.plan.epochs}: {told}, {speed:,.0f} images/s", file=sys.stderr)
+            say(f"epoch {epoch}/{self.plan.epochs}: {told}, {speed:,.0f} images/s")
 
     def _save(self, path: Path) -> None:
         lines = self._checked()
@@ -232,6 +233,8 @@ class Classifying(Generic[Held]):
             raise ArtifactError(
                 f"the checkpoint {path} is of another training ({error}): remove it and run the same command again"
             ) from None
+        if self.fabric.is_global_zero:
+            say(f"continues after update {self.update:,} of {self.plan.updates:,}, from {path}")
 
 
 def share(answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

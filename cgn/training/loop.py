@@ -8,7 +8,6 @@ many there are changes nothing but the rounding.
 """
 
 import copy
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
-from tqdm import tqdm
 
 from cgn.core.checkpoints import load_state, save_state
 from cgn.core.errors import ArtifactError
 from cgn.core.images import save_picture, sheet
 from cgn.core.metrics import MetricSink, finite
+from cgn.core.progress import Progress, progress, say
 from cgn.core.seeding import derive, torch_stream
 from cgn.training.phase import Drawn, Mover, Objective, Phase
 
@@ -77,22 +76,24 @@ class Training(Generic[Drawn]):
         start = self._resume(folder, sink=sink)
         values: dict[str, float] = {}
         total, first = self.schedule.updates, self.fabric.is_global_zero
-        silent = None if first else True
-        for update in tqdm(range(start, total), initial=start, total=total, unit="update", disable=silent):
-            values = self.update(update)
-            done = update + 1
-            last = done == total
-            if not first:
-                continue
-            if done % self.schedule.sheet == 0 or last:
-                sink.picture(self._draw_sheet(folder, update=done))
-                told = ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items())
-                tqdm.write(f"update {done:,}/{total:,}: {told}", file=sys.stderr)
-                values |= self.measured()
-            if done % self.schedule.log == 0 or last:
-                sink.log(values, step=done)
-            if done % self.schedule.checkpoint == 0 and not last:
-                self.save(folder, update=done)
+        batches = self.objective.batches_per_update
+        unit = "updates" if batches == 1 else f"batches ({batches:,} an update)"
+        with progress(total=total * batches, initial=start * batches, unit=unit, shown=first) as bar:
+            for update in range(start, total):
+                values = self.update(update, bar=bar)
+                done = update + 1
+                last = done == total
+                if not first:
+                    continue
+                if done % self.schedule.sheet == 0 or last:
+                    sink.picture(self._draw_sheet(folder, update=done))
+                    losses = ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items())
+                    say(f"update {done:,}/{total:,}: {losses}")
+                    values |= self.measured()
+                if done % self.schedule.log == 0 or last:
+                    sink.log(values, step=done)
+                if done % self.schedule.checkpoint == 0 and not last:
+                    self.save(folder, update=done)
         self._check(self.schedule.updates)
         return values
 
@@ -107,8 +108,11 @@ class Training(Generic[Drawn]):
             total = torch.stack([tensor.detach().float().sum() for tensor in module.state_dict().values()]).sum()
             finite({f"the sum of the weights of {name}": float(total)}, update=update)
 
-    def update(self, update: int) -> dict[str, float]:
-        """One update through all phases. Raises TrainingError before a loss that is not a number moves a weight."""
+    def update(self, update: int, *, bar: Progress) -> dict[str, float]:
+        """One update through all phases; `bar` counts its batches.
+
+        Raises TrainingError before a loss that is not a number moves a weight.
+        """
         self.objective.begin(update)
         values: dict[str, float] = {}
         drawn: Drawn | None = None
@@ -126,6 +130,8 @@ class Training(Generic[Drawn]):
                         losses = phase.losses(drawn)
                     self.fabric.backward(torch.stack(list(losses.values())).sum())
                 told = {name: loss.detach() + told.get(name, 0) for name, loss in losses.items()}
+                if phase is self.objective.phases[-1]:
+                    bar.update(min(self.fabric.world_size, self.objective.batches_per_update - batch))
             values |= self._told(told, update=update)
             for mover in moved:
                 self._step(mover, update=update)
@@ -206,6 +212,8 @@ class Training(Generic[Drawn]):
                 f"the checkpoint {folder / STATE} is of another training ({error}): remove it"
             ) from None
         sink.rewind(done)
+        if self.fabric.is_global_zero:
+            say(f"continues after update {done:,} of {self.schedule.updates:,}, from {folder / STATE}")
         return done
 
 

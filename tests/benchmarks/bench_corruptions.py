@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cgn.core.machine import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cgn.data.corruptions.ice import read_ice
@@ -100,7 +101,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--names", nargs="+", default=list(CORRUPTIONS), choices=list(CORRUPTIONS), metavar="NAME")
     return parser.parse_args(argv)

@@ -12,7 +12,6 @@ the published by the clock, in each round, and by processor time; the share of t
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from PIL import Image
 
 from cgn.config.imagenet.generate import Generate
 from cgn.core.checkpoints import save_model
+from cgn.core.machine import usable_cores
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import LABELS, Sample, write_shard
 from cgn.mechanisms.causes import Prior
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
             )
         race(sides, rounds=options.rounds)
     print(
-        f"{table.image_size} px on {options.device}, {os.cpu_count()} cores; ours: {options.workers} workers, "
+        f"{table.image_size} px on {options.device}, {usable_cores()} cores; ours: {options.workers} workers, "
         f"batches of {options.batch}; {options.rounds} rounds"
     )
     ratio = f"{'ratio':>8}{'of each round':>34}{'by CPU time':>13}"
@@ -205,9 +205,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=8, help="of ours, a worker and round")
     parser.add_argument("--published-images", type=int, default=1, help="a round")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the published procedure")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of the published procedure")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--net", default="biggan-deep-256", choices=list(NETS))
     parser.add_argument("--precisions", nargs="+", default=["32-true", "bf16-mixed"], metavar="PRECISION")

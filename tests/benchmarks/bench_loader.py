@@ -1,6 +1,6 @@
 """Whether the classifier's loader keeps its network busy: python -m tests.benchmarks.bench_loader
 
-    --updates 20 --threads 1 --workers 0 2 --accelerator auto
+    --updates 20 --workers 0 2 --accelerator auto
 
 Images a second of the loader alone and of the training alone, on batches that are in memory; their ratio says how much
 of an update is left to wait for. First the miniature: its drawn world, its backbone and batch from params.yaml, from
@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cgn.classifiers.backbones import network
 from cgn.classifiers.ensemble import MECHANISMS, Ensemble
@@ -26,6 +25,7 @@ from cgn.config.load import load
 from cgn.config.record import picked
 from cgn.core.devices import fabric
 from cgn.core.images import to_bytes
+from cgn.core.machine import limit_threads
 from cgn.data.benchmarks import class_folders
 from cgn.data.miniature.scenes import scene
 from cgn.data.miniature.sets import CLASS_FOLDERS, write_split
@@ -43,7 +43,7 @@ WARM = 2
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
     options = _options(argv)
-    torch.set_num_threads(options.threads)
+    limit_threads()
     params = load(Path("params.yaml")).tracks["imagenet"]
     with tempfile.TemporaryDirectory() as folder:
         real, made = _miniature(Path(folder))
@@ -87,7 +87,7 @@ def _batches(params: TrainClassifier, real: Pool, made: Pool | None, *, updates:
         smallest_crop=params.smallest_crop,
         updates=updates,
     )
-    return batches(mixture, start=0, workers=workers, pinned=False)
+    return batches(mixture, start=0, workers=workers, device="cpu")
 
 
 def _training(params: TrainClassifier, ready: list[Batch], *, classes: int, options: argparse.Namespace) -> float:
@@ -139,7 +139,6 @@ def _miniature(folder: Path) -> tuple[Pool, Pool]:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--accelerator", default="auto")
     return parser.parse_args(argv)

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.machine import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.data.digits import Digits, inked, mnist
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS
@@ -100,7 +101,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--masks", type=int, default=12_000)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=THREADS)
     return parser.parse_args(argv)
 
 

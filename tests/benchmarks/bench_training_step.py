@@ -1,6 +1,6 @@
 """How long a training step of the CGN takes, beside the published one: python -m tests.benchmarks.bench_training_step
 
-    --batch 2 --steps 1 --rounds 5 --threads 2 --device cpu --net biggan-deep-256 --precisions bf16-mixed
+    --batch 2 --steps 1 --rounds 5 --threads 1 --device cpu --net biggan-deep-256 --precisions bf16-mixed
 
 Ours is the objective that train_cgn runs, forward and backward, with the full variant's losses, and with every turn the
 spectral norms' iteration that an update makes once. The published step is in `published_step`. Both have equal threads.
@@ -10,7 +10,6 @@ published's to it over all rounds and in each, and the peak of memory. Sides sta
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ import torch
 from cgn.config.load import load
 from cgn.config.schema import ImageNet
 from cgn.core.heap import keep_freed_memory
+from cgn.core.machine import THREADS, usable_cores
 from cgn.losses.texture import Patches
 from cgn.mechanisms.causes import Prior
 from cgn.mechanisms.shape import Shape
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
         race(sides, rounds=options.rounds)
     size = NETS[options.net][0].image_size
     print(
-        f"{size} px on {options.device}, {os.cpu_count()} cores; ours: batches of {options.batch}; "
+        f"{size} px on {options.device}, {usable_cores()} cores; ours: batches of {options.batch}; "
         f"{options.rounds} rounds, {options.threads} threads"
     )
     print(f"{'':18}{'s/image':>10}{'ratio':>8}{'of each round':>34}{'by CPU time':>13}{'peak, GiB':>11}")
@@ -149,7 +149,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2, help="of ours")
     parser.add_argument("--steps", type=int, default=1, help="a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--net", default="biggan-deep-256", choices=list(NETS))
     parser.add_argument("--precisions", nargs="+", default=["bf16-mixed"], metavar="PRECISION")

@@ -46,7 +46,7 @@ def trained(params: TrainCgn, *, assets: Path, out: Path) -> list[dict[str, floa
     out.mkdir(exist_ok=True)
     sink = Files(out.with_suffix(".log"))
     # One thread: these nets are too small for two.
-    train_cgn(replace(parts(params, seed=0, variant="toy"), cpu_threads=1), assets=assets, model=out, sink=sink)
+    train_cgn(parts(params, seed=0, variant="toy"), assets=assets, model=out, sink=sink)
     return [json.loads(line) for line in sink.record.read_text().splitlines()]
 
 
@@ -274,6 +274,6 @@ def test_only_the_miniature_has_true_silhouettes(assets: Path) -> None:
 
 
 def test_silent_runs_need_no_record(assets: Path, tmp_path: Path) -> None:
-    short = replace(parts(shrunk(updates=1), seed=0, variant="toy"), cpu_threads=1)
+    short = parts(shrunk(updates=1), seed=0, variant="toy")
     train_cgn(short, assets=assets, model=tmp_path, sink=Silent())
     assert (tmp_path / "model.safetensors").is_file()

@@ -49,7 +49,7 @@ def mixture(real: Told | None = None, made: Told | None = None, *, rank: int = 0
 
 
 def made(source: Mixture, *, start: int = 0, workers: int = 0) -> list[Batch]:
-    return list(batches(source, start=start, workers=workers, pinned=False))
+    return list(batches(source, start=start, workers=workers, device="cpu"))
 
 
 def assert_equal(left: list[Batch], right: list[Batch]) -> None:

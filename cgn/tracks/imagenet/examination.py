@@ -5,7 +5,6 @@ looked at before the first picture is shown. Of several suites those that the da
 that was asked for by name must be there.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -13,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from cgn.core.devices import at_hand
 from cgn.core.errors import ArtifactError
+from cgn.core.progress import progress, say
 from cgn.data.benchmarks import evenly
 from cgn.data.collection import Collection
 from cgn.data.corruptions import BENCHMARK, SEVERITIES
@@ -133,7 +132,7 @@ class Examiner:
                     batch_size=self.batch_size,
                     members=members,
                     device=place,
-                    workers=min(self.workers, os.cpu_count() or 1),
+                    workers=self.workers,
                     advance=advance,
                 )
                 for preparation, group in by_preparation(judges).items()
@@ -165,7 +164,7 @@ class Examiner:
             seed=self.seed,
             ice=cache(lambda height, width: read_ice(photographs, height=height, width=width)),
             batch_size=self.batch_size,
-            workers=min(self.workers, os.cpu_count() or 1),
+            workers=self.workers,
             device=place,
         )
         read = work.reader()
@@ -204,9 +203,10 @@ class Examiner:
         found: list[Examined] = []
         shown, total = 0, sum(job.pictures for job in jobs)
         done = sum(job.pictures for job in jobs if notes.has(job.key))
-        with tqdm(total=total, initial=done, unit="picture", disable=None) as bar:
+        if done:
+            say(f"continues after {done:,} pictures that are decided already")
+        with progress(total=total, initial=done, unit="pictures") as bar:
             for number, job in enumerate(jobs):
-                bar.set_description(job.suite)
                 found.append(notes.kept(job.key, partial(job.make, bar.update)))
                 shown += job.pictures
                 if number + 1 == len(jobs) or jobs[number + 1].suite != job.suite:

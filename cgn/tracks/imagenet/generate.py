@@ -6,7 +6,6 @@ last bit of a float; what a shard does not need of its last one is thrown away. 
 the noise rests and the embeddings of the two labels are mixed, in one mechanism or in all.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from cgn.config.imagenet.generate import Generate, Interpolation
 from cgn.core.devices import at_hand, fits
 from cgn.core.errors import ConfigError
 from cgn.core.images import to_bytes
+from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms.causes import Cause, Causes, Prior, counterfactual, factual
@@ -35,7 +35,7 @@ ENCODERS = 8
 
 def parts(params: Generate, *, seed: int, variant: str) -> Parts:
     """Parameters of a variant -> what the stage needs. Raises ConfigError for a GPU that is asked for and absent."""
-    kind, cores = at_hand(params.accelerator), os.cpu_count() or 1
+    kind, cores = at_hand(params.accelerator), usable_cores()
     gpus = torch.cuda.device_count() if kind == "cuda" else 0
     images = {"factual": params.factual_images, "counterfactual": params.counterfactual_images}
     return Parts(

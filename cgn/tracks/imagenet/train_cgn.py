@@ -25,8 +25,6 @@ from cgn.training.loop import Schedule
 from cgn.training.phase import Mover, Objective, Phase, adam, linear_decay
 
 Net = TypeVar("Net", bound=nn.Module)
-CPU_THREADS = 2
-"""Fixed, so that the weights do not hang on how many cores there are."""
 REMEDY = (
     "lower train_cgn.batch_size (and raise train_cgn.batches_per_update by as much), or set train_cgn.checkpointing "
     "to blocks"
@@ -41,7 +39,6 @@ def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
         accelerator=params.accelerator,
         devices=params.devices,
         precision=params.precision,
-        cpu_threads=CPU_THREADS,
         batch_size=params.batch_size,
         remedy=REMEDY,
         schedule=Schedule(updates=params.updates, **asdict(params.intervals)),

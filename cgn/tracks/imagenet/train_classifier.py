@@ -49,7 +49,6 @@ def parts(params: TrainClassifier, *, seed: int, variant: str) -> Parts:
         accelerator=params.accelerator,
         devices=params.devices,
         precision=params.precision,
-        cpu_threads=None,
     )
 
 
@@ -76,9 +75,7 @@ def _make(params: TrainClassifier, *, seed: int, variant: str, arm: str, folders
     training = invariant(
         module,
         pictures=len(real),
-        batches=lambda start: batches(
-            mixture, start=start, workers=params.workers, pinned=fabric.device.type == "cuda"
-        ),
+        batches=lambda start: batches(mixture, start=start, workers=params.workers, device=fabric.device.type),
         prepare=normalized,
         schedule=schedule,
         seed=seed,

@@ -4,7 +4,6 @@ Decided here: labels of a counterfactual's mechanisms are drawn independently an
 share a mask, as published. Batches are of one fixed size, because the size decides the last bit of a float.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ import torch
 from cgn.config.mnist.generate import Generate
 from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.images import to_bytes
+from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms.causes import Causes, Prior, counterfactual, factual
@@ -34,7 +34,7 @@ def parts(params: Generate, *, seed: int, variant: str) -> Parts:
         images_per_shard=params.images_per_shard,
         open=partial(_open, variant=variant, seed=seed, images_per_mask=params.images_per_mask),
         examples=2 * params.images_per_mask,
-        workers=os.cpu_count() or 1,
+        workers=usable_cores(),
         encoders=0,
     )
 

@@ -18,7 +18,7 @@ from cgn.nets import squeezenet, vgg
 from cgn.nets.discriminators import ConvDiscriminator, Jury, LinearDiscriminator
 from cgn.nets.projection import ProjectionDiscriminator
 from cgn.stages.train_cgn import Made, Parts
-from cgn.tracks.mnist.constants import CLASSES, GENERATOR_THREADS
+from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.mechanisms import facts, generator, initialize, soften
 from cgn.tracks.mnist.objective import Adversarial, example_rows
 from cgn.training.loop import Schedule
@@ -40,7 +40,6 @@ def parts(params: TrainCgn, *, seed: int, variant: str) -> Parts:
         accelerator=params.accelerator,
         devices=1,
         precision=params.precision,
-        cpu_threads=GENERATOR_THREADS,
         batch_size=params.batch_size,
         remedy="lower batch_size or set accelerator to cpu",
         schedule=Schedule(updates=params.updates, **asdict(params.intervals)),

@@ -59,7 +59,6 @@ def parts(params: TrainClassifier, *, seed: int, variant: str) -> Parts:
         accelerator=params.accelerator,
         devices=1,
         precision=params.precision,
-        cpu_threads=None,
     )
 
 

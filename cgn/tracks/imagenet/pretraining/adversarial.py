@@ -24,7 +24,7 @@ from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.projection import ProjectionDiscriminator
 from cgn.tracks.imagenet.pretraining.factual import Scenes, drawn
-from cgn.tracks.imagenet.pretraining.recipes import THREADS, Adversarial
+from cgn.tracks.imagenet.pretraining.recipes import Adversarial
 from cgn.training.loop import Average, Schedule, Training, batch_indices
 from cgn.training.phase import Mover, Objective, Phase, Rows, adam, linear_decay
 
@@ -86,7 +86,7 @@ def difference_weight(recipe: Adversarial, update: int) -> float:
 
 def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> BigGan:
     """Train from the checkpoint in `folder`, or from the start; the average, with its statistics."""
-    device = fabric(accelerator="cpu", precision=recipe.precision, cpu_threads=THREADS)
+    device = fabric(accelerator="cpu", precision=recipe.precision)
     seed = derive(seed, "pretraining", "biggan")
     scenes = drawn(recipe.images, seed=seed, image_size=recipe.table.image_size)
     torch.manual_seed(derive(seed, "initialization"))

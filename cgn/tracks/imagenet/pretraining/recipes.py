@@ -9,8 +9,6 @@ from cgn.nets.vgg import Blocks
 
 IMAGE_SIZE = 32
 CLASSES = 9
-THREADS = 1
-"""More make these small maps slower."""
 
 MINIATURE_BIGGAN = Table(
     noise_size=NOISE_SIZE,

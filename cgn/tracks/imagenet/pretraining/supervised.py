@@ -23,7 +23,7 @@ from cgn.data.miniature.blobs import salient
 from cgn.data.miniature.scenes import CLASSES, scene
 from cgn.nets.u2net import U2Net
 from cgn.nets.vgg import VggFeatures
-from cgn.tracks.imagenet.pretraining.recipes import THREADS, Features, Segmenter, Supervised
+from cgn.tracks.imagenet.pretraining.recipes import Features, Segmenter, Supervised
 from cgn.training.loop import Average, Schedule, Training, batch_indices
 from cgn.training.phase import Mover, Objective, Phase, Rows, adam, linear_decay
 
@@ -119,7 +119,7 @@ def _training(
         return batch_indices(update, count=recipe.images, batch_size=recipe.batch_size, seed=seed)
 
     return Training(
-        fabric=fabric(accelerator="cpu", precision=recipe.precision, cpu_threads=THREADS),
+        fabric=fabric(accelerator="cpu", precision=recipe.precision),
         objective=Objective(
             generator=net,
             movers={"net": Mover(module=net, optimizer=optimizer, factor=factor)},
