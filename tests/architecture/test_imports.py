@@ -13,17 +13,17 @@ from tests.architecture.closure import ROOT, cells
 
 TENSORS = {"numpy", "torch"}
 ALLOWED = {
-    "cgn.core": {*TENSORS, "PIL", "lightning_fabric", "safetensors"},
+    "cgn.core": {*TENSORS, "PIL", "lightning_fabric", "safetensors", "tqdm"},
     "cgn.config": {"yaml"},
     "cgn.nets": {"torch", "torchvision"},
     "cgn.mechanisms": {"torch"},
     "cgn.losses": {"torch"},
     "cgn.data": {*TENSORS, "PIL", "av", "requests", "sklearn", "torchvision", "tqdm", "urllib3", "webdataset"},
     "cgn.classifiers": {"torch", "torchvision"},
-    "cgn.training": {"lightning_fabric", "torch", "tqdm"},
+    "cgn.training": {"lightning_fabric", "torch"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
-    "cgn.stages": {*TENSORS, "lightning_fabric", "pandas", "tqdm"},
-    "cgn.tracks": {*TENSORS, "PIL", "lightning_fabric", "pandas", "tqdm"},
+    "cgn.stages": {*TENSORS, "lightning_fabric", "pandas"},
+    "cgn.tracks": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
     "cgn.__main__": set(),
     "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil"},
 }
