@@ -1,4 +1,4 @@
-"""kill -9 in the middle of the long verbs, then the same command again: the bytes of an unbroken run.
+"""kill -9 in the middle of the long verbs, then the same command again, or other threads: the bytes of an unbroken run.
 
 Real processes, the real command line, a tiny digits variant. A process is killed once it has left something to continue
 from; a test fails if it ended before that.
@@ -107,3 +107,17 @@ def test_train_classifier_killed_and_continued_gives_the_same_weights(world: Pat
     kill_when(train_classifier(world, "classifier"), (partial / "state.pt").is_file)
     subprocess.run(train_classifier(world, "classifier"), cwd=ROOT, check=True)
     assert hashes(world / "classifier") == hashes(world / "whole_classifier")
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_the_number_of_threads_changes_no_byte(world: Path, threads: str) -> None:
+    """A classifier's weights and the decisions of evaluate, whatever the environment asks for."""
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    trained, decided = f"classifier_{threads}", f"decisions_{threads}"
+    subprocess.run(train_classifier(world, trained), cwd=ROOT, check=True, env=environment)
+    assert hashes(world / trained) == hashes(world / "whole_classifier")
+    evaluate = command("evaluate", world, data="data", classifier="whole_classifier", decisions="whole_decisions")
+    if not (world / "whole_decisions").exists():
+        subprocess.run(evaluate, cwd=ROOT, check=True)
+    subprocess.run([*evaluate[:-1], str(world / decided)], cwd=ROOT, check=True, env=environment)
+    assert hashes(world / decided) == hashes(world / "whole_decisions")

@@ -58,9 +58,9 @@ def test_there_are_never_more_workers_than_usable_cores(monkeypatch: pytest.Monk
     started: list[int] = []
 
     class Loader(torch.utils.data.DataLoader[Any]):
-        def __init__(self, *arguments: Any, num_workers: int, **options: Any) -> None:
-            started.append(num_workers)
-            super().__init__(*arguments, num_workers=num_workers, **options)
+        def __init__(self, dataset: Any, **options: Any) -> None:
+            started.append(options["num_workers"])
+            super().__init__(dataset, **options)
 
     monkeypatch.setattr(torch.utils.data, "DataLoader", Loader)
     for workers in (0, 1, 8):

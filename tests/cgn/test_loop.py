@@ -1,7 +1,11 @@
 """The training loop: resumes to the bit, stops on what is not a number, draws without moving anything."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from torch import nn
 from cgn.core.checkpoints import load_state
 from cgn.core.devices import fabric
 from cgn.core.errors import ArtifactError, TrainingError
+from cgn.core.images import sheet
 from cgn.core.metrics import Files, Silent
 from cgn.core.seeding import torch_stream
 from cgn.training.loop import STATE, Average, Schedule, Training, batch_indices
@@ -69,13 +74,18 @@ def weights(run: Training[torch.Tensor]) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 @pytest.mark.parametrize("stop_at", [3, 5, 11])
-def test_a_stopped_run_continues_to_the_same_weights_and_record(tmp_path: Path, decay: float, stop_at: int) -> None:
+def test_a_stopped_run_continues_to_the_same_weights_and_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], decay: float, stop_at: int
+) -> None:
     whole = training(decay=decay)
     whole.run(tmp_path / "whole", sink=Files(tmp_path / "whole.log"))
     with pytest.raises(Stop):
         training(decay=decay, stop_at=stop_at).run(tmp_path / "cut", sink=Files(tmp_path / "cut.log"))
     continued = training(decay=decay)
+    capsys.readouterr()
     continued.run(tmp_path / "cut", sink=Files(tmp_path / "cut.log"))
+    continues = f"continues after update {stop_at // 5 * 5} of {UPDATES}, from {tmp_path / 'cut' / STATE}"
+    assert (continues in capsys.readouterr().err) == (stop_at >= 5)
     assert all(a.equal(b) for a, b in zip(weights(whole), weights(continued), strict=True))
     records = [(tmp_path / f"{name}.log" / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut")]
     without_time = [
@@ -83,6 +93,30 @@ def test_a_stopped_run_continues_to_the_same_weights_and_record(tmp_path: Path, 
     ]
     assert without_time[0] == without_time[1]
     assert len(without_time[0]) == UPDATES
+
+
+def test_the_batches_of_a_long_update_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[str, int]] = []
+
+    class Counter:
+        def update(self, n: int = 1, /) -> None:
+            counted.append(("batch", n))
+
+    @contextmanager
+    def progress(**options: Any) -> Iterator[Counter]:
+        counted.append((options["unit"], options["total"]))
+        yield Counter()
+
+    monkeypatch.setattr("cgn.training.loop.progress", progress)
+    run = training()
+    several = replace(
+        run.objective,
+        phases=run.objective.phases[:1],
+        batches_per_update=4,
+        draw=lambda _, batch: run.objective.generator(torch.randn(6, 4) + batch),
+    )
+    replace(run, objective=several, schedule=replace(run.schedule, updates=2)).run(tmp_path, sink=Silent())
+    assert counted == [("batches (4 an update)", 8), *[("batch", 1)] * 8]
 
 
 def test_the_comparison_can_fail(tmp_path: Path) -> None:
@@ -149,3 +183,9 @@ def test_the_rate_falls_to_zero_over_the_last_part() -> None:
     factor = linear_decay(updates=10, fraction=0.4)
     assert [round(factor(update), 3) for update in range(10)] == [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
     assert linear_decay(updates=10, fraction=0.0)(9) == 1
+
+
+@pytest.mark.parametrize(("pixels", "tile"), [(16, 64), (64, 64), (128, 128), (256, 256), (512, 256)])
+def test_a_sheet_shows_images_at_their_own_size_within_limits(pixels: int, tile: int) -> None:
+    images = torch.zeros(2, 3, pixels, pixels)
+    assert sheet([("image", images), ("mask", images[:, :1])]).height == 2 * (tile + 3) + 3

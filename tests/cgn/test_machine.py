@@ -1,5 +1,6 @@
 """Cores and threads: what a process may use, by affinity, cgroup and CGN_CORES; one thread in every verb."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import cgn.core.machine as machines
+from cgn.config.load import load
 from cgn.core.errors import ConfigError
 from cgn.core.machine import limit_threads, usable_cores
 
@@ -82,3 +84,15 @@ def test_a_verb_computes_with_one_thread_whatever_the_environment_says(threads: 
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert found.stdout.splitlines()[-1] == "1", found.stderr
+
+
+@pytest.mark.parametrize("target", ["mnist/digits", "imagenet/miniature"])
+def test_generate_starts_as_many_workers_as_it_may_use_cores(
+    target: str, sixteen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sixteen / "cpu.max").write_text("300000 100000")
+    track, _, name = target.partition("/")
+    variant = load(ROOT / "params.yaml").variant(target)
+    verb = importlib.import_module(f"cgn.tracks.{track}.generate")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert verb.parts(variant.generate, seed=0, variant=name).workers == 3
