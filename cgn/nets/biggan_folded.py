@@ -17,8 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.nets.biggan import COLORS, BigGan, conditioned, start_map
-from cgn.nets.biggan_blocks import Block, ConditionalNorm, SelfAttention, affine
+from cgn.nets.biggan import COLORS, BigGan, Block, ConditionalNorm, SelfAttention, affine, conditioned, start_map
 from cgn.nets.convgen import UpsampledConv
 
 Map = tuple[torch.Tensor, torch.Tensor]

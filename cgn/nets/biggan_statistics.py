@@ -1,7 +1,7 @@
 """BigGAN's norms while it is trained, and the standing statistics that they rest on afterwards (Brock et al., 2019).
 
 Legend: S rows of statistics, C channels.
-Decided here: the norms of `biggan_blocks` never look at the batch. To train a net from scratch, each norm's input is
+Decided here: the norms of `biggan` never look at the batch. To train a net from scratch, each norm's input is
 normalised by its own batch just before the norm, whose statistics are still mean 0 and variance 1 and so change
 nothing. Afterwards the means and variances that the batches had are averaged into the net's rows, for one truncation
 after the other, as section 4 of the paper's appendix does ("standing statistics").
@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.nets.biggan import BigGan
-from cgn.nets.biggan_blocks import StatisticsNorm
+from cgn.nets.biggan import BigGan, StatisticsNorm
 from cgn.nets.spectral import Spectral
 
 SETTLING = 30

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from cgn.losses.invariance import by_head, real
+from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
 from cgn.training.classifying import Classifying, Judged, Plan, share
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def invariant(
         answers = module(prepare(pixels).contiguous(memory_format=torch.channels_last))
         first = {head: answer[: len(label)] for head, answer in answers.items()}
         rest = {head: answer[len(label) :] for head, answer in answers.items()} if labels else {}
-        losses = {"real": real(first, label), **by_head(rest, labels)}
+        losses = {"real": mean_logits_cross_entropy(first, label), **head_cross_entropies(rest, labels)}
         hits = {"real": share(_mean(first), label), **{head: share(rest[head], labels[head]) for head in rest}}
         return Judged(
             loss=torch.stack(list(losses.values())).sum(),

@@ -58,22 +58,22 @@ def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) 
 def test_the_closure_sees_what_it_should() -> None:
     """A comparison that cannot fail says nothing."""
     train = closure("cgn.tracks.mnist.train_cgn")
-    assert Path("cgn/losses/adversarial.py") in train
+    assert Path("cgn/losses.py") in train
     assert Path("cgn/stages/train_cgn.py") in train
     assert Path("cgn/__main__.py") not in train
     generate = closure("cgn.tracks.mnist.generate")
     assert Path("cgn/nets/convgen.py") in generate
-    assert not {path for path in generate if path.parts[1] in ("losses", "training", "classifiers")}
+    assert not {path for path in generate if path.parts[1] in ("losses.py", "training", "classifiers")}
     assert expanded(set(listed(train))) == train
 
 
 def test_the_code_lists_are_written_into_dvc_yaml_and_nothing_else_changes() -> None:
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
     assert rewritten(text) == text
-    head, tail = text.split("      - cgn/losses/adversarial.py\n", 1)
+    head, tail = text.split("      - cgn/losses.py\n", 1)
     assert rewritten(head + tail) == text
-    assert rewritten(head + "      - cgn/losses/no_longer.py\n" + tail) == text
-    ours, theirs = "      - cgn/losses/adversarial.py\n", "      - cgn/losses/theirs.py\n"
+    assert rewritten(head + "      - cgn/no_longer.py\n" + tail) == text
+    ours, theirs = "      - cgn/losses.py\n", "      - cgn/theirs.py\n"
     conflict = f"<<<<<<< HEAD\n{ours}||||||| base\n=======\n{theirs}>>>>>>> theirs\n"
     assert rewritten(head + conflict + tail) == text
     with pytest.raises(ValueError, match=r"mnist_fetch needs `cmd"):

@@ -26,7 +26,7 @@ from cgn.core.checkpoints import save_model
 from cgn.core.machine import usable_cores
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import LABELS, Sample, write_shard
-from cgn.mechanisms.causes import Prior
+from cgn.mechanisms import Prior
 from cgn.nets.biggan import BIGGAN_DEEP_256, Table
 from cgn.nets.u2net import U2NET, U2NETP, U2Net
 from cgn.stages.generate import Task

@@ -21,7 +21,7 @@ from cgn.core.machine import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.data.digits import Digits, inked, mnist
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS
-from cgn.mechanisms.causes import Prior
+from cgn.mechanisms import Prior
 from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.mechanisms import generator
 

@@ -21,11 +21,10 @@ from cgn.config.load import load
 from cgn.config.schema import ImageNet
 from cgn.core.heap import keep_freed_memory
 from cgn.core.machine import THREADS, usable_cores
-from cgn.losses.texture import Patches
-from cgn.mechanisms.causes import Prior
-from cgn.mechanisms.shape import Shape
+from cgn.losses import Patches
+from cgn.mechanisms import Prior, Shape
 from cgn.nets.biggan_folded import fold
-from cgn.nets.vgg import VggFeatures
+from cgn.nets.features import VggFeatures
 from cgn.tracks.imagenet.mechanisms import net_of, open_model
 from cgn.tracks.imagenet.objective import Distilling
 from tests.benchmarks.bench_generate import NETS, write_model

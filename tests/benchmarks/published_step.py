@@ -13,11 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.core.seeding import torch_stream
-from cgn.losses.background import saliency
-from cgn.losses.mask import binary_entropy, size_hinge
-from cgn.losses.perceptual import style
-from cgn.losses.reconstruction import l1
-from cgn.mechanisms.causes import Prior
+from cgn.losses import binary_entropy, l1, saliency, size_hinge, style
+from cgn.mechanisms import Prior
 from cgn.nets.biggan import Table
 from tests.benchmarks.published_biggan import PublishedBigGan
 

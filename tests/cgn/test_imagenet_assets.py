@@ -12,8 +12,8 @@ from torch import nn
 from cgn.core.errors import ArtifactError
 from cgn.data.sources import BIGGAN_DEEP_256, U2NET, VGG16
 from cgn.nets.biggan import BigGan
+from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net
-from cgn.nets.vgg import VggFeatures
 from cgn.tracks.imagenet import assets as cell
 from cgn.tracks.imagenet.assets import open_nets
 from tests.cgn.test_checkpoints import Bomb

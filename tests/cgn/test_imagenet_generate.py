@@ -25,8 +25,7 @@ from cgn.core.images import from_bytes, to_bytes
 from cgn.core.metrics import Silent
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, read_manifest, samples, verify
-from cgn.mechanisms.causes import Prior, factual
-from cgn.mechanisms.composer import compose
+from cgn.mechanisms import Prior, compose, factual
 from cgn.nets.biggan import BigGan, Table
 from cgn.nets.u2net import U2Net, Widths
 from cgn.stages.generate import Parts, Task, generate

@@ -8,7 +8,7 @@ import torch
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError
 from cgn.core.seeding import torch_stream
-from cgn.mechanisms.causes import Prior, factual
+from cgn.mechanisms import Prior, factual
 from cgn.nets.biggan import BigGan, Table
 from cgn.nets.u2net import U2Net, Widths
 from cgn.tracks.imagenet.mechanisms import Model, copies, facts, net_of, open_model, saliency_tensors

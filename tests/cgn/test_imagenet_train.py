@@ -15,7 +15,7 @@ from cgn.config.load import load
 from cgn.core.errors import ArtifactError, ConfigError, TrainingError
 from cgn.core.metrics import Files, Silent
 from cgn.core.seeding import torch_stream
-from cgn.mechanisms.causes import Prior, factual
+from cgn.mechanisms import Prior, factual
 from cgn.stages.train_cgn import Parts, train_cgn
 from cgn.tracks.imagenet import silhouettes
 from cgn.tracks.imagenet.mechanisms import open_model

@@ -11,9 +11,8 @@ from cgn.core.errors import ArtifactError
 from cgn.core.seeding import torch_stream
 from cgn.data.miniature import shipped
 from cgn.data.miniature.scenes import CLASSES, backgrounds, scene
-from cgn.mechanisms.causes import Prior
-from cgn.nets.biggan import BigGan
-from cgn.nets.biggan_blocks import StatisticsNorm
+from cgn.mechanisms import Prior
+from cgn.nets.biggan import BigGan, StatisticsNorm
 from cgn.tracks.imagenet import nets
 from cgn.tracks.imagenet.pretraining.judge import iou
 

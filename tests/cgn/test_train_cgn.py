@@ -17,8 +17,8 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.mechanisms.causes import Prior, factual
-from cgn.nets.vgg import VggFeatures
+from cgn.mechanisms import Prior, factual
+from cgn.nets.features import VggFeatures
 from cgn.stages.train_cgn import train_cgn
 from cgn.tracks.mnist.mechanisms import generator, soften
 from cgn.tracks.mnist.objective import by_class

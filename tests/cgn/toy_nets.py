@@ -13,8 +13,8 @@ from cgn.config.load import load
 from cgn.config.schema import ImageNet
 from cgn.core.checkpoints import save_model
 from cgn.nets.biggan import BigGan, Table
+from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net, Widths
-from cgn.nets.vgg import VggFeatures
 from cgn.tracks.imagenet.assets import MINIATURE
 
 VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["imagenet"]

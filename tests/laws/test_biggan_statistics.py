@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from cgn.core.seeding import torch_stream
-from cgn.nets.biggan import BigGan, Table
-from cgn.nets.biggan_blocks import StatisticsNorm
+from cgn.nets.biggan import BigGan, StatisticsNorm, Table
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.spectral import Spectral
 

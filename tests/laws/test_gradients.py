@@ -8,14 +8,19 @@ from torch import nn
 from torch.autograd import gradcheck
 
 from cgn.core.seeding import torch_stream
-from cgn.losses.adversarial import discriminator_loss, generator_loss, mismatch_loss
-from cgn.losses.background import saliency
-from cgn.losses.mask import binary_entropy, size_hinge
-from cgn.losses.perceptual import gram, style
-from cgn.losses.reconstruction import l1
-from cgn.mechanisms.composer import compose
-from cgn.nets.biggan import BigGan, Table
-from cgn.nets.biggan_blocks import SelfAttention
+from cgn.losses import (
+    binary_entropy,
+    discriminator_loss,
+    generator_loss,
+    gram,
+    l1,
+    mismatch_loss,
+    saliency,
+    size_hinge,
+    style,
+)
+from cgn.mechanisms import compose
+from cgn.nets.biggan import BigGan, SelfAttention, Table
 from cgn.nets.biggan_folded import fold
 from cgn.nets.convgen import MaskNet, TileNet
 from cgn.nets.spectral import Spectral, SpectralConv2d, SpectralLinear

@@ -8,17 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.core.seeding import torch_stream
-from cgn.losses.energy import energy_distance
-from cgn.losses.mask import binary_entropy, border_hinge, size_hinge
-from cgn.losses.perceptual import style
-from cgn.mechanisms.causes import Prior, counterfactual, factual
-from cgn.mechanisms.composer import compose
-from cgn.mechanisms.texture import rolled
+from cgn.losses import binary_entropy, border_hinge, energy_distance, size_hinge, style
+from cgn.mechanisms import Prior, compose, counterfactual, factual, rolled
 from cgn.nets.convgen import UpsampledConv
-from cgn.nets.projection import ProjectionDiscriminator
-from cgn.nets.squeezenet import SqueezeFeatures
-from cgn.nets.vgg import VggFeatures
-from cgn.nets.vgg import published as vgg_published
+from cgn.nets.discriminators import ProjectionDiscriminator
+from cgn.nets.features import SqueezeFeatures, VggFeatures, vgg_weights
 from cgn.tracks.mnist.mechanisms import generator
 
 SIZES = {"noise_size": 5, "image_size": 16}
@@ -189,7 +183,7 @@ def test_vgg_takes_the_last_relu_before_each_pool_of_torchvisions_net() -> None:
     torch.manual_seed(0)
     theirs = make_layers(cfgs["D"]).eval()
     ours = VggFeatures()
-    ours.load_state_dict(vgg_published({f"features.{name}": tensor for name, tensor in theirs.state_dict().items()}))
+    ours.load_state_dict(vgg_weights({f"features.{name}": tensor for name, tensor in theirs.state_dict().items()}))
     x = torch.randn(1, 3, 32, 32)
     expected = [theirs[:end](x) for end in (4, 9, 16, 23)]
     for made, wanted in zip(ours(x), expected, strict=True):

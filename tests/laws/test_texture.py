@@ -7,9 +7,8 @@ import torch
 from torch.nn import functional
 
 from cgn.core.seeding import torch_stream
-from cgn.losses.perceptual import style
-from cgn.losses.texture import PUBLISHED, best_places, patch_grid
-from cgn.nets.vgg import VggFeatures
+from cgn.losses import PUBLISHED, best_places, patch_grid, style
+from cgn.nets.features import VggFeatures
 
 SIDE = PUBLISHED.grid * PUBLISHED.size
 

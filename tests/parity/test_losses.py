@@ -7,10 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgn.losses.background import saliency
-from cgn.losses.mask import binary_entropy, size_hinge
-from cgn.losses.perceptual import style
-from cgn.losses.reconstruction import l1
+from cgn.losses import binary_entropy, l1, saliency, size_hinge, style
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from torch import nn
 
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
-from cgn.mechanisms.causes import Cause
-from cgn.mechanisms.generator import Generator
+from cgn.mechanisms import Cause, Generator
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
 from cgn.tracks.mnist.mechanisms import from_published, generator
 

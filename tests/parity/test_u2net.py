@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
-from cgn.mechanisms.causes import Cause
-from cgn.mechanisms.shape import Shape
+from cgn.mechanisms import Cause, Shape
 from cgn.nets.u2net import U2NET, U2NETP, U2Net, Widths, fold, segmenter
 
 SIZE = 320

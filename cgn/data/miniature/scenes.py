@@ -17,7 +17,7 @@ from cgn.data.miniature.backgrounds import BACKGROUNDS
 from cgn.data.miniature.draws import Draws, Floats, Labels, Points, edge, paint
 from cgn.data.miniature.silhouettes import Silhouette, silhouette
 from cgn.data.miniature.textures import TEXTURES
-from cgn.mechanisms.composer import compose
+from cgn.mechanisms import compose
 
 CLASSES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 DRAWN_SIZE = 64

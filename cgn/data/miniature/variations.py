@@ -16,7 +16,7 @@ import torch
 from cgn.core.seeding import numpy_stream
 from cgn.data.miniature.draws import Labels
 from cgn.data.miniature.scenes import CLASSES, Scene
-from cgn.mechanisms.composer import compose
+from cgn.mechanisms import compose
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
 BLACK = -1.0

@@ -13,10 +13,9 @@ from torch import nn
 from cgn.core.checkpoints import load_model, load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.data import sources
-from cgn.nets import vgg
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan
+from cgn.nets.features import VggFeatures, vgg_weights
 from cgn.nets.u2net import U2NET, U2Net, Widths
-from cgn.nets.vgg import VggFeatures
 from cgn.tracks.imagenet.mechanisms import empty, read_table, read_widths
 
 MINIATURE = {"track": "imagenet", "variant": "miniature"}
@@ -48,7 +47,7 @@ def _published(assets: Path) -> Nets:
     _fill(nets.biggan, assets / sources.BIGGAN_DEEP_256.name)
     _fill(nets.saliency, assets / sources.U2NET.name)
     path = assets / sources.VGG16.name
-    load_strictly(nets.features, vgg.published(load_weights(path)), source=str(path))
+    load_strictly(nets.features, vgg_weights(load_weights(path)), source=str(path))
     return nets
 
 

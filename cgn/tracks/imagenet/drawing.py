@@ -12,11 +12,7 @@ import torch
 
 from cgn.core.heap import keep_freed_memory
 from cgn.core.images import Bytes, to_bytes
-from cgn.mechanisms.causes import Causes
-from cgn.mechanisms.composer import Picture
-from cgn.mechanisms.generator import Generator
-from cgn.mechanisms.shape import Shape
-from cgn.mechanisms.texture import Whole
+from cgn.mechanisms import Causes, Generator, Picture, Shape, Whole
 from cgn.nets import biggan_folded, u2net
 from cgn.tracks.imagenet.mechanisms import Model, net_of
 

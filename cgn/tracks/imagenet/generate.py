@@ -21,7 +21,7 @@ from cgn.core.images import to_bytes
 from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
-from cgn.mechanisms.causes import Cause, Causes, Prior, counterfactual, factual
+from cgn.mechanisms import Cause, Causes, Prior, counterfactual, factual
 from cgn.nets.biggan import Table
 from cgn.stages.generate import Exhibit, Parts, Task
 from cgn.tracks.imagenet.drawing import Drawer, Drawn, bytes_of, folded

@@ -14,9 +14,7 @@ from torch import nn
 
 from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.mechanisms.generator import Generator
-from cgn.mechanisms.shape import Shape
-from cgn.mechanisms.texture import Whole
+from cgn.mechanisms import Generator, Shape, Whole
 from cgn.nets.biggan import BigGan, Recompute, Table
 from cgn.nets.u2net import U2Net, Widths, segmenter
 

@@ -14,8 +14,8 @@ from torch import nn
 from cgn.core.checkpoints import load_model, load_strictly, save_model
 from cgn.core.errors import ArtifactError
 from cgn.nets.biggan import BigGan, Table
+from cgn.nets.features import Blocks, VggFeatures
 from cgn.nets.u2net import U2Net, Widths
-from cgn.nets.vgg import Blocks, VggFeatures
 
 Made = TypeVar("Made", bound=nn.Module)
 

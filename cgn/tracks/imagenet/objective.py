@@ -15,15 +15,8 @@ from torch import nn
 
 from cgn.config.imagenet.train_cgn import Losses
 from cgn.core.seeding import torch_stream
-from cgn.losses.background import saliency
-from cgn.losses.mask import binary_entropy, size_hinge
-from cgn.losses.perceptual import style
-from cgn.losses.reconstruction import l1
-from cgn.losses.texture import Patches, patch_grid
-from cgn.mechanisms.causes import Causes, Prior, counterfactual, factual
-from cgn.mechanisms.composer import Picture
-from cgn.mechanisms.generator import Generator
-from cgn.mechanisms.shape import Shape
+from cgn.losses import Patches, binary_entropy, l1, patch_grid, saliency, size_hinge, style
+from cgn.mechanisms import Causes, Generator, Picture, Prior, Shape, counterfactual, factual
 from cgn.nets.spectral import Spectral
 from cgn.training.phase import Rows
 

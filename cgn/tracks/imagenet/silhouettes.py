@@ -9,8 +9,7 @@ from torch import nn
 from cgn.core.seeding import torch_stream
 from cgn.data.miniature.scenes import CLASSES, silhouette_bank
 from cgn.evaluation.silhouettes import silhouette_iou
-from cgn.mechanisms.causes import Prior, factual
-from cgn.mechanisms.generator import Generator
+from cgn.mechanisms import Generator, Prior, factual
 
 MASKS_PER_CLASS = 20
 SILHOUETTES_PER_CLASS = 60

@@ -11,10 +11,8 @@ from torch import nn
 from cgn.config.imagenet.train_cgn import Rates, TrainCgn
 from cgn.core.heap import keep_freed_memory
 from cgn.core.seeding import derive
-from cgn.losses.texture import Patches
-from cgn.mechanisms.causes import Prior
-from cgn.mechanisms.generator import Generator
-from cgn.mechanisms.shape import Shape
+from cgn.losses import Patches
+from cgn.mechanisms import Generator, Prior, Shape
 from cgn.nets.biggan_folded import fold
 from cgn.stages.train_cgn import Made, Parts
 from cgn.tracks.imagenet.assets import open_nets

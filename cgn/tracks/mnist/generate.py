@@ -18,8 +18,7 @@ from cgn.core.images import to_bytes
 from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
-from cgn.mechanisms.causes import Causes, Prior, counterfactual, factual
-from cgn.mechanisms.generator import Generator
+from cgn.mechanisms import Causes, Generator, Prior, counterfactual, factual
 from cgn.stages.generate import Exhibit, Parts, Task
 from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.mechanisms import generator

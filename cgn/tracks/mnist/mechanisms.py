@@ -6,9 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.mechanisms.generator import Generator
-from cgn.mechanisms.shape import Shape
-from cgn.mechanisms.texture import Tiled
+from cgn.mechanisms import Generator, Shape, Tiled
 from cgn.nets.convgen import MaskNet, TileNet
 from cgn.tracks.mnist.constants import CLASSES
 

@@ -15,13 +15,17 @@ from torch import nn
 from cgn.config.mnist.train_cgn import Losses
 from cgn.core.images import from_bytes
 from cgn.core.seeding import torch_stream
-from cgn.losses.adversarial import discriminator_loss, generator_loss, mismatch_loss
-from cgn.losses.energy import energy_distance
-from cgn.losses.mask import binary_entropy, border_hinge, size_hinge
-from cgn.losses.perceptual import style
-from cgn.mechanisms.causes import Prior, counterfactual, factual
-from cgn.mechanisms.composer import Picture
-from cgn.mechanisms.generator import Generator
+from cgn.losses import (
+    binary_entropy,
+    border_hinge,
+    discriminator_loss,
+    energy_distance,
+    generator_loss,
+    mismatch_loss,
+    size_hinge,
+    style,
+)
+from cgn.mechanisms import Generator, Picture, Prior, counterfactual, factual
 from cgn.training.loop import batch_indices
 from cgn.training.phase import Rows
 

@@ -13,10 +13,9 @@ from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.seeding import derive
 from cgn.data.shards import Images, load
-from cgn.mechanisms.causes import Prior
-from cgn.nets import squeezenet, vgg
-from cgn.nets.discriminators import ConvDiscriminator, Jury, LinearDiscriminator
-from cgn.nets.projection import ProjectionDiscriminator
+from cgn.mechanisms import Prior
+from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator, MultiDiscriminator, ProjectionDiscriminator
+from cgn.nets.features import SqueezeFeatures, VggFeatures, squeezenet_weights, vgg_weights
 from cgn.stages.train_cgn import Made, Parts
 from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.mechanisms import facts, generator, initialize, soften
@@ -26,8 +25,8 @@ from cgn.training.phase import Mover, Objective, Phase, adam, linear_decay
 
 State = dict[str, torch.Tensor]
 FEATURES: dict[str, tuple[Callable[[], nn.Module], Callable[[State], State], str]] = {
-    "squeezenet": (squeezenet.SqueezeFeatures, squeezenet.published, "squeezenet1_0_deepcompression_rgb.pth"),
-    "vgg16": (vgg.VggFeatures, vgg.published, "vgg16-397923af.pth"),
+    "squeezenet": (SqueezeFeatures, squeezenet_weights, "squeezenet1_0_deepcompression_rgb.pth"),
+    "vgg16": (VggFeatures, vgg_weights, "vgg16-397923af.pth"),
 }
 
 
@@ -128,14 +127,14 @@ def _discriminator(params: Discriminator, *, image_size: int) -> nn.Module:
         initialize(members[-1], kind="normal", gain=0.02)
     if params.projection:
         members.append(ProjectionDiscriminator(classes=CLASSES, width=params.projection))
-    return Jury(members)
+    return MultiDiscriminator(members)
 
 
 def _features(name: str, *, assets: Path, device: torch.device) -> nn.Module | None:
     if name == "none":
         return None
-    make, published, file = FEATURES[name]
+    make, weights_of, file = FEATURES[name]
     module = make()
-    load_strictly(module, published(load_weights(assets / file)), source=str(assets / file))
+    load_strictly(module, weights_of(load_weights(assets / file)), source=str(assets / file))
     frozen: nn.Module = module.to(device).eval().requires_grad_(False)
     return frozen

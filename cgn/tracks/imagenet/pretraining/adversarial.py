@@ -18,11 +18,11 @@ from torch import nn
 from cgn.core.devices import fabric
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
-from cgn.losses.adversarial import hinge_discriminator_loss, hinge_generator_loss
-from cgn.mechanisms.causes import Prior
+from cgn.losses import hinge_discriminator_loss, hinge_generator_loss
+from cgn.mechanisms import Prior
 from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_statistics import batch_statistics, settle
-from cgn.nets.projection import ProjectionDiscriminator
+from cgn.nets.discriminators import ProjectionDiscriminator
 from cgn.tracks.imagenet.pretraining.factual import Scenes, drawn
 from cgn.tracks.imagenet.pretraining.recipes import Adversarial
 from cgn.training.loop import Average, Schedule, Training, batch_indices

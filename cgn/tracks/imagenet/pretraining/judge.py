@@ -12,7 +12,7 @@ from torch import nn
 
 from cgn.core.seeding import derive, numpy_stream, torch_stream
 from cgn.data.miniature.scenes import CLASSES, backgrounds, scene
-from cgn.mechanisms.causes import Prior
+from cgn.mechanisms import Prior
 from cgn.nets.biggan import BigGan
 from cgn.tracks.imagenet.pretraining.supervised import PARTS
 

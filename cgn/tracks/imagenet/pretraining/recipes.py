@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from cgn.data.miniature.causes import NOISE_SIZE
 from cgn.nets.biggan import Table
+from cgn.nets.features import Blocks
 from cgn.nets.u2net import Widths
-from cgn.nets.vgg import Blocks
 
 IMAGE_SIZE = 32
 CLASSES = 9

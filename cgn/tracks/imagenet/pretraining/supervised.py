@@ -21,8 +21,8 @@ from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, numpy_stream
 from cgn.data.miniature.blobs import salient
 from cgn.data.miniature.scenes import CLASSES, scene
+from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net
-from cgn.nets.vgg import VggFeatures
 from cgn.tracks.imagenet.pretraining.recipes import Features, Segmenter, Supervised
 from cgn.training.loop import Average, Schedule, Training, batch_indices
 from cgn.training.phase import Mover, Objective, Phase, Rows, adam, linear_decay

@@ -1,0 +1,84 @@
+"""Perceptual features for the style losses: VGG-16 (Simonyan & Zisserman, 2015), SqueezeNet 1.0 (Iandola et al., 2016).
+
+Decided here: images enter in [-1,1]. VGG takes them so, without ImageNet normalisation, because the published weights
+of the losses were chosen that way. SqueezeNet, whose weights are the Caffe release's, turns them into RGB 0..255 minus
+its mean colour and scales its activations by 1/255, so that the losses' weights keep VGG's order of magnitude; it is
+for machines where VGG-16's 528 MB are not available. State-dict keys are torchvision's, so its files load strictly.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+Blocks = tuple[tuple[int, ...], ...]
+"""The channels of each convolution of each block."""
+
+BLOCKS: Blocks = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
+MEAN_COLOR = (123.0, 117.0, 104.0)
+TAPS = (1, 5, 10, 12)
+"""SqueezeNet's layers whose maps are taken: before each pooling and at the end of the last fire module."""
+
+
+class VggFeatures(nn.Module):
+    """The first four of five conv blocks, or others; frozen by who uses it."""
+
+    def __init__(self, blocks: Blocks = BLOCKS) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for block in blocks:
+            for out_channels in block:
+                layers += [nn.Conv2d(channels, out_channels, 3, padding=1), nn.ReLU()]
+                channels = out_channels
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers[:-1])
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(B,3,H,W) in [-1,1] -> a map of each block, halved from one to the next.
+
+        Published: (B,64,H,W), (B,128,H/2,W/2), (B,256,H/4,W/4), (B,512,H/8,W/8).
+        """
+        maps = []
+        x = image
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(x)
+                x = functional.max_pool2d(x, 2)
+            else:
+                x = layer(x)
+        return (*maps, x)
+
+
+def vgg_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The part of torchvision's vgg16 state dict that VggFeatures has: conv blocks 1 to 4."""
+    return {
+        name: tensor for name, tensor in state.items() if name.startswith("features.") and int(name.split(".")[1]) < 22
+    }
+
+
+class SqueezeFeatures(nn.Module):
+    """torchvision's squeezenet1_0 without its classifier; state-dict keys `features.*` are its own."""
+
+    mean: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import squeezenet1_0  # slow to import, and only runs that use it need it
+
+        self.features: nn.Sequential = squeezenet1_0(weights=None).features
+        self.register_buffer("mean", torch.tensor(MEAN_COLOR).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(B,3,H,W) in [-1,1] -> four maps of 96, 256, 512 and 512 channels; H and W of 32 or more."""
+        x = image.add(1).mul(127.5).sub(self.mean)
+        maps = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in TAPS:
+                maps.append(x / 255)
+        return tuple(maps)
+
+
+def squeezenet_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The part of torchvision's squeezenet1_0 state dict that SqueezeFeatures has."""
+    return {name: tensor for name, tensor in state.items() if name.startswith("features.")}
