@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from tqdm import tqdm
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST, read_json, write_json
 from cgn.core.images import from_bytes, save_picture, sheet
 from cgn.core.metrics import MetricSink
-from cgn.core.roles import Input, Output, Pace
+from cgn.core.roles import OptionalInput, Output, Pace
 from cgn.data.films import write_film
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, samples, write_manifest, write_shard
 
@@ -70,27 +70,44 @@ class Parts:
     """Images by split."""
     images_per_shard: int
     open: Callable[[Path, int], Maker]
-    """The model's folder and the worker's number -> a maker. Raises ArtifactError for a foreign or broken model."""
+    """The folder that holds the model and the worker's number -> a maker.
+
+    Raises ArtifactError for a foreign or broken model.
+    """
     examples: int
     workers: int
     """How many there are where nobody says."""
     encoders: int
     """Threads of each worker that encode images while the next ones are drawn; 0: none, it does so itself."""
+    reads: Literal["model", "assets"] = "model"
+    """Which input holds the model: what train_cgn made, or what fetch got. The other one may be left out."""
 
 
-def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, workers: Pace = 0) -> None:
+def generate(
+    parts: Parts,
+    *,
+    model: OptionalInput = None,
+    assets: OptionalInput = None,
+    images: Output,
+    sink: MetricSink,
+    workers: Pace = 0,
+) -> None:
     """Write the shards of all splits, manifest.json, examples.png and the track's exhibits.
 
     `workers` processes; 0: as many as fit (one a core, or one a GPU).
     """
-    maker = parts.open(model, 0)  # a foreign model is refused here, before any worker starts
+    source = {"model": model, "assets": assets}[parts.reads]
+    if source is None:
+        made = "fetch" if parts.reads == "assets" else "train_cgn"
+        raise ConfigError(f"generate needs --{parts.reads} here: give the folder that {made} made")
+    maker = parts.open(source, 0)  # a foreign model is refused here, before any worker starts
     tasks = _tasks(parts)
     shards = _whole(images, tasks)
     missing = [task for task in tasks if task not in shards]
     count = min(workers or parts.workers, len(missing))
     made = sum(shard.images for shard in shards.values())
     with tqdm(total=sum(parts.splits.values()), initial=made, unit="image", disable=None) as bar:
-        for task, shard in _make(parts, missing, maker=maker, model=model, images=images, workers=count):
+        for task, shard in _make(parts, missing, maker=maker, model=source, images=images, workers=count):
             write_json(images / NOTES / f"{shard.name}.json", asdict(shard))
             shards[task] = shard
             made += shard.images
