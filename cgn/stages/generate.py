@@ -98,8 +98,8 @@ def generate(
     """
     source = {"model": model, "assets": assets}[parts.reads]
     if source is None:
-        made = "fetch" if parts.reads == "assets" else "train_cgn"
-        raise ConfigError(f"generate needs --{parts.reads} here: give the folder that {made} made")
+        verb = {"model": "train_cgn", "assets": "fetch"}[parts.reads]
+        raise ConfigError(f"generate needs --{parts.reads} here: give the folder that {verb} made")
     maker = parts.open(source, 0)  # a foreign model is refused here, before any worker starts
     tasks = _tasks(parts)
     shards = _whole(images, tasks)

@@ -392,7 +392,8 @@ class PublishedCgn(nn.Module):
             net(noise, hot[:, place], truncation) for place, net in enumerate((self.f_shape, self.f_text, self.f_bg))
         )
         mask = self.u2net(premask).clamp(1e-4, 1 - 1e-4)
-        return mask * foreground + (1 - mask) * background
+        image: torch.Tensor = mask * foreground + (1 - mask) * background
+        return image
 
 
 @pytest.fixture(scope="module")
@@ -515,7 +516,7 @@ def test_a_source_that_is_not_given_is_named(model: Path, tmp_path: Path, weight
     (tmp_path / "images").mkdir()
     other = {"assets": model} if lacking == "model" else {"model": model}
     with pytest.raises(ConfigError, match=rf"generate needs --{lacking} here: give the folder that"):
-        generate(toy(weights=weights), images=tmp_path / "images", sink=Silent(), workers=1, **other)  # type: ignore[arg-type]
+        generate(toy(weights=weights), images=tmp_path / "images", sink=Silent(), workers=1, **other)
 
 
 def test_a_file_that_fetch_did_not_get_is_named(tmp_path: Path) -> None:

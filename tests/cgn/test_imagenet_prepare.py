@@ -8,7 +8,7 @@ import tarfile
 from contextlib import suppress
 from functools import partialmethod
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -240,7 +240,9 @@ def member(name: str, size: int = 0, **fields: Any) -> tarfile.TarInfo:
     return made
 
 
-def headers(path: Path, *members: tarfile.TarInfo, end: bytes = bytes(1024), form: int = tarfile.PAX_FORMAT) -> Path:
+def headers(
+    path: Path, *members: tarfile.TarInfo, end: bytes = bytes(1024), form: Literal[0, 1, 2] = tarfile.PAX_FORMAT
+) -> Path:
     """Members that have no content, whatever their headers say."""
     path.write_bytes(b"".join(one.tobuf(format=form) for one in members) + end)
     return path

@@ -58,7 +58,7 @@ def _open(folder: Path, worker: int, *, params: Generate, seed: int, variant: st
     table = opened.table
     _check(params, table, key=f"imagenet.{variant}.generate")
     device = torch.device("cuda", worker % gpus) if gpus else torch.device("cpu")
-    facts = {"track": "imagenet", "variant": variant, "weights": params.weights}
+    facts: dict[str, Any] = {"track": "imagenet", "variant": variant, "weights": params.weights}
     facts |= {"classes": table.classes, "truncation": params.truncation}
     chosen = range(table.classes) if params.classes is None else params.classes
     return _Maker(
