@@ -104,7 +104,7 @@ class Found:
 
 
 def look(assets: Sequence[Asset], folder: Path, *, mirror: Path | None = None) -> list[Found]:
-    """Where each asset is or would come from, as `bring` goes about it. Downloads and writes nothing."""
+    """Where each asset is or would come from, as `bring` would find it. Downloads and writes nothing."""
     expected = [_pinned(asset, folder) for asset in assets]
     missing = {asset.name for asset in expected if _wrong(asset, folder / asset.name) is not None}
     mirrored = _mirrored(mirror or _environment(), missing)
@@ -301,7 +301,7 @@ def _from_url(asset: Asset, url: str, partial: Path, *, client: _Client) -> None
 
 
 def _stream(asset: Asset, url: str, partial: Path, *, client: _Client) -> bool:
-    """Bring `url` into `partial` to its last byte, going on after breaks; whether there were any."""
+    """Download `url` into `partial` to its last byte, going on after breaks; whether there were any."""
     patience, failures, tries, farthest = client.patience, 0, 0, _size(partial)
     client.requests = 0
     while True:

@@ -99,8 +99,8 @@ def _members(archive: Path, members: tarfile.TarFile, *, source: _Source, bounds
         if count > bounds.members:
             raise _broken(archive, f"it holds more than {bounds.members:,} members")
         if member.size < 0 or unpacked > most:
-            told = f"{member.name!r} of {member.size:,} bytes makes it more than the {most:,} that it may unpack to"
-            raise _broken(archive, told)
+            reason = f"{member.name!r} of {member.size:,} bytes makes it more than the {most:,} that it may unpack to"
+            raise _broken(archive, reason)
         yield member, lambda member=member: _file(archive, members, member)  # type: ignore[misc]
     if len(source.last) != tarfile.BLOCKSIZE or source.last.strip(b"\0"):
         raise _broken(archive, "it is damaged or cut short before its closing block")
@@ -120,5 +120,6 @@ def _file(archive: Path, members: tarfile.TarFile, member: tarfile.TarInfo) -> I
 
 
 def _broken(archive: Path, reason: str) -> ArtifactError:
-    told = " ".join(reason.split())
-    return ArtifactError(f"{archive} is no whole tar archive ({told}): remove it and run fetch again")
+    return ArtifactError(
+        f"{archive} is no whole tar archive ({' '.join(reason.split())}): remove it and run fetch again"
+    )

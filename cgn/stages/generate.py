@@ -96,10 +96,7 @@ def generate(
 
     `workers` processes; 0: as many as fit (one a core, or one a GPU).
     """
-    source = {"model": model, "assets": assets}[parts.reads]
-    if source is None:
-        verb = {"model": "train_cgn", "assets": "fetch"}[parts.reads]
-        raise ConfigError(f"generate needs --{parts.reads} here: give the folder that {verb} made")
+    source = _source(parts, model=model, assets=assets)
     maker = parts.open(source, 0)  # a foreign model is refused here, before any worker starts
     tasks = _tasks(parts)
     shards = _whole(images, tasks)
@@ -124,6 +121,14 @@ def generate(
             for path in _shown(exhibit, images):
                 sink.picture(path)
     sink.summary({f"images/{split}": count for split, count in parts.splits.items()})
+
+
+def _source(parts: Parts, *, model: Path | None, assets: Path | None) -> Path:
+    source = {"model": model, "assets": assets}[parts.reads]
+    if source is None:
+        verb = {"model": "train_cgn", "assets": "fetch"}[parts.reads]
+        raise ConfigError(f"generate needs --{parts.reads} here: give the folder that {verb} made")
+    return source
 
 
 def _tasks(parts: Parts) -> list[Task]:
