@@ -2,7 +2,8 @@
 
 Decided here: a verb's signature is its command line (`cgn.core.roles` marks inputs and the output), params.yaml is
 checked as a whole before anything runs, and all that defines a run stands in `<output>.log/run.json` before the first
-step. Stages and cells are imported only once they are asked for: `--help` needs no torch.
+step. A verb whose stage has a `listing` can be asked with `--list` what it would do; then nothing is written. Stages
+and cells are imported only once they are asked for: `--help` needs no torch.
 """
 
 import argparse
@@ -52,6 +53,8 @@ class Invocation:
     out: Path
     paces: frozenset[str]
     params_file: Path
+    lists: bool = False
+    """Only print what the verb would do (its stage has a `listing`)."""
 
     @property
     def log(self) -> Path:
@@ -78,6 +81,8 @@ def parse(argv: Sequence[str]) -> Invocation:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     for name, mark in marks.items():
         parser.add_argument(f"--{name}", **mark.argparse)
+    if _listing(verb):
+        parser.add_argument("--list", action="store_true", help="print what is needed and where it is; get nothing")
     given = vars(parser.parse_args(argv[1:]))
     options: dict[str, Any] = {n: tuple(given[n]) if mark.many else given[n] for n, mark in marks.items()}
     (output,) = (name for name, mark in marks.items() if mark.kind == OUTPUT)
@@ -93,6 +98,7 @@ def parse(argv: Sequence[str]) -> Invocation:
         out=options[output],
         paces=paces,
         params_file=given["params"],
+        lists=given.get("list", False),
     )
 
 
@@ -106,6 +112,11 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     params = getattr(record, call.verb)
     shared = record.shared(call.verb)
     parts = cell.parts(params, seed=record.seed, variant=name, **shared)
+    if call.lists:
+        listing = _listing(call.verb)
+        assert listing is not None
+        print("\n".join(listing(parts, **{call.output_role: call.out})), flush=True)
+        return call
     definition = _plain(
         {
             "verb": call.verb,
@@ -149,6 +160,12 @@ class _Mark:
 
 def _stage(verb: str) -> Callable[..., None]:
     function: Callable[..., None] = getattr(importlib.import_module(f"cgn.stages.{verb}"), verb)
+    return function
+
+
+def _listing(verb: str) -> Callable[..., list[str]] | None:
+    """What prints a verb's plan, where its stage has one: it takes the parts and the output's path."""
+    function: Callable[..., list[str]] | None = getattr(importlib.import_module(f"cgn.stages.{verb}"), "listing", None)
     return function
 
 

@@ -59,6 +59,10 @@ class ImageNet:
         nets, world = self.train_cgn.nets, self.prepare.world
         whole = (nets == "miniature") == (world is not None)
         require(whole, "train_cgn.nets", nets, "miniature with prepare.world, published with prepare.folders")
+        weights, extras = self.generate.weights, self.fetch.extras
+        fetched = weights == "trained" or (nets == "published" and "authors_cgn" in extras)
+        why = "trained; authors only with train_cgn.nets published and authors_cgn in fetch.extras"
+        require(fetched, "generate.weights", weights, why)
 
     def shared(self, verb: str) -> dict[str, str]:
         """What `verb` reads of other verbs' parameters: fetch brings what the others will need."""

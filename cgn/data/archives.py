@@ -1,21 +1,18 @@
 """Benchmarks out of the tar archives that fetch brought: the wanted pictures, each in its place, and nothing else.
 
-Decided here: an archive is read once from front to back, but not as tarfile's stream, which takes a compressed file
-that breaks off for a whole one. A member whose path is absolute or climbs with
-`..` condemns the archive; of what is wanted, only regular files are taken, no links and no devices, and no file twice.
-A benchmark is unpacked beside its place and moved there when it is whole.
+Decided here: an archive is read within bounds (`cgn.data.tars`). A member whose path is absolute or climbs with `..`
+condemns the archive; of what is wanted, only regular files are taken, no links, no devices and no sparse files, and no
+file twice. A benchmark is unpacked beside its place and moved there when it is whole; a refused archive leaves nothing.
 """
 
-import gzip
-import lzma
 import shutil
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import explained, partial_folder
+from cgn.data import tars
 from cgn.data.benchmarks import VARIATIONS
 from cgn.data.wnids import wnids
 
@@ -50,8 +47,8 @@ def imagenet_c(path: PurePosixPath) -> PurePosixPath | None:
 def unpack(archives: Iterable[Path], folder: Path, *, place: Place) -> int:
     """Unpack what is wanted of the archives into `folder`; how many files. A folder that is there is kept as it is.
 
-    Raises ArtifactError, and leaves no `folder`, for what is no whole tar archive, for one that reaches out of the
-    folder or holds a link among the wanted files, and when nothing wanted is in it.
+    Raises ArtifactError, and leaves no `folder`, for what is no whole tar archive, for one that is out of bounds or
+    reaches out of the folder, holds a link among the wanted files or one of them twice, and when none is in it.
     """
     if folder.is_dir():
         return sum(1 for path in folder.rglob("*") if path.is_file())
@@ -59,27 +56,26 @@ def unpack(archives: Iterable[Path], folder: Path, *, place: Place) -> int:
     with explained(folder):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        files = sum(_unpacked(archive, partial, place=place) for archive in archives)
-        partial.replace(folder)
+        try:
+            files = sum(_unpacked(archive, partial, place=place) for archive in archives)
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return files
 
 
 def _unpacked(archive: Path, folder: Path, *, place: Place) -> int:
     files = 0
-    try:
-        with tarfile.open(archive, "r:*") as members:
-            for member in members:
-                if (target := _target(archive, member, place=place)) is not None:
-                    held = members.extractfile(member)
-                    assert held is not None
-                    (folder / target).parent.mkdir(parents=True, exist_ok=True)
-                    with held, (folder / target).open("xb") as file:
-                        shutil.copyfileobj(held, file)
-                    files += 1
-    except FileExistsError as error:
-        raise ArtifactError(f"{archive} holds {error.filename} twice: remove it and run fetch again") from None
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise ArtifactError(f"{archive} is no whole tar archive ({error}): remove it and run fetch again") from None
+    with tars.opened(archive) as members:
+        for member, open_member in members:
+            if (target := _target(archive, member, place=place)) is None:
+                continue
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            if (folder / target).exists():
+                raise ArtifactError(f"{archive} holds {str(target)!r} twice: remove it and run fetch again")
+            with open_member() as held, (folder / target).open("xb") as file:
+                shutil.copyfileobj(held, file)
+            files += 1
     if not files:
         raise ArtifactError(f"{archive} holds nothing of {folder.name.partition('.')[0]}: it is another archive")
     return files
@@ -92,6 +88,6 @@ def _target(archive: Path, member: tarfile.TarInfo, *, place: Place) -> PurePosi
     target = place(path)
     if member.isdir() or target is None or target.name.startswith("."):  # hidden: what macOS adds to archives
         return None
-    if not member.isreg():
-        raise ArtifactError(f"{archive} holds {member.name!r}, which is no regular file: nothing of it was kept")
+    if "\0" in member.name or not member.name.isprintable() or any(len(part.encode()) > 255 for part in target.parts):
+        raise ArtifactError(f"{archive} holds {member.name[:80]!r}, which is no file name: nothing of it was kept")
     return target

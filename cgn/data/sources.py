@@ -3,7 +3,8 @@
 Decided here: a file is known by its SHA-256. Where only the first digits are documented (torchvision writes eight of
 them into the file's name) those are held against it, and the full digest is noted once the file is here. MNIST's MD5s
 are the published ones; the SHA-256 beside them were computed from files that have these MD5s. ImageNet-C has MD5s only;
-where nothing is documented, the digest of the first file that came is recorded beside it and holds from then on.
+where nothing is documented, the file must be of its `kind` and hold what it should (`cgn.data.contents`); the digest of
+the first one that does is recorded beside it and holds from then on.
 `urls` are tried in order; an asset without any is only found in the folder that CGN_MIRROR names. File names are
 unique, so a mirror needs no layout. Archives stay packed.
 """
@@ -11,8 +12,11 @@ unique, so a mirror needs no layout. Archives stay packed.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cgn.core.files import checksum
+
+Kind = Literal["gzip", "tar", "tar.gz", "zip", "weights", "safetensors", "picture"]
 
 MNIST_URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -36,12 +40,18 @@ class Asset:
     bytes: int | None = None
     """None where no source documents it."""
     md5: str | None = None
+    kind: Kind | None = None
+    """What the file is; needed where no digest is documented."""
+    holds: tuple[str, ...] = ()
+    """Each is part of the name of at least one member of the archive, or tensor of the weights."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.+-]*", self.name):
             raise ValueError(f"asset name {self.name!r}: expected a plain file name")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
             raise ValueError(f"sha256 {self.sha256!r} of {self.name}: expected 8 to 64 lower-case hex digits")
+        if not self.documented and self.kind is None:
+            raise ValueError(f"{self.name} has neither a digest nor a kind: one of them is needed")
         for url in self.urls:
             if not url.startswith(("https://", "http://")):
                 raise ValueError(f"url {url!r} of {self.name}: only http and https are fetched")
@@ -206,6 +216,8 @@ CGN_IMAGENET = Asset(
     name="cgn.pth",
     urls=(_drive("12yVFHPUjKmUFGnO2D4xVlTSpF8CUj136"),),
     sha256=None,
+    kind="weights",
+    holds=("f_shape.", "f_text.", "f_bg.", "u2net."),
     licence="MIT (autonomousvision/counterfactual_generative_networks)",
 )
 BACKGROUNDS_CHALLENGE = Asset(
@@ -214,12 +226,16 @@ BACKGROUNDS_CHALLENGE = Asset(
         "https://github.com/MadryLab/backgrounds_challenge/releases/download/data/backgrounds_challenge_data.tar.gz",
     ),
     sha256=None,
+    kind="tar.gz",
+    holds=("mixed_same/val/", "mixed_rand/val/"),
     licence="made from ImageNet: its research terms (MadryLab/backgrounds_challenge)",
 )
 CUE_CONFLICT = Asset(
     name="ccd0c01d42c0a8a834e90ec141e7f24fa915dc23.tar.gz",
     urls=("https://github.com/rgeirhos/texture-vs-shape/archive/ccd0c01d42c0a8a834e90ec141e7f24fa915dc23.tar.gz",),
     sha256=None,
+    kind="tar.gz",
+    holds=("stimuli/style-transfer-preprocessed-512/",),
     licence="CC BY 4.0 (rgeirhos/texture-vs-shape; the stimuli are in stimuli/style-transfer-preprocessed-512)",
 )
 """The repository at one commit: its name fixes the content, but not how the archive is packed."""

@@ -36,18 +36,35 @@ U2NETP = Widths(down=((16, 64),) * 6, up=((16, 64),) * 5)
 """The public u2netp.pth, 4.7 MB."""
 
 
+Resize = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(B,C,h,w) and maps of (.,.,H,W) -> (B,C,H,W)."""
+
+
+def sized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(B,C,h,w) -> (B,C,H,W), bilinearly, where `like` is (.,.,H,W)."""
+    size = like.shape[2:]
+    return x if x.shape[2:] == size else functional.interpolate(x, size, mode="bilinear")
+
+
+def sized_to_corners(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The same with corners aligned to corners: the published CGN's copy of the net does it so, U2-Net does not."""
+    size = like.shape[2:]
+    return x if x.shape[2:] == size else functional.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
 class U2Net(nn.Module):
     """Six stages down, five up, a map from each of the last six, and their fusion."""
 
-    def __init__(self, widths: Widths) -> None:
+    def __init__(self, widths: Widths, *, resize: Resize = sized) -> None:
         super().__init__()
+        self.resize = resize
         channels = 3
         for number, (middle, out) in enumerate(widths.down, start=1):
-            self.add_module(f"stage{number}", _stage(number, channels, middle, out))
+            self.add_module(f"stage{number}", _stage(number, channels, middle, out, resize=resize))
             channels = out
         for number, (middle, out) in zip(range(5, 0, -1), widths.up, strict=True):
             skipped = widths.down[number - 1][1]
-            self.add_module(f"stage{number}d", _stage(number, channels + skipped, middle, out))
+            self.add_module(f"stage{number}d", _stage(number, channels + skipped, middle, out, resize=resize))
             self.add_module(f"side{number}", nn.Conv2d(out, 1, 3, padding=1))
             channels = out
         self.side6 = nn.Conv2d(widths.down[-1][1], 1, 3, padding=1)
@@ -66,9 +83,9 @@ class U2Net(nn.Module):
         sides = [self.side6(kept.pop())]
         for number in range(5, 0, -1):
             skipped = kept.pop()
-            x = _named(self, f"stage{number}d", torch.cat([sized(x, skipped), skipped], 1))
+            x = _named(self, f"stage{number}d", torch.cat([self.resize(x, skipped), skipped], 1))
             sides.insert(0, _named(self, f"side{number}", x))
-        fused: torch.Tensor = self.outconv(torch.cat([sized(side, sides[0]) for side in sides], 1))
+        fused: torch.Tensor = self.outconv(torch.cat([self.resize(side, sides[0]) for side in sides], 1))
         if fused.dtype in (torch.bfloat16, torch.float16):  # too coarse near 1
             fused = fused.float()
         return fused.sigmoid()
@@ -95,9 +112,17 @@ class ResidualU(nn.Module):
     """
 
     def __init__(
-        self, channels: int, middle: int, out_channels: int, *, dilations: tuple[int, ...], halvings: int
+        self,
+        channels: int,
+        middle: int,
+        out_channels: int,
+        *,
+        dilations: tuple[int, ...],
+        halvings: int,
+        resize: Resize = sized,
     ) -> None:
         super().__init__()
+        self.resize = resize
         self.halvings = halvings
         self.height = len(dilations)
         self.rebnconvin = ConvNormRelu(channels, out_channels, dilation=1)
@@ -119,7 +144,7 @@ class ResidualU(nn.Module):
         kept.pop()
         for number in range(self.height - 1, 0, -1):
             skipped = kept.pop()
-            x = _named(self, f"rebnconv{number}d", torch.cat([sized(x, skipped), skipped], 1))
+            x = _named(self, f"rebnconv{number}d", torch.cat([self.resize(x, skipped), skipped], 1))
         total: torch.Tensor = x + start
         return total
 
@@ -162,17 +187,13 @@ def halved(x: torch.Tensor) -> torch.Tensor:
     return functional.max_pool2d(x, 2, ceil_mode=True)
 
 
-def sized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """(B,C,h,w) -> (B,C,H,W), bilinearly, where `like` is (.,.,H,W)."""
-    size = like.shape[2:]
-    return x if x.shape[2:] == size else functional.interpolate(x, size, mode="bilinear")
-
-
-def _stage(number: int, channels: int, middle: int, out: int) -> ResidualU:
+def _stage(number: int, channels: int, middle: int, out: int, *, resize: Resize) -> ResidualU:
     height = HEIGHTS[number - 1]
     if number in DILATED:
-        return ResidualU(channels, middle, out, dilations=tuple(2**place for place in range(height)), halvings=0)
-    return ResidualU(channels, middle, out, dilations=(1,) * (height - 1) + (2,), halvings=height - 2)
+        dilations, halvings = tuple(2**place for place in range(height)), 0
+    else:
+        dilations, halvings = (1,) * (height - 1) + (2,), height - 2
+    return ResidualU(channels, middle, out, dilations=dilations, halvings=halvings, resize=resize)
 
 
 def _named(net: nn.Module, layer: str, x: torch.Tensor) -> torch.Tensor:

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cgn.core.files import replacing, sha256, write_json
+from cgn.core.files import partial_folder, replacing, sha256, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.roles import Output
-from cgn.data.download import bring
+from cgn.data.download import MIRROR, bring, look
 from cgn.data.sources import Asset, Embedded
 
 SOURCES = "sources.json"
@@ -52,6 +52,37 @@ def fetch(parts: Parts, *, assets: Output, sink: MetricSink) -> None:
     embedded = [asdict(data) for data in sorted(parts.embedded, key=lambda data: data.name)]
     write_json(assets / SOURCES, {"files": files, "embedded": embedded})
     sink.summary({"files": len(files), "bytes": sum(file["bytes"] for file in files)})
+
+
+def listing(parts: Parts, *, assets: Path) -> list[str]:
+    """A line for each file: its size, where it is or would come from, its licence; then the sum. Writes nothing.
+
+    Looks into `assets`, or into what an unfinished run left of it. A file that is there has been verified.
+    """
+    found = look(parts.assets, assets if assets.is_dir() else partial_folder(assets))
+    rows = [(file.asset.name, file.bytes, WHERE[file.state] + file.source, file.asset.licence) for file in found]
+    rows += [(file.name, file.verified().stat().st_size, "in the package", file.licence) for file in parts.shipped]
+    rows += [(data.name, None, f"in the package {data.package}", data.licence) for data in parts.embedded]
+    size = max((len(_bytes(count)) for _, count, _, _ in rows), default=0)
+    name = max((len(row[0]) for row in rows), default=0)
+    lines = [f"{row[0]:{name}}  {_bytes(row[1]):>{size}}  {row[2]}  [{row[3]}]" for row in rows]
+    absent = [file for file in found if file.state != "present"]
+    known = sum(file.bytes or 0 for file in absent)
+    unknown = sum(file.bytes is None for file in absent)
+    tail = f" and {unknown} of unknown size" if unknown else ""
+    return [*lines, f"{len(rows)} files; {len(absent)} to get: {known:,} bytes{tail}"]
+
+
+WHERE = {
+    "present": "there: ",
+    "mirror": "from the mirror: ",
+    "download": "from ",
+    "unavailable": f"NOT AVAILABLE: it has no public URL; set {MIRROR} to a folder that holds it",
+}
+
+
+def _bytes(count: int | None) -> str:
+    return "size unknown" if count is None else f"{count:,} bytes"
 
 
 def _entry(asset: Asset | Shipped, path: Path) -> dict[str, Any]:

@@ -12,17 +12,17 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST, read_json, write_json
 from cgn.core.images import from_bytes, save_picture, sheet
 from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
-from cgn.core.roles import Input, Output, Pace
+from cgn.core.roles import OptionalInput, Output, Pace
 from cgn.data.films import write_film
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, samples, write_manifest, write_shard
 
@@ -70,21 +70,35 @@ class Parts:
     """Images by split."""
     images_per_shard: int
     open: Callable[[Path, int], Maker]
-    """The model's folder and the worker's number -> a maker. Raises ArtifactError for a foreign or broken model."""
+    """The folder that holds the model and the worker's number -> a maker.
+
+    Raises ArtifactError for a foreign or broken model.
+    """
     examples: int
     workers: int
     """How many there are where nobody says."""
     encoders: int
     """Threads of each worker that encode images while the next ones are drawn; 0: none, it does so itself."""
+    reads: Literal["model", "assets"] = "model"
+    """Which input holds the model: what train_cgn made, or what fetch got. The other one may be left out."""
 
 
-def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, workers: Pace = 0) -> None:
+def generate(
+    parts: Parts,
+    *,
+    model: OptionalInput = None,
+    assets: OptionalInput = None,
+    images: Output,
+    sink: MetricSink,
+    workers: Pace = 0,
+) -> None:
     """Write the shards of all splits, manifest.json, examples.png and the track's exhibits.
 
     `workers` processes; 0: as many as fit (one a core, or one a GPU).
     """
     limit_threads()
-    maker = parts.open(model, 0)  # a foreign model is refused here, before any worker starts
+    source = _source(parts, model=model, assets=assets)
+    maker = parts.open(source, 0)  # a foreign model is refused here, before any worker starts
     tasks = _tasks(parts)
     shards = _whole(images, tasks)
     missing = [task for task in tasks if task not in shards]
@@ -93,7 +107,7 @@ def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, wo
     if made:
         say(f"continues after {made:,} images that are there already")
     with progress(total=sum(parts.splits.values()), initial=made, unit="images") as bar:
-        for task, shard in _make(parts, missing, maker=maker, model=model, images=images, workers=count):
+        for task, shard in _make(parts, missing, maker=maker, model=source, images=images, workers=count):
             write_json(images / NOTES / f"{shard.name}.json", asdict(shard))
             shards[task] = shard
             made += shard.images
@@ -109,6 +123,14 @@ def generate(parts: Parts, *, model: Input, images: Output, sink: MetricSink, wo
         for path in _shown(exhibit, images):
             sink.picture(path)
     sink.summary({f"images/{split}": count for split, count in parts.splits.items()})
+
+
+def _source(parts: Parts, *, model: Path | None, assets: Path | None) -> Path:
+    source = {"model": model, "assets": assets}[parts.reads]
+    if source is None:
+        verb = {"model": "train_cgn", "assets": "fetch"}[parts.reads]
+        raise ConfigError(f"generate needs --{parts.reads} here: give the folder that {verb} made")
+    return source
 
 
 def _tasks(parts: Parts) -> list[Task]:

@@ -109,6 +109,7 @@ def ours(place: int, *, folder: Path, device: str, images: int, batch: int, prec
     """A worker of the stage."""
     torch.set_num_threads(1)
     params = Generate(
+        weights="trained",
         factual_images=0,
         counterfactual_images=1 << 20,
         truncation=TRUNCATION,

@@ -1,21 +1,29 @@
 """Downloads from a real HTTP server on this machine that breaks off, is busy, sends rubbish or ignores ranges."""
 
 import errno
+import gzip
 import hashlib
 import http.server
 import io
 import os
 import shutil
 import sys
+import tarfile
 import threading
+import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
+from PIL import Image
 
 from cgn.core.errors import ArtifactError
-from cgn.data.download import MIRROR, Patience, bring
-from cgn.data.sources import Asset
+from cgn.data.download import MIRROR, Patience, bring, look
+from cgn.data.sources import Asset, Kind
 
 CONTENT = bytes(range(256)) * 1200  # 300 KiB: several blocks
 QUICK = Patience(tries=3, backoff_seconds=0.01, timeout_seconds=5)
@@ -262,42 +270,168 @@ def test_a_terminal_sees_a_progress_bar(server: Server, tmp_path: Path, monkeypa
     assert "data.bin: 100%" in terminal.getvalue()
 
 
-def undocumented(*urls: str) -> Asset:
-    return Asset(name="data.bin", urls=urls, sha256=None, licence="none")
+def undocumented(*urls: str, kind: Kind = "tar.gz", holds: tuple[str, ...] = ("cats/",)) -> Asset:
+    return Asset(name="data.bin", urls=urls, sha256=None, licence="none", kind=kind, holds=holds)
+
+
+def tar(content: bytes = CONTENT, *, name: str = "box/cats/1.png", mode: str = "w:gz") -> bytes:
+    """A tar archive of one file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def weights(tensors: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(tensors, file)
+    return file.getvalue()
+
+
+def picture(kind: str) -> bytes:
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, kind)
+    return file.getvalue()
+
+
+NET = {"f_shape.weight": torch.arange(4096.0)}
+WHOLE: dict[Kind, bytes] = {
+    "gzip": gzip.compress(CONTENT),
+    "tar": tar(mode="w"),
+    "tar.gz": tar(),
+    "zip": zipped("cats/1.png", CONTENT),
+    "weights": weights(NET),
+    "safetensors": safetensors.torch.save(NET),
+    "picture": picture("JPEG"),
+}
+HOLDS: dict[Kind, tuple[str, ...]] = {
+    "tar": ("cats/",), "tar.gz": ("cats/",), "zip": ("cats/",), "weights": ("f_shape.",), "safetensors": ("f_shape.",),
+}  # fmt: skip
+
+
+def given(server: Server, content: bytes, *, length: bool = True) -> None:
+    """Let the server answer with `content`, without a Content-Length if need be: the body ends with the connection."""
+
+    def behave(request: Handler) -> bool:
+        if length:
+            return request.give(content)
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(content)
+        request.close_connection = True
+        return True
+
+    server.behave = behave
 
 
 def test_a_file_without_a_documented_digest_is_held_against_its_first(server: Server, tmp_path: Path) -> None:
+    first, other = tar(CONTENT), tar(CONTENT[:-1])
+    given(server, first)
     bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     record = tmp_path / "data.bin.sha256"
-    assert record.read_text() == f"{hashlib.sha256(CONTENT).hexdigest()}  data.bin\n"
+    assert record.read_text() == f"{hashlib.sha256(first).hexdigest()}  data.bin\n"
     assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
     bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     assert len(server.ranges) == 1
 
-    (tmp_path / "data.bin").write_bytes(CONTENT[:-1])  # damaged: mended by the same file
+    (tmp_path / "data.bin").write_bytes(first[:-1])  # damaged: replaced by the same file
     bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
-    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert (tmp_path / "data.bin").read_bytes() == first
 
     (tmp_path / "data.bin").unlink()
-    server.behave = lambda request: request.give(CONTENT[:-1] + b"x")
+    given(server, other)
     with pytest.raises(ArtifactError, match=r"expected \w{64}.*recorded when it first came; .* remove .*bin\.sha256"):
         bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     record.unlink()
     bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
-    assert record.read_text().startswith(hashlib.sha256(CONTENT[:-1] + b"x").hexdigest())
+    assert record.read_text().startswith(hashlib.sha256(other).hexdigest())
 
 
-def test_a_page_is_never_recorded(server: Server, tmp_path: Path) -> None:
-    server.behave = lambda request: request.give(b"\n<!DOCTYPE html><html>Quota exceeded</html>")
-    with pytest.raises(ArtifactError, match=r"wrong file \(it looks like an HTML page\)"):
-        bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_whole_file_of_its_kind_is_accepted(server: Server, tmp_path: Path, kind: Kind) -> None:
+    given(server, WHOLE[kind])
+    bring([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
+    assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_body_cut_short_without_a_length_is_never_recorded(
+    server: Server, tmp_path: Path, kind: Kind, cut: float
+) -> None:
+    given(server, WHOLE[kind][: int(len(WHOLE[kind]) * cut)], length=False)
+    with pytest.raises(ArtifactError, match="wrong file"):
+        bring([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
     assert files(tmp_path) == []
 
 
+PAGE = b"\n<!DOCTYPE html><html>Quota exceeded</html>"
+BOMB = bytes(1 << 28)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("content", [b"", b'{"error": "quota"}', PAGE, b"Not found", WHOLE["zip"][:4] + bytes(600)])
+def test_an_answer_that_is_no_file_is_never_recorded(
+    server: Server, tmp_path: Path, kind: Kind, content: bytes
+) -> None:
+    given(server, content)
+    with pytest.raises(ArtifactError, match="wrong file") as caught:
+        bring([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
+    assert ("it looks like an HTML page" in str(caught.value)) == (content == PAGE)
+    assert ("the file is empty" in str(caught.value)) == (content == b"")
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "reason"),
+    [
+        ("tar.gz", tar(name="box/dogs/1.png"), "nothing in it is called cats/"),
+        ("zip", zipped("dogs/1.png", CONTENT), "nothing in it is called cats/"),
+        ("weights", weights({"g.weight": torch.ones(1)}), "nothing in it is called f_shape"),
+        ("weights", weights({"f_shape.weight": "text"}), "not a state dict of tensors"),
+        ("safetensors", safetensors.torch.save({"g": torch.ones(1)}), "nothing in it is called f_shape"),
+        ("tar", tar(mode="w")[: 512 + len(CONTENT)], "cut short before its closing block"),
+        ("gzip", gzip.compress(BOMB), "unpacks to more than"),
+        ("zip", zipped("cats/1.png", BOMB), "unpacks to 268,435,456 bytes"),
+        ("weights", zipped("archive/data.pkl", BOMB), "unpacks to 268,435,456 bytes"),
+        ("tar.gz", tar(BOMB), "more than the .* that it may unpack to"),
+    ],
+)
+def test_another_or_a_hostile_file_of_the_kind_is_never_recorded(
+    tmp_path: Path, kind: Kind, content: bytes, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "data.bin").write_bytes(content)
+    wanted = undocumented(kind=kind, holds=HOLDS.get(kind, ()))
+    with pytest.raises(ArtifactError, match="no public URL"):
+        bring([wanted], tmp_path / "out", mirror=tmp_path / "mirror", patience=QUICK)
+    warning = capsys.readouterr().err
+    assert "passed over" in warning
+    assert reason.partition(" .* ")[0] in warning
+    assert files(tmp_path / "out") == []
+
+
 def test_what_a_killed_run_left_unrecorded_is_recorded(tmp_path: Path) -> None:
-    (tmp_path / "data.bin").write_bytes(CONTENT)
+    (tmp_path / "data.bin").write_bytes(tar())
     bring([undocumented()], tmp_path, patience=QUICK)
     assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
+
+
+def test_half_a_file_that_a_killed_run_left_unrecorded_is_not_recorded(server: Server, tmp_path: Path) -> None:
+    given(server, tar())
+    (tmp_path / "data.bin").write_bytes(tar()[:-100])
+    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    assert (tmp_path / "data.bin").read_bytes() == tar()
 
 
 @pytest.mark.parametrize("content", [b"", b"none", b"\xff\xff"])
@@ -305,3 +439,190 @@ def test_a_broken_record_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "data.bin.sha256").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"data\.bin\.sha256 holds no SHA-256: remove it"):
         bring([undocumented()], tmp_path, patience=QUICK)
+
+
+def part_of(url: str, folder: Path) -> Path:
+    return folder / f".data.bin.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
+
+
+@pytest.mark.parametrize("status", [416, 204, 304])
+def test_a_status_without_a_file_is_a_reason_and_no_traceback(server: Server, tmp_path: Path, status: int) -> None:
+    def behave(request: Handler) -> bool:
+        request.send_response(status)
+        request.end_headers()
+        return True
+
+    server.behave = behave
+    with pytest.raises(ArtifactError, match=rf"x: HTTP {status}"):
+        bring([asset(server.url("x"))], tmp_path, patience=QUICK)
+    assert files(tmp_path) == []
+
+
+def test_416_after_a_break_starts_anew(server: Server, tmp_path: Path) -> None:
+    def behave(request: Handler) -> bool:
+        if request.headers["Range"]:
+            request.send_error(416)
+            return True
+        return request.give(CONTENT, cut=100_000 if len(server.ranges) == 1 else None)
+
+    server.behave = behave
+    bring([asset(server.url("x"))], tmp_path, patience=QUICK)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert len(server.ranges) == 3
+
+
+@pytest.mark.parametrize(
+    "answer", ["bytes 0-307199/307200", "bytes 7-307199/307200", "bytes 150000-307200/307200", "150000-/307200", None]
+)
+def test_a_foreign_range_is_started_anew_from_the_first_byte(
+    server: Server, tmp_path: Path, answer: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def behave(request: Handler) -> bool:
+        if not request.headers["Range"]:
+            return False
+        request.send_response(206)
+        request.send_header("Content-Length", "0")
+        if answer is not None:
+            request.send_header("Content-Range", answer)
+        request.end_headers()
+        return True
+
+    server.behave = behave
+    url = server.url("x")
+    part_of(url, tmp_path).write_bytes(CONTENT[:150_000])
+    bring([asset(url)], tmp_path, patience=QUICK)
+    assert server.ranges == ["bytes=150000-", None]
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert "Content-Range" in capsys.readouterr().err
+
+
+def test_a_range_that_nobody_asked_for_is_refused(server: Server, tmp_path: Path) -> None:
+    def behave(request: Handler) -> bool:
+        request.send_response(206)
+        request.send_header("Content-Range", "bytes 5-9/10")
+        request.send_header("Content-Length", "5")
+        request.end_headers()
+        request.wfile.write(b"12345")
+        return True
+
+    server.behave = behave
+    with pytest.raises(ArtifactError, match=r"whole file with Content-Range 'bytes 5-9/10'"):
+        bring([asset(server.url("x"))], tmp_path, patience=QUICK)
+    assert files(tmp_path) == []
+
+
+def breaks_alternately(server: Server) -> Callable[[Handler], bool]:
+    return lambda request: request.give(CONTENT, cut=100_000 if len(server.ranges) % 2 else 200_000)
+
+
+def breaks_a_little_later(server: Server) -> Callable[[Handler], bool]:
+    return lambda request: request.give(CONTENT, cut=1000 * len(server.ranges))
+
+
+def breaks_and_is_busy_in_turns(server: Server) -> Callable[[Handler], bool]:
+    def behave(request: Handler) -> bool:
+        if len(server.ranges) % 2:
+            request.send_error(503)
+            return True
+        return request.give(CONTENT, cut=1000 * len(server.ranges))
+
+    return behave
+
+
+@pytest.mark.parametrize("behaviour", [breaks_alternately, breaks_a_little_later, breaks_and_is_busy_in_turns])
+def test_a_server_that_breaks_for_ever_is_given_up_and_the_part_is_named(
+    server: Server, tmp_path: Path, behaviour: Callable[[Server], Callable[[Handler], bool]]
+) -> None:
+    server.behave = behaviour(server)
+    patience = Patience(tries=3, requests=12, backoff_seconds=0.001, timeout_seconds=5)
+    url = server.url("x")
+    with pytest.raises(ArtifactError) as caught:
+        bring([asset(url)], tmp_path, patience=patience)
+    assert len(server.ranges) <= 13
+    left = part_of(url, tmp_path)
+    assert f"{left.stat().st_size:,} bytes are kept in {left}: the next run goes on from there" in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["length", "chunked", "none"])
+def test_a_drip_is_given_up_with_its_speed(server: Server, tmp_path: Path, length: str) -> None:
+    def behave(request: Handler) -> bool:
+        request.send_response(206 if request.start() else 200)
+        if request.start():
+            request.send_header("Content-Range", f"bytes {request.start()}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        if length == "length":
+            request.send_header("Content-Length", str(len(CONTENT) - request.start()))
+        if length == "chunked":
+            request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        try:
+            for _ in range(1000):
+                request.wfile.write(b"A\r\n0123456789\r\n" if length == "chunked" else b"0123456789")
+                request.wfile.flush()
+                time.sleep(0.02)
+        except OSError:
+            pass
+        request.close_connection = True
+        return True
+
+    server.behave = behave
+    patience = Patience(tries=2, backoff_seconds=0.01, timeout_seconds=5, window_seconds=0.3)
+    begun = time.monotonic()
+    with pytest.raises(ArtifactError, match=r"too slow: \d+ bytes/s over \d+ s, 1,000 are the least"):
+        bring([asset(server.url("x"))], tmp_path, patience=patience)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_body_longer_than_documented_is_cut_off(server: Server, tmp_path: Path) -> None:
+    given(server, CONTENT * 4, length=False)
+    with pytest.raises(ArtifactError, match=r"it sends more than 307,200 bytes, nothing of it was kept"):
+        bring([asset(server.url("x"))], tmp_path, patience=QUICK)
+    assert files(tmp_path) == []
+
+
+def named(name: str, *urls: str) -> Asset:
+    return Asset(name=name, urls=urls, sha256=hashlib.sha256(CONTENT).hexdigest(), bytes=len(CONTENT), licence="none")
+
+
+def test_all_files_that_cannot_be_had_are_listed_at_once_and_the_others_come(server: Server, tmp_path: Path) -> None:
+    def behave(request: Handler) -> bool:
+        if request.path == "/gone":
+            request.send_error(404)
+        return request.path == "/gone"
+
+    server.behave = behave
+    nobody = "http://127.0.0.1:9/"
+    wanted = [
+        named("gone", server.url("gone")),
+        named("good", server.url("good")),
+        named("mine"),
+        named("dead", nobody + "dead"),
+        named("down", nobody + "down"),
+    ]
+    with pytest.raises(ArtifactError) as caught:
+        bring(wanted, tmp_path, patience=QUICK)
+    message = str(caught.value)
+    assert message.startswith("cannot get 4 of 5 files: (1) gone: ")
+    assert "(2) mine: it has no public URL" in message
+    assert f"(3) dead: {nobody}dead: ConnectionError" in message
+    assert f"(4) down: {nobody}down: not asked, no connection to this host before" in message
+    assert message.count(MIRROR) == 1
+    assert "\n" not in message
+    assert files(tmp_path) == ["good"]
+
+
+def test_what_is_here_and_what_would_come_from_where_is_seen_without_a_request(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    for place in ("mirror/b", "mirror/c", "here"):
+        (tmp_path / place).write_bytes(CONTENT)
+    (tmp_path / "mirror" / "c").write_bytes(CONTENT[:-1])  # another file of the name
+    wanted = [named("here"), named("b", "http://x/b"), named("c", "http://x/c", "http://y/c"), named("d")]
+    before = files(tmp_path)
+    found = look(wanted, tmp_path, mirror=tmp_path / "mirror")
+    assert [(file.asset.name, file.state, file.source) for file in found] == [
+        ("here", "present", str(tmp_path / "here")),
+        ("b", "mirror", str(tmp_path / "mirror" / "b")),
+        ("c", "download", "http://x/c"),
+        ("d", "unavailable", ""),
+    ]
+    assert files(tmp_path) == before
+    assert server.ranges == []

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,50 @@ def small(tmp_path: Path) -> Path:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("mnist/digits", r"digits  size unknown  in the package scikit-learn  \[BSD-3.*\n1 files; 0 to get: 0 bytes"),
+        ("imagenet/miniature", r"biggan\.safetensors +1,\d{3},\d{3} bytes  in the package .*\[MIT"),
+        ("imagenet/mini", r"(?s)resnet50\S+ +102,530,333 bytes  from https://\S+  \[BSD.* and 3 of unknown size"),
+    ],
+)
+def test_fetch_lists_what_it_would_get_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], target: str, expected: str
+) -> None:
+    monkeypatch.delenv("CGN_MIRROR", raising=False)
+    monkeypatch.setattr("requests.Session.get", None)
+    command = fetch(tmp_path, "--list")
+    command[1] = target
+    assert front.main(command) == 0
+    assert re.search(expected, capsys.readouterr().out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_listing_says_what_is_there_already(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the finished folder, or in what an unfinished run left."""
+    command = fetch(tmp_path, "--list")
+    command[1] = "mnist/wildlife"
+    content, name = (ROOT / "LICENSE").read_bytes(), "vgg16-397923af.pth"
+    for folder in (files.partial_folder(tmp_path / "fetch"), tmp_path / "fetch"):
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+        front.main(command)
+        assert f"{name}             size unknown  from https" in capsys.readouterr().out, "other bytes of the name"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cgn.data.download.mismatch", lambda _, path: None if path.exists() else "missing")
+        front.main(command)
+    printed = capsys.readouterr().out
+    assert f"there: {tmp_path / 'fetch' / name}" in printed
+    assert "23 files; 22 to get" in printed
+
+
+def test_only_fetch_can_be_listed(tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        front.parse([*prepare(tmp_path, small), "--list"])
+    assert "unrecognized arguments: --list" in capsys.readouterr().err
 
 
 def test_a_run_defines_itself_and_ends_with_its_time(tmp_path: Path) -> None:

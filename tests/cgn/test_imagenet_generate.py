@@ -1,12 +1,15 @@
 """imagenet generate: pure shards, parts on request, interpolations that begin and end in plain images, clear errors."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,23 @@ from cgn.core.images import from_bytes, to_bytes
 from cgn.core.metrics import Silent
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, read_manifest, samples, verify
-from cgn.mechanisms import Prior, compose, factual
-from cgn.nets.biggan import BigGan, Table
-from cgn.nets.u2net import U2Net, Widths
+from cgn.data.sources import CGN_IMAGENET
+from cgn.mechanisms import Generator, Prior, Whole, compose, factual
+from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Table
+from cgn.nets.u2net import U2NET, U2Net, Widths, sized_to_corners
 from cgn.stages.generate import Parts, Task, generate
 from cgn.tracks.imagenet.generate import on_the_way, parts
-from cgn.tracks.imagenet.mechanisms import Model, copies, facts, net_of, open_model, saliency_tensors
+from cgn.tracks.imagenet.mechanisms import (
+    Model,
+    copies,
+    facts,
+    from_published,
+    net_of,
+    open_model,
+    open_published,
+    saliency_tensors,
+)
+from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 
 ROOT = Path(__file__).parents[2]
 TABLE = Table(
@@ -45,6 +59,7 @@ WIDTHS = Widths(down=((2, 4),) * 6, up=((2, 4),) * 5)
 SHAPE = Interpolation(mechanism="shape", first=1, last=3, frames=4)
 ALL = Interpolation(mechanism="all", first=0, last=4, frames=5)
 PARAMS = Generate(
+    weights="trained",
     factual_images=10,
     counterfactual_images=40,
     truncation=0.5,
@@ -99,7 +114,13 @@ def test_shards_hold_the_images_labels_and_seeds(made: Path) -> None:
     manifest = verify(made)
     assert manifest.splits == {"counterfactual": 40, "factual": 10}
     assert [shard.images for shard in manifest.shards] == [20, 20, 10]
-    assert manifest.facts == {"track": "imagenet", "variant": "toy", "classes": 5, "truncation": 0.5}
+    assert manifest.facts == {
+        "track": "imagenet",
+        "variant": "toy",
+        "weights": "trained",
+        "classes": 5,
+        "truncation": 0.5,
+    }
     free = [sample.facts for sample in samples(made, split="counterfactual")]
     for role in LABELS:
         assert {told[role] for told in free} == set(range(5))
@@ -348,3 +369,175 @@ def rename(file: Path, *, variant: str) -> None:
 
     tensors, told = load_model(file)
     save_model(file, tensors, facts=told | {"variant": variant})
+
+
+class PublishedCgn(nn.Module):
+    """The published module's children under their names; it draws as the published code does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.biggan_GT = PublishedBigGan(TABLE)
+        self.f_shape = PublishedBigGan(TABLE)
+        self.f_text = PublishedBigGan(TABLE)
+        self.f_bg = PublishedBigGan(TABLE)
+        self.u2net = U2Net(WIDTHS, resize=sized_to_corners)
+
+    def forward(self, noise: torch.Tensor, labels: torch.Tensor, truncation: float) -> torch.Tensor:
+        """(B,Z) noise times truncation for all three nets and (B,3) labels -> composites."""
+        hot = torch.eye(TABLE.classes)[labels]
+        premask, foreground, background = (
+            net(noise, hot[:, place], truncation) for place, net in enumerate((self.f_shape, self.f_text, self.f_bg))
+        )
+        mask = self.u2net(premask).clamp(1e-4, 1 - 1e-4)
+        image: torch.Tensor = mask * foreground + (1 - mask) * background
+        return image
+
+
+@pytest.fixture(scope="module")
+def published() -> PublishedCgn:
+    torch.manual_seed(0)
+    made = PublishedCgn()
+    for number, name in enumerate(("biggan_GT", "f_shape", "f_text", "f_bg")):
+        net = made.get_submodule(name)
+        net.load_state_dict(noisy_state(PublishedBigGan(TABLE), stream=torch_stream(number, "weights")))
+    for layer in made.u2net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    return made.eval()
+
+
+def fetched(folder: Path, state: dict[str, torch.Tensor]) -> Path:
+    folder.mkdir()
+    torch.save(state, folder / CGN_IMAGENET.name)
+    return folder
+
+
+def opened_published(folder: Path) -> Model:
+    return open_published(folder / CGN_IMAGENET.name, variant="toy", table=TABLE, widths=WIDTHS)
+
+
+@pytest.fixture
+def small_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cell opens files of the published names but of this test's sizes."""
+    small = partial(open_published, table=TABLE, widths=WIDTHS)
+    monkeypatch.setattr("cgn.tracks.imagenet.generate.open_published", small)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_authors_network_draws_what_the_published_code_draws(
+    published: PublishedCgn, tmp_path: Path, prefix: str
+) -> None:
+    state = {prefix + name: tensor for name, tensor in published.state_dict().items()}
+    net = opened_published(fetched(tmp_path / "assets", state)).generator
+    labels = torch.tensor([[0, 1, 2], [3, 3, 3], [4, 0, 1], [2, 4, 0]])
+    noise = Prior(noise_size=8, truncation=0.5).noise(4, torch_stream(0, "noise"))
+    expected = published(noise, labels, 0.5)
+    shape, texture, background = (
+        net_of(role)(noise, labels[:, place], truncation=0.5)
+        for place, role in enumerate((net.shape, net.texture, net.background))
+    )
+    made = compose(net.shape.mask(shape), texture, background)  # type: ignore[operator]
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(compose(net.shape.mask(shape), background, texture), expected, atol=1e-2)  # type: ignore[operator]
+    other = U2Net(WIDTHS).eval()
+    other.load_state_dict(published.u2net.state_dict())
+    assert not torch.allclose(other(shape).clamp(1e-4, 1 - 1e-4), net.shape.mask(shape), atol=1e-3)  # type: ignore[operator]
+
+
+@pytest.mark.usefixtures("small_published")
+def test_shards_are_drawn_from_the_authors_weights(published: PublishedCgn, model: Path, tmp_path: Path) -> None:
+    assets = fetched(tmp_path / "assets", published.state_dict())
+    for name, given in (("alone", {}), ("beside", {"model": model})):
+        (tmp_path / name).mkdir()
+        images = tmp_path / name
+        generate(toy(weights="authors"), assets=assets, images=images, sink=Silent(), workers=1, **given)
+    assert hashes(tmp_path / "alone") == hashes(tmp_path / "beside")
+    manifest = verify(tmp_path / "alone")
+    assert manifest.facts["weights"] == "authors"
+    stream = torch_stream(derive(0, "generate", "factual", 0))
+    label = torch.randint(5, (8,), generator=stream)
+    causes = factual(label, prior=PRIOR, stream=stream)
+    with torch.no_grad():
+        expected = to_bytes(published(causes.shape.noise, label[:, None].expand(-1, 3), 0.5))
+    for sample, image in zip(samples(tmp_path / "alone", split="factual"), expected, strict=False):
+        assert np.abs(sample.image.astype(int) - image).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("f_text.embeddings.weight"), r"missing: texture\.net\.embeddings\.weight"),
+        (lambda state: state.pop("u2net.outconv.bias"), r"missing: outconv\.bias"),
+        (lambda state: state.update({"f_sky.bias": torch.ones(1)}), r"unknown: f_sky\.bias"),
+        (lambda state: state.update({"f_bg.generator.x": torch.ones(1)}), r"unknown: background\.net\.generator\.x"),
+        (lambda state: state.update({"module.f_bg.embeddings.weight": torch.ones(1)}), r"unknown: module\.f_bg"),
+        (lambda state: state.update({"f_shape.embeddings.weight": torch.ones(8, 6)}), r"of another shape: shape\.net"),
+    ],
+)
+def test_weights_that_are_not_exactly_the_authors_are_refused(
+    published: PublishedCgn, tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    state = dict(published.state_dict())
+    change(state)
+    assets = fetched(tmp_path / "assets", state)
+    with pytest.raises(ArtifactError, match=rf"cgn\.pth does not fit .*{message}"):
+        opened_published(assets)
+
+
+def test_the_authors_weights_without_their_cgan_do(published: PublishedCgn, tmp_path: Path) -> None:
+    state = {name: tensor for name, tensor in published.state_dict().items() if not name.startswith("biggan_GT.")}
+    opened_published(fetched(tmp_path / "assets", state))
+
+
+def test_every_published_key_of_full_size_has_its_place(test_data: Path) -> None:
+    shapes = json.loads((test_data / "golden" / "state_dict_manifests.json").read_text())
+    nets = {**dict.fromkeys(("biggan_GT", "f_shape", "f_text", "f_bg"), "biggan_deep_256"), "u2net": "u2net"}
+    state = {
+        f"{net}.{key}": torch.empty(shape, device="meta")
+        for net, kind in nets.items()
+        for key, shape in shapes[kind].items()
+    }
+    assert len(state) == 4 * 602 + 798
+    with torch.device("meta"):
+        saliency, roles = U2Net(U2NET), [Whole(BigGan(BIGGAN_DEEP_256)) for _ in LABELS]
+        ours = Generator(**dict(zip(LABELS, roles, strict=True)))
+    expected = {**ours.state_dict(), **saliency_tensors(saliency)}
+    assert {name: tensor.shape for name, tensor in from_published(state).items()} == {
+        name: tensor.shape for name, tensor in expected.items()
+    }
+
+
+@pytest.mark.parametrize(("weights", "lacking"), [("authors", "assets"), ("trained", "model")])
+def test_a_source_that_is_not_given_is_named(model: Path, tmp_path: Path, weights: Any, lacking: str) -> None:
+    (tmp_path / "images").mkdir()
+    other = {"assets": model} if lacking == "model" else {"model": model}
+    with pytest.raises(ConfigError, match=rf"generate needs --{lacking} here: give the folder that"):
+        generate(toy(weights=weights), images=tmp_path / "images", sink=Silent(), workers=1, **other)
+
+
+def test_a_file_that_fetch_did_not_get_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"cgn\.pth is missing"):
+        generate(toy(weights="authors"), assets=tmp_path, images=tmp_path / "images", sink=Silent(), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("variant", "extras", "accepted"),
+    [("mini", ["authors_cgn"], True), ("mini", ["frost"], False), ("miniature", ["authors_cgn"], False)],
+)
+def test_the_authors_weights_need_their_file_and_the_published_classes(
+    tmp_path: Path, variant: str, extras: list[str], accepted: bool
+) -> None:
+    from cgn.config.load import load
+
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["imagenet"][variant]["generate"]["weights"] = "authors"
+    tree["imagenet"][variant]["fetch"]["extras"] = extras
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    if accepted:
+        load(tmp_path / "params.yaml")
+        return
+    with pytest.raises(
+        ConfigError, match=rf"imagenet\.{variant}\.generate\.weights is 'authors', allowed: trained; .*"
+    ):
+        load(tmp_path / "params.yaml")

@@ -1,11 +1,14 @@
 """prepare on the ImageNet track: the drawn world, the user's folders, archives unpacked with care."""
 
+import gzip
 import io
 import json
 import shutil
 import tarfile
+from contextlib import suppress
+from functools import partialmethod
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import folder_digest
 from cgn.core.images import png
 from cgn.core.metrics import Files, Silent
-from cgn.data import archives
+from cgn.data import archives, tars
 from cgn.data.collection import Collection, SetName, read_collection
 from cgn.data.corruptions.ice import read_ice
 from cgn.data.miniature.sets import CLASS_FOLDERS
@@ -223,3 +226,123 @@ def test_links_doubles_and_broken_archives_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "imagenet_c").exists()
     assert unpacked(whole) == 300
     assert unpacked(tmp_path / "html.tar") == 300, "what is unpacked is not unpacked again"
+
+
+def unpacked(archive: Path, folder: Path) -> int:
+    return archives.unpack([archive], folder / "imagenet_c", place=archives.imagenet_c)
+
+
+def member(name: str, size: int = 0, **fields: Any) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.size = size
+    for field, value in fields.items():
+        setattr(made, field, value)
+    return made
+
+
+def headers(
+    path: Path, *members: tarfile.TarInfo, end: bytes = bytes(1024), form: Literal[0, 1, 2] = tarfile.PAX_FORMAT
+) -> Path:
+    """Members that have no content, whatever their headers say."""
+    path.write_bytes(b"".join(one.tobuf(format=form) for one in members) + end)
+    return path
+
+
+def sparse(path: Path, *, size: int) -> Path:
+    """A file of `size` bytes, all of it a hole, in the GNU format."""
+    header = bytearray(member(GOOD, 0, type=tarfile.GNUTYPE_SPARSE).tobuf(format=tarfile.GNU_FORMAT))
+    header[386:398] = b"%011o\0" % size  # where its one block of data lies: at the end, empty
+    header[398:410] = b"%011o\0" % 0
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(bytes(header) + bytes(1024))
+    return path
+
+
+def test_a_sparse_file_that_would_unpack_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"of 3,221,225,472 bytes makes it more than the .* it may unpack to"):
+        unpacked(sparse(tmp_path / "a.tar", size=3 << 30), tmp_path)
+    with pytest.raises(ArtifactError, match="which is a sparse file"):
+        unpacked(sparse(tmp_path / "b.tar", size=5000), tmp_path)
+    assert not list(tmp_path.glob("imagenet_c*"))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_compressed_archive_of_zeros_is_refused_before_it_fills_the_disk(tmp_path: Path, wanted: bool) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.addfile(member(GOOD, len(GREY)), io.BytesIO(GREY))
+        archive.addfile(member(GOOD.replace("x.", "y.") if wanted else "README", 1 << 28), io.BytesIO(bytes(1 << 28)))
+    with pytest.raises(ArtifactError, match=r"of 268,435,456 bytes makes it more than the"):
+        unpacked(tmp_path / "a.tar.gz", tmp_path)
+    assert not list(tmp_path.glob("imagenet_c*")), "what was unpacked before is gone"
+
+
+@pytest.mark.parametrize("size", [1 << 62, (1 << 80) - 1, -1])
+def test_an_absurd_size_is_refused(tmp_path: Path, size: int) -> None:
+    archive = headers(tmp_path / "a.tar", member(GOOD, size), form=tarfile.GNU_FORMAT)
+    with pytest.raises(ArtifactError, match=r"a\.tar is no whole tar archive"):
+        unpacked(archive, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_an_absurd_header_is_refused(tmp_path: Path, kind: bytes) -> None:
+    path = headers(tmp_path / "plain.tar", member("x", 1 << 24, type=kind), end=b"")
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(path.read_bytes() + bytes(1 << 24) + bytes(1024))
+    with pytest.raises(ArtifactError, match="a header of 16,777,216 bytes"):
+        unpacked(tmp_path / "a.tar.gz", tmp_path)
+
+
+def test_an_absurd_count_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tar(tmp_path / "a.tar", *(GOOD.replace("x.", f"{number}.") for number in range(30)))
+    monkeypatch.setattr(tars.Bounds, "__init__", partialmethod(tars.Bounds.__init__, members=29))
+    with pytest.raises(ArtifactError, match="it holds more than 29 members"):
+        unpacked(archive, tmp_path)
+
+
+def test_a_chain_of_long_names_is_refused(tmp_path: Path) -> None:
+    chain = [member("x", 0, type=tarfile.GNUTYPE_LONGNAME)] * 3000
+    with pytest.raises(ArtifactError, match="is no whole tar archive"):
+        unpacked(headers(tmp_path / "a.tar", *chain), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".JPEG", "a\nb.JPEG", "caf\udce9.JPEG", "a\0b.JPEG"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    path = GOOD.replace("x.JPEG", name)
+    record = f" path={path}\n".encode(errors="surrogateescape")
+    (length,) = (digits + len(record) for digits in (2, 3) if len(str(digits + len(record))) == digits)
+    block = b"%d" % length + record
+    header = member("pax", len(block), type=tarfile.XHDTYPE).tobuf() + block + bytes(-len(block) % 512)
+    (tmp_path / "a.tar").write_bytes(header + member("short").tobuf() + bytes(1024))
+    with pytest.raises(ArtifactError, match="which is no file name"):
+        unpacked(tmp_path / "a.tar", tmp_path)
+
+
+def test_an_archive_damaged_or_cut_between_two_members_is_refused(tmp_path: Path) -> None:
+    whole = tar(tmp_path / "whole.tar", GOOD, GOOD.replace("x.", "y."))
+    first = 512 + -(-len(GREY) // 512) * 512
+    (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[:first])
+    damaged = bytearray(whole.read_bytes())
+    damaged[first : first + 4] = b"\xff\xfe\xfd\xfc"
+    (tmp_path / "damaged.tar").write_bytes(damaged)
+    for name in ("cut.tar", "damaged.tar"):
+        with pytest.raises(ArtifactError, match=rf"{name} is no whole tar archive .*damaged or cut short"):
+            unpacked(tmp_path / name, tmp_path)
+    assert unpacked(whole, tmp_path) == 2
+
+
+def test_hundreds_of_damaged_archives_end_in_an_error_or_whole(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    plain = tar(tmp_path / "a.tar", *(GOOD.replace("x.", f"{'n' * 40 * k}.") for k in range(1, 5)))
+    packed = tar(tmp_path / "a.tar.gz", GOOD, mode="w:gz")
+    for turn in range(300):
+        source = (plain, packed)[turn % 2].read_bytes()
+        content = bytearray(source)
+        for place in random.integers(0, len(content) // (1, 3)[turn % 3 == 0], size=random.integers(1, 6)):
+            content[place] = random.integers(256)
+        (tmp_path / "b.tar").write_bytes(content[: random.integers(1, len(content) + 1)] if turn % 5 == 0 else content)
+        with suppress(ArtifactError):
+            unpacked(tmp_path / "b.tar", tmp_path / "out")
+        assert not (tmp_path / "out" / "imagenet_c.partial").exists()
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)

@@ -63,6 +63,7 @@ def test_the_real_files_are_what_the_table_says(test_data: Path) -> None:
 
 def test_three_files_have_no_documented_digest() -> None:
     assert [asset for asset in ALL if not asset.documented] == [CGN_IMAGENET, BACKGROUNDS_CHALLENGE, CUE_CONFLICT]
+    assert all(asset.kind and asset.holds for asset in ALL if not asset.documented)
     assert all(len(asset.sha256 or "") == 64 for asset in (BIGGAN_DEEP_256, U2NET, U2NETP, RESNET50_V1))
 
 
@@ -92,6 +93,7 @@ def test_a_prefix_of_the_digest_serves(tmp_path: Path) -> None:
         ({"name": ""}, "plain file name"),
         ({"sha256": "abc"}, "8 to 64"),
         ({"sha256": ""}, "8 to 64"),
+        ({"sha256": None}, "neither a digest nor a kind"),
         ({"urls": ("file:///etc/passwd",)}, "only http"),
         ({"urls": ("ftp://host/a",)}, "only http"),
     ],

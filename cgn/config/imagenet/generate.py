@@ -27,6 +27,8 @@ class Interpolation:
 class Generate:
     """Two splits: `factual` (one label for all mechanisms) and `counterfactual` (a label drawn for each)."""
 
+    weights: Literal["trained", "authors"]
+    """`trained`: the network that train_cgn made. `authors`: the published one (`authors_cgn` in fetch.extras)."""
     factual_images: int
     """May be 0."""
     counterfactual_images: int

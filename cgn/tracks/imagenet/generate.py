@@ -21,11 +21,12 @@ from cgn.core.images import to_bytes
 from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
+from cgn.data.sources import CGN_IMAGENET
 from cgn.mechanisms import Cause, Causes, Prior, counterfactual, factual
 from cgn.nets.biggan import Table
 from cgn.stages.generate import Exhibit, Parts, Task
 from cgn.tracks.imagenet.drawing import Drawer, Drawn, bytes_of, folded
-from cgn.tracks.imagenet.mechanisms import open_model
+from cgn.tracks.imagenet.mechanisms import open_model, open_published
 
 EXAMPLES = 9
 """Columns of a sheet."""
@@ -45,15 +46,20 @@ def parts(params: Generate, *, seed: int, variant: str) -> Parts:
         examples=EXAMPLES,
         workers=gpus or cores,
         encoders=min(ENCODERS, max(1, cores // gpus)) if gpus else 0,
+        reads="assets" if params.weights == "authors" else "model",
     )
 
 
-def _open(model: Path, worker: int, *, params: Generate, seed: int, variant: str, gpus: int) -> "_Maker":
-    opened = open_model(model, variant=variant)
+def _open(folder: Path, worker: int, *, params: Generate, seed: int, variant: str, gpus: int) -> "_Maker":
+    if params.weights == "authors":
+        opened = open_published(folder / CGN_IMAGENET.name, variant=variant)
+    else:
+        opened = open_model(folder, variant=variant)
     table = opened.table
     _check(params, table, key=f"imagenet.{variant}.generate")
     device = torch.device("cuda", worker % gpus) if gpus else torch.device("cpu")
-    facts = {"track": "imagenet", "variant": variant, "classes": table.classes, "truncation": params.truncation}
+    facts: dict[str, Any] = {"track": "imagenet", "variant": variant, "weights": params.weights}
+    facts |= {"classes": table.classes, "truncation": params.truncation}
     chosen = range(table.classes) if params.classes is None else params.classes
     return _Maker(
         params=params,

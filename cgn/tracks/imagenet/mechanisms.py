@@ -12,14 +12,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.mechanisms import Generator, Shape, Whole
-from cgn.nets.biggan import BigGan, Recompute, Table
+from cgn.nets import u2net
+from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Recompute, Table
 from cgn.nets.u2net import U2Net, Widths, segmenter
 
 MODEL = "model.safetensors"
 SALIENCY = "saliency."
+PUBLISHED = {"f_shape.": "shape.net.", "f_text.": "texture.net.", "f_bg.": "background.net.", "u2net.": SALIENCY}
+"""How the published CGN (Sauer & Geiger, imagenet/models/cgn.py) calls its nets, and how they are called here."""
+PUBLISHED_CGAN = "biggan_GT."
+"""The BigGAN that the published CGN learned from is in its file, too; nothing is drawn with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +77,46 @@ def open_model(folder: Path, *, variant: str, device: torch.device | None = None
         table, widths = read_table(told["net"]), read_widths(told["saliency"])
     except (KeyError, TypeError, ConfigError) as error:
         raise ArtifactError(f"{path} does not say which nets it holds ({error}): run train_cgn again") from None
-    saliency = U2Net(widths)
-    biggan = empty(table)
-    made = copies(biggan, saliency=saliency)
-    held = {name: tensor for name, tensor in tensors.items() if name.startswith(SALIENCY)}
-    load_strictly(made, {name: tensors[name] for name in tensors.keys() - held.keys()}, source=str(path))
-    load_strictly(saliency, {name.removeprefix(SALIENCY): held[name] for name in held}, source=str(path))
+    model = _filled(tensors, empty(table), saliency=U2Net(widths), facts=told, source=path)
     place = device or torch.device("cpu")
-    saliency.to(place)
-    return Model(generator=made.to(place).eval().requires_grad_(False), saliency=saliency, facts=told)
+    model.saliency.to(place)
+    model.generator.to(place)
+    return model
+
+
+def open_published(path: Path, *, variant: str, table: Table = BIGGAN_DEEP_256, widths: Widths = u2net.U2NET) -> Model:
+    """The authors' trained CGN from its published file, on the CPU, as `open_model` gives one of ours.
+
+    Its saliency net resizes maps as the published code does. Raises ArtifactError for anything but exactly its tensors.
+    """
+    saliency = U2Net(widths, resize=u2net.sized_to_corners)
+    made = facts(variant=variant, table=table, widths=widths)
+    return _filled(from_published(load_weights(path)), empty(table), saliency=saliency, facts=made, source=path)
+
+
+def from_published(state: Tensors) -> dict[str, torch.Tensor]:
+    """The authors' state dict under our names, without the cGAN that it learned from.
+
+    The published code removes `module.`, which training on several devices leaves, wherever it stands in a name; here
+    it is removed from the start. Keys that have no place keep theirs and are refused on loading.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        plain = name.removeprefix("module.")
+        net = plain.partition(".")[0] + "."
+        if net != PUBLISHED_CGAN:
+            ours = PUBLISHED.get(net, net) + plain.removeprefix(net)
+            renamed[name if ours in renamed else ours] = tensor
+    return renamed
+
+
+def _filled(tensors: Tensors, biggan: BigGan, *, saliency: U2Net, facts: Mapping[str, Any], source: Path) -> Model:
+    """The model of these tensors, strictly; `biggan` and `saliency` are empty nets of its sizes."""
+    generator = copies(biggan, saliency=saliency)
+    held = {name: tensor for name, tensor in tensors.items() if name.startswith(SALIENCY)}
+    load_strictly(generator, {name: tensors[name] for name in tensors.keys() - held.keys()}, source=str(source))
+    load_strictly(saliency, {name.removeprefix(SALIENCY): held[name] for name in held}, source=str(source))
+    return Model(generator=generator.eval().requires_grad_(False), saliency=saliency, facts=facts)
 
 
 def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:

@@ -96,6 +96,7 @@ def _facts(evidence: Evidence, *, run: Run) -> list[tuple[str, object]]:
         "train_cgn.updates": "Updates of the generative network",
         "train_cgn.batch_size": "Images in a batch",
         "train_cgn.batches_per_update": "Batches summed for an update",
+        "generate.weights": "Network that drew the images",
         "generate.counterfactual_images": "Counterfactual images",
         "generate.truncation": "Truncation of the noise",
         "train_classifier.backbone": "Backbone of the classifiers",
