@@ -114,13 +114,19 @@ def read_table(path: Path, *, schema: Any) -> tuple[pd.DataFrame, dict[str, Any]
             lacking = [name for name in schema.names if name not in file.schema_arrow.names]
             if lacking:
                 raise ArtifactError(f"{path} lacks the columns {', '.join(lacking)}: {_again(path)}")
-            facts: dict[str, Any] = json.loads((file.schema_arrow.metadata or {})[b"facts"])
-            return file.read(columns=schema.names).cast(schema).to_pandas(), facts
+            facts = json.loads((file.schema_arrow.metadata or {})[b"facts"])
+            table = file.read(columns=schema.names)
+            if empty := [name for name in schema.names if table.column(name).null_count]:
+                raise ArtifactError(f"{path} has rows without a value in {', '.join(empty)}: {_again(path)}")
+            rows = table.cast(schema).to_pandas()
     except KeyError:
         raise ArtifactError(f"{path} does not say whose decisions it holds: {_again(path)}") from None
-    except (pa.ArrowException, OSError, json.JSONDecodeError) as error:
+    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path} is broken ({reason}): {_again(path)}") from None
+    if not isinstance(facts, dict):
+        raise ArtifactError(f"{path} does not say whose decisions it holds: {_again(path)}")
+    return rows, facts
 
 
 def _again(path: Path) -> str:
@@ -143,6 +149,8 @@ def _problem(decisions: Decisions) -> str | None:
     unknown = [name for name in ("track", "variant", "classes") if name not in decisions.facts]
     if unknown:
         return f"does not say its {', '.join(unknown)}"
+    if type(decisions.facts["classes"]) is not int:
+        return f"says that it has {decisions.facts['classes']!r} classes, which is no whole number"
     if rows.empty:
         return "holds no decision"
     for name in CLASSES:

@@ -31,6 +31,15 @@ NONE = -1
 HEADS = ("label", "shape", "texture", "background", "avg", "shape_texture")
 """In the order of tables; a head of another name comes after them."""
 FACTS = ("track", "variant", "classes", "suites", "unreadable", "superclass_of", "categories", "remarks")
+KINDS: Mapping[str, type] = {
+    "classes": int,
+    "suites": dict,
+    "unreadable": list,
+    "superclass_of": list,
+    "categories": list,
+    "remarks": list,
+}
+"""Fact -> its type as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +123,8 @@ def _problem(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str | None:
     """What is wrong with the values of a table that has the right columns; None when nothing is."""
     if unknown := [name for name in FACTS if name not in facts]:
         return f"does not say its {', '.join(unknown)}"
+    if mistyped := _mistyped(facts):
+        return f"says its {', '.join(mistyped)} in another form than evaluate writes"
     if rows.empty:
         return "holds no decision"
     if foreign := sorted(set(rows["suite"].unique()) - set(facts["suites"])):
@@ -131,3 +142,11 @@ def _problem(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str | None:
         "holds two decisions of one head on one picture": ~rows.duplicated(list(NAMES)),
     }
     return next((problem for problem, kept in possible.items() if not kept.all()), None)
+
+
+def _mistyped(facts: Mapping[str, Any]) -> list[str]:
+    """The facts that are not of their kind, or that hold something else than whole numbers where they should."""
+    if found := [name for name, kind in KINDS.items() if type(facts[name]) is not kind]:
+        return found
+    counted = {"suites": facts["suites"].values(), "superclass_of": facts["superclass_of"]}
+    return [name for name, values in counted.items() if not all(type(value) is int for value in values)]

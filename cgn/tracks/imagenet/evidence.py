@@ -7,11 +7,13 @@ of a head comes from there. A head is called by its place in the paper; one of a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cgn.core.checkpoints import refuse_foreign
+from cgn.core.errors import ArtifactError
 from cgn.core.files import read_json
 from cgn.core.records import Record, read_record
 from cgn.evaluation.accuracy import Proportion, top
@@ -113,15 +115,27 @@ def gather(material: Material, *, variant: str) -> Evidence:
     """Read what evaluate stored. Raises ArtifactError when it is missing, broken or another variant's."""
     examination = read(material.decisions / "decisions.parquet")
     refuse_foreign(examination.facts, source=material.decisions, track="imagenet", variant=variant)
-    path = material.decisions / "classifiers.json"
-    told = read_json(path) if path.is_file() else {}
     return Evidence(
         examination=examination,
         heads=measured(examination),
-        trainings={name: of.get("training", {}) for name, of in told.items()},
+        trainings=_trainings(material.decisions / "classifiers.json"),
         material=material,
         variant=variant,
     )
+
+
+def _trainings(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Classifier -> what its training said of itself. Raises ArtifactError for JSON of another form."""
+    told = read_json(path) if path.is_file() else {}
+    trainings = {}
+    for name, of in told.items() if isinstance(told, Mapping) else [("", None)]:
+        training = of.get("training", {}) if isinstance(of, Mapping) else None
+        if not isinstance(training, Mapping):
+            raise ArtifactError(
+                f"{path} is not what evaluate writes (a record for each classifier): run evaluate again"
+            )
+        trainings[name] = training
+    return trainings
 
 
 def measured(examination: Examination) -> list[Head]:
