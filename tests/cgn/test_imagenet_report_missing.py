@@ -125,9 +125,12 @@ def test_published_settings_are_parameters_that_exist() -> None:
     assert differing == [("train_cgn.batch_size", 1, 18)]
 
 
-@pytest.mark.parametrize("told", [["baseline"], "baseline", {"baseline": ["x"]}, {"baseline": {"training": 3}}])
+@pytest.mark.parametrize("told", [["baseline"], "baseline", {"baseline": ["x"]}, {"baseline": {"params": 3}}])
 def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) -> None:
     folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
     write_json(folders["decisions"] / "classifiers.json", told)
     with pytest.raises(ArtifactError, match=r"classifiers\.json is not what evaluate writes .*: run evaluate again"):
+        render(tmp_path, folders)
+    write_json(folders["decisions"] / "classifiers.json", {"baseline": {"training": 3}})
+    with pytest.raises(ArtifactError, match=r"classifiers\.json holds trainings that evaluate does not write"):
         render(tmp_path, folders)

@@ -125,16 +125,11 @@ def gather(material: Material, *, variant: str) -> Evidence:
 
 
 def _trainings(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Classifier -> what its training said of itself. Raises ArtifactError for JSON of another form."""
+    """Classifier -> what its training said of itself; the stage has looked at the form of all else."""
     told = read_json(path) if path.is_file() else {}
-    trainings = {}
-    for name, of in told.items() if isinstance(told, Mapping) else [("", None)]:
-        training = of.get("training", {}) if isinstance(of, Mapping) else None
-        if not isinstance(training, Mapping):
-            raise ArtifactError(
-                f"{path} is not what evaluate writes (a record for each classifier): run evaluate again"
-            )
-        trainings[name] = training
+    trainings = {name: of.get("training", {}) for name, of in told.items()}
+    if not all(isinstance(training, Mapping) for training in trainings.values()):
+        raise ArtifactError(f"{path} holds trainings that evaluate does not write: run evaluate again")
     return trainings
 
 
