@@ -153,11 +153,10 @@ def _problem(decisions: Decisions) -> str | None:
         return f"says that it has {decisions.facts['classes']!r} classes, which is no whole number"
     if rows.empty:
         return "holds no decision"
-    for name in CLASSES:
-        if not rows[name].between(0, decisions.classes - 1).all():
-            return f"has a {name} outside 0 to {decisions.classes - 1}"
-    if not rows["probability"].between(0, 1).all():
-        return "has a probability outside [0,1]"
-    if rows.duplicated(list(KEY)).any():
-        return "holds two decisions of one classifier on one image"
-    return None
+    last = decisions.classes - 1
+    possible = {
+        **{f"has a {name} outside 0 to {last}": rows[name].between(0, last) for name in CLASSES},
+        "has a probability outside [0,1]": rows["probability"].between(0, 1),
+        "holds two decisions of one classifier on one image": ~rows.duplicated(list(KEY)),
+    }
+    return next((problem for problem, kept in possible.items() if not kept.all()), None)

@@ -108,27 +108,27 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path, tree: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    ("verb", "field", "values", "twice"),
+    ("field", "values", "twice"),
     [
-        ("evaluate", "corruptions", ["fog", "snow", "fog"], "'fog'"),
-        ("evaluate", "suites", ["clean", "clean"], "'clean'"),
-        ("fetch", "extras", ["frost", "imagenet9", "frost"], "'frost'"),
-        ("generate", "classes", [3, 4, 3], "3"),
-        ("generate", "parts", ["mask", "mask"], "'mask'"),
+        ("evaluate.corruptions", ["fog", "snow", "fog"], "'fog'"),
+        ("evaluate.suites", ["clean", "clean"], "'clean'"),
+        ("fetch.extras", ["frost", "imagenet9", "frost"], "'frost'"),
+        ("generate.classes", [3, 4, 3], "3"),
+        ("generate.parts", ["mask", "mask"], "'mask'"),
         (
-            "generate",
-            "interpolations",
+            "generate.interpolations",
             [{"mechanism": "all", "first": 0, "last": 1, "frames": frames} for frames in (5, 9)],
             r"\('all', 0, 1\)",
         ),
     ],
 )
 def test_an_entry_that_is_listed_twice_is_refused(
-    tmp_path: Path, tree: dict[str, Any], verb: str, field: str, values: list[object], twice: str
+    tmp_path: Path, tree: dict[str, Any], field: str, values: list[object], twice: str
 ) -> None:
-    tree["imagenet"]["mini"][verb][field] = values
+    verb, _, name = field.partition(".")
+    tree["imagenet"]["mini"][verb][name] = values
     assert_rejected(
         tmp_path,
         tree,
-        rf"imagenet\.mini\.{verb}\.{field} is .*, allowed: each entry once, and {twice} is there more often",
+        rf"imagenet\.mini\.{verb}\.{name} is .*, allowed: each entry once, and {twice} is there more often",
     )
