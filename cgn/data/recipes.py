@@ -108,8 +108,8 @@ def _asked(network: str, asked: str, *, known: tuple[Recipe, ...], of_file: Reci
     if numbers is None:
         raise ConfigError(
             f"--network {network}@{asked}: unknown preparation {asked!r}; known: {', '.join(sorted(named))}, and "
-            f"{FORM}, such as {known[0].text}, with whole numbers RESIZE >= CROP, {', '.join(get_args(Interpolation))}, and "
-            "colours in [0,1]"
+            f"{FORM}, such as {known[0].text}, with whole numbers RESIZE >= CROP, one of "
+            f"{', '.join(get_args(Interpolation))}, and colours in [0,1]"
         )
     own = of_file or Recipe(name="", preparation=Preparation(crop=224, shorter=256))
     coloured = "mean" in numbers

@@ -49,7 +49,9 @@ class Examination:
     rows: pd.DataFrame
     facts: Mapping[str, Any]
     """Track, variant, `classes` of the networks, `suites` (suite -> classes of its labels), `unreadable` (sentences),
-    `superclass_of` (each class's, -1 for none), `categories` (names), `remarks` (sentences)."""
+    `superclass_of` (each class's, -1 for none), `categories` (names), `remarks` (sentences), and where it is known
+    `shown`: `classifiers` (network, recipe, preparation, file and its SHA-256 of each), `suites` (what is done to the
+    pictures of each, in words) and `corrupted_by` (here, fetch or user: who made the corrupted pictures)."""
 
     @property
     def classifiers(self) -> tuple[str, ...]:
@@ -80,6 +82,7 @@ def gathered(
     superclass_of: Sequence[int] = (),
     categories: Sequence[str] = (),
     remarks: Sequence[str] = (),
+    shown: Mapping[str, Any] | None = None,
 ) -> Examination:
     """Tables of `cgn.evaluation.examine` as one; it does not matter in which order they come."""
     rows = pd.concat(tables, ignore_index=True).sort_values(list(NAMES), ignore_index=True)
@@ -92,6 +95,7 @@ def gathered(
         "superclass_of": list(map(int, superclass_of)),
         "categories": list(categories),
         "remarks": list(remarks),
+        **({} if shown is None else {"shown": dict(shown)}),
     }
     return Examination(rows=rows, facts=facts)
 
@@ -148,5 +152,9 @@ def _mistyped(facts: Mapping[str, Any]) -> list[str]:
     """The facts that are not of their kind, or that hold something else than whole numbers where they should."""
     if found := [name for name, kind in KINDS.items() if type(facts[name]) is not kind]:
         return found
+    if not isinstance(shown := facts.get("shown", {}), dict) or not all(
+        isinstance(shown.get(name, {}), dict) for name in ("classifiers", "suites")
+    ):
+        return ["shown"]
     counted = {"suites": facts["suites"].values(), "superclass_of": facts["superclass_of"]}
     return [name for name, values in counted.items() if not all(type(value) is int for value in values)]

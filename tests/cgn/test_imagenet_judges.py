@@ -272,7 +272,9 @@ def test_the_miniatures_classifiers_are_examined_on_every_suite(tmp_path: Path, 
     assert told["remarks"] == []
     assert list(told["classifiers"]["ensemble"]["shape"]["cue_conflict"]["by_category"])[:2] == ["bird", "carnivore"]
     assert told["classifiers"]["baseline"]["label"]["imagenet_c"]["mean_error"] > 0.5
-    assert json.loads((out / "classifiers.json").read_text())["baseline"]["params"] == {"epochs": 2}
+    kept = json.loads((out / "classifiers.json").read_text())["baseline"]
+    assert (kept["params"], kept["preparation"]["resize"], kept["preparation"]["crop"]) == ({"epochs": 2}, 37, 32)
+    assert found.facts["shown"]["classifiers"]["ensemble"]["preparation"] == kept["preparation"]
     pictures = {path.name for path in out.glob("*.png")}
     assert pictures == {
         f"{kind}-{arm}.png" for kind in ("shape_bias", "corruptions") for arm in ("baseline", "ensemble")
@@ -311,5 +313,11 @@ def test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest(tmp_path:
     assert set(defined["inputs"]) == {"data", "classifier"}
     told = json.loads((out / "classifiers.json").read_text())["mine"]
     assert defined["inputs"]["classifier"] == [told["sha256"]]
+    table = (out / "results.md").read_text()
+    assert (
+        "| mine | squeezenet1_1 | 256/224/bilinear, says --network | 256/224/bilinear | 0 to 1, minus 0.485, " in table
+    )
+    assert f" | mine.pth | {told['sha256']} |" in table
+    assert read(out / "decisions.parquet").facts["shown"]["classifiers"] == {"mine": told}
     metrics = json.loads((call.log / "metrics.json").read_text())
     assert set(metrics["mine"]["label"]["in9"]) == {"original"}

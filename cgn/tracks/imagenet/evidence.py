@@ -89,6 +89,12 @@ class Evidence:
         """Of the networks."""
         return int(self.examination.facts["classes"])
 
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """Networks, preparations and how each suite's pictures were shown; empty where the decisions do not say."""
+        told: Mapping[str, Any] = self.examination.facts.get("shown", {})
+        return told
+
     def head(self, key: tuple[str, str]) -> Head | None:
         """One head's results; None where it was not examined."""
         return next((head for head in self.heads if head.key == key), None)
