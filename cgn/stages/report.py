@@ -78,7 +78,7 @@ def _definition(folder: Path) -> Mapping[str, Any]:
 def _classifier_params(path: Path) -> dict[str, Mapping[str, Any]]:
     """The classifiers' parameters: one set, as all arms are trained alike."""
     told = read_json(path) if path.is_file() else {}
-    records = list(told.values()) if isinstance(told, Mapping) else [None]
+    records: list[Any] = list(told.values()) if isinstance(told, Mapping) else [None]
     if not all(isinstance(of, Mapping) and isinstance(of.get("params", {}), Mapping) for of in records):
         raise ArtifactError(f"{path} is not what evaluate writes (a record for each classifier): run evaluate again")
     sets = [defined["params"] for defined in records if "params" in defined]

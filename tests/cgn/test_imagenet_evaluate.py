@@ -423,7 +423,7 @@ def test_a_batch_is_prepared_as_its_pictures_are(view: Any) -> None:
 )
 def test_prebuilt_corruptions_are_cropped_not_shrunk(stored: int, crop: int, expected: tuple[str, int]) -> None:
     """The benchmark's own script: CenterCrop(224), and no resize."""
-    preparation = Preparation(crop=crop, shorter=crop + 32, scale=1.0, mean=(0.0,) * 3, deviation=(1.0,) * 3)  # type: ignore[arg-type]
+    preparation = Preparation(crop=crop, shorter=crop + 32, scale=1.0, mean=(0.0,) * 3, deviation=(1.0,) * 3)
     pixels = np.random.default_rng(0).integers(0, 256, (stored, stored, 3), dtype=np.uint8)
     picture, start = Image.fromarray(pixels), round((stored - crop) / 2)
     wanted = pixels[start : start + crop, start : start + crop]
@@ -469,7 +469,7 @@ def test_a_collection_says_who_made_its_corrupted_pictures(tmp_path: Path, photo
     for folder, source in (("imagenet_c", "fetch"), (str(tmp_path / "own" / "imagenet_c"), "user")):
         sets = {"imagenet_c": PictureSet(folder=folder, images=20, digest="")}
         facts = {"track": "imagenet", "variant": "mini"}
-        write_collection(Collection(root=tmp_path / "own", facts=facts, class_names=wnids(), sets=sets))  # type: ignore[arg-type]
+        write_collection(Collection(root=tmp_path / "own", facts=facts, class_names=wnids(), sets=sets))
         found = examined(tmp_path, tmp_path / "own", suite="imagenet_c", corruptions=("fog", "contrast"))
         assert found["shown"]["corrupted_by"] == source
     found = examined(tmp_path, photographs, suite="imagenet_c", corruptions=("contrast",), corruption_images=2)

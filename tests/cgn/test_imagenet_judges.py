@@ -137,7 +137,7 @@ def test_a_recipe_can_be_asked_for(network: str, asked: str, expected: tuple[Any
 def test_sizes_that_are_asked_for_leave_the_colours_of_a_known_file() -> None:
     found = recipe("efficientnet_v2_l", asked="500/480/bicubic", digest="59c71312".ljust(64, "0"), file="x.pth")
     assert (found.preparation.shorter, found.preparation.mean) == (500, (0.5, 0.5, 0.5))
-    found = recipe("squeezenet1_0", asked="227/227/bilinear", digest=SQUEEZENET.sha256, file="x.pth")
+    found = recipe("squeezenet1_0", asked="227/227/bilinear", digest=str(SQUEEZENET.sha256), file="x.pth")
     assert (found.preparation.crop, found.preparation.scale, found.preparation.mean[0]) == (227, 1.0, 123.0)
     found = recipe("googlenet", asked="224/224/bilinear", digest="1378be20".ljust(64, "0"), file="x.pth")
     assert found.transform_input

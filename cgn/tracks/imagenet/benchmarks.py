@@ -139,7 +139,7 @@ def shown_as(suite: str, part: Part, collection: Collection) -> str:
     kind = kind_of(collection)
     if suite == IMAGENET_C and not is_prebuilt(collection):
         what = f"the middle {kind.crop} pixels of photographs" if kind.crop else "whole pictures"
-        return f"{what}, corrupted here; then {VIEWS[kind.view]}"
+        return f"{what}, corrupted here; then {VIEWS[kind.view].partition(': ')[2]}"
     if suite == IMAGENET_C:
         try:
             size = " x ".join(map(str, decode(part.listing.root / part.listing.names[0]).size))
