@@ -9,6 +9,7 @@ look at the same features have no use for them.
 import difflib
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,28 +25,42 @@ COUNTER = ".num_batches_tracked"
 """Of BatchNorm; files from before PyTorch 0.4.1 have none, and no answer hangs on it."""
 
 
-def network(name: str, *, classes: int = 1000) -> nn.Module:
+def network(name: str, *, classes: int = 1000, image_size: int | None = None) -> nn.Module:
     """A classification network of torchvision, weights drawn at random: (B,3,H,W) -> (B,classes) in eval mode.
 
-    Raises ConfigError for a name that torchvision does not have, with the nearest that it has.
+    `image_size`: of the pictures, where it is not the network's own; only vision transformers are built for one size.
+    Raises ConfigError for a name that torchvision does not have, with the nearest that it has, and for a size that the
+    network cannot be built for.
     """
     from torchvision import models  # slow to import
+
+    refuse_unknown(name)
+    special: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if image_size is not None and name.startswith("vit_"):
+        special["image_size"] = image_size
+    try:
+        made: nn.Module = models.get_model(name, weights=None, num_classes=classes, **special)
+    except AssertionError as error:
+        raise ConfigError(f"{name} cannot be built for pictures of {image_size} pixels: {error}") from None
+    return made
+
+
+def refuse_unknown(name: str) -> None:
+    """Raises ConfigError for a name that torchvision does not have, with the nearest that it has."""
+    from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3) or ["resnet50", "vgg16", "squeezenet1_0"]
         raise ConfigError(f"torchvision has no classification network {name!r}; it has for example {', '.join(near)}")
-    special = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    made: nn.Module = models.get_model(name, weights=None, num_classes=classes, **special)
-    return made
 
 
-def load_network(name: str, path: Path, *, classes: int = 1000) -> nn.Module:
+def load_network(name: str, path: Path, *, classes: int = 1000, image_size: int | None = None) -> nn.Module:
     """`network` with the weights of a state-dict file, in eval mode; nothing is unpickled.
 
     Raises ArtifactError when the file is missing or broken, is of another network, or has another number of classes.
     """
-    made = network(name, classes=classes)
+    made = network(name, classes=classes, image_size=image_size)
     tensors = {DENSENET_OLD.sub(r"\1\2.", key): tensor for key, tensor in load_weights(path).items()}
     counters = {key: tensor for key, tensor in made.state_dict().items() if key.endswith(COUNTER)}
     tensors = {**counters, **tensors}

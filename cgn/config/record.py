@@ -7,7 +7,7 @@ are checked by the records themselves in `__post_init__`, through `require`.
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,6 +29,13 @@ def require(holds: bool, field: str, value: object, allowed: str) -> None:
     """For `__post_init__`: raise OutOfRangeError unless `holds`."""
     if not holds:
         raise OutOfRangeError(field, value, allowed)
+
+
+def require_distinct(field: str, values: Sequence[object]) -> None:
+    """For `__post_init__`: raise OutOfRangeError where an entry stands in a list more than once."""
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise OutOfRangeError(field, list(values), f"each entry once, and {twice[0]!r} is there more often")
 
 
 def picked(record: type[Record], values: object) -> Record:

@@ -102,23 +102,38 @@ def cue_conflict(root: Path, *, categories: Sequence[str]) -> Listing:
 def imagenet_c(root: Path, *, corruptions: Sequence[str], classes: Sequence[str]) -> Corrupted:
     """Prebuilt folders of `corruptions`, each with all five severities, below `root` or a folder of kinds in it.
 
-    Raises ArtifactError when there is none, or when one lacks a severity.
+    Raises ArtifactError when there is none, when one lacks a severity, or when one is there twice.
     """
-    _check_folder(root)
+    homes = corruption_homes(root, names=corruptions)
     present: dict[str, Listing] = {}
     for name in corruptions:
-        found = [path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_dir()]
-        if found:
-            if lacking := [str(severity) for severity in SEVERITIES if not (found[0] / str(severity)).is_dir()]:
-                raise ArtifactError(
-                    f"{found[0]} lacks the severities {', '.join(lacking)}: a corruption needs all five"
-                )
-            present |= {f"{name}/{s}": class_folders(found[0] / str(s), classes=classes) for s in SEVERITIES}
+        if name in homes:
+            present |= {f"{name}/{s}": class_folders(homes[name] / str(s), classes=classes) for s in SEVERITIES}
     if not present:
         raise ArtifactError(
             f"{root} has no corruption of ImageNet-C (<corruption>/<severity>/): {', '.join(corruptions)}"
         )
     return Corrupted(present=present, missing=tuple(name for name in corruptions if f"{name}/1" not in present))
+
+
+def corruption_homes(root: Path, *, names: Sequence[str] | None = None) -> dict[str, Path]:
+    """Corruption -> its folder, below `root` or, as the benchmark is published, a folder of kinds in it, by name.
+
+    `names`: only these are looked at. Raises ArtifactError when a corruption lacks a severity, or lies in two folders.
+    """
+    _check_folder(root)
+    numbers = [str(severity) for severity in SEVERITIES]
+    homes: dict[str, Path] = {}
+    for home in sorted((*root.glob("*/"), *root.glob("*/*/")), key=lambda path: (path.name, path)):
+        lacking = [number for number in numbers if not (home / number).is_dir()]
+        if lacking == numbers or (names is not None and home.name not in names):
+            continue
+        if lacking:
+            raise ArtifactError(f"{home} lacks the severities {', '.join(lacking)}: a corruption needs all five")
+        if home.name in homes:
+            raise ArtifactError(f"{home.name} lies in {homes[home.name]} and in {home}: keep one of the two")
+        homes[home.name] = home
+    return homes
 
 
 def evenly(listing: Listing, *, images: int) -> tuple[int, ...]:

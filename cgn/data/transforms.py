@@ -4,20 +4,22 @@
     pictures stored at 224     nothing but the colours (ImageNet-9, cue conflict, ImageNet-C)   `imagenet(resize=None)`
     SqueezeNet's release       Resize 256, CenterCrop 227, 0..255 minus a mean colour           `squeezenet()`
 
-    a `Preparation` is one of these as a record, for any size: `clean` or, of stored pictures, `whole`
+    a `Preparation` is one of these as a record, for any size: `clean` or, of stored pictures, `whole` or `middle`
 
-Decided here: resizing is torchvision's on Pillow images (bilinear, antialiased), as when the published accuracies were
-measured. A network of another resolution than a benchmark's is given the whole picture, not a crop of it:
-`squeezenet(resize=227)` for pictures of 224.
+Decided here: resizing is torchvision's on Pillow images (antialiased, bilinear unless a network was trained otherwise),
+as when the published accuracies were measured. A network of another resolution than a benchmark's is given the whole
+picture, not a crop of it: `squeezenet(resize=227)` for pictures of 224. ImageNet-C's pictures are the exception: larger
+ones are not shrunk, but cropped, as the benchmark's own script does (CenterCrop 224 and nothing else).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from PIL import Image
 
+Resize = Callable[[Image.Image], Image.Image]
 Transform = Callable[[Image.Image], torch.Tensor]
 """An RGB picture -> (3,H,W) float32, of one size for all pictures."""
 
@@ -27,8 +29,14 @@ SQUEEZENET_MEAN = (123.0, 117.0, 104.0)
 """Of RGB in 0..255; its deviation is left as it is."""
 
 
-View = Literal["clean", "whole"]
-"""`clean`: the middle, by the test protocol for photographs; `whole`: all of a picture that was stored as a square."""
+View = Literal["clean", "whole", "middle"]
+VIEWS: Mapping[View, str] = {
+    "clean": "photographs: the shorter side resized, then the middle cropped, as the network's preparation says",
+    "whole": "stored squares: the whole picture, resized to the network's crop where it is of another size",
+    "middle": "stored squares: the middle, as large as the network's crop; a smaller picture is enlarged whole",
+}
+"""What is done to a picture before the colours, in words."""
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,24 +46,38 @@ class Preparation:
     crop: int
     shorter: int
     """Pixels of the shorter side before the middle is cropped."""
+    interpolation: Interpolation = "bilinear"
     scale: float = 255.0
     mean: tuple[float, float, float] = IMAGENET_MEAN
     deviation: tuple[float, float, float] = IMAGENET_DEVIATION
 
     def transform(self, view: View) -> Transform:
         """RGB picture -> (3,crop,crop) float32."""
-        resize = self.shorter if view == "clean" else self.crop
+        pixels = {"clean": self.shorter, "whole": self.crop, "middle": None}[view]
+        resize = _Enlarged(self.crop, self.interpolation) if pixels is None else _resized(pixels, self.interpolation)
         return _prepared(resize=resize, crop=self.crop, scale=self.scale, mean=self.mean, deviation=self.deviation)
 
     def batch(self, pixels: torch.Tensor, *, view: View) -> torch.Tensor:
         """(B,3,H,W) uint8 -> (B,3,crop,crop) float32 on the same device: `transform` of each picture."""
-        if view == "whole" and pixels.shape[2:] == (self.crop, self.crop):
+        if view != "clean" and pixels.shape[2:] == (self.crop, self.crop):
             mean, deviation = (
                 torch.tensor(row, device=pixels.device)[:, None, None] for row in (self.mean, self.deviation)
             )
             return pixels.to(torch.float32).div(self.scale).sub_(mean).div_(deviation)
         change, arrays = self.transform(view), pixels.cpu().permute(0, 2, 3, 1).contiguous().numpy()
         return torch.stack([change(Image.fromarray(picture)) for picture in arrays]).to(pixels.device)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON, to stand beside what a network decided."""
+        return {
+            "resize": self.shorter,
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+            "scale": self.scale,
+            "mean": list(self.mean),
+            "deviation": list(self.deviation),
+        }
 
 
 def imagenet_size(crop: int) -> Preparation:
@@ -88,7 +110,8 @@ class Stored:
 
 def imagenet(*, resize: int | None = 256, crop: int = 224) -> Transform:
     """RGB picture -> (3,crop,crop), about standard normal. `resize`: pixels of the shorter side, None leaves them."""
-    return _prepared(resize=resize, crop=crop, scale=255.0, mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
+    steps = None if resize is None else _resized(resize, "bilinear")
+    return _prepared(resize=steps, crop=crop, scale=255.0, mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
 
 
 def normalized(pixels: torch.Tensor) -> torch.Tensor:
@@ -101,18 +124,36 @@ def normalized(pixels: torch.Tensor) -> torch.Tensor:
 
 def squeezenet(*, resize: int | None = 256, crop: int = 227) -> Transform:
     """RGB picture -> (3,crop,crop), about -123 to 151: what the published SqueezeNet 1.0 takes."""
-    return _prepared(resize=resize, crop=crop, scale=1.0, mean=SQUEEZENET_MEAN, deviation=(1.0, 1.0, 1.0))
+    steps = None if resize is None else _resized(resize, "bilinear")
+    return _prepared(resize=steps, crop=crop, scale=1.0, mean=SQUEEZENET_MEAN, deviation=(1.0, 1.0, 1.0))
 
 
 def _prepared(
-    *, resize: int | None, crop: int, scale: float, mean: Sequence[float], deviation: Sequence[float]
+    *, resize: Resize | None, crop: int, scale: float, mean: Sequence[float], deviation: Sequence[float]
 ) -> Transform:
     """Pixels divided by `scale`, minus `mean`, over `deviation`; a picture smaller than `crop` gets a black border."""
     from torchvision import transforms  # slow to import, and listing a folder needs none of it
 
-    steps = [] if resize is None else [transforms.Resize(resize)]
+    steps: list[Any] = [] if resize is None else [resize]
     steps += [transforms.CenterCrop(crop), transforms.PILToTensor(), _Floats(scale)]
     return cast(Transform, transforms.Compose([*steps, transforms.Normalize(mean, deviation)]))
+
+
+def _resized(pixels: int, interpolation: Interpolation) -> Resize:
+    """The shorter side to so many pixels."""
+    from torchvision import transforms
+
+    return cast(Resize, transforms.Resize(pixels, interpolation=transforms.InterpolationMode(interpolation)))
+
+
+class _Enlarged:
+    """A picture whose shorter side is below `pixels` is enlarged to that, another left as it is."""
+
+    def __init__(self, pixels: int, interpolation: Interpolation) -> None:
+        self.pixels, self.resize = pixels, _resized(pixels, interpolation)
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        return picture if min(picture.size) >= self.pixels else self.resize(picture)
 
 
 class _Floats:

@@ -114,13 +114,19 @@ def read_table(path: Path, *, schema: Any) -> tuple[pd.DataFrame, dict[str, Any]
             lacking = [name for name in schema.names if name not in file.schema_arrow.names]
             if lacking:
                 raise ArtifactError(f"{path} lacks the columns {', '.join(lacking)}: {_again(path)}")
-            facts: dict[str, Any] = json.loads((file.schema_arrow.metadata or {})[b"facts"])
-            return file.read(columns=schema.names).cast(schema).to_pandas(), facts
+            facts = json.loads((file.schema_arrow.metadata or {})[b"facts"])
+            table = file.read(columns=schema.names)
+            if empty := [name for name in schema.names if table.column(name).null_count]:
+                raise ArtifactError(f"{path} has rows without a value in {', '.join(empty)}: {_again(path)}")
+            rows = table.cast(schema).to_pandas()
     except KeyError:
         raise ArtifactError(f"{path} does not say whose decisions it holds: {_again(path)}") from None
-    except (pa.ArrowException, OSError, json.JSONDecodeError) as error:
+    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path} is broken ({reason}): {_again(path)}") from None
+    if not isinstance(facts, dict):
+        raise ArtifactError(f"{path} does not say whose decisions it holds: {_again(path)}")
+    return rows, facts
 
 
 def _again(path: Path) -> str:
@@ -143,13 +149,14 @@ def _problem(decisions: Decisions) -> str | None:
     unknown = [name for name in ("track", "variant", "classes") if name not in decisions.facts]
     if unknown:
         return f"does not say its {', '.join(unknown)}"
+    if type(decisions.facts["classes"]) is not int:
+        return f"says that it has {decisions.facts['classes']!r} classes, which is no whole number"
     if rows.empty:
         return "holds no decision"
-    for name in CLASSES:
-        if not rows[name].between(0, decisions.classes - 1).all():
-            return f"has a {name} outside 0 to {decisions.classes - 1}"
-    if not rows["probability"].between(0, 1).all():
-        return "has a probability outside [0,1]"
-    if rows.duplicated(list(KEY)).any():
-        return "holds two decisions of one classifier on one image"
-    return None
+    last = decisions.classes - 1
+    possible = {
+        **{f"has a {name} outside 0 to {last}": rows[name].between(0, last) for name in CLASSES},
+        "has a probability outside [0,1]": rows["probability"].between(0, 1),
+        "holds two decisions of one classifier on one image": ~rows.duplicated(list(KEY)),
+    }
+    return next((problem for problem, kept in possible.items() if not kept.all()), None)

@@ -31,6 +31,15 @@ NONE = -1
 HEADS = ("label", "shape", "texture", "background", "avg", "shape_texture")
 """In the order of tables; a head of another name comes after them."""
 FACTS = ("track", "variant", "classes", "suites", "unreadable", "superclass_of", "categories", "remarks")
+KINDS: Mapping[str, type] = {
+    "classes": int,
+    "suites": dict,
+    "unreadable": list,
+    "superclass_of": list,
+    "categories": list,
+    "remarks": list,
+}
+"""Fact -> its type as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +49,9 @@ class Examination:
     rows: pd.DataFrame
     facts: Mapping[str, Any]
     """Track, variant, `classes` of the networks, `suites` (suite -> classes of its labels), `unreadable` (sentences),
-    `superclass_of` (each class's, -1 for none), `categories` (names), `remarks` (sentences)."""
+    `superclass_of` (each class's, -1 for none), `categories` (names), `remarks` (sentences), and where it is known
+    `shown`: `classifiers` (network, recipe, preparation, file and its SHA-256 of each), `suites` (what is done to the
+    pictures of each, in words) and `corrupted_by` (here, fetch or user: who made the corrupted pictures)."""
 
     @property
     def classifiers(self) -> tuple[str, ...]:
@@ -71,6 +82,7 @@ def gathered(
     superclass_of: Sequence[int] = (),
     categories: Sequence[str] = (),
     remarks: Sequence[str] = (),
+    shown: Mapping[str, Any] | None = None,
 ) -> Examination:
     """Tables of `cgn.evaluation.examine` as one; it does not matter in which order they come."""
     rows = pd.concat(tables, ignore_index=True).sort_values(list(NAMES), ignore_index=True)
@@ -83,6 +95,7 @@ def gathered(
         "superclass_of": list(map(int, superclass_of)),
         "categories": list(categories),
         "remarks": list(remarks),
+        **({} if shown is None else {"shown": dict(shown)}),
     }
     return Examination(rows=rows, facts=facts)
 
@@ -114,6 +127,8 @@ def _problem(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str | None:
     """What is wrong with the values of a table that has the right columns; None when nothing is."""
     if unknown := [name for name in FACTS if name not in facts]:
         return f"does not say its {', '.join(unknown)}"
+    if mistyped := _mistyped(facts):
+        return f"says its {', '.join(mistyped)} in another form than evaluate writes"
     if rows.empty:
         return "holds no decision"
     if foreign := sorted(set(rows["suite"].unique()) - set(facts["suites"])):
@@ -131,3 +146,15 @@ def _problem(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str | None:
         "holds two decisions of one head on one picture": ~rows.duplicated(list(NAMES)),
     }
     return next((problem for problem, kept in possible.items() if not kept.all()), None)
+
+
+def _mistyped(facts: Mapping[str, Any]) -> list[str]:
+    """The facts that are not of their kind, or that hold something else than whole numbers where they should."""
+    if found := [name for name, kind in KINDS.items() if type(facts[name]) is not kind]:
+        return found
+    if not isinstance(shown := facts.get("shown", {}), dict) or not all(
+        isinstance(shown.get(name, {}), dict) for name in ("classifiers", "suites")
+    ):
+        return ["shown"]
+    counted = {"suites": facts["suites"].values(), "superclass_of": facts["superclass_of"]}
+    return [name for name, values in counted.items() if not all(type(value) is int for value in values)]

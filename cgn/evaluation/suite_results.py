@@ -9,7 +9,7 @@ Decided here: every proportion carries its counts and Wilson's 95 % interval, th
 be had, as mCE without all fifteen corruptions, is left out; nothing stands in its place.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ CLEAN, IN9, CUE_CONFLICT, STYLIZED, IMAGENET_C = SUITES = (
 )
 Numbers = dict[str, dict[str, dict[str, dict[str, Any]]]]
 """Classifier -> head -> suite -> what it says, as JSON."""
+
+
+PREPARATION = ("network", "prepared by", "photographs", "colours", "file", "SHA-256")
+"""What `preparations` says of each classifier."""
 
 
 def numbers(examination: Examination) -> Numbers:
@@ -81,6 +85,27 @@ def pictures(examination: Examination) -> dict[str, Image.Image]:
         if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
             found[f"corruptions-{classifier}.png"] = curves(corrupted)
     return found
+
+
+def preparations(shown: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each classifier of an examination's fact `shown`: its name, and the texts of PREPARATION."""
+    rows = []
+    for name, of in shown.get("classifiers", {}).items():
+        if not isinstance(of, Mapping) or not isinstance(told := of.get("preparation"), Mapping):
+            continue
+        recipe = f"{of['recipe']}, says {of.get('recipe_from')}" if "recipe" in of else "as it was trained here"
+        photographs = f"{told.get('resize')}/{told.get('crop')}/{told.get('interpolation')}"
+        mean, deviation = (", ".join(f"{value:g}" for value in told.get(key, ())) for key in ("mean", "deviation"))
+        colours = f"0 to {255 / told.get('scale', 255):g}, minus {mean}, over {deviation}"
+        colours += "; then transform_input" if told.get("transform_input") else ""
+        file = [str(of.get(key, "")) for key in ("file", "sha256")]
+        rows.append([str(name), str(of.get("network", "")), recipe, photographs, colours, *file])
+    return rows
+
+
+def span(counts: Collection[int]) -> str:
+    """One number where all are equal, else "3 to 5"."""
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
 
 
 def _tops(rows: pd.DataFrame) -> dict[str, Any]:

@@ -8,19 +8,39 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cgn.evaluation.corruption_error import SEVERITIES
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, Numbers
+from cgn.evaluation.suite_results import (
+    CLEAN,
+    CUE_CONFLICT,
+    IMAGENET_C,
+    IN9,
+    PREPARATION,
+    STYLIZED,
+    Numbers,
+    preparations,
+    span,
+)
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
 CUES = {"shape_bias": "shape bias", "shape": "for shape", "texture": "for texture", "conflicts": "conflicts"}
 MEANS = {"mean_error": "mean error", "mce": "mCE", "relative_mce": "relative mCE"}
+"""Each over the benchmark's fifteen corruptions, whatever else was examined."""
 YARDSTICK = (
     "CE divides by AlexNet's error on ImageNet-C; where the pictures are others, as with Mini-ImageNet-C, it is not "
     "comparable with a published one."
 )
 
 
-def tables(numbers: Numbers, *, remarks: Sequence[str] = (), unreadable: Sequence[str] = ()) -> str:
-    """Everything that `cgn.evaluation.suite_results.numbers` found, and what was left out."""
+def tables(
+    numbers: Numbers,
+    *,
+    remarks: Sequence[str] = (),
+    unreadable: Sequence[str] = (),
+    shown: Mapping[str, Any] | None = None,
+) -> str:
+    """Everything that `cgn.evaluation.suite_results.numbers` found, what was left out, and what networks were shown.
+
+    `shown`: the fact of that name, of `cgn.evaluation.examination`.
+    """
     parts = [
         _by_head(numbers, CLEAN, "Clean images", {"top_1": "top-1", "top_5": "top-5"}),
         _by_head(numbers, STYLIZED, "Stylized images", {"top_1": "top-1", "top_5": "top-5"}),
@@ -29,6 +49,7 @@ def tables(numbers: Numbers, *, remarks: Sequence[str] = (), unreadable: Sequenc
         _corruptions(numbers),
         _listed("What was left out or is missing", remarks),
         _listed("Pictures that could not be read", unreadable),
+        _shown_pictures(shown or {}),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -61,10 +82,20 @@ def _of_head(told: Mapping[str, Any]) -> str:
         for name, of in told["corruptions"].items()
     ]
     columns = ["corruption", *(f"severity {severity}" for severity in SEVERITIES), "mean error", "CE", "relative CE"]
-    means = [f"{title} {_shown(told[name])}" for name, title in MEANS.items() if name in told]
+    means = [f"{title} over the fifteen {_shown(told[name])}" for name, title in MEANS.items() if name in told]
     clean = [f"clean error {_shown(told['clean_error'])}"] if "clean_error" in told else []
-    images = next(iter(told["corruptions"].values()), {"severities": [{"images": 0}]})["severities"][0]["images"]
-    return f"{_table(columns, rows)}\n{', '.join([*clean, *means, f'{images:,} images each'])}.\n"
+    counts = [error["images"] for of in told["corruptions"].values() for error in of["severities"]]
+    images = span(counts) if counts else "0"
+    return f"{_table(columns, rows)}\n{', '.join([*clean, *means, f'{images} images each'])}.\n"
+
+
+def _shown_pictures(shown: Mapping[str, Any]) -> str:
+    """Which network each classifier is, of which file, and what is done to a picture before it sees it."""
+    rows = preparations(shown)
+    table = _table(["classifier", *PREPARATION], rows) if rows else ""
+    suites = "".join(f"- {suite}: {words}\n" for suite, words in shown.get("suites", {}).items())
+    parts = [part for part in (table, suites) if part]
+    return "\n".join(["## How pictures were shown\n", *parts]) if parts else ""
 
 
 def _shown(value: Any) -> str:

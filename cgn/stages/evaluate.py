@@ -31,7 +31,8 @@ class Request:
     suite: str
     """ALL, or one that the track knows."""
     network: str
-    """What published network the classifiers are files of; empty: they are folders that train_classifier made."""
+    """What published network the classifiers are files of, NAME or NAME@RECIPE; empty: they are folders that
+    train_classifier made."""
     folder: Path
     """Where the decisions go; an examination may keep there what it has finished, and takes it away at the end."""
     sink: MetricSink
@@ -75,8 +76,8 @@ def evaluate(
 ) -> None:
     """Write decisions.parquet, the numbers that derive from it and their pictures.
 
-    `suite`: one of the track's instead of all. `network`: the classifiers are files of this published network. Raises
-    ConfigError for a suite that the track does not know.
+    `suite`: one of the track's instead of all. `network`: NAME or NAME@RECIPE of the published network that the
+    classifiers are files of. Raises ConfigError for a suite that the track does not know.
     """
     from cgn.core.images import save_picture
 

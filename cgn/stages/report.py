@@ -78,5 +78,8 @@ def _definition(folder: Path) -> Mapping[str, Any]:
 def _classifier_params(path: Path) -> dict[str, Mapping[str, Any]]:
     """The classifiers' parameters: one set, as all arms are trained alike."""
     told = read_json(path) if path.is_file() else {}
-    sets = [defined["params"] for defined in told.values() if "params" in defined]
+    records: list[Any] = list(told.values()) if isinstance(told, Mapping) else [None]
+    if not all(isinstance(of, Mapping) and isinstance(of.get("params", {}), Mapping) for of in records):
+        raise ArtifactError(f"{path} is not what evaluate writes (a record for each classifier): run evaluate again")
+    sets = [defined["params"] for defined in records if "params" in defined]
     return {"train_classifier": sets[0]} if sets else {}

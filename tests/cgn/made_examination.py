@@ -152,6 +152,7 @@ def examination(
     variant: str = "miniature",
     unreadable: Sequence[str] = (),
     remarks: Sequence[str] = (),
+    shown: Mapping[str, Any] | None = None,
 ) -> Examination:
     """All of it together."""
     return gathered(
@@ -164,6 +165,7 @@ def examination(
         categories=CATEGORIES,
         unreadable=unreadable,
         remarks=remarks,
+        shown=shown,
     )
 
 

@@ -105,3 +105,30 @@ def test_sizes_that_a_net_cannot_take_are_refused(tmp_path: Path, tree: dict[str
 def test_a_number_that_is_none_is_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
     tree["mnist"]["digits"]["train_cgn"]["losses"]["binary"] = float("inf")
     assert_rejected(tmp_path, tree, r"losses\.binary is inf \(float\): expected a number")
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "twice"),
+    [
+        ("evaluate.corruptions", ["fog", "snow", "fog"], "'fog'"),
+        ("evaluate.suites", ["clean", "clean"], "'clean'"),
+        ("fetch.extras", ["frost", "imagenet9", "frost"], "'frost'"),
+        ("generate.classes", [3, 4, 3], "3"),
+        ("generate.parts", ["mask", "mask"], "'mask'"),
+        (
+            "generate.interpolations",
+            [{"mechanism": "all", "first": 0, "last": 1, "frames": frames} for frames in (5, 9)],
+            r"\('all', 0, 1\)",
+        ),
+    ],
+)
+def test_an_entry_that_is_listed_twice_is_refused(
+    tmp_path: Path, tree: dict[str, Any], field: str, values: list[object], twice: str
+) -> None:
+    verb, _, name = field.partition(".")
+    tree["imagenet"]["mini"][verb][name] = values
+    assert_rejected(
+        tmp_path,
+        tree,
+        rf"imagenet\.mini\.{verb}\.{name} is .*, allowed: each entry once, and {twice} is there more often",
+    )

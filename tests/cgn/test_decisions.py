@@ -1,6 +1,8 @@
 """Decisions: equal rows give equal bytes, and no broken or foreign table is read."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,3 +104,39 @@ def test_an_empty_table_is_refused(tmp_path: Path) -> None:
     write(gathered([table("gan", "train", images=0)], facts=FACTS), tmp_path / "decisions.parquet")
     with pytest.raises(ArtifactError, match="holds no decision"):
         read(tmp_path / "decisions.parquet")
+
+
+def rewritten(path: Path, *, column: str, row: int = 0) -> None:
+    """The table in `path` with an empty cell, as another program may write it; the facts stay."""
+    held = pq.read_table(path)
+    values = held.column(column).to_pylist()
+    values[row] = None
+    field = pa.field(column, held.schema.field(column).type)
+    changed = held.set_column(held.schema.get_field_index(column), field, pa.array(values, type=field.type))
+    pq.write_table(changed.replace_schema_metadata(held.schema.metadata), path)
+
+
+@pytest.mark.parametrize("column", ["label", "condition", "probability"])
+def test_an_empty_cell_is_refused_with_its_column(tmp_path: Path, decisions: Decisions, column: str) -> None:
+    path = tmp_path / "decisions.parquet"
+    write(decisions, path)
+    rewritten(path, column=column)
+    with pytest.raises(ArtifactError, match=rf"decisions\.parquet has rows without a value in {column}: run the stage"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "match"),
+    [
+        ([], "does not say whose decisions it holds"),
+        ({**FACTS, "classes": None}, "says that it has None classes, which is no whole number"),
+        ({**FACTS, "classes": "10"}, "says that it has '10' classes"),
+    ],
+)
+def test_facts_of_another_form_are_refused(tmp_path: Path, decisions: Decisions, facts: Any, match: str) -> None:
+    path = tmp_path / "decisions.parquet"
+    write(decisions, path)
+    held = pq.read_table(path)
+    pq.write_table(held.replace_schema_metadata({"facts": json.dumps(facts)}), path)
+    with pytest.raises(ArtifactError, match=match):
+        read(path)

@@ -212,3 +212,14 @@ def test_a_table_without_facts_or_rows_is_refused(tmp_path: Path, examination: E
     write(Examination(rows=examination.rows.iloc[:0], facts=examination.facts), path)
     with pytest.raises(ArtifactError, match="holds no decision"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [("classes", None), ("suites", ["cue"]), ("suites", {"cue": "three"}), ("superclass_of", [None]), ("remarks", 4)],
+)
+def test_facts_of_another_form_are_refused(tmp_path: Path, examination: Examination, fact: str, value: object) -> None:
+    path = tmp_path / "decisions.parquet"
+    write(Examination(rows=examination.rows, facts={**examination.facts, fact: value}), path)
+    with pytest.raises(ArtifactError, match=f"says its {fact} in another form than evaluate writes: run the stage"):
+        read(path)

@@ -1,12 +1,14 @@
 """imagenet evaluate: known answers of a scripted network on made folders, and what is said of folders that are odd."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -16,11 +18,13 @@ from cgn.classifiers.ensemble import MECHANISMS
 from cgn.config.imagenet.evaluate import Evaluate
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
+from cgn.data.collection import Collection, PictureSet, write_collection
 from cgn.data.corruptions import corrupt
 from cgn.data.transforms import PREPARATIONS, Preparation, imagenet, squeezenet
 from cgn.data.wnids import wnids
+from cgn.evaluation.categories import sixteen
 from cgn.evaluation.categories.imagenet9 import MEMBERS
-from cgn.evaluation.examination import read
+from cgn.evaluation.examination import Examination, read
 from cgn.evaluation.examine import decide
 from cgn.evaluation.suite_results import numbers
 from cgn.evaluation.suite_tables import tables
@@ -28,6 +32,7 @@ from cgn.stages.evaluate import evaluate
 from cgn.tracks.imagenet import corrupting, examination
 from cgn.tracks.imagenet.evaluate import parts as cell
 from cgn.tracks.imagenet.judges import Judge
+from tests.cgn import made_examination as made
 
 PIXELS = Preparation(crop=8, shorter=8, scale=1.0, mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0))
 NOWHERE = 25
@@ -106,11 +111,11 @@ def examined(
 ) -> dict[str, Any]:
     """results.json of the scripted network, that `opened` was patched to give."""
     told = {"suites": ("clean", "in9", "cue_conflict", "stylized"), "corruptions": (), "corruption_images": None}
-    made = cell(
+    parts = cell(
         Evaluate(**{**told, "batch_size": 3, "workers": 0, "accelerator": "cpu", **given}), seed=0, variant="mini"
     )
     paths = {"data": data, "classifier": (tmp_path / "scripted",), "decisions": tmp_path / "out"}
-    evaluate(made, **paths, suite=suite, assets=assets, sink=sink or Silent())  # type: ignore[arg-type]
+    evaluate(parts, **paths, suite=suite, assets=assets, sink=sink or Silent())  # type: ignore[arg-type]
     found: dict[str, Any] = json.loads((tmp_path / "out" / "results.json").read_text())
     return found
 
@@ -393,14 +398,152 @@ def test_an_interrupted_examination_repeats_nothing(
     assert (tmp_path / "out" / "decisions.parquet").read_bytes() == bytes_of
 
 
-@pytest.mark.parametrize("view", ["clean", "whole"])
+@pytest.mark.parametrize("view", ["clean", "whole", "middle"])
 def test_a_batch_is_prepared_as_its_pictures_are(view: Any) -> None:
     random = np.random.default_rng(0)
     for name, same in (("imagenet", imagenet), ("squeezenet", squeezenet)):
         preparation = PREPARATIONS[name]
-        size = preparation.crop if view == "whole" else 300
+        size = preparation.crop if view != "clean" else 300
         pixels = random.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
         batch = preparation.batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), view=view)
         each = [preparation.transform(view)(Image.fromarray(picture)) for picture in pixels]
         assert torch.equal(batch, torch.stack(each))
         assert torch.equal(each[0], same(resize=256 if view == "clean" else None)(Image.fromarray(pixels[0])))
+
+
+@pytest.mark.parametrize(
+    ("stored", "crop", "expected"),
+    [
+        (256, 224, ("middle", 224)),
+        (224, 224, ("whole", 224)),
+        (300, 240, ("middle", 240)),
+        (224, 299, ("enlarged", 299)),
+        (64, 224, ("enlarged", 224)),
+    ],
+)
+def test_prebuilt_corruptions_are_cropped_not_shrunk(stored: int, crop: int, expected: tuple[str, int]) -> None:
+    """The benchmark's own script: CenterCrop(224), and no resize."""
+    preparation = Preparation(crop=crop, shorter=crop + 32, scale=1.0, mean=(0.0,) * 3, deviation=(1.0,) * 3)
+    pixels = np.random.default_rng(0).integers(0, 256, (stored, stored, 3), dtype=np.uint8)
+    picture, start = Image.fromarray(pixels), round((stored - crop) / 2)
+    wanted = pixels[start : start + crop, start : start + crop]
+    if expected[0] == "enlarged":
+        wanted = np.array(picture.resize((crop, crop), Image.Resampling.BILINEAR))
+    shown = preparation.transform("middle")(picture)
+    assert shown.shape == (3, expected[1], expected[1])
+    assert torch.equal(shown, torch.from_numpy(wanted).permute(2, 0, 1).float())
+
+
+def corrupted(root: Path, *, size: int, classes: int = 1, images: int = 2) -> None:
+    """Fog and contrast; the pixel that decides is right, and its neighbours would spoil it."""
+    for home in ("weather/fog", "contrast"):
+        for severity in range(1, 6):
+            for number in range(classes * images):
+                label = number % classes
+                path = root / home / str(severity) / wnids()[label] / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture = Image.new("RGB", (size, size), (250, 0, 0))
+                picture.putpixel((size // 2, size // 2), (label, 0, 0))
+                picture.save(path)
+
+
+def test_how_pictures_were_shown_stands_beside_every_result(tmp_path: Path) -> None:
+    corrupted(tmp_path / "imagenet_c", size=12)
+    make_in9(tmp_path, {"original": 2})
+    found = examined(tmp_path, tmp_path, suites=("in9", "imagenet_c"))
+    errors = found["classifiers"]["known"]["shape"]["imagenet_c"]["corruptions"]
+    assert [errors[name]["mean_error"] for name in ("fog", "contrast")] == [0, 0], "12 pixels shrunk to 8 are blurred"
+    assert found["shown"]["corrupted_by"] == "user"
+    assert found["shown"]["suites"]["imagenet_c"].startswith(
+        "stored squares: the middle, as large as the network's crop"
+    )
+    assert found["shown"]["suites"]["imagenet_c"].endswith("the first of these pictures has 12 x 12 pixels")
+    assert found["shown"]["suites"]["in9"].startswith("stored squares: the whole picture")
+    assert read(tmp_path / "out" / "decisions.parquet").facts["shown"] == found["shown"]
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert f"- imagenet_c: {found['shown']['suites']['imagenet_c']}" in table
+
+
+def test_a_collection_says_who_made_its_corrupted_pictures(tmp_path: Path, photographs: Path) -> None:
+    corrupted(tmp_path / "own" / "imagenet_c", size=8)
+    for folder, source in (("imagenet_c", "fetch"), (str(tmp_path / "own" / "imagenet_c"), "user")):
+        sets = {"imagenet_c": PictureSet(folder=folder, images=20, digest="")}
+        facts = {"track": "imagenet", "variant": "mini"}
+        write_collection(Collection(root=tmp_path / "own", facts=facts, class_names=wnids(), sets=sets))
+        found = examined(tmp_path, tmp_path / "own", suite="imagenet_c", corruptions=("fog", "contrast"))
+        assert found["shown"]["corrupted_by"] == source
+    found = examined(tmp_path, photographs, suite="imagenet_c", corruptions=("contrast",), corruption_images=2)
+    assert found["shown"]["corrupted_by"] == "here"
+    assert found["shown"]["suites"]["imagenet_c"].startswith(
+        "the middle 224 pixels of photographs, corrupted here; then"
+    )
+
+
+def test_images_are_counted_under_every_corruption_and_severity(tmp_path: Path) -> None:
+    corrupted(tmp_path / "imagenet_c", size=8, images=3)
+    examined(tmp_path, tmp_path, suite="imagenet_c")
+    assert "3 images each." in (tmp_path / "out" / "results.md").read_text()
+    (tmp_path / "imagenet_c" / "contrast" / "4" / wnids()[0] / "1.png").unlink()
+    examined(tmp_path, tmp_path, suite="imagenet_c")
+    assert "2 to 3 images each." in (tmp_path / "out" / "results.md").read_text()
+    (tmp_path / "imagenet_c" / "weather" / "fog" / "1" / wnids()[0] / "1.png").write_bytes(b"<html>")
+    (tmp_path / "imagenet_c" / "weather" / "fog" / "1" / wnids()[0] / "2.png").write_bytes(b"<html>")
+    examined(tmp_path, tmp_path, suite="imagenet_c")
+    assert "1 to 3 images each." in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_means_of_corruptions_say_over_which_they_are() -> None:
+    whole = made.examination(suites=["imagenet_c"])
+    fog = whole.rows[whole.rows["condition"].str.startswith("fog/")]
+    more = fog.assign(condition=fog["condition"].str.replace("fog", "speckle_noise"))
+    kept = Examination(rows=pd.concat([whole.rows, more], ignore_index=True), facts=whole.facts)
+    table = tables(numbers(kept))
+    assert "| speckle noise |" in table
+    assert re.search(
+        r"mean error over the fifteen [\d.]+ %, mCE over the fifteen [\d.]+ %, relative mCE over the", table
+    )
+
+
+def test_a_cue_conflict_set_that_lacks_categories_is_remarked_upon(tmp_path: Path) -> None:
+    make_cues(tmp_path)
+    remarks = examined(tmp_path, tmp_path, suite="cue_conflict")["remarks"]
+    lacking = [name for name in sixteen.NAMES if name not in ("bear", "truck")]
+    assert (
+        f"cue_conflict: no conflict has the shape of {', '.join(lacking)}: the shape bias is over 2 of 16 shapes, "
+        "every decision among all 16 categories"
+    ) in remarks
+    assert any("no conflict has the texture of airplane, bicycle" in remark for remark in remarks)
+    for first in sixteen.NAMES:
+        for second in sixteen.NAMES:
+            if first != "clock" and second != "oven":
+                save(tmp_path / "cue_conflict" / first / f"{first}1-{second}1.png", shape=0)
+    save(tmp_path / "cue_conflict" / "clock" / "clock1-clock1.png", shape=0)
+    remarks = examined(tmp_path, tmp_path, suite="cue_conflict")["remarks"]
+    assert [remark.partition(":")[2].partition(":")[0].strip() for remark in remarks] == [
+        "no conflict has the shape of clock",
+        "no conflict has the texture of oven",
+    ]
+    save(tmp_path / "cue_conflict" / "clock" / "clock1-oven1.png", shape=0)
+    assert examined(tmp_path, tmp_path, suite="cue_conflict")["remarks"] == []
+
+
+@pytest.mark.parametrize("suite", ["clean", "stylized"])
+def test_a_subset_of_classes_says_among_how_many_was_decided(tmp_path: Path, suite: str) -> None:
+    for label in (3, 8, 9):
+        save(tmp_path / {"clean": "val"}.get(suite, suite) / wnids()[label] / "a.png", shape=label)
+    remarks = examined(tmp_path, tmp_path, suite=suite)["remarks"]
+    assert f"{suite}: pictures of 3 of the 1,000 classes; every decision is among all 1,000" in remarks
+    assert f"- {suite}: pictures of 3 of the 1,000" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_subsets_of_corruptions_and_superclasses_say_so_too(tmp_path: Path, photographs: Path) -> None:
+    given: dict[str, Any] = {"suite": "imagenet_c", "corruptions": ("contrast",)}
+    for images, classes in ((1, 1), (4, 2)):
+        remarks = examined(tmp_path, photographs, **given, corruption_images=images)["remarks"]
+        assert f"imagenet_c: pictures of {classes} of the 1,000 classes; every decision is among all 1,000" in remarks
+    corrupted(tmp_path / "imagenet_c", size=8, classes=3)
+    remarks = examined(tmp_path, tmp_path, suite="imagenet_c")["remarks"]
+    assert "imagenet_c: pictures of 3 of the 1,000 classes; every decision is among all 1,000" in remarks
+    make_in9(tmp_path, {"original": 2})
+    remarks = examined(tmp_path, tmp_path, suite="in9")["remarks"]
+    assert "in9: pictures of 1 of the 9 superclasses; every decision is among all 1,000 classes" in remarks

@@ -20,6 +20,7 @@ from cgn.core.files import folder_digest
 from cgn.core.images import png
 from cgn.core.metrics import Files, Silent
 from cgn.data import archives, tars
+from cgn.data.benchmarks import imagenet_c
 from cgn.data.collection import Collection, SetName, read_collection
 from cgn.data.corruptions.ice import read_ice
 from cgn.data.miniature.sets import CLASS_FOLDERS
@@ -158,7 +159,41 @@ def test_prebuilt_corruptions_need_all_severities(tmp_path: Path) -> None:
         photographs(tmp_path / "c" / "fog" / str(severity), pictures=1)
     assert gathered(tmp_path, imagenet_c=str(tmp_path / "c")).sets["imagenet_c"].images == 15
     shutil.rmtree(tmp_path / "c" / "fog" / "3")
-    with pytest.raises(ConfigError, match=r"folders\.imagenet_c .*fog/3 is missing"):
+    with pytest.raises(
+        ConfigError, match=r"folders\.imagenet_c .*fog lacks the severities 3: a corruption needs all five"
+    ):
+        gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        ("weather/fog", "weather/snow"),
+        ("noise/shot_noise", "fog"),  # a kind of which one was moved out
+        ("extra/speckle_noise", "blur/defocus_blur"),
+    ],
+)
+def test_corruptions_unpacked_by_kind_are_taken_by_prepare_as_by_evaluate(
+    tmp_path: Path, layout: tuple[str, ...]
+) -> None:
+    for home in layout:
+        for severity in range(1, 6):
+            photographs(tmp_path / "c" / home / str(severity), pictures=1)
+    found = gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
+    assert found.sets["imagenet_c"].images == 2 * 5 * 3
+    names = tuple(Path(home).name for home in layout)
+    listed = imagenet_c(found.folder("imagenet_c"), corruptions=names, classes=wnids())
+    assert sum(map(len, listed.present.values())) == 2 * 5 * 3
+    assert listed.missing == ()
+
+
+def test_a_corruption_that_lies_in_two_folders_is_refused(tmp_path: Path) -> None:
+    for home in ("fog", "weather/fog"):
+        for severity in range(1, 6):
+            photographs(tmp_path / "c" / home / str(severity), pictures=1)
+    with pytest.raises(
+        ConfigError, match=r"folders\.imagenet_c .*fog lies in .*c/fog and in .*c/weather/fog: keep one"
+    ):
         gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
 
 

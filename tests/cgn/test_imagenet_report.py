@@ -13,6 +13,8 @@ from PIL import Image
 from cgn.config.load import load
 from cgn.core.files import write_json
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN
+from cgn.evaluation.examination import Examination
+from cgn.tracks.imagenet import page_corruptions
 from cgn.tracks.imagenet.evidence import TITLES
 from tests.cgn import made_examination as made
 from tests.cgn.rendered import DASH, MINUS, SPACE, Rendered, percent, render, told
@@ -221,3 +223,83 @@ def test_single_stimuli_show_what_each_head_said(full: Rendered) -> None:
     assert section.count("<img") == 4
     assert section.count('class="right"') == section.count("<small>shape</small>")
     assert section.count('class="right"') + section.count('class="wrong"') == 4 * len(made.HEADS)
+
+
+def thinned(whole: Examination, *, suite: str, condition: str) -> Examination:
+    """Without one picture of one condition."""
+    dropped = (
+        (whole.rows["suite"] == suite) & (whole.rows["condition"] == condition) & (whole.rows["image"] == "00.png")
+    )
+    assert dropped.any()
+    return Examination(rows=whole.rows[~dropped], facts=whole.facts)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("fetch", "These are ImageNet-C's own pictures, so mCE can be compared with published ones."),
+        ("user", "These are ImageNet-C's own pictures, so mCE can be compared with published ones."),
+        ("here", "Not comparable with any published mCE: the corrupted pictures were made here from 4 images"),
+    ],
+)
+def test_fetched_corruptions_are_the_benchmarks_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+) -> None:
+    monkeypatch.setattr(page_corruptions, "IMAGENET", made.CORRUPTED_IMAGES)
+    examination = made.examination(suites=["imagenet_c"], shown={"corrupted_by": source})
+    folders = made.make_run(tmp_path / "run", examination)
+    made.define(folders["data"], "prepare", {"folders": {"train": "t", "val": "v", "imagenet_c": None}})
+    found = render(tmp_path, folders)
+    assert found.said(words)
+    assert words in found.summary
+
+
+def test_corruptions_of_which_pictures_are_missing_are_not_comparable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_corruptions, "IMAGENET", made.CORRUPTED_IMAGES)
+    whole = made.examination(suites=["imagenet_c"], shown={"corrupted_by": "fetch"})
+    few = thinned(whole, suite="imagenet_c", condition="contrast/5")
+    found = render(tmp_path, made.make_run(tmp_path / "run", few))
+    assert found.said("the corrupted pictures are ImageNet-C's own, but only of 3 to 4 images, while AlexNet's errors")
+
+
+def test_pictures_are_counted_in_every_condition(full: Rendered, tmp_path: Path) -> None:
+    def facts(rendered: Rendered) -> str:
+        _, _, below = " ".join(rendered.page.words.split()).partition("What was run")
+        return below
+
+    assert "Imagenet-9 40 pictures in 4 conditions, 10 each" in facts(full)
+    assert f"Corruptions (imagenet-c) {4 * 76} pictures in 76 conditions, 4 each" in facts(full)
+    assert "Cue conflict 12 pictures " in facts(full)
+    few = thinned(made.examination(), suite="in9", condition="no_fg")
+    found = render(tmp_path, made.make_run(tmp_path / "run", few))
+    assert "Imagenet-9 39 pictures in 4 conditions, 9 to 10 each" in facts(found)
+    assert found.said("ImageNet-9 9 to 10 pictures here, 4,050 published")
+
+
+def test_a_published_networks_file_and_preparation_are_on_its_page(tmp_path: Path) -> None:
+    preparation = {
+        "resize": 232, "crop": 224, "interpolation": "bilinear", "scale": 255.0, "mean": [0.485, 0.456, 0.406],
+        "deviation": [0.229, 0.224, 0.225], "transform_input": True,
+    }  # fmt: skip
+    network = {
+        "network": "resnet50", "recipe": "IMAGENET1K_V2", "recipe_from": "the file", "preparation": preparation,
+        "file": "renamed.pth", "sha256": "11ad3fa6" + 56 * "0",
+    }  # fmt: skip
+    ours = {"network": "resnet18", "preparation": {**preparation, "resize": 73, "crop": 64, "transform_input": False}}
+    shown = {"classifiers": {"renamed": network, "baseline": ours}, "suites": {"clean": "photographs: whole"}}
+    found = render(tmp_path, made.make_run(tmp_path / "run", made.examination(suites=["clean"], shown=shown)))
+    table = found.table("What each classifier was shown")
+    assert table["renamed"] == {
+        "Network": "resnet50",
+        "Prepared by": "IMAGENET1K_V2, says the file",
+        "Photographs": "232/224/bilinear",
+        "Colours": "0 to 1, minus 0.485, 0.456, 0.406, over 0.229, 0.224, 0.225; then transform_input",
+        "File": "renamed.pth",
+        "SHA-256": "11ad3fa6" + 56 * "0",
+    }
+    assert (table["baseline"]["Prepared by"], table["baseline"]["File"]) == ("as it was trained here", DASH)
+    assert found.said("232/224/bilinear")
+    assert found.said("11ad3fa6" + 56 * "0")
+    assert found.said("Clean validation images: photographs: whole")

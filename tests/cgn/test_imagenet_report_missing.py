@@ -7,6 +7,7 @@ import pytest
 
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError
+from cgn.core.files import write_json
 from cgn.core.page_settings import departures, flat
 from cgn.evaluation.examination import Examination
 from cgn.tracks.imagenet.published import SETTINGS
@@ -122,3 +123,14 @@ def test_published_settings_are_parameters_that_exist() -> None:
         assert {name: type(value) for name, value in SETTINGS.items()} == kinds
     differing = departures({"train_cgn.batch_size": 1}, {"train_cgn": {"batch_size": 18}})
     assert differing == [("train_cgn.batch_size", 1, 18)]
+
+
+@pytest.mark.parametrize("told", [["baseline"], "baseline", {"baseline": ["x"]}, {"baseline": {"params": 3}}])
+def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) -> None:
+    folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
+    write_json(folders["decisions"] / "classifiers.json", told)
+    with pytest.raises(ArtifactError, match=r"classifiers\.json is not what evaluate writes .*: run evaluate again"):
+        render(tmp_path, folders)
+    write_json(folders["decisions"] / "classifiers.json", {"baseline": {"training": 3}})
+    with pytest.raises(ArtifactError, match=r"classifiers\.json holds trainings that evaluate does not write"):
+        render(tmp_path, folders)

@@ -260,3 +260,11 @@ def test_published_settings_are_parameters_that_exist() -> None:
     known = flat(asdict(record))
     for variant in VARIANTS:
         assert set(settings(variant)) <= set(known)
+
+
+@pytest.mark.parametrize("told", [["gan"], None, {"gan": 3}])
+def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) -> None:
+    folders = make_run(tmp_path / "run")
+    write_json(folders["decisions"] / "classifiers.json", told)
+    with pytest.raises(ArtifactError, match=r"classifiers\.json is not what evaluate writes .*: run evaluate again"):
+        render(tmp_path, folders)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cgn.config.record import require
+from cgn.config.record import require, require_distinct
 
 Suite = Literal["clean", "in9", "cue_conflict", "stylized", "imagenet_c"]
 
@@ -24,6 +24,8 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         require(len(self.suites) >= 1, "suites", self.suites, "one or more")
+        require_distinct("suites", self.suites)
+        require_distinct("corruptions", self.corruptions)
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         require(self.workers >= 0, "workers", self.workers, "0 or more")
         if self.corruption_images is not None:

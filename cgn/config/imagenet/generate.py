@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cgn.config.record import require
+from cgn.config.record import require, require_distinct
 
 Part = Literal["mask", "premask", "foreground", "background"]
 
@@ -52,3 +52,6 @@ class Generate:
         if self.classes is not None:
             known = bool(self.classes) and min(self.classes) >= 0
             require(known, "classes", self.classes, "null, or a list of class numbers from 0")
+            require_distinct("classes", self.classes)
+        require_distinct("parts", self.parts)
+        require_distinct("interpolations", [(way.mechanism, way.first, way.last) for way in self.interpolations])

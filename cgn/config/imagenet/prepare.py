@@ -30,7 +30,7 @@ class Folders:
     val: str
     stylized: str | None
     imagenet_c: str | None
-    """Prebuilt ImageNet-C, <corruption>/<severity>/<wnid>/...; null: made on the fly from `val`."""
+    """Prebuilt ImageNet-C, [<kind>/]<corruption>/<severity>/<wnid>/...; null: made on the fly from `val`."""
 
 
 @dataclass(frozen=True, kw_only=True)

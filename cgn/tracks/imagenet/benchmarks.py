@@ -1,9 +1,10 @@
 """What a collection of pictures can be examined on: its suites, as parts of one condition each, and how labels match.
 
 Two kinds of collections are known by their number of classes. ImageNet's 1000 have the published maps to nine
-superclasses and sixteen categories; pictures of ImageNet-9, cue conflict and ImageNet-C are stored as the square that a
-network sees. The miniature's nine classes are their own superclasses and categories (which bear the last words of the
-class folders' names), and all its pictures are drawn at one scale, so all are shown as its validation images are.
+superclasses and sixteen categories; pictures of ImageNet-9 and cue conflict are stored as the square that a network
+sees, of ImageNet-C's the middle is shown, as its authors do. The miniature's nine classes are their own superclasses
+and categories (which bear the last words of the class folders' names), and all its pictures are drawn at one scale, so
+all are shown as its validation images are.
 Decided here: a folder without a manifest is taken for benchmarks of the 1000 classes, so that a network of one's own
 can be examined on folders that one has. What a suite lacks is told as a remark; nothing at all is an error.
 """
@@ -12,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from cgn.core.checkpoints import refuse_foreign
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
 from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, imagenet9, imagenet_c
 from cgn.data.collection import Collection, PictureSet, SetName, read_collection
-from cgn.data.transforms import View
+from cgn.data.decoding import decode
+from cgn.data.transforms import VIEWS, View
 from cgn.data.wnids import wnids
 from cgn.evaluation.categories import imagenet9 as nine
 from cgn.evaluation.categories import sixteen
@@ -45,7 +47,7 @@ class Kind:
     categories: tuple[str, ...]
     members: tuple[tuple[int, ...], ...]
     view: View
-    """Of stored benchmark pictures."""
+    """Of stored benchmark pictures; `whole` is `middle` for ImageNet-C's own."""
     crop: int | None
     """Pixels of what is corrupted: the middle of a photograph, or, None, the picture as it is."""
 
@@ -124,6 +126,55 @@ def is_prebuilt(collection: Collection) -> bool:
     return collection.has("imagenet_c")
 
 
+def corrupted_by(collection: Collection) -> Literal["here", "fetch", "user"]:
+    """Who made the corrupted pictures: this run; the benchmark's authors, by fetch; or who filled the user's folder."""
+    if not is_prebuilt(collection):
+        return "here"
+    unpacked = collection.facts and not Path(collection.sets["imagenet_c"].folder).is_absolute()
+    return "fetch" if unpacked else "user"
+
+
+def shown_as(suite: str, part: Part, collection: Collection) -> str:
+    """What is done to a suite's pictures before any network's colours, in words; `part`: its first."""
+    kind = kind_of(collection)
+    if suite == IMAGENET_C and not is_prebuilt(collection):
+        what = f"the middle {kind.crop} pixels of photographs" if kind.crop else "whole pictures"
+        return f"{what}, corrupted here; then {VIEWS[kind.view].partition(': ')[2]}"
+    if suite == IMAGENET_C:
+        try:
+            size = " x ".join(map(str, decode(part.listing.root / part.listing.names[0]).size))
+        except ArtifactError:
+            return VIEWS[part.view]  # it will be named as unreadable
+        return f"{VIEWS[part.view]}; the first of these pictures has {size} pixels"
+    return VIEWS[part.view]
+
+
+def coverage(suite: str, labels: Mapping[str, Sequence[int]], collection: Collection) -> list[str]:
+    """What its pictures leave out of the classes that a decision is among: a sentence, or none. `labels`: by cue."""
+    among, present = f"{collection.classes:,}", len(set(labels["shape"]))
+    if suite == CUE_CONFLICT:
+        return _uncovered(labels, kind_of(collection).categories)
+    if suite == IN9:
+        count = len(nine.MEMBERS)
+        told = f"{IN9}: pictures of {present} of the {count} superclasses; every decision is among all {among} classes"
+        return [told] if present < count else []
+    told = f"{suite}: pictures of {present:,} of the {among} classes; every decision is among all {among}"
+    return [told] if present < collection.classes else []
+
+
+def _uncovered(labels: Mapping[str, Sequence[int]], categories: Sequence[str]) -> list[str]:
+    """Of cue conflict: the categories that no conflict has for shape, or for texture."""
+    conflicts = [pair for pair in zip(labels["shape"], labels["texture"], strict=True) if pair[0] != pair[1]]
+    found = []
+    for cue, held in (("shape", {shape for shape, _ in conflicts}), ("texture", {texture for _, texture in conflicts})):
+        if lacking := [name for number, name in enumerate(categories) if number not in held]:
+            found.append(
+                f"{CUE_CONFLICT}: no conflict has the {cue} of {', '.join(lacking)}: the shape bias is over "
+                f"{len(held)} of {len(categories)} {cue}s, every decision among all {len(categories)} categories"
+            )
+    return found
+
+
 def parts_of(suite: str, collection: Collection, *, corruptions: Sequence[str]) -> tuple[list[Part], list[str]]:
     """A suite's parts and what it lacks as a whole. Raises ArtifactError when there is nothing to show."""
     kind, classes = kind_of(collection), collection.class_names
@@ -145,7 +196,7 @@ def parts_of(suite: str, collection: Collection, *, corruptions: Sequence[str]) 
             part(
                 condition=name,
                 listing=replace(listing, absent=() if number and listing.absent == first else listing.absent),
-                view=kind.view,
+                view="middle" if kind.view == "whole" else kind.view,
             )
             for number, (name, listing) in enumerate(corrupted.present.items())
         ], lacking

@@ -7,11 +7,13 @@ of a head comes from there. A head is called by its place in the paper; one of a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cgn.core.checkpoints import refuse_foreign
+from cgn.core.errors import ArtifactError
 from cgn.core.files import read_json
 from cgn.core.records import Record, read_record
 from cgn.evaluation.accuracy import Proportion, top
@@ -87,6 +89,12 @@ class Evidence:
         """Of the networks."""
         return int(self.examination.facts["classes"])
 
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """Networks, preparations and how each suite's pictures were shown; empty where the decisions do not say."""
+        told: Mapping[str, Any] = self.examination.facts.get("shown", {})
+        return told
+
     def head(self, key: tuple[str, str]) -> Head | None:
         """One head's results; None where it was not examined."""
         return next((head for head in self.heads if head.key == key), None)
@@ -113,15 +121,22 @@ def gather(material: Material, *, variant: str) -> Evidence:
     """Read what evaluate stored. Raises ArtifactError when it is missing, broken or another variant's."""
     examination = read(material.decisions / "decisions.parquet")
     refuse_foreign(examination.facts, source=material.decisions, track="imagenet", variant=variant)
-    path = material.decisions / "classifiers.json"
-    told = read_json(path) if path.is_file() else {}
     return Evidence(
         examination=examination,
         heads=measured(examination),
-        trainings={name: of.get("training", {}) for name, of in told.items()},
+        trainings=_trainings(material.decisions / "classifiers.json"),
         material=material,
         variant=variant,
     )
+
+
+def _trainings(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Classifier -> what its training said of itself; the stage has looked at the form of all else."""
+    told = read_json(path) if path.is_file() else {}
+    trainings = {name: of.get("training", {}) for name, of in told.items()}
+    if not all(isinstance(training, Mapping) for training in trainings.values()):
+        raise ArtifactError(f"{path} holds trainings that evaluate does not write: run evaluate again")
+    return trainings
 
 
 def measured(examination: Examination) -> list[Head]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -28,12 +29,25 @@ from cgn.evaluation.examine import Examined, examine
 from cgn.evaluation.suite_results import numbers, pictures, summary
 from cgn.evaluation.suite_tables import tables
 from cgn.stages.evaluate import ALL, Findings, Request
-from cgn.tracks.imagenet.benchmarks import Part, available, is_prebuilt, kind_of, label_classes, open_data, parts_of
+from cgn.tracks.imagenet.benchmarks import (
+    Part,
+    available,
+    corrupted_by,
+    coverage,
+    is_prebuilt,
+    kind_of,
+    label_classes,
+    open_data,
+    parts_of,
+    shown_as,
+)
 from cgn.tracks.imagenet.corrupting import Block, Corrupting, by_preparation
 from cgn.tracks.imagenet.judges import Judge, opened
 from cgn.tracks.imagenet.notes import Notes
 
 Advance = Callable[[int], object]
+SHOWN = ("network", "recipe", "recipe_from", "preparation", "file", "sha256")
+"""What of `Judge.told` stands beside every result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +82,18 @@ class Examiner:
             request.classifiers, network=request.network, collection=collection, variant=self.variant, device=place
         )
         suites, remarks = self._suites(request.suite, collection)
+        shown: dict[str, Any] = {"classifiers": {}, "suites": {}, "corrupted_by": corrupted_by(collection)}
+        for name, judge in judges.items():
+            shown["classifiers"][name] = {key: judge.told[key] for key in SHOWN if key in judge.told}
         jobs: list[Job] = []
         for suite in suites:
-            added, lacking = self._jobs(suite, collection, judges, request=request, place=place)
+            added, lacking, shown["suites"][suite] = self._jobs(suite, collection, judges, request=request, place=place)
             jobs += added
             remarks += lacking
         for remark in remarks:
             print(remark, flush=True)
         notes = Notes(request.folder)
-        gather = partial(self._gathered, collection=collection, remarks=remarks)
+        gather = partial(self._gathered, collection=collection, remarks=remarks, shown=shown)
         made = gather(self._work(jobs, notes, gather=gather, request=request))
         told, unreadable = numbers(made), made.facts["unreadable"]
         took = {f"training/{name}/{key}": value for name, judge in judges.items() for key, value in judge.took.items()}
@@ -88,10 +105,10 @@ class Examiner:
         return Findings(
             write=write,
             numbers={
-                "results.json": {"classifiers": told, "remarks": remarks, "unreadable": unreadable},
+                "results.json": {"classifiers": told, "remarks": remarks, "unreadable": unreadable, "shown": shown},
                 "classifiers.json": {name: judge.told for name, judge in judges.items()},
             },
-            texts={"results.md": tables(told, remarks=remarks, unreadable=unreadable)},
+            texts={"results.md": tables(told, remarks=remarks, unreadable=unreadable, shown=shown)},
             pictures=pictures(made),
             summary=summary(told) | took,
         )
@@ -108,16 +125,21 @@ class Examiner:
 
     def _jobs(
         self, suite: str, collection: Collection, judges: Mapping[str, Judge], *, request: Request, place: torch.device
-    ) -> tuple[list[Job], list[str]]:
+    ) -> tuple[list[Job], list[str], str]:
+        """The work, what the suite lacks, and how its pictures are shown, in words."""
         corruptions = self.corruptions or tuple(BENCHMARK)
         parts, lacking = parts_of(suite, collection, corruptions=corruptions)
-        told = [remark for part in parts for remark in part.remarks]
+        told, shown = [remark for part in parts for remark in part.remarks], shown_as(suite, parts[0], collection)
         if suite == SUITE and not is_prebuilt(collection):
             photographs = self._photographs(collection, request.assets) if "frost" in corruptions else ()
-            jobs = self._corrupting_jobs(parts[0], corruptions, photographs, collection, judges, place=place)
-            return list(jobs), lacking + told
+            work = self._corrupting(parts[0], photographs, collection, judges, place=place)
+            told += coverage(suite, {"shape": [work.listing.labels["shape"][at] for at in work.places]}, collection)
+            return list(_corrupting_jobs(work, corruptions)), lacking + told, shown
         members = kind_of(collection).members
-        return [self._job(part, judges, members=members, place=place) for part in parts], lacking + told
+        cues = parts[0].listing.labels
+        labels = {cue: [label for part in parts for label in part.listing.labels[cue]] for cue in cues}
+        told += coverage(suite, labels, collection)
+        return [self._job(part, judges, members=members, place=place) for part in parts], lacking + told, shown
 
     def _job(
         self, part: Part, judges: Mapping[str, Judge], *, members: Sequence[Sequence[int]], place: torch.device
@@ -143,18 +165,17 @@ class Examiner:
         key = f"{part.suite}/{part.condition}"
         return Job(key=key, suite=part.suite, pictures=len(part.listing) * len(by_preparation(judges)), make=make)
 
-    def _corrupting_jobs(
+    def _corrupting(
         self,
         clean: Part,
-        corruptions: Sequence[str],
         photographs: Sequence[Path],
         collection: Collection,
         judges: Mapping[str, Judge],
         *,
         place: torch.device,
-    ) -> Iterator[Job]:
+    ) -> Corrupting:
         kind, count = kind_of(collection), len(clean.listing)
-        work = Corrupting(
+        return Corrupting(
             listing=clean.listing,
             places=evenly(clean.listing, images=self.corruption_images or count),
             judges=judges,
@@ -167,15 +188,6 @@ class Examiner:
             workers=self.workers,
             device=place,
         )
-        read = work.reader()
-        for number, places in enumerate(work.blocks):
-            for name in (CLEAN, *corruptions):
-                yield Job(
-                    key=f"{SUITE}/{number:04d}/{name}",
-                    suite=SUITE,
-                    pictures=len(places) * (1 if name == CLEAN else len(SEVERITIES)),
-                    make=partial(_corrupted, work, read, number, name),
-                )
 
     def _photographs(self, collection: Collection, assets: Path | None) -> tuple[Path, ...]:
         """Those of frost, from the collection or from a folder that was given."""
@@ -214,7 +226,9 @@ class Examiner:
                     request.sink.log(summary(numbers(gather(of_suite))), step=shown)
         return found
 
-    def _gathered(self, found: Sequence[Examined], *, collection: Collection, remarks: Sequence[str]) -> Examination:
+    def _gathered(
+        self, found: Sequence[Examined], *, collection: Collection, remarks: Sequence[str], shown: Mapping[str, Any]
+    ) -> Examination:
         kind = kind_of(collection)
         return decisions.gathered(
             [one.rows for one in found],
@@ -226,7 +240,20 @@ class Examiner:
             superclass_of=kind.superclass_of,
             categories=kind.categories,
             remarks=remarks,
+            shown=shown,
         )
+
+
+def _corrupting_jobs(work: Corrupting, corruptions: Sequence[str]) -> Iterator[Job]:
+    read = work.reader()
+    for number, places in enumerate(work.blocks):
+        for name in (CLEAN, *corruptions):
+            yield Job(
+                key=f"{SUITE}/{number:04d}/{name}",
+                suite=SUITE,
+                pictures=len(places) * (1 if name == CLEAN else len(SEVERITIES)),
+                make=partial(_corrupted, work, read, number, name),
+            )
 
 
 def _corrupted(work: Corrupting, read: Callable[[int], Block], number: int, name: str, advance: Advance) -> Examined:

@@ -14,7 +14,7 @@ from cgn.config.imagenet.prepare import Folders
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import replacing
 from cgn.data import archives, sources
-from cgn.data.benchmarks import class_folders
+from cgn.data.benchmarks import SEVERITIES, class_folders, corruption_homes
 from cgn.data.collection import PictureSet, SetName, foreign_set, own_set
 from cgn.data.wnids import wnids
 
@@ -80,18 +80,17 @@ def _classes(folder: Path, *, name: str) -> PictureSet:
 
 
 def _corrupted(folder: Path, *, name: str) -> PictureSet:
-    """Prebuilt ImageNet-C, <corruption>/<severity>/<wnid>/...; every corruption that is there has all severities."""
-    severities = sorted(archives.SEVERITIES)
-    homes = sorted(home for home in folder.iterdir() if home.is_dir())
-    present = [home.name for home in homes if any((home / severity).is_dir() for severity in severities)]
-    if not present:
+    """Prebuilt ImageNet-C, [<kind>/]<corruption>/<severity>/<wnid>/...; every corruption there has all severities."""
+    homes = corruption_homes(folder)
+    if not homes:
         raise ArtifactError(f"{folder} holds no corruption of ImageNet-C, such as fog/1/{wnids()[0]}")
     pictures: list[str] = []
-    for corruption in present:
-        for severity in severities:
-            listing = class_folders(folder / corruption / severity, classes=wnids())
-            pictures += [f"{corruption}/{severity}/{picture}" for picture in listing.names]
-    print(f"{name}: {len(pictures):,} pictures of {len(present)} corruptions in {folder}", flush=True)
+    for home in homes.values():
+        for severity in SEVERITIES:
+            listing = class_folders(home / str(severity), classes=wnids())
+            below = (home / str(severity)).relative_to(folder).as_posix()
+            pictures += [f"{below}/{picture}" for picture in listing.names]
+    print(f"{name}: {len(pictures):,} pictures of {len(homes)} corruptions in {folder}", flush=True)
     return foreign_set(folder, pictures)
 
 

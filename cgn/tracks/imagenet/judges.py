@@ -1,8 +1,7 @@
 """Who is examined: classifiers that train_classifier left in folders, or files of published networks.
 
-A published network is named NAME or NAME@PREPARATION: one of torchvision's classification networks, and what it is
-shown, of `cgn.data.transforms.PREPARATIONS`. Without the latter it is `squeezenet` for the release of SqueezeNet's
-authors, known by its SHA-256, `imagenet299` for inception_v3 and `imagenet` for all others. The file holds a state
+A published network is named NAME or NAME@RECIPE: one of torchvision's classification networks, and how pictures are
+prepared for it (`cgn.data.recipes`), which may be left out for files that torchvision publishes. The file holds a state
 dict, torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or
 .safetensors.
 Decided here: a published network is called after its file, ours after its arm.
@@ -16,14 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.classifiers.backbones import Plain, load_network
+from cgn.classifiers.backbones import Plain, load_network, refuse_unknown
 from cgn.classifiers.ensemble import BASELINE, predictions
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import DEFINITION, read_json, sha256
 from cgn.core.records import read_record
 from cgn.data.collection import Collection
-from cgn.data.sources import SQUEEZENET
-from cgn.data.transforms import PREPARATIONS, Preparation, imagenet_size
+from cgn.data.recipes import recipe
+from cgn.data.transforms import Preparation, imagenet_size
 from cgn.tracks.imagenet.classifiers import open_classifier
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -37,7 +36,7 @@ class Judge:
     module: nn.Module
     preparation: Preparation
     told: Mapping[str, Any]
-    """What the report says of it: parameters and seed, or file and digest."""
+    """What the report says of it: network and preparation, with parameters and seed, or recipe, file and digest."""
     took: Mapping[str, float]
     """Its training's `seconds` and `images_per_second`, as far as they are told."""
 
@@ -65,19 +64,36 @@ def opened(
 
 def _published(path: Path, network: str, collection: Collection) -> Judge:
     file = _weights_in(path)
-    digest, (name, at, preparation) = sha256(file), network.partition("@")
-    known = {SQUEEZENET.sha256: "squeezenet"}
-    chosen = preparation if at else known.get(digest, "imagenet299" if name == "inception_v3" else "imagenet")
-    if chosen not in PREPARATIONS:
-        raise ConfigError(f"--network {network}: unknown preparation {chosen!r}; known: {', '.join(PREPARATIONS)}")
-    net = load_network(name, file, classes=collection.classes)
-    return Judge(
-        name=file.stem,
-        module=Plain(net, head=BASELINE[0]).eval(),
-        preparation=PREPARATIONS[chosen],
-        told={"network": name, "preparation": chosen, "file": file.name, "sha256": digest},
-        took={},
-    )
+    if not file.is_file():
+        raise ArtifactError(f"{file} is missing: give the file of weights, or the folder that holds it alone")
+    digest, (name, _, asked) = sha256(file), network.partition("@")
+    refuse_unknown(name)
+    chosen = recipe(name, asked=asked, digest=digest, file=file.name)
+    net = load_network(name, file, classes=collection.classes, image_size=chosen.preparation.crop)
+    if chosen.transform_input:
+        net.transform_input = True  # type: ignore[assignment]
+    if asked:
+        _refuse_size(net, chosen.preparation.crop, network=network)
+    told = {
+        "network": name,
+        "recipe": chosen.name,
+        "recipe_from": chosen.source,
+        "preparation": chosen.preparation.facts | {"transform_input": chosen.transform_input},
+        "file": file.name,
+        "sha256": digest,
+    }
+    module = Plain(net, head=BASELINE[0]).eval()
+    return Judge(name=file.stem, module=module, preparation=chosen.preparation, told=told, took={})
+
+
+def _refuse_size(net: nn.Module, crop: int, *, network: str) -> None:
+    """Raises ConfigError where the network cannot take pictures of the size that is asked for."""
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, crop, crop))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"--network {network}: it takes no pictures of {crop} pixels ({reason})") from None
 
 
 def _weights_in(path: Path) -> Path:
@@ -108,10 +124,12 @@ def _ours(folder: Path, collection: Collection, *, variant: str) -> Judge:
     defined = read_json(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
     record = read_record(folder)
     training = read_json(folder / "training.json") if (folder / "training.json").is_file() else {}
+    preparation = imagenet_size(facts["image_size"])
+    shown = {"network": facts["backbone"], "preparation": preparation.facts}
     return Judge(
         name=facts["arm"],
         module=classifier.network,
-        preparation=imagenet_size(facts["image_size"]),
-        told={**{key: defined[key] for key in ("params", "seed") if key in defined}, "training": training},
+        preparation=preparation,
+        told={**{key: defined[key] for key in ("params", "seed") if key in defined}, "training": training, **shown},
         took={key: value for key in ("seconds", "images_per_second") if (value := record.metric(key)) is not None},
     )

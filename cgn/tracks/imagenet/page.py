@@ -12,7 +12,7 @@ from cgn.core.page import Html, document, element, join, paragraph, section, tex
 from cgn.core.page_settings import about, flat
 from cgn.data.collection import Collection, read_collection
 from cgn.evaluation.literature import LINKS, cited, cited_in_markdown
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
+from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, span
 from cgn.stages.report import Page
 from cgn.tracks.imagenet.evidence import Evidence
 from cgn.tracks.imagenet.page_accuracy import accuracy_section, accuracy_tables
@@ -21,7 +21,16 @@ from cgn.tracks.imagenet.page_changes import change_section, change_table, chang
 from cgn.tracks.imagenet.page_corruptions import comparable, corruption_section, corruption_tables
 from cgn.tracks.imagenet.page_examples import examples_section
 from cgn.tracks.imagenet.page_network import network_section, network_tables
-from cgn.tracks.imagenet.page_notes import NAMES, comparisons, first_limit, missing, notes_section
+from cgn.tracks.imagenet.page_notes import (
+    NAMES,
+    by_condition,
+    comparisons,
+    first_limit,
+    missing,
+    notes_section,
+    preparation_tables,
+    shown_suites,
+)
 from cgn.tracks.imagenet.page_style import STYLE
 from cgn.tracks.imagenet.page_times import times_section, times_table
 
@@ -87,11 +96,10 @@ def _facts(evidence: Evidence, *, run: Run) -> list[tuple[str, object]]:
     facts: list[tuple[str, object]] = [("Variant", f"imagenet/{run.variant}"), ("Seed", run.seed)]
     facts.append(("Classes", f"{evidence.classes:,}"))
     for suite in (CLEAN, IN9, CUE_CONFLICT, STYLIZED, IMAGENET_C):
-        rows = evidence.examination.of(suite)
-        if len(rows):
-            conditions = rows["condition"].nunique()
-            told = f"{rows['image'].nunique():,} pictures"
-            facts.append((NAMES[suite].capitalize(), told if conditions == 1 else f"{told}, {conditions} conditions"))
+        if counts := by_condition(evidence, suite):
+            told = f"{sum(counts):,} pictures"
+            told += f" in {len(counts)} conditions, {span(counts)} each" if len(counts) > 1 else ""
+            facts.append((NAMES[suite].capitalize(), told))
     known = {
         "train_cgn.updates": "Updates of the generative network",
         "train_cgn.batch_size": "Images in a batch",
@@ -124,12 +132,15 @@ def _summary(evidence: Evidence, *, run: Run) -> str:
         *background_tables(evidence),
         *corruption_tables(evidence),
         *network_tables(evidence),
+        *preparation_tables(evidence),
         times_table(evidence),
     ]
     unreadable = len(evidence.examination.facts["unreadable"])
     blocks = [f"# imagenet/{run.variant}, seed {run.seed}", *(table.markdown().rstrip("\n") for table in tables)]
     limits = [*comparisons(evidence), *([comparable(evidence)] if corruption_tables(evidence) else [])]
     blocks.append("\n".join(f"- {item}" for item in limits))
+    if suites := shown_suites(evidence):
+        blocks.append("Shown:\n\n" + "\n".join(f"- {item}" for item in suites))
     blocks.append("Missing:\n\n" + "\n".join(f"- {item}" for item in [*missing(evidence), _read(unreadable)]))
     blocks.append(f"Published: {cited_in_markdown(LINKS)}.")
     return "\n\n".join(blocks) + "\n"

@@ -11,6 +11,7 @@ from cgn.core.page import Html, element, paragraph, picture, section, text
 from cgn.evaluation.confusion_picture import DARK, LIGHT, Theme
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES, CorruptionErrors
 from cgn.evaluation.corruption_picture import CURVES, curves
+from cgn.evaluation.suite_results import span
 from cgn.evaluation.tabulated import NOTHING, Cell, Column, Table
 from cgn.evaluation.wording import percent
 from cgn.tracks.imagenet.cells import name, number, printed, share
@@ -55,16 +56,28 @@ def corruption_section(evidence: Evidence) -> Html:
 
 def comparable(evidence: Evidence) -> str:
     """What this run's mCE can be compared with."""
-    images = _images(_corrupted(evidence)[0])
-    folders = evidence.params.get("prepare", {}).get("folders") or {}
-    if images == IMAGENET and folders.get("imagenet_c"):
+    counts = [count for head in _corrupted(evidence) for count in _images(head)]
+    source = _source(evidence)
+    if {IMAGENET} == set(counts) and source != "here":
         return "These are ImageNet-C's own pictures, so mCE can be compared with published ones."
-    made = "read from a folder of the user" if folders.get("imagenet_c") else "made here"
+    made = {
+        "here": "the corrupted pictures were made here from",
+        "fetch": "the corrupted pictures are ImageNet-C's own, but only of",
+        "user": "the corrupted pictures were read from a folder of the user, of",
+    }[source]
     return (
-        f"Not comparable with any published mCE: the corrupted pictures were {made} from {images:,} images, while "
-        f"AlexNet's errors are of ImageNet-C's {IMAGENET:,}. AlexNet is a mere yardstick here; the plain errors can be "
-        "compared among the classifiers of this page."
+        f"Not comparable with any published mCE: {made} {span(counts)} images, while AlexNet's errors are of "
+        f"ImageNet-C's {IMAGENET:,}. AlexNet is a mere yardstick here; the plain errors can be compared among the "
+        "classifiers of this page."
     )
+
+
+def _source(evidence: Evidence) -> str:
+    """Who made the corrupted pictures, as the examination says; an older one does not, so its parameters do."""
+    if (said := evidence.shown.get("corrupted_by")) in ("here", "fetch", "user"):
+        return str(said)
+    folders = evidence.params.get("prepare", {}).get("folders") or {}
+    return "user" if folders.get("imagenet_c") else "here"
 
 
 def _corrupted(evidence: Evidence) -> list[Head]:
@@ -76,9 +89,10 @@ def _chosen(heads: list[Head]) -> list[Head]:
     return sorted(chosen, key=lambda head: CHOSEN.index(head.key)) or heads[: len(CHOSEN)]
 
 
-def _images(head: Head) -> int:
+def _images(head: Head) -> list[int]:
+    """Of every corruption and severity."""
     assert head.corruptions
-    return max(error.images for errors in head.corruptions.errors.values() for error in errors)
+    return [error.images for errors in head.corruptions.errors.values() for error in errors]
 
 
 def _means(heads: list[Head]) -> Table:
@@ -86,8 +100,8 @@ def _means(heads: list[Head]) -> Table:
         Column(title="Classifier"),
         Column(title="Clean error", small="the same pictures"),
         Column(title="Mean error", small="fifteen corruptions"),
-        Column(title="mCE"),
-        Column(title="Relative mCE"),
+        Column(title="mCE", small="over the fifteen"),
+        Column(title="Relative mCE", small="over the fifteen"),
     ]
     rows = []
     for head in heads:

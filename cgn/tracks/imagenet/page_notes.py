@@ -10,7 +10,19 @@ from cgn.core.page import Html, element, join, paragraph, section, text
 from cgn.core.page_settings import departure_table, departures
 from cgn.data.benchmarks import VARIATIONS
 from cgn.evaluation.corruption_error import ALEXNET
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, SUITES
+from cgn.evaluation.suite_results import (
+    CLEAN,
+    CUE_CONFLICT,
+    IMAGENET_C,
+    IN9,
+    PREPARATION,
+    STYLIZED,
+    SUITES,
+    preparations,
+    span,
+)
+from cgn.evaluation.tabulated import Cell, Column, Table
+from cgn.evaluation.wording import DASH
 from cgn.tracks.imagenet.evidence import BASELINE, TITLES, Evidence
 from cgn.tracks.imagenet.page_corruptions import IMAGENET
 from cgn.tracks.imagenet.published import SETTINGS
@@ -31,6 +43,7 @@ def notes_section(evidence: Evidence) -> Html:
     """What is missing, and what can be compared with what."""
     blocks = [
         element("ul", *(element("li", text(item)) for item in comparisons(evidence))),
+        *_how_shown(evidence),
         element("h3", text("What is missing")),
         element("ul", *(element("li", text(item)) for item in missing(evidence))),
         *_unreadable(evidence),
@@ -41,6 +54,30 @@ def notes_section(evidence: Evidence) -> Html:
     elif evidence.params:
         blocks.append(paragraph("Every published setting that this run's folders tell of was kept."))
     return section("What can be compared with what", join(blocks, between="\n"), name="notes")
+
+
+def preparation_tables(evidence: Evidence) -> list[Table]:
+    """Network, preparation and file of each classifier; none where the decisions do not say."""
+    rows = [[Cell(value=cell or DASH) for cell in row] for row in preparations(evidence.shown)]
+    columns = [
+        Column(title=title) for title in ("Classifier", *(title[0].upper() + title[1:] for title in PREPARATION))
+    ]
+    caption = "What each classifier was shown: photographs by resize/crop/interpolation"
+    return [Table(caption=caption, columns=columns, rows=rows, class_="wide small")] if rows else []
+
+
+def shown_suites(evidence: Evidence) -> list[str]:
+    """A sentence for each suite: what is done to its pictures before the colours."""
+    suites: Mapping[str, str] = evidence.shown.get("suites", {})
+    return [f"{NAMES.get(suite, suite).capitalize()}: {words}" for suite, words in suites.items()]
+
+
+def _how_shown(evidence: Evidence) -> list[Html]:
+    tables, suites = [table.html() for table in preparation_tables(evidence)], shown_suites(evidence)
+    if not (tables or suites):
+        return []
+    items = [element("ul", *(element("li", text(item)) for item in suites))] if suites else []
+    return [element("h3", text("How pictures were shown")), *tables, *items]
 
 
 def comparisons(evidence: Evidence) -> list[str]:
@@ -108,17 +145,18 @@ def _absent(evidence: Evidence, suite: str, expected: Sequence[str]) -> list[str
 
 def _other_counts(evidence: Evidence) -> str:
     """Where a suite's conditions have another number of pictures than the published ones."""
-    counts: Mapping[str, int] = {
-        suite: int(evidence.examination.of(suite).groupby("condition")["image"].nunique().max())
-        for suite in PUBLISHED_IMAGES
-        if len(evidence.examination.of(suite))
-    }
+    found = {suite: by_condition(evidence, suite) for suite in PUBLISHED_IMAGES}
     differing = [
-        f"{NAMES[suite]} {count:,} pictures here, {PUBLISHED_IMAGES[suite]:,} published"
-        for suite, count in counts.items()
-        if count != PUBLISHED_IMAGES[suite]
+        f"{NAMES[suite]} {span(counts)} pictures here, {PUBLISHED_IMAGES[suite]:,} published"
+        for suite, counts in found.items()
+        if counts and set(counts) != {PUBLISHED_IMAGES[suite]}
     ]
     return "; ".join(differing)
+
+
+def by_condition(evidence: Evidence, suite: str) -> list[int]:
+    """How many pictures each condition of a suite has; a picture that stands in two counts in both."""
+    return [int(count) for count in evidence.examination.of(suite).groupby("condition")["image"].nunique()]
 
 
 def _unreadable(evidence: Evidence) -> list[Html]:
