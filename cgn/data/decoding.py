@@ -6,7 +6,7 @@ with two exceptions: 16-bit greyscale keeps its high byte, as 16-bit colour does
 to white; and a picture whose EXIF says that it lies on its side is turned upright. A broken EXIF block turns nothing.
 """
 
-import struct
+import re
 import warnings
 from pathlib import Path
 
@@ -14,23 +14,19 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cgn.core.errors import ArtifactError
+from cgn.core.images import BROKEN, MAX_PIXELS, check_pixels
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
-# What Pillow's readers raise at bytes that are not what their header promises.
-BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, ArithmeticError, struct.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-
 
 def decode(path: Path) -> Image.Image:
-    """One picture as mode RGB. Raises ArtifactError naming the file when its pixels cannot all be read."""
+    """One picture as mode RGB. Raises ArtifactError naming the file when its pixels cannot all be read, or too many."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels count here
             with Image.open(path, formats=FORMATS) as picture:
+                check_pixels(picture)
                 picture.load()
                 return _rgb(_upright(picture))
     except BROKEN as error:
@@ -59,6 +55,9 @@ def _reason(error: BaseException) -> str:
     """Pillow's words without the path, which the message has already."""
     if isinstance(error, UnidentifiedImageError):
         return f"it is no picture of a known format ({', '.join(FORMATS)})"
+    if isinstance(error, Image.DecompressionBombError):  # of twice the pixels that Pillow's own limit allows
+        count = re.search(r"\((\d+) pixels\)", str(error))
+        return f"it has {int(count[1]) if count else 'too many':,} pixels, allowed: {MAX_PIXELS:,}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).splitlines()[0] if str(error) else type(error).__name__

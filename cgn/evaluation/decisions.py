@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import replacing
+from cgn.core.files import json_value, replacing
 
 NAMES = ("classifier", "condition")
 CLASSES = ("label", "texture", "background", "decision")
@@ -114,11 +114,15 @@ def read_table(path: Path, *, schema: Any) -> tuple[pd.DataFrame, dict[str, Any]
             lacking = [name for name in schema.names if name not in file.schema_arrow.names]
             if lacking:
                 raise ArtifactError(f"{path} lacks the columns {', '.join(lacking)}: {_again(path)}")
-            facts: dict[str, Any] = json.loads((file.schema_arrow.metadata or {})[b"facts"])
+            facts: dict[str, Any] = json_value((file.schema_arrow.metadata or {})[b"facts"])
+            if not isinstance(facts, dict):
+                raise KeyError("facts")
             return file.read(columns=schema.names).cast(schema).to_pandas(), facts
     except KeyError:
         raise ArtifactError(f"{path} does not say whose decisions it holds: {_again(path)}") from None
-    except (pa.ArrowException, OSError, json.JSONDecodeError) as error:
+    except ArtifactError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path} is broken ({reason}): {_again(path)}") from None
 

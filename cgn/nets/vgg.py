@@ -5,10 +5,13 @@ losses were set so. State-dict keys are torchvision's (`features.0.weight` ...),
 classifier and the fifth block are left out. Narrower blocks make a net of the same form for small images.
 """
 
+import re
+
 import torch
 from torch import nn
 from torch.nn import functional
 
+LAYER = re.compile(r"features\.([0-9]{1,3})\.", re.ASCII)
 Blocks = tuple[tuple[int, ...], ...]
 """The channels of each convolution of each block."""
 
@@ -47,6 +50,4 @@ class VggFeatures(nn.Module):
 
 def published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The part of torchvision's vgg16 state dict that VggFeatures has: conv blocks 1 to 4."""
-    return {
-        name: tensor for name, tensor in state.items() if name.startswith("features.") and int(name.split(".")[1]) < 22
-    }
+    return {name: tensor for name, tensor in state.items() if (found := LAYER.match(name)) and int(found[1]) < 22}

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly
+from cgn.config.record import build
+from cgn.core.checkpoints import Tensors, load_model, load_strictly, rebuilt, sketch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.mechanisms.generator import Generator
 from cgn.mechanisms.shape import Shape
@@ -72,17 +73,21 @@ def open_model(folder: Path, *, variant: str, device: torch.device | None = None
     tensors, told = load_model(path, track="imagenet", variant=variant)
     try:
         table, widths = read_table(told["net"]), read_widths(told["saliency"])
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, ConfigError) as error:
         raise ArtifactError(f"{path} does not say which nets it holds ({error}): run train_cgn again") from None
-    saliency = U2Net(widths)
-    biggan = empty(table)
-    made = copies(biggan, saliency=saliency)
-    held = {name: tensor for name, tensor in tensors.items() if name.startswith(SALIENCY)}
-    load_strictly(made, {name: tensors[name] for name in tensors.keys() - held.keys()}, source=str(path))
-    load_strictly(saliency, {name.removeprefix(SALIENCY): held[name] for name in held}, source=str(path))
+    again = {"source": str(path), "remedy": "run train_cgn again"}
+    saliency = rebuilt(lambda: U2Net(widths), _under(SALIENCY, tensors), **again)
+    sketch(lambda: BigGan(table), _under("shape.net.", tensors), **again)
+    made = copies(empty(table), saliency=saliency)
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(SALIENCY)}
+    load_strictly(made, rest, source=str(path))
     place = device or torch.device("cpu")
     saliency.to(place)
     return Model(generator=made.to(place).eval().requires_grad_(False), saliency=saliency, facts=told)
+
+
+def _under(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
@@ -93,14 +98,14 @@ def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none
     return filled
 
 
-def read_table(told: Mapping[str, Any]) -> Table:
-    """The layers that `facts` told. Raises KeyError, TypeError or ConfigError for anything else."""
-    return Table(**{**told, "blocks": tuple(tuple(block) for block in told["blocks"])})
+def read_table(told: object) -> Table:
+    """The layers that `facts` told. Raises ConfigError for anything else."""
+    return build(Table, told, key="net")
 
 
-def read_widths(told: Mapping[str, Any]) -> Widths:
-    """The saliency net's widths that `facts` told."""
-    return Widths(**{way: tuple(tuple(pair) for pair in pairs) for way, pairs in told.items()})
+def read_widths(told: object) -> Widths:
+    """The saliency net's widths that `facts` told. Raises ConfigError for anything else."""
+    return build(Widths, told, key="saliency")
 
 
 def net_of(role: nn.Module) -> BigGan:

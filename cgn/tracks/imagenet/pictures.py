@@ -29,5 +29,5 @@ def first_frame(gif: bytes, *, source: str) -> bytes:
     try:
         with Image.open(io.BytesIO(gif), formats=["GIF"]) as film:
             return drawn(film.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ArtifactError(f"{source} is no GIF picture ({error}): run the stage that makes it again") from None
