@@ -29,10 +29,11 @@ from cgn.core.files import json_value, replacing
 Tensors = Mapping[str, torch.Tensor]
 Net = TypeVar("Net", bound=torch.nn.Module)
 
+
 WRONG_FACTS = (
     ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
-"""What building a net raises when the facts that should describe it are of the wrong kind or size."""
+"""What building a net or a training raises when what should describe it is of the wrong kind or size."""
 
 WRAPPED = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "module", "weights")
 AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "ema_model")
