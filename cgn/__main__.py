@@ -182,10 +182,13 @@ def _marks(stage: Callable[..., None]) -> dict[str, _Mark]:
 
 
 def _digest(path: Path, *, role: str) -> str:
-    if path.is_dir():
-        return folder_digest(path)
-    if path.is_file():
-        return sha256(path)
+    try:
+        if path.is_dir():
+            return folder_digest(path)
+        if path.is_file():
+            return sha256(path)
+    except OSError as error:
+        raise ArtifactError(f"--{role} {error.filename or path} cannot be read: {error.strerror or error}") from None
     state = "is unfinished: run its stage again" if partial_folder(path).is_dir() else "is missing: run its stage first"
     raise ArtifactError(f"--{role} {path} {state}")
 

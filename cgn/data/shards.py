@@ -23,8 +23,8 @@ from cgn.core.images import Bytes
 from cgn.data.members import Sample, decoded, encoded, members, remedy
 
 __all__ = [
-    "LABELS", "Images", "Manifest", "Sample", "Shard", "is_whole", "load", "read_manifest", "samples", "verify",
-    "write_manifest", "write_shard",
+    "LABELS", "Images", "Manifest", "Sample", "Shard", "is_whole", "load", "read_manifest", "read_shard", "samples",
+    "verify", "write_manifest", "write_shard",
 ]  # fmt: skip
 
 LABELS = ("shape", "texture", "background")
@@ -95,20 +95,23 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     told = read_json(path)
     try:
-        shards = tuple(Shard(**shard) for shard in told["shards"])
+        shards = tuple(read_shard(shard) for shard in told["shards"])
         facts = told["facts"]
-        typed = all(
-            isinstance(value, kind)
-            for shard in shards
-            for value, kind in zip(asdict(shard).values(), (str, str, int, int, int, str), strict=True)
-        )
-        plain = all(shard.name == Path(shard.name).name for shard in shards)
-        if not (typed and plain and isinstance(facts, dict) and type(facts.get("image_size", 0)) is int):
+        if not (isinstance(facts, dict) and type(facts.get("image_size", 0)) is int):
             raise TypeError("a value of the wrong type")
         _refuse_absurd(shards)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ArtifactError(f"{path} is no manifest of shards ({error}): {remedy(folder)}") from None
     return Manifest(shards=shards, facts=facts)
+
+
+def read_shard(told: Any) -> Shard:
+    """A shard as a manifest or a note lists it. Raises TypeError for anything else."""
+    shard = Shard(**told)
+    kinds = zip(asdict(shard).values(), (str, str, int, int, int, str), strict=True)
+    if not all(type(value) is kind for value, kind in kinds) or shard.name != Path(shard.name).name:
+        raise TypeError("a value of the wrong type")
+    return shard
 
 
 def _refuse_absurd(shards: Sequence[Shard]) -> None:

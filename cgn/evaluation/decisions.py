@@ -141,12 +141,19 @@ def _schema() -> Any:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
 
+def _facts_problem(facts: Mapping[str, Any]) -> str | None:
+    if unknown := [name for name in ("track", "variant", "classes") if name not in facts]:
+        return f"does not say its {', '.join(unknown)}"
+    if type(classes := facts["classes"]) is not int or not 0 < classes < 1 << 15:
+        return f"says that its classes are {classes!r}, no number of classes"
+    return None
+
+
 def _problem(decisions: Decisions) -> str | None:
     """What is wrong with the values of a table that has the right columns; None when nothing is."""
     rows = decisions.rows
-    unknown = [name for name in ("track", "variant", "classes") if name not in decisions.facts]
-    if unknown:
-        return f"does not say its {', '.join(unknown)}"
+    if problem := _facts_problem(decisions.facts):
+        return problem
     if rows.empty:
         return "holds no decision"
     for name in CLASSES:

@@ -30,7 +30,8 @@ NONE = -1
 """Stands where a suite has no texture or a network no such class."""
 HEADS = ("label", "shape", "texture", "background", "avg", "shape_texture")
 """In the order of tables; a head of another name comes after them."""
-FACTS = ("track", "variant", "classes", "suites", "unreadable", "superclass_of", "categories", "remarks")
+KINDS = {"classes": int, "suites": dict, "unreadable": list, "superclass_of": list, "categories": list, "remarks": list}
+FACTS = ("track", "variant", *KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,8 @@ def _problem(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str | None:
     """What is wrong with the values of a table that has the right columns; None when nothing is."""
     if unknown := [name for name in FACTS if name not in facts]:
         return f"does not say its {', '.join(unknown)}"
+    if wrong := [name for name, kind in KINDS.items() if type(facts.get(name, kind())) is not kind]:
+        return f"says its {', '.join(wrong)} by values of a wrong kind"
     if rows.empty:
         return "holds no decision"
     if foreign := sorted(set(rows["suite"].unique()) - set(facts["suites"])):

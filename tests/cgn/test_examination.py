@@ -1,6 +1,7 @@
 """Examinations: every figure comes from the table as it was read again; broken or foreign tables are refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -211,4 +212,14 @@ def test_a_table_without_facts_or_rows_is_refused(tmp_path: Path, examination: E
         read(path)
     write(Examination(rows=examination.rows.iloc[:0], facts=examination.facts), path)
     with pytest.raises(ArtifactError, match="holds no decision"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"classes": "ten"}, {"suites": ["cue", "plain"]}, {"unreadable": 3}, {"categories": {}}]
+)
+def test_facts_of_a_wrong_kind_are_refused(tmp_path: Path, examination: Examination, changed: dict[str, Any]) -> None:
+    path = tmp_path / "decisions.parquet"
+    write(Examination(rows=examination.rows, facts={**examination.facts, **changed}), path)
+    with pytest.raises(ArtifactError, match=rf"says its {next(iter(changed))} by values of a wrong kind"):
         read(path)

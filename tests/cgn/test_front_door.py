@@ -272,3 +272,13 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, name: str) -> None:
         files.write_text(path, "after" * 10_000)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_input_that_the_disk_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path / "shard.tar"))
+
+    (tmp_path / "fetch").mkdir()
+    monkeypatch.setattr(front, "folder_digest", failing)
+    with pytest.raises(ArtifactError, match=r"--assets .*shard\.tar cannot be read: Input/output error"):
+        front.run(prepare(tmp_path, ROOT / "params.yaml"))
