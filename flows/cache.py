@@ -19,15 +19,14 @@ def repaired(message: str) -> str:
 
     Outputs that the message names are looked at, as dvc.lock lists them in the current folder. Raises nothing.
     """
+    if not LOCK.is_file():
+        return ""
     try:
-        named = [out for out in _outs() if str(out["path"]) in message and out.get("hash") == "md5"]
-        if not named:
-            return ""
         from dvc.repo import Repo  # type: ignore[import-untyped]
 
         with Repo() as repo:
-            place = repo.cache.local.oid_to_path
-            entries = {Path(place(oid)): oid for out in named for oid in _oids(str(out["md5"]), place)}
+            named = [out for out in repo.index.outs if out.def_path in message and out.hash_name == "md5"]
+            entries = {path: oid for out in named for path, oid in _entries(out)}
         broken = [path for path, oid in entries.items() if path.is_file() and _md5(path) != oid.removesuffix(".dir")]
         for path in broken:
             path.unlink()
@@ -38,27 +37,22 @@ def repaired(message: str) -> str:
     more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
     return (
         f" -- but DVC's cache held the same broken bytes, in {broken[0]}{more}, and would have restored them: removed "
-        f"there; `dvc repro` now makes {named[0]['path']} again"
+        f"there; `dvc repro` now makes {named[0].def_path} again"
     )
 
 
-def _outs() -> Iterator[dict[str, Any]]:
-    import yaml
-
-    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
-    for stage in lock.get("stages", {}).values():
-        yield from stage.get("outs", [])
-
-
-def _oids(oid: str, place: Any) -> Iterator[str]:
-    """An output's entry, and those that it lists where it is a folder."""
-    yield oid
+def _entries(out: Any) -> Iterator[tuple[Path, str]]:
+    """An output's entry in the cache and its name there, and those that it lists where it is a folder."""
+    oid = out.hash_info.value
+    if not oid:
+        return
+    yield (path := Path(out.cache.oid_to_path(oid))), oid
     if oid.endswith(".dir"):
         try:
-            listed = json.loads(Path(place(oid)).read_text(encoding="utf-8"))
+            listed = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # DVC itself makes an output again whose list it cannot read
             return
-        yield from (str(entry["md5"]) for entry in listed)
+        yield from ((Path(out.cache.oid_to_path(entry["md5"])), entry["md5"]) for entry in listed)
 
 
 def _md5(path: Path) -> str:

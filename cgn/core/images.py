@@ -1,12 +1,10 @@
 """Images: the one place where [-1,1] floats become bytes and back, and where sheets of examples are laid out.
 
 Legend: B batch, H height, W width. Floats are (B,3,H,W) or (B,1,H,W) tensors; bytes are (B,H,W,3) or (B,H,W) uint8.
-Decided here: [-1,1] maps linearly to [0,255], rounded; no image is stretched to its own minimum and maximum. A picture
-of more than `MAX_PIXELS` is not read: it would take hundreds of megabytes in each process that reads pictures.
+Decided here: [-1,1] maps linearly to [0,255], rounded; no image is stretched to its own minimum and maximum.
 """
 
 import io
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,22 +15,6 @@ from PIL import Image, ImageDraw, ImageFont
 from cgn.core.files import replacing
 
 Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-
-MAX_PIXELS = 1 << 26
-"""8192 x 8192; cameras take up to 61 million, and Pillow warns from 89 million on."""
-
-# What Pillow's readers raise at bytes that are not what their header promises.
-BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, ArithmeticError, struct.error,
-    MemoryError, RecursionError, Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
-
-
-def check_pixels(picture: Image.Image) -> None:
-    """Raise ValueError for a picture, opened and not loaded, that has too many pixels."""
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"it has {width} x {height} = {width * height:,} pixels, allowed: {MAX_PIXELS:,}")
 
 
 def to_bytes(images: torch.Tensor) -> Bytes:

@@ -4,9 +4,11 @@ Decided here: what a file is, its bytes say, not its name, and only the formats 
 as torchvision's reader takes them (greyscale is repeated, an alpha channel is dropped, CMYK goes by Pillow's formula),
 with two exceptions: 16-bit greyscale keeps its high byte, as 16-bit colour does, where a plain conversion would clip it
 to white; and a picture whose EXIF says that it lies on its side is turned upright. A broken EXIF block turns nothing.
+A picture of more than `MAX_PIXELS` is not read: it would take hundreds of megabytes in each process that reads some.
 """
 
 import re
+import struct
 import warnings
 from pathlib import Path
 
@@ -14,10 +16,25 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cgn.core.errors import ArtifactError
-from cgn.core.images import BROKEN, MAX_PIXELS, check_pixels
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+
+MAX_PIXELS = 1 << 26
+"""8192 x 8192; cameras take up to 61 million, and Pillow warns from 89 million on."""
+
+# What Pillow's readers raise at bytes that are not what their header promises.
+BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, ArithmeticError, struct.error,
+    MemoryError, RecursionError, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+
+
+def check_pixels(picture: Image.Image) -> None:
+    """Raise ValueError for a picture, opened and not loaded, that has too many pixels."""
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it has {width} x {height} = {width * height:,} pixels, allowed: {MAX_PIXELS:,}")
 
 
 def decode(path: Path) -> Image.Image:

@@ -24,7 +24,8 @@ from PIL import Image
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import json_value
-from cgn.core.images import BROKEN, Bytes, check_pixels, png
+from cgn.core.images import Bytes, png
+from cgn.data.decoding import BROKEN, check_pixels
 
 PARTS = ("mask", "premask", "foreground", "background")
 """What a sample may hold besides its image, as PNG; a mask (H,W), the others (H,W,3)."""

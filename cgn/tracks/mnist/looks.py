@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from cgn.core.errors import ArtifactError
-from cgn.core.images import BROKEN, Bytes, check_pixels
+from cgn.core.images import Bytes
+from cgn.data.decoding import BROKEN, check_pixels
 from cgn.data.digits import Floats, Labels
 from cgn.tracks.mnist.constants import CLASSES
 
