@@ -24,7 +24,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError, CgnError
-from cgn.core.files import building, folder_digest, log_folder, partial_folder, read_json, sha256, write_json
+from cgn.core.files import (
+    DEFINITION,
+    building,
+    folder_digest,
+    log_folder,
+    partial_folder,
+    read_object,
+    sha256,
+    write_json,
+)
 from cgn.core.machine import limit_threads, machine
 from cgn.core.metrics import Fanout, Files, MetricSink
 from cgn.core.roles import INPUT, OUTPUT, PACE
@@ -132,7 +141,8 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     with building(call.out, definition=definition, code=_code()) as folder:
         files = Files(call.log)
         note = _note(call.log, definition)
-        files.rewind(-1 if len(note["starts"]) == 1 else sys.maxsize)  # a new record, or an old one without half a line
+        begun = len(note["starts"]) > 1 or any(path.name != DEFINITION for path in folder.iterdir())
+        files.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
         write_json(call.log / "run.json", note)
         _stage(call.verb)(parts, **{**call.options, call.output_role: folder}, sink=Fanout([files, *sinks]))
     seconds = round(time.monotonic() - started, 3)
@@ -190,21 +200,31 @@ def _marks(stage: Callable[..., None]) -> dict[str, _Mark]:
 
 
 def _digest(path: Path, *, role: str) -> str:
-    if path.is_dir():
-        return folder_digest(path)
-    if path.is_file():
-        return sha256(path)
+    try:
+        if path.is_dir():
+            return folder_digest(path)
+        if path.is_file():
+            return sha256(path)
+    except OSError as error:
+        raise ArtifactError(f"--{role} {error.filename or path} cannot be read: {error.strerror or error}") from None
     state = "is unfinished: run its stage again" if partial_folder(path).is_dir() else "is missing: run its stage first"
     raise ArtifactError(f"--{role} {path} {state}")
 
 
 def _note(log: Path, definition: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says before the first step; the starts of a run that continues are kept."""
+    """What run.json says before the first step; the starts of a run that continues are kept.
+
+    It is only a record: one that cannot be read is written anew.
+    """
     note: dict[str, Any] = {**definition, "starts": []}
     if (log / "run.json").is_file():
-        earlier = read_json(log / "run.json")
-        if all(earlier.get(key) == value for key, value in definition.items()) and not earlier.get("finished"):
-            note["starts"] = earlier["starts"]
+        try:
+            earlier = read_object(log / "run.json")
+        except ArtifactError as error:
+            print(f"{error.args[0].rpartition(': ')[0]}: the record of this run begins anew", flush=True)
+            earlier = {}
+        same = all(earlier.get(key) == value for key, value in definition.items()) and not earlier.get("finished")
+        note["starts"] = earlier["starts"] if same and isinstance(earlier.get("starts"), list) else []
     note["starts"] = [*note["starts"], {"time": _now(), "git_revision": _git_revision()}]
     return note | {"finished": None, "seconds": None, "versions": _versions(), "machine": machine()}
 

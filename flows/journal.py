@@ -107,7 +107,7 @@ class Journal:
             if not self.noted and self.folder.is_dir() and file.stat().st_mtime > self.started - 0.05:
                 self.noted = True
                 self._tell(event="note", run=json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return
 
     def _tell(self, **event: Any) -> None:
@@ -127,10 +127,17 @@ class Journal:
 
 
 def _lines(record: Path) -> list[dict[str, Any]]:
-    lines = []
     try:
-        for text in record.read_text(encoding="utf-8").splitlines():
-            lines.append(json.loads(text))
-    except (OSError, ValueError):  # no record, or the last line of a killed run
-        pass
+        texts = record.read_bytes().splitlines()
+    except OSError:  # no record
+        return []
+    lines = []
+    for text in texts:
+        try:
+            line = json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError):  # the last line of a killed run, or a damaged file
+            continue
+        numbers = line.values() if isinstance(line, dict) else [None]
+        if all(isinstance(value, int | float) for value in numbers):
+            lines.append(line)
     return lines

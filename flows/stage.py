@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from flows import tracking
+from flows.cache import repaired
 from flows.journal import Journal, project_root
 from flows.lineage import is_alive, nearest_dvc, pipeline
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str], *, front_door: FrontDoor | None = None) -> int:
         message = f"{type(error).__name__}: {error}"
         if not _mendable(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{repaired(message)}", file=sys.stderr)
         return 2
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest is short, and must not be left half done

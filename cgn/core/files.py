@@ -23,6 +23,7 @@ from cgn.core.errors import ArtifactError
 DEFINITION = "definition.json"
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20
+SAFE = "nothing is lost, what was finished before is kept"
 
 
 def partial_folder(out: Path) -> Path:
@@ -42,13 +43,16 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = {
-            errno.ENOSPC: "no space is left on this disk: free some, then run the same command again",
-            errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
+            errno.ENOSPC: f"no space is left on this disk; {SAFE}: free some, then run the same command again",
+            errno.EDQUOT: f"the disk quota is used up; {SAFE}: free some space, then run the same command again",
+            errno.EFBIG: f"it is larger than the disk or a limit of this process allows; {SAFE}: raise the limit",
+            errno.EIO: f"the disk reports an error; {SAFE}: see the system's log, or choose another disk",
             errno.EACCES: "permission denied: choose a folder that you may write to",
             errno.EPERM: "permission denied: choose a folder that you may write to",
             errno.EROFS: "the file system is read-only: choose another folder",
             errno.ENOTDIR: "a part of this path is a file, not a folder",
             errno.EEXIST: "a file of this name is in the way",
+            errno.EISDIR: "a folder of this name is in the way",
         }.get(error.errno or 0)
         elsewhere = error.filename is not None and not Path(str(error.filename)).is_relative_to(path.parent)
         if remedy is None or elsewhere:
@@ -82,14 +86,34 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def json_value(text: str | bytes) -> Any:
+    """JSON as a value. Raises ValueError for whatever is wrong with it: also bytes, digits or depth beyond reading."""
+    try:
+        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+
+
 def read_json(path: Path) -> Any:
     """Read JSON. Raises ArtifactError naming the file when it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_value(path.read_bytes())
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing: run the stage that makes {path.parent} again") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
         raise ArtifactError(f"{path} is broken ({error}): run the stage that makes {path.parent} again") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read JSON that must be an object. Raises ArtifactError as `read_json` does, and for any other value."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ArtifactError(
+            f"{path} holds a {type(value).__name__}, not an object: run the stage that makes {path.parent} again"
+        )
+    return value
 
 
 def sha256(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 Decided here: `metrics.jsonl` is the record (one line a step, appended and flushed); `metrics.json` holds the final
 values and `curves.csv` the steps as a table, both made from it. A run that continues from step n drops the lines
-after n first, so a resumed record reads like an unbroken one. The platform adds a sink of its own (MLflow).
+after n first, so a resumed record reads like an unbroken one. It is a record only: a line that cannot be read (half a
+line of a killed run, a damaged file) is left out and stops nothing. The platform adds a sink of its own (MLflow).
 """
 
 import csv
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cgn.core.errors import TrainingError
-from cgn.core.files import explained, write_json, write_text
+from cgn.core.files import explained, json_value, write_json, write_text
 
 
 class MetricSink(Protocol):
@@ -83,23 +84,28 @@ class Files:
 
     def summary(self, values: Mapping[str, float]) -> None:
         write_json(self.folder / "metrics.json", _nested(values))
-        write_text(self.folder / "curves.csv", _table(self._lines()))
+        write_text(self.folder / "curves.csv", _table(read_lines(self.record)))
 
     def picture(self, path: Path) -> None:
         """Nothing: the picture already is a file."""
 
     def rewind(self, step: int) -> None:
-        kept = [line for line in self._lines() if line["step"] <= step]
+        kept = [line for line in read_lines(self.record) if line["step"] <= step]
         write_text(self.record, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def _lines(self) -> list[dict[str, Any]]:
-        lines = []
-        for text in self.record.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:  # the last line of a killed run
-                continue
-        return lines
+
+def read_lines(record: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that are whole: a whole number as `step`, and numbers by their names."""
+    lines = []
+    for text in record.read_bytes().splitlines():
+        try:
+            line = json_value(text)
+        except ValueError:
+            continue
+        numbers = line.values() if isinstance(line, dict) and type(line.get("step")) is int else [None]
+        if all(isinstance(value, int | float) for value in numbers):
+            lines.append(line)
+    return lines
 
 
 def finite(values: Mapping[str, float], *, update: int) -> None:

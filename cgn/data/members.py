@@ -1,14 +1,17 @@
 """A sample as the members of a tar: its image and parts as PNG, its facts as JSON.
 
 Decided here: a sample is `<key>.png` and `<key>.json`, and where a track keeps them its parts (`<key>.mask.png`, ...).
-Reading takes those kinds of member and refuses every other, so nothing in a tar is ever unpickled or run; parts are
-decoded only when asked for. WebDataset groups what is read into samples; walking through the members is done here,
-because its own iterator leaves the files open and takes five times as long, more than decoding an image of 32 pixels
-does.
+Reading takes those kinds of member, each name once, and refuses every other, so nothing in a tar is ever unpickled or
+run; parts are decoded only when asked for. WebDataset groups what is read into samples; walking through the members is
+done here, because its own iterator leaves the files open and takes five times as long, more than decoding an image of
+32 pixels does.
 """
 
 import io
 import json
+import os
+import re
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,15 +20,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cgn.core.errors import ArtifactError
+from cgn.core.files import json_value
 from cgn.core.images import Bytes, png
+from cgn.data.decoding import BROKEN, check_pixels
 
 PARTS = ("mask", "premask", "foreground", "background")
 """What a sample may hold besides its image, as PNG; a mask (H,W), the others (H,W,3)."""
 MEMBERS = frozenset({"png", "json"})
 KNOWN = MEMBERS | {f"{part}.png" for part in PARTS}
+NAME = re.compile(rf"\d+\.({'|'.join(re.escape(ending) for ending in sorted(KNOWN))})", re.ASCII)
 AHEAD = 128
 """Samples that may be in the encoders' hands: more than a batch, so that the next one is drawn meanwhile."""
 BLOCK = 512
@@ -68,6 +74,7 @@ def _members_of(sample: Sample) -> dict[str, bytes]:
 
 def members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
     """The plain files of a ustar archive, as WebDataset's `group_by_keys` takes them."""
+    whole, seen = os.fstat(stream.fileno()).st_size, set[str]()
     while (header := stream.read(BLOCK))[:1] != b"\0":
         try:
             size, told = int(header[124:136].rstrip(b"\0 "), 8), int(header[148:156].rstrip(b"\0 "), 8)
@@ -75,10 +82,16 @@ def members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
         except ValueError:
             size, told, name = -1, -1, ""
         # The header's checksum counts its own eight bytes as blanks.
-        if sum(header) - sum(header[148:156]) + 8 * ord(" ") != told or len(data := stream.read(size)) != size:
+        wrong = sum(header) - sum(header[148:156]) + 8 * ord(" ") != told
+        if wrong or not 0 <= size <= whole - stream.tell() or len(data := stream.read(size)) != size:
             raise ArtifactError(f"{path} is broken or cut short near byte {stream.tell():,}: {remedy(path.parent)}")
-        if header[156:157] not in (b"0", b"\0") or name.partition(".")[2] not in KNOWN:
-            raise ArtifactError(f"{path} has the foreign member {name!r}: shards hold only .png and .json files")
+        if header[156:157] not in (b"0", b"\0") or not NAME.fullmatch(name):
+            raise ArtifactError(
+                f"{path} has the foreign member {name!r}: shards hold only .png and .json files named by numbers"
+            )
+        if name in seen:
+            raise ArtifactError(f"{path} has the member {name!r} twice: {remedy(path.parent)}")
+        seen.add(name)
         stream.seek(-size % BLOCK, io.SEEK_CUR)
         yield {"fname": name, "data": data, "__url__": path.name}
 
@@ -91,8 +104,8 @@ def decoded(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sa
         raise ArtifactError(f"{where} has no .{min(absent)}: {remedy(path.parent)}")
     try:
         image, *drawn = (_pixels(found[name]) for name in ("png", *names))
-        facts = json.loads(found["json"])
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        facts = json_value(found["json"])
+    except BROKEN as error:
         raise ArtifactError(f"{where} is broken ({error}): {remedy(path.parent)}") from None
     if not isinstance(facts, dict) or image.ndim != 3:
         raise ArtifactError(f"{where} is no RGB image with a JSON object: {remedy(path.parent)}")
@@ -100,8 +113,11 @@ def decoded(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sa
 
 
 def _pixels(data: bytes) -> Bytes:
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-        return np.array(picture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            check_pixels(picture)
+            return np.array(picture)
 
 
 def remedy(folder: Path) -> str:

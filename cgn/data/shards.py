@@ -5,6 +5,7 @@ SHA-256 of every shard). What a sample is in there, `cgn.data.members` says; ind
 give equal bytes: times and owners are constants, and WebDataset writes the tars.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,11 +23,13 @@ from cgn.core.images import Bytes
 from cgn.data.members import Sample, decoded, encoded, members, remedy
 
 __all__ = [
-    "LABELS", "Images", "Manifest", "Sample", "Shard", "is_whole", "load", "read_manifest", "samples", "verify",
-    "write_manifest", "write_shard",
+    "LABELS", "Images", "Manifest", "Sample", "Shard", "is_whole", "load", "read_manifest", "read_shard", "samples",
+    "verify", "write_manifest", "write_shard",
 ]  # fmt: skip
 
 LABELS = ("shape", "texture", "background")
+BYTES_PER_SAMPLE = 2048
+"""At least: an image and its facts, each a header and a block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +95,32 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     told = read_json(path)
     try:
-        shards = tuple(Shard(**shard) for shard in told["shards"])
+        shards = tuple(read_shard(shard) for shard in told["shards"])
         facts = told["facts"]
-        typed = all(
-            isinstance(value, kind)
-            for shard in shards
-            for value, kind in zip(asdict(shard).values(), (str, str, int, int, int, str), strict=True)
-        )
-        plain = all(shard.name == Path(shard.name).name for shard in shards)
-        if not (typed and plain and isinstance(facts, dict)):
+        if not (isinstance(facts, dict) and type(facts.get("image_size", 0)) is int):
             raise TypeError("a value of the wrong type")
-    except (KeyError, TypeError, AttributeError) as error:
+        _refuse_absurd(shards)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ArtifactError(f"{path} is no manifest of shards ({error}): {remedy(folder)}") from None
     return Manifest(shards=shards, facts=facts)
+
+
+def read_shard(told: Any) -> Shard:
+    """A shard as a manifest or a note lists it. Raises TypeError for anything else."""
+    shard = Shard(**told)
+    kinds = zip(asdict(shard).values(), (str, str, int, int, int, str), strict=True)
+    if not all(type(value) is kind for value, kind in kinds) or shard.name != Path(shard.name).name:
+        raise TypeError("a value of the wrong type")
+    return shard
+
+
+def _refuse_absurd(shards: Sequence[Shard]) -> None:
+    """Raise ValueError for shards that are listed twice, and for negative numbers."""
+    listed = [value for shard in shards for value in (shard.name, (shard.split, shard.number))]
+    if twice := [value for value, times in Counter(listed).items() if times > 1]:
+        raise ValueError(f"the shard {twice[0]!r} is listed twice")
+    if negative := [shard.name for shard in shards if min(shard.number, shard.images, shard.bytes) < 0]:
+        raise ValueError(f"a negative number of {negative[0]}")
 
 
 def is_whole(folder: Path, shard: Shard) -> bool:
@@ -141,25 +157,39 @@ def load(folder: Path, *, split: str, limit: int | None = None) -> Images:
     """Verify a split and read it into memory, or its first `limit` images."""
     manifest = verify(folder, splits=[split])
     shards = _of_split(manifest, split, folder=folder)
+    for shard in shards:
+        if shard.images > shard.bytes // BYTES_PER_SAMPLE:
+            raise ArtifactError(
+                f"{folder / shard.name} holds fewer samples than the {shard.images:,} of its manifest: {remedy(folder)}"
+            )
     count = min(manifest.splits[split], manifest.splits[split] if limit is None else limit)
     pixels: Bytes | None = None
     labels = {name: np.zeros(count, dtype=np.int64) for name in LABELS}
     read = ((shard, key, sample) for shard in shards for key, sample in _read(folder, shard))
     for place, (shard, key, sample) in zip(range(count), read, strict=False):
         where = f"{folder / shard.name}, sample {key}"
-        pixels = np.empty((count, *sample.image.shape), dtype=np.uint8) if pixels is None else pixels
+        pixels = _room(count, sample.image.shape, where=where) if pixels is None else pixels
         if sample.image.shape != pixels.shape[1:]:
             raise ArtifactError(
                 f"{where} is {sample.image.shape}, the first image {pixels.shape[1:]}: {remedy(folder)}"
             )
         pixels[place] = sample.image
         for name in LABELS:
-            if type(value := sample.facts.get(name)) is not int:
+            if type(value := sample.facts.get(name)) is not int or value.bit_length() >= 32:
                 raise ArtifactError(f"{where} has no whole number as label {name!r}: {remedy(folder)}")
             labels[name][place] = value
     if pixels is None:
         raise ArtifactError(f"{folder} has no images in split {split!r}: {remedy(folder)}")
     return Images(pixels=torch.from_numpy(pixels), labels={n: torch.from_numpy(v) for n, v in labels.items()})
+
+
+def _room(count: int, shape: tuple[int, ...], *, where: str) -> Bytes:
+    try:
+        return np.empty((count, *shape), dtype=np.uint8)
+    except MemoryError:
+        raise ArtifactError(
+            f"{where} is {shape}: {count:,} such images do not fit into the memory; make smaller or fewer images"
+        ) from None
 
 
 def _of_split(manifest: Manifest, split: str, *, folder: Path) -> list[Shard]:

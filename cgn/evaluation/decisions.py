@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import replacing
+from cgn.core.files import json_value, replacing
 
 NAMES = ("classifier", "condition")
 CLASSES = ("label", "texture", "background", "decision")
@@ -114,14 +114,16 @@ def read_table(path: Path, *, schema: Any) -> tuple[pd.DataFrame, dict[str, Any]
             lacking = [name for name in schema.names if name not in file.schema_arrow.names]
             if lacking:
                 raise ArtifactError(f"{path} lacks the columns {', '.join(lacking)}: {_again(path)}")
-            facts = json.loads((file.schema_arrow.metadata or {})[b"facts"])
+            facts = json_value((file.schema_arrow.metadata or {})[b"facts"])
             table = file.read(columns=schema.names)
             if empty := [name for name in schema.names if table.column(name).null_count]:
                 raise ArtifactError(f"{path} has rows without a value in {', '.join(empty)}: {_again(path)}")
             rows = table.cast(schema).to_pandas()
     except KeyError:
         raise ArtifactError(f"{path} does not say whose decisions it holds: {_again(path)}") from None
-    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ArtifactError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path} is broken ({reason}): {_again(path)}") from None
     if not isinstance(facts, dict):
@@ -143,14 +145,19 @@ def _schema() -> Any:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
 
+def _facts_problem(facts: Mapping[str, Any]) -> str | None:
+    if unknown := [name for name in ("track", "variant", "classes") if name not in facts]:
+        return f"does not say its {', '.join(unknown)}"
+    if type(classes := facts["classes"]) is not int or not 0 < classes < 1 << 15:
+        return f"says that its classes are {classes!r}, no number of classes"
+    return None
+
+
 def _problem(decisions: Decisions) -> str | None:
     """What is wrong with the values of a table that has the right columns; None when nothing is."""
     rows = decisions.rows
-    unknown = [name for name in ("track", "variant", "classes") if name not in decisions.facts]
-    if unknown:
-        return f"does not say its {', '.join(unknown)}"
-    if type(decisions.facts["classes"]) is not int:
-        return f"says that it has {decisions.facts['classes']!r} classes, which is no whole number"
+    if problem := _facts_problem(decisions.facts):
+        return problem
     if rows.empty:
         return "holds no decision"
     last = decisions.classes - 1

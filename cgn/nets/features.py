@@ -6,6 +6,8 @@ its mean colour and scales its activations by 1/255, so that the losses' weights
 for machines where VGG-16's 528 MB are not available. State-dict keys are torchvision's, so its files load strictly.
 """
 
+import re
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,6 +16,7 @@ Blocks = tuple[tuple[int, ...], ...]
 """The channels of each convolution of each block."""
 
 BLOCKS: Blocks = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
+LAYER = re.compile(r"features\.([0-9]{1,3})\.", re.ASCII)
 MEAN_COLOR = (123.0, 117.0, 104.0)
 TAPS = (1, 5, 10, 12)
 """SqueezeNet's layers whose maps are taken: before each pooling and at the end of the last fire module."""
@@ -51,9 +54,7 @@ class VggFeatures(nn.Module):
 
 def vgg_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The part of torchvision's vgg16 state dict that VggFeatures has: conv blocks 1 to 4."""
-    return {
-        name: tensor for name, tensor in state.items() if name.startswith("features.") and int(name.split(".")[1]) < 22
-    }
+    return {name: tensor for name, tensor in state.items() if (found := LAYER.match(name)) and int(found[1]) < 22}
 
 
 class SqueezeFeatures(nn.Module):

@@ -24,7 +24,7 @@ from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
 from cgn.core.roles import OptionalInput, Output, Pace
 from cgn.data.films import write_film
-from cgn.data.shards import Sample, Shard, is_whole, read_manifest, samples, write_manifest, write_shard
+from cgn.data.shards import Sample, Shard, is_whole, read_manifest, read_shard, samples, write_manifest, write_shard
 
 NOTES = "notes"
 
@@ -148,7 +148,7 @@ def _whole(images: Path, tasks: list[Task]) -> dict[Task, Shard]:
     known = {shard.name: shard for shard in read_manifest(images).shards} if (images / MANIFEST).is_file() else {}
     for note in sorted((images / NOTES).glob("*.json")):
         try:
-            shard = Shard(**read_json(note))
+            shard = read_shard(read_json(note))
         except (ArtifactError, TypeError):
             continue
         known[shard.name] = shard

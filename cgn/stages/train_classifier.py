@@ -17,7 +17,7 @@ import torch
 from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import at_hand, fabric
 from cgn.core.errors import ConfigError
-from cgn.core.files import read_json, write_json
+from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.ranks import together
 from cgn.core.roles import Input, OptionalInput, Output
@@ -92,7 +92,7 @@ def train_classifier(
     if (classifier / MODEL).is_file():
         # Finished by an earlier run of the same definition: only check it.
         load_model(classifier / MODEL, track=parts.track, variant=parts.variant, arm=arm)
-        told = read_json(classifier / TRAINING)
+        told = read_object(classifier / TRAINING)
         sink.summary({name: value for name, value in told.items() if isinstance(value, float)})
     else:
         at_hand(parts.accelerator, devices=parts.devices)  # refused here, before any process starts

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
 
-from cgn.core.checkpoints import load_state, load_strictly, save_state
+from cgn.core.checkpoints import WRONG_FACTS, load_state, load_strictly, save_state
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
 from cgn.core.metrics import MetricSink, finite
@@ -229,9 +229,10 @@ class Classifying(Generic[Held]):
             self.sums, self.summed = state["sums"], float(state["summed"])
             self.images, self.seconds = int(state["images"]), float(state["seconds"])
             self.update = int(state["update"])
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except WRONG_FACTS as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ArtifactError(
-                f"the checkpoint {path} is of another training ({error}): remove it and run the same command again"
+                f"the checkpoint {path} is of another training ({reason}): remove it and run the same command again"
             ) from None
         if self.fabric.is_global_zero:
             say(f"continues after update {self.update:,} of {self.plan.updates:,}, from {path}")

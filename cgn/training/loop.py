@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
-from cgn.core.checkpoints import load_state, save_state
+from cgn.core.checkpoints import WRONG_FACTS, load_state, save_state
 from cgn.core.errors import ArtifactError
 from cgn.core.images import save_picture, sheet
 from cgn.core.metrics import MetricSink, finite
@@ -207,9 +207,11 @@ class Training(Generic[Drawn]):
                 mover.optimizer.load_state_dict(state[name]["optimizer"])
             self.average.module.load_state_dict(state["average"])
             done = int(state["update"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except WRONG_FACTS as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ArtifactError(
-                f"the checkpoint {folder / STATE} is of another training ({error}): remove it"
+                f"the checkpoint {folder / STATE} is of another training ({reason}): remove it and run the same "
+                "command again"
             ) from None
         sink.rewind(done)
         if self.fabric.is_global_zero:

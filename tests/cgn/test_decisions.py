@@ -100,6 +100,26 @@ def test_impossible_values_are_refused(
         read(tmp_path / "decisions.parquet")
 
 
+@pytest.mark.parametrize(
+    "facts", [[], 3, {**FACTS, "classes": []}, {**FACTS, "classes": "ten"}, {**FACTS, "classes": -1}]
+)
+def test_facts_of_a_wrong_kind_are_refused(tmp_path: Path, decisions: Decisions, facts: Any) -> None:
+    path = tmp_path / "decisions.parquet"
+    write(decisions, path)
+    found = pq.read_table(path)
+    pq.write_table(found.replace_schema_metadata({"facts": json.dumps(facts)}), path)
+    with pytest.raises(ArtifactError, match=r"decisions\.parquet (does not say whose|says that its classes are)"):
+        read(path)
+
+
+def test_facts_nested_without_end_are_refused(tmp_path: Path, decisions: Decisions) -> None:
+    path = tmp_path / "decisions.parquet"
+    write(decisions, path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"facts": "[" * 100_000}), path)
+    with pytest.raises(ArtifactError, match=r"decisions\.parquet is broken \(its values are nested"):
+        read(path)
+
+
 def test_an_empty_table_is_refused(tmp_path: Path) -> None:
     write(gathered([table("gan", "train", images=0)], facts=FACTS), tmp_path / "decisions.parquet")
     with pytest.raises(ArtifactError, match="holds no decision"):

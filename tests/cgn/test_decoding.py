@@ -1,5 +1,7 @@
 """Whatever picture a benchmark folder holds becomes 8-bit RGB, or an error that names it."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,3 +121,33 @@ def test_odd_originals_are_all_read(test_data: Path) -> None:
     assert min(min(picture.size) for picture in pictures) == 56
     grey = [np.asarray(picture) for picture in pictures]
     assert sum(bool((pixels == pixels[..., :1]).all()) for pixels in grey) >= 8
+
+
+def promising(suffix: str, *, width: int, height: int) -> bytes:
+    """The start of a picture that promises so many pixels."""
+    if suffix == "gif":
+        frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x08\x01"
+        return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + frame
+    if suffix == "ppm":
+        return f"P6 {width} {height} 255\n".encode()
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">II", zlib.crc32(chunk), 9) + b"IDAT"
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "ppm"])
+def test_a_picture_of_too_many_pixels_is_named_with_its_size_and_the_limit(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"large.{suffix}"
+    path.write_bytes(promising(suffix, width=10_000, height=10_000))
+    expected = rf"large\.{suffix} cannot be read: it has 10000 x 10000 = 100,000,000 pixels, allowed: 67,108,864"
+    with pytest.raises(ArtifactError, match=expected):
+        decode(path)
+    path.write_bytes(promising(suffix, width=30_000, height=30_000))  # Pillow itself refuses this one
+    with pytest.raises(
+        ArtifactError, match=rf"large\.{suffix} cannot be read: it has 900,000,000 pixels, allowed: 67,"
+    ):
+        decode(path)
+
+
+def test_the_largest_pictures_that_cameras_take_are_read(tmp_path: Path) -> None:
+    Image.new("1", (9504, 6336)).save(tmp_path / "camera.png")
+    assert decode(tmp_path / "camera.png").size == (9504, 6336)

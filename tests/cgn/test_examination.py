@@ -216,7 +216,16 @@ def test_a_table_without_facts_or_rows_is_refused(tmp_path: Path, examination: E
 
 @pytest.mark.parametrize(
     ("fact", "value"),
-    [("classes", None), ("suites", ["cue"]), ("suites", {"cue": "three"}), ("superclass_of", [None]), ("remarks", 4)],
+    [
+        ("classes", None),
+        ("classes", "ten"),
+        ("suites", ["cue"]),
+        ("suites", {"cue": "three"}),
+        ("superclass_of", [None]),
+        ("remarks", 4),
+        ("unreadable", 3),
+        ("categories", {}),
+    ],
 )
 def test_facts_of_another_form_are_refused(tmp_path: Path, examination: Examination, fact: str, value: object) -> None:
     path = tmp_path / "decisions.parquet"

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from cgn import __main__ as front
 from cgn.core import files
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
+from cgn.core.metrics import Files, MetricSink
 
 ROOT = Path(__file__).parents[2]
 
@@ -222,3 +224,106 @@ def test_an_error_elsewhere_is_not_told_as_one_of_the_output(tmp_path: Path) -> 
         files.building(tmp_path / "out", definition={}) as folder,
     ):
         raise OSError(errno.ENOSPC, "no", str(folder / "shard.tar"))
+
+
+BROKEN_RECORDS = {
+    "cut short": b'{"verb": "fetch", "star',
+    "a list": b"[1, 2]",
+    "a number": b"3",
+    "not UTF-8": b'{"verb": "\xe9\xff"}',
+    "nested without end": b"[" * 100_000,
+    "empty": b"",
+    "starts of a wrong kind": b'{"starts": 3}',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_RECORDS)
+def test_a_broken_run_json_is_written_anew_and_stops_nothing(tmp_path: Path, name: str) -> None:
+    whole = front.run(fetch(tmp_path)).log / "run.json"
+    before = json.loads(whole.read_text())
+    content = BROKEN_RECORDS[name]
+    if name == "starts of a wrong kind":
+        content = json.dumps(before | {"starts": 3, "finished": None}).encode()
+    whole.write_bytes(content)
+    front.run(fetch(tmp_path))
+    after = json.loads(whole.read_text())
+    assert after["finished"]
+    assert len(after["starts"]) == 1
+    assert after["params"] == before["params"]
+
+
+def test_a_broken_run_json_does_not_cost_the_metrics_of_work_that_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def working(_: object, *, assets: Path, sink: MetricSink) -> None:
+        sink.log({"loss": 0.5}, step=3)
+        (assets / "work").touch()
+        raise ArtifactError("stopped here")
+
+    monkeypatch.setattr(front, "_stage", lambda _: working)
+    call = front.Invocation(
+        verb="fetch",
+        target="mnist/digits",
+        options={"assets": tmp_path / "fetch"},
+        inputs={},
+        output_role="assets",
+        out=tmp_path / "fetch",
+        paces=frozenset(),
+        params_file=ROOT / "params.yaml",
+    )
+    monkeypatch.setattr(front, "parse", lambda _: call)
+    for expected in (1, 2):
+        with pytest.raises(ArtifactError, match="stopped here"):
+            front.run([])
+        assert len((call.log / "metrics.jsonl").read_text().splitlines()) == expected
+        (call.log / "run.json").write_text('{"verb"')
+    assert "run.json is broken" in capsys.readouterr().out
+
+
+def test_lines_of_metrics_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    sink = Files(tmp_path)
+    sink.log({"loss": 0.5}, step=1)
+    broken = (
+        b"\xff\xfe\n",
+        b"[1]\n",
+        b'"text"\n',
+        b'{"loss": 1}\n',
+        b'{"step": "2", "loss": 1}\n',
+        b"[" * 100_000 + b"\n",
+    )
+    more = (b'{"step": 2, "loss": {"a": 1}}\n', b'{"step": 2, "l\n')
+    with sink.record.open("ab") as file:
+        file.writelines((*broken, *more))
+    sink.log({"loss": 0.25}, step=3)
+    sink.rewind(3)
+    assert [json.loads(line)["step"] for line in sink.record.read_text().splitlines()] == [1, 3]
+    sink.summary({"loss": 0.25})
+    assert (tmp_path / "curves.csv").read_text().splitlines() == ["step,loss", "1,0.5", "3,0.25"]
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"text"', "null"])
+def test_json_of_another_kind_than_an_object_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "training.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"training\.json holds a \w+, not an object: run the stage"):
+        files.read_object(tmp_path / "training.json")
+
+
+@pytest.mark.parametrize("name", ["table.json", "summary.md"])
+def test_a_full_disk_keeps_what_was_there(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    files.write_text(path, "before")
+    (tmp_path / f".{name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(ArtifactError, match=rf"cannot write .*{name}: no space is left on this disk; nothing is lost"):
+        files.write_text(path, "after" * 10_000)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_input_that_the_disk_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path / "shard.tar"))
+
+    (tmp_path / "fetch").mkdir()
+    monkeypatch.setattr(front, "folder_digest", failing)
+    with pytest.raises(ArtifactError, match=r"--assets .*shard\.tar cannot be read: Input/output error"):
+        front.run(prepare(tmp_path, ROOT / "params.yaml"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cgn.config.mnist.generate import Generate
-from cgn.core.checkpoints import save_model
+from cgn.core.checkpoints import load_model, save_model
 from cgn.core.errors import ArtifactError
 from cgn.core.files import sha256
 from cgn.core.metrics import Silent
@@ -138,6 +138,26 @@ def test_a_foreign_or_broken_model_is_refused(model: Path, tmp_path: Path) -> No
         with pytest.raises(ArtifactError, match=told):
             generate(digits(), model=tmp_path, images=tmp_path / "images", sink=Silent(), workers=1)
     assert not (tmp_path / "images").exists()
+
+
+@pytest.mark.parametrize(
+    "net",
+    [[], "wide", None, {}, NET | {"shape_width": []}, NET | {"more": 1}, NET | {"tile_width": 10**7},
+     NET | {"image_size": 10**12}, NET | {"noise_size": -1}],
+)  # fmt: skip
+def test_facts_that_describe_no_net_are_refused(model: Path, tmp_path: Path, net: Any) -> None:
+    tensors, told = load_model(model / "model.safetensors")
+    save_model(tmp_path / "model.safetensors", tensors, facts=told | {"net": net})
+    with pytest.raises(ArtifactError, match=r"model\.safetensors (does not say which net it holds|does not fit)"):
+        generate(digits(), model=tmp_path, images=tmp_path / "images", sink=Silent(), workers=1)
+
+
+@pytest.mark.parametrize("note", ["[1]", '{"name": 3}', '{"name": []}', "[" * 100_000, "", "null"])
+def test_a_broken_note_of_a_shard_only_costs_that_shard(model: Path, made: Path, tmp_path: Path, note: str) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "broken.json").write_text(note)
+    generate(digits(), model=model, images=tmp_path, sink=Silent(), workers=1)
+    assert hashes(tmp_path) == hashes(made)
 
 
 def test_the_manifest_reads_back(made: Path) -> None:

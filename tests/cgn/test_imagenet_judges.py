@@ -28,6 +28,7 @@ from cgn.evaluation.examination import read
 from cgn.stages.evaluate import evaluate
 from cgn.tracks.imagenet import judges
 from cgn.tracks.imagenet.benchmarks import open_data
+from cgn.tracks.imagenet.classifiers import open_classifier
 from cgn.tracks.imagenet.evaluate import parts as cell
 from tests.conftest import ROOT
 
@@ -243,6 +244,19 @@ def trained(folder: Path, arm: str, **facts: Any) -> Path:
     save_model(folder / "model.safetensors", module.state_dict(), facts={**told, **facts})
     write_json(folder / "definition.json", {"verb": "train_classifier", "seed": 3, "params": {"epochs": 2}})
     return folder
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"classes": 10**12}, {"classes": "nine"}, {"heads": 3}, {"heads": ["shape", "more"]}, {"backbone": []},
+        {"class_names": 3}, {"class_names": []}, {"image_size": 10**9}, {"image_size": "wide"}, {"image_size": []},
+    ],
+)  # fmt: skip
+def test_facts_that_describe_no_classifier_are_refused(tmp_path: Path, facts: dict[str, Any]) -> None:
+    trained(tmp_path, "ensemble", **facts)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors does not (say what it is|fit)"):
+        open_classifier(tmp_path, variant="miniature")
 
 
 def miniature_run(tmp_path: Path, data: Path, *folders: Path, suite: str = "all") -> Path:

@@ -1,5 +1,6 @@
 """The ImageNet track's model file: three BigGANs and the saliency net in one file, rebuilt from its facts alone."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,26 @@ def test_another_variant_and_unknown_nets_are_refused(tmp_path: Path) -> None:
         open_model(tmp_path, variant="toy")
     saved(tmp_path, saliency={"down": [[3, 5]] * 6, "up": [[2, 4]] * 5})
     with pytest.raises(ArtifactError, match=r"does not fit U2Net: of another shape"):
+        open_model(tmp_path, variant="toy")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("net", []),
+        ("net", asdict(TABLE) | {"blocks": 3}),
+        ("net", asdict(TABLE) | {"blocks": [[10**9, 4, 4]]}),
+        ("net", asdict(TABLE) | {"classes": 10**12}),
+        ("net", asdict(TABLE) | {"width": 10**6}),
+        ("net", asdict(TABLE) | {"width": -1}),
+        ("saliency", [1, 2]),
+        ("saliency", {"down": [[3, 10**9]] * 6, "up": [[2, 4]] * 5}),
+        ("saliency", {"down": [], "up": []}),
+    ],
+)
+def test_facts_of_a_wrong_kind_or_size_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    saved(tmp_path, **{name: value})
+    with pytest.raises(ArtifactError, match=r"model\.safetensors does not (say which nets? it holds|fit)"):
         open_model(tmp_path, variant="toy")
 
 

@@ -5,7 +5,9 @@ import gc
 import io
 import json
 import os
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,12 @@ def good(index: int = 0, **facts: Any) -> dict[str, bytes]:
     labels = {"shape": 1, "texture": 2, "background": 3} | facts
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     return {f"{index:08d}.json": json.dumps(labels).encode(), f"{index:08d}.png": png(image)}
+
+
+def header(width: int, height: int) -> bytes:
+    """The start of a PNG that promises so many pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">II", zlib.crc32(chunk), 9) + b"IDAT"
 
 
 def test_what_is_written_is_read_back(folder: Path) -> None:
@@ -168,13 +176,91 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
         verify(folder)
 
 
-@pytest.mark.parametrize("name", ["00000000.pkl", "00000000.pyd", "00000000.pth", "00000000", "x.png.pyd", ".pkl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "00000000.pkl", "00000000.pyd", "00000000.pth", "00000000", "x.png.pyd", ".pkl",
+        "/etc/00000001.png", "../00000001.png", "deep/00000001.png", "x.png", "00000001.png\n",
+    ],
+)  # fmt: skip
 def test_a_foreign_member_is_refused_and_never_run(folder: Path, tmp_path: Path, name: str) -> None:
     trap = f"cposix\nsystem\n(S'touch {tmp_path / 'trapped'}'\ntR.".encode()
     rewrite(folder, {**good(), name: trap})
     with pytest.raises(ArtifactError, match=r"test-000000\.tar has the foreign member .*only \.png and \.json"):
         list(samples(folder, split="test"))
     assert not (tmp_path / "trapped").exists()
+
+
+def twice(folder: Path, *names: str) -> None:
+    """A shard whose members have these names, each with one content."""
+    path = folder / "test-000000.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in names:
+            content = good()[f"00000000{Path(name).suffix}"]
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    vouch(folder, path.name)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("00000000.json", "00000000.png", "00000000.png"),
+        ("00000000.json", "00000000.json", "00000000.png"),
+        ("00000000.json", "00000000.png", "00000001.json", "00000001.png", "00000000.json", "00000000.png"),
+    ],
+)
+def test_a_member_that_is_there_twice_is_refused(folder: Path, names: tuple[str, ...]) -> None:
+    twice(folder, *names)
+    with pytest.raises(ArtifactError, match=r"test-000000\.tar has the member '00000000\.(png|json)' twice: remove"):
+        load(folder, split="test")
+
+
+@pytest.mark.parametrize("size", [b"77777777777\0", b"00000100000\0", b"-0000000001\0"])
+def test_a_member_of_an_absurd_size_is_refused_before_memory_is_taken(folder: Path, size: bytes) -> None:
+    path = folder / "test-000000.tar"
+    content = bytearray(path.read_bytes())
+    content[124:136] = size
+    content[148:156] = b" " * 8
+    content[148:156] = f"{sum(content[:512]):06o}\0 ".encode()
+    path.write_bytes(content)
+    vouch(folder, path.name)
+    with pytest.raises(ArtifactError, match=r"test-000000\.tar is broken or cut short near byte 512"):
+        load(folder, split="test")
+
+
+@pytest.mark.parametrize("changed", [{"images": 10**15}, {"images": 6}])
+def test_more_images_than_a_shard_can_hold_are_refused(folder: Path, changed: dict[str, int]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0] |= changed
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"test-000000\.tar holds"):
+        load(folder, split="test")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"images": -1}, "a negative number"),
+        ({"bytes": -5}, "a negative number"),
+        ({"name": "train-000000.tar"}, "the shard 'train-000000.tar' is listed twice"),
+        ({"split": "train"}, r"the shard \('train', 0\) is listed twice"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, changed: dict[str, Any], told: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0] |= changed
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=rf"manifest\.json is no manifest of shards \({told}"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 5000, b"\xff\xfe", b"{"])
+def test_json_that_cannot_be_read_is_named(folder: Path, content: bytes) -> None:
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"manifest\.json is broken \(.*\): run the stage"):
+        read_manifest(folder)
 
 
 def test_a_link_is_refused(folder: Path) -> None:
@@ -200,6 +286,22 @@ def test_a_link_is_refused(folder: Path) -> None:
         ({**good(), **good(1, shape="three")}, "sample 00000001 has no whole number as label 'shape'"),
         ({**good(), **good(1) | {"00000001.png": png(np.zeros((4, 8, 3), dtype=np.uint8))}}, r"is \(4, 8, 3\)"),
         (good(), "holds 1 samples, its manifest says 2"),
+        (
+            {**good(), **good(1) | {"00000001.json": b"[" * 100_000}},
+            r"sample 00000001 is broken \(its values are nested",
+        ),
+        ({**good(), **good(1) | {"00000001.json": b'{"shape": ' + b"1" * 5000 + b"}"}}, "sample 00000001 is broken"),
+        ({**good(), **good(1) | {"00000001.json": b"\xff{}"}}, "sample 00000001 is broken"),
+        ({**good(), **good(1, shape=10**30)}, "sample 00000001 has no whole number as label 'shape'"),
+        ({**good(), **good(1) | {"00000001.png": header(30_000, 30_000)}}, "sample 00000001 is broken"),
+        (
+            {**good(), **good(1) | {"00000001.png": header(10_000, 10_000)}},
+            "broken .it has 10000 x 10000 = 100,000,000",
+        ),
+        (
+            {**good(), **good(1) | {"00000001.png": header(8200, 8200)}},
+            r"broken \(it has 8200 x 8200 = 67,240,000 pixels",
+        ),
     ],
 )
 def test_a_broken_sample_is_named(folder: Path, members: dict[str, bytes], told: str) -> None:
@@ -223,6 +325,8 @@ def test_a_missing_or_foreign_manifest_is_told(folder: Path) -> None:
     broken: list[Any] = [[], {}, {"shards": [], "facts": 1}, {"facts": {}, "shards": [{"name": "a"}]}]
     broken.append(whole | {"shards": [whole["shards"][0] | {"bytes": "12"}]})
     broken.append(whole | {"shards": [whole["shards"][0] | {"name": "../../etc/passwd"}]})
+    broken.append(whole | {"shards": [whole["shards"][0] | {"name": "/etc/passwd"}]})
+    broken.append(whole | {"facts": {"image_size": []}})
     for content in broken:
         path.write_text(json.dumps(content))
         with pytest.raises(ArtifactError, match=r"manifest\.json is no manifest of shards"):
@@ -240,6 +344,14 @@ def test_a_full_disk_leaves_the_old_shard(folder: Path, monkeypatch: pytest.Monk
         write_shard(folder, made(2), split="train", number=0, first_index=0)
     assert (folder / "train-000000.tar").read_bytes() == before
     assert not list(folder.glob(".*"))
+
+
+def test_a_disk_that_fills_up_within_a_shard_leaves_no_half(folder: Path) -> None:
+    (folder / f".more-000000.tar.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(ArtifactError, match=r"more-000000\.tar: no space is left on this disk; nothing is lost"):
+        write_shard(folder, made(2), split="more", number=0, first_index=0)
+    assert not list(folder.glob(".*"))
+    assert not list(folder.glob("more*"))
 
 
 def test_a_folder_below_a_file_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly, load_weights
+from cgn.core.checkpoints import load_model, load_strictly, load_weights, rebuilt
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.data import sources
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan
@@ -59,18 +59,18 @@ def _miniature(assets: Path) -> Nets:
     loaded = {kind: load_model(assets / f"{kind}.safetensors", **MINIATURE, kind=kind) for kind in KINDS}
     told = {kind: facts for kind, (_, facts) in loaded.items()}
     try:
-        widths = read_widths(told["segmenter"]["net"])
-        made = {
-            "biggan": empty(read_table(told["biggan"]["net"])),
-            "segmenter": U2Net(widths),
-            "features": VggFeatures(tuple(tuple(block) for block in told["features"]["net"]["blocks"])),
-        }
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        table, widths = read_table(told["biggan"]["net"]), read_widths(told["segmenter"]["net"])
+        blocks = told["features"]["net"]["blocks"]
+    except (KeyError, TypeError, ConfigError) as error:
         raise ArtifactError(f"a file in {assets} does not say which net it holds ({error}): run fetch again") from None
-    for kind, (tensors, _) in loaded.items():
-        whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-        load_strictly(made[kind], whole, source=str(assets / f"{kind}.safetensors"))
-    biggan, saliency = made["biggan"], made["segmenter"]
-    assert isinstance(biggan, BigGan)
-    assert isinstance(saliency, U2Net)
-    return Nets(biggan=biggan, saliency=saliency, widths=widths, features=made["features"])
+    given = {
+        kind: {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        for kind, (tensors, _) in loaded.items()
+    }
+    again = {"source": str(assets), "remedy": "run fetch again"}
+    return Nets(
+        biggan=rebuilt(lambda: BigGan(table), given["biggan"], **again),
+        saliency=rebuilt(lambda: U2Net(widths), given["segmenter"], **again),
+        widths=widths,
+        features=rebuilt(lambda: VggFeatures(tuple(map(tuple, blocks))), given["features"], **again),
+    )

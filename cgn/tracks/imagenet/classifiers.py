@@ -12,11 +12,13 @@ from typing import Any
 
 from cgn.classifiers.backbones import network
 from cgn.classifiers.ensemble import BASELINE, MECHANISMS, Ensemble
-from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.checkpoints import WRONG_FACTS, load_model, load_strictly
 from cgn.core.errors import ArtifactError
 
 MODEL = "model.safetensors"
 TRACK = "imagenet"
+LARGEST = 8192
+"""Pixels of a picture's side that a classifier may have been trained at."""
 HEADS = {"baseline": BASELINE, "ensemble": MECHANISMS}
 """Arm -> the heads that it trains, in the order tables list the arms."""
 
@@ -39,9 +41,14 @@ def open_classifier(folder: Path, *, variant: str) -> Classifier:
     path = folder / MODEL
     tensors, facts = load_model(path, track=TRACK, variant=variant)
     try:
+        classes, heads = facts["classes"], [str(head) for head in facts["heads"]]
+        if any(len(tensors[f"heads.{head}.weight"]) != classes for head in heads):
+            raise ValueError(f"classes are {classes!r}, its heads answer with another number")
+        if len(facts["class_names"]) != classes or not 0 < int(facts["image_size"]) <= LARGEST:
+            raise ValueError(f"class_names or image_size {facts['image_size']!r} do not fit")
         net = network(facts["backbone"], classes=1)
-        module = Ensemble(net, classes=facts["classes"], heads=facts["heads"], batch_norm=facts["batch_norm"])
-    except (KeyError, TypeError, ValueError) as error:
+        module = Ensemble(net, classes=classes, heads=heads, batch_norm=facts["batch_norm"])
+    except WRONG_FACTS as error:
         raise ArtifactError(
             f"{path} does not say what it is ({error}): remove {folder} and run train_classifier again"
         ) from None

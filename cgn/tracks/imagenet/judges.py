@@ -18,7 +18,7 @@ from torch import nn
 from cgn.classifiers.backbones import Plain, load_network, refuse_unknown
 from cgn.classifiers.ensemble import BASELINE, predictions
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import DEFINITION, read_json, sha256
+from cgn.core.files import DEFINITION, read_object, sha256
 from cgn.core.records import read_record
 from cgn.data.collection import Collection
 from cgn.data.recipes import recipe
@@ -121,9 +121,9 @@ def _ours(folder: Path, collection: Collection, *, variant: str) -> Judge:
             f"{folder} knows {len(facts['class_names'])} classes, {collection.root} has {collection.classes}, not the "
             "same: examine a classifier on the classes that it was trained on"
         )
-    defined = read_json(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
+    defined = read_object(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
     record = read_record(folder)
-    training = read_json(folder / "training.json") if (folder / "training.json").is_file() else {}
+    training = read_object(folder / "training.json") if (folder / "training.json").is_file() else {}
     preparation = imagenet_size(facts["image_size"])
     shown = {"network": facts["backbone"], "preparation": preparation.facts}
     return Judge(

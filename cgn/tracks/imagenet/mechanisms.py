@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights
+from cgn.config.record import build
+from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights, sketch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.mechanisms import Generator, Shape, Whole
 from cgn.nets import u2net
@@ -75,8 +76,11 @@ def open_model(folder: Path, *, variant: str, device: torch.device | None = None
     tensors, told = load_model(path, track="imagenet", variant=variant)
     try:
         table, widths = read_table(told["net"]), read_widths(told["saliency"])
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, ConfigError) as error:
         raise ArtifactError(f"{path} does not say which nets it holds ({error}): run train_cgn again") from None
+    again = {"source": str(path), "remedy": "run train_cgn again"}
+    sketch(lambda: U2Net(widths), _under(SALIENCY, tensors), **again)
+    sketch(lambda: BigGan(table), _under("shape.net.", tensors), **again)
     model = _filled(tensors, empty(table), saliency=U2Net(widths), facts=told, source=path)
     place = device or torch.device("cpu")
     model.saliency.to(place)
@@ -119,6 +123,10 @@ def _filled(tensors: Tensors, biggan: BigGan, *, saliency: U2Net, facts: Mapping
     return Model(generator=generator.eval().requires_grad_(False), saliency=saliency, facts=facts)
 
 
+def _under(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
     """A BigGAN of any content, on the CPU: drawing new weights takes longer than reading trained ones."""
     with torch.device("meta"):
@@ -127,14 +135,14 @@ def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none
     return filled
 
 
-def read_table(told: Mapping[str, Any]) -> Table:
-    """The layers that `facts` told. Raises KeyError, TypeError or ConfigError for anything else."""
-    return Table(**{**told, "blocks": tuple(tuple(block) for block in told["blocks"])})
+def read_table(told: object) -> Table:
+    """The layers that `facts` told. Raises ConfigError for anything else."""
+    return build(Table, told, key="net")
 
 
-def read_widths(told: Mapping[str, Any]) -> Widths:
-    """The saliency net's widths that `facts` told."""
-    return Widths(**{way: tuple(tuple(pair) for pair in pairs) for way, pairs in told.items()})
+def read_widths(told: object) -> Widths:
+    """The saliency net's widths that `facts` told. Raises ConfigError for anything else."""
+    return build(Widths, told, key="saliency")
 
 
 def net_of(role: nn.Module) -> BigGan:

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly, save_model
-from cgn.core.errors import ArtifactError
+from cgn.core.checkpoints import load_model, rebuilt, save_model
 from cgn.nets.biggan import BigGan, Table
 from cgn.nets.features import Blocks, VggFeatures
 from cgn.nets.u2net import U2Net, Widths
@@ -61,13 +60,8 @@ def _save(path: Path, net: nn.Module, *, kind: str, facts: Mapping[str, Any], ma
 
 def _loaded(path: Path, *, kind: str, make: Callable[[Mapping[str, Any]], Made]) -> Made:
     tensors, facts = load_model(path, **TRACK, kind=kind)
-    try:
-        net = make(facts["net"])
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: its header does not tell the net ({error!r}): fetch it again") from None
     whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    load_strictly(net, whole, source=str(path))
-    return net
+    return rebuilt(lambda: make(facts["net"]), whole, source=str(path), remedy="fetch it again")
 
 
 def _rows(listed: Any) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ import io
 from PIL import Image, ImageChops
 
 from cgn.core.errors import ArtifactError
+from cgn.data.decoding import BROKEN, check_pixels
 
 
 def drawn(picture: Image.Image) -> bytes:
@@ -28,6 +29,7 @@ def first_frame(gif: bytes, *, source: str) -> bytes:
     """The first frame of a GIF as PNG. Raises ArtifactError when it cannot be read."""
     try:
         with Image.open(io.BytesIO(gif), formats=["GIF"]) as film:
+            check_pixels(film)
             return drawn(film.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except BROKEN as error:
         raise ArtifactError(f"{source} is no GIF picture ({error}): run the stage that makes it again") from None

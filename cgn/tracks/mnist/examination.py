@@ -16,7 +16,7 @@ from torch import nn
 
 from cgn.core.checkpoints import load_model, load_strictly, refuse_foreign
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import DEFINITION, read_json
+from cgn.core.files import DEFINITION, read_object
 from cgn.core.images import from_bytes
 from cgn.data.shards import Images, load, read_manifest
 from cgn.evaluation.accuracy import accuracies
@@ -109,11 +109,11 @@ class Examiner:
             )
         module = self.build()
         load_strictly(module, tensors, source=str(path))
-        defined = read_json(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
+        defined = read_object(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
         return Judge(
             arm=facts["arm"],
             module=module.eval(),
-            training=read_json(folder / "training.json"),
+            training=read_object(folder / "training.json"),
             defined={key: defined[key] for key in ("params", "seed") if key in defined},
             image_size=facts["image_size"],
         )

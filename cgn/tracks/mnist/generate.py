@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cgn.config.mnist.generate import Generate
-from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.checkpoints import load_model, rebuilt
 from cgn.core.images import to_bytes
 from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
@@ -42,8 +42,8 @@ def _open(model: Path, worker: int, *, variant: str, seed: int, images_per_mask:
     del worker  # all compute on the CPU
     path = model / "model.safetensors"
     tensors, facts = load_model(path, track="mnist", variant=variant)
-    module = generator(**facts["net"])
-    load_strictly(module, tensors, source=str(path))
+    remedy = f"remove {model} and run train_cgn again"
+    module = rebuilt(lambda: generator(**facts["net"]), tensors, source=str(path), remedy=remedy)
     net = facts["net"]
     return _Maker(
         module=module.eval(),

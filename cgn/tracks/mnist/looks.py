@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor, UnidentifiedImageError
+from PIL import Image, ImageColor
 
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes
+from cgn.data.decoding import BROKEN, check_pixels
 from cgn.data.digits import Floats, Labels
 from cgn.tracks.mnist.constants import CLASSES
 
@@ -88,10 +89,11 @@ def textures(paths: Sequence[Path]) -> Bytes:
     for path in paths:
         try:
             with Image.open(path) as picture:
+                check_pixels(picture)
                 small = picture.convert("RGB").resize((TEXTURE_PIXELS, TEXTURE_PIXELS), Image.Resampling.NEAREST)
         except FileNotFoundError:
             raise ArtifactError(f"{path} is missing: run fetch again") from None
-        except (UnidentifiedImageError, OSError) as error:
+        except BROKEN as error:
             raise ArtifactError(f"{path} is no whole picture ({error}): remove it and run fetch again") from None
         found.append(np.asarray(small))
     margin = (TEXTURE_PADDING, TEXTURE_PADDING)

@@ -4,7 +4,6 @@
 images. Decided here: a net that is not there yet is left out, so the report can be had between trainings.
 """
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -16,6 +15,7 @@ from torch import nn
 
 from cgn.core.files import read_json, sha256, write_json, write_text
 from cgn.core.images import save_picture, sheet
+from cgn.core.metrics import read_lines
 from cgn.core.seeding import derive
 from cgn.data.miniature.scenes import CLASSES, scene
 from cgn.nets.biggan import BigGan
@@ -43,7 +43,7 @@ def write(out: Path, *, seed: int) -> None:
 def _training(out: Path, name: str, path: Path) -> dict[str, Any]:
     """The file, and how it came about. Seconds are those of an unbroken run: the median pace times the updates."""
     recipe = read_json(out / name / "recipe.json")
-    lines = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = read_lines(out / name / "metrics.jsonl")
     updates, losses = lines[-1]["step"], {key: value for key, value in lines[-1].items() if key.startswith("loss/")}
     paces = [(after["time"] - before["time"]) / (after["step"] - before["step"]) for before, after in pairwise(lines)]
     return {
