@@ -149,8 +149,8 @@ def test_an_empty_cell_is_refused_with_its_column(tmp_path: Path, decisions: Dec
     ("facts", "match"),
     [
         ([], "does not say whose decisions it holds"),
-        ({**FACTS, "classes": None}, "says that it has None classes, which is no whole number"),
-        ({**FACTS, "classes": "10"}, "says that it has '10' classes"),
+        ({**FACTS, "classes": None}, "says that its classes are None, no number of classes"),
+        ({**FACTS, "classes": "10"}, "says that its classes are '10'"),
     ],
 )
 def test_facts_of_another_form_are_refused(tmp_path: Path, decisions: Decisions, facts: Any, match: str) -> None:
