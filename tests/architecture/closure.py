@@ -1,13 +1,17 @@
 """What code a stage runs: the import closure of its cell, by grimp.
 
-    python -m tests.architecture.closure                 every verb's list, to paste into dvc.yaml
+    python -m tests.architecture.closure                 every verb's list
     python -m tests.architecture.closure mnist train_cgn one of them
+    python -m tests.architecture.closure --write         put them into dvc.yaml, which stays as it is otherwise
+
+`--write` also resolves a merge conflict in dvc.yaml, where both sides hold nothing but code paths.
 
 Decided here: an import inside a function counts. A package's `__init__.py` runs with its modules and counts where it
 holds more than words. A package all of whose modules are in the closure is listed as its folder.
 """
 
 import ast
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,6 +19,8 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parents[2]
+CODE = "      - cgn/"
+CONFLICT = re.compile(rf"^<<<<<<< .*\n(?:{CODE}.*\n|\|{{7}} .*\n|=======\n)*>>>>>>> .*\n", re.MULTILINE)
 
 
 @cache
@@ -54,6 +60,28 @@ def cells() -> list[tuple[str, str]]:
     return sorted((path.parent.name, path.stem) for path in files if path.stem in verbs)
 
 
+def rewritten(text: str) -> str:
+    """The text of dvc.yaml with the code paths in every stage's `deps` replaced by the closure of its cell.
+
+    Raises ValueError naming a stage without a command or without `deps`.
+    """
+    stages = re.split(r"^(?=  \w+:$)", CONFLICT.sub("", text), flags=re.MULTILINE)
+    return "".join([stages[0], *map(_with_code, stages[1:])])
+
+
+def _with_code(stage: str) -> str:
+    name = stage.partition(":")[0].strip()
+    cell = re.search(r"flows\.stage (\w+) (\w+)/", stage)
+    deps = re.search(r"^    deps:\n((?:      .*\n)*)", stage, flags=re.MULTILINE)
+    if cell is None or deps is None:
+        raise ValueError(f"dvc.yaml: {name} needs `cmd: python -m flows.stage VERB TRACK/...` and `deps:`")
+    lines = deps[1].splitlines(keepends=True)
+    place = next((number for number, line in enumerate(lines) if line.startswith(CODE)), len(lines))
+    code = [f"      - {path}\n" for path in listed(closure(f"cgn.tracks.{cell[2]}.{cell[1]}"))]
+    lines[place:] = [*code, *(line for line in lines[place:] if not line.startswith(CODE))]
+    return stage[: deps.start(1)] + "".join(lines) + stage[deps.end(1) :]
+
+
 def _code(folder: Path) -> set[Path]:
     """The files under a folder that say something; none where not all of them are Python."""
     files = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
@@ -77,6 +105,10 @@ def _is_empty(file: Path) -> bool:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        file = ROOT / "dvc.yaml"
+        file.write_bytes(rewritten(file.read_bytes().decode()).encode())
+        raise SystemExit
     asked = [tuple(sys.argv[1:3])] if len(sys.argv) == 3 else cells()
     for track, verb in asked:
         print(f"# {track}_{verb}")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from flows.graph import Stage, read
-from tests.architecture.closure import ROOT, cells, closure, expanded, listed
+from tests.architecture.closure import ROOT, cells, closure, expanded, listed, rewritten
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
 
@@ -51,7 +51,7 @@ def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) 
         files = closure(f"cgn.tracks.{track}.{verb}")
         assert expanded(code) == files, (
             f"{stage.name}: missing {sorted(files - expanded(code))}, too many {sorted(expanded(code) - files)}; "
-            f"paste the output of: python -m tests.architecture.closure {track} {verb}"
+            "run: python -m tests.architecture.closure --write"
         )
 
 
@@ -65,6 +65,19 @@ def test_the_closure_sees_what_it_should() -> None:
     assert Path("cgn/nets/convgen.py") in generate
     assert not {path for path in generate if path.parts[1] in ("losses", "training", "classifiers")}
     assert expanded(set(listed(train))) == train
+
+
+def test_the_code_lists_are_written_into_dvc_yaml_and_nothing_else_changes() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert rewritten(text) == text
+    head, tail = text.split("      - cgn/losses/adversarial.py\n", 1)
+    assert rewritten(head + tail) == text
+    assert rewritten(head + "      - cgn/losses/no_longer.py\n" + tail) == text
+    ours, theirs = "      - cgn/losses/adversarial.py\n", "      - cgn/losses/theirs.py\n"
+    conflict = f"<<<<<<< HEAD\n{ours}||||||| base\n=======\n{theirs}>>>>>>> theirs\n"
+    assert rewritten(head + conflict + tail) == text
+    with pytest.raises(ValueError, match=r"mnist_fetch needs `cmd"):
+        rewritten("stages:\n  mnist_fetch:\n    deps:\n")
 
 
 def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> None:
