@@ -55,7 +55,7 @@ class Invocation:
 
     @property
     def log(self) -> Path:
-        """The folder of run.json, metrics.jsonl, metrics.json and curves.csv."""
+        """The folder of run.json, metrics.jsonl, metrics.json, details.json and curves.csv."""
         return log_folder(self.out)
 
     @property
@@ -118,7 +118,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     )
     started = time.monotonic()
     with building(call.out, definition=definition, code=_code()) as folder:
-        files = Files(call.log)
+        files = Files(call.log, compared=getattr(cell, "COMPARED", ("*",)))
         note = _note(call.log, definition)
         files.rewind(-1 if len(note["starts"]) == 1 else sys.maxsize)  # a new record, or an old one without half a line
         write_json(call.log / "run.json", note)

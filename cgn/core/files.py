@@ -31,7 +31,7 @@ def partial_folder(out: Path) -> Path:
 
 
 def log_folder(out: Path) -> Path:
-    """Where the run that makes `out` writes metrics.jsonl, metrics.json, curves.csv and run.json."""
+    """Where the run that makes `out` writes metrics.jsonl, metrics.json, details.json, curves.csv and run.json."""
     return out.with_name(out.name + ".log")
 
 

@@ -25,6 +25,8 @@ from cgn.training.loop import Schedule
 from cgn.training.phase import Mover, Objective, Phase, adam, linear_decay
 
 Net = TypeVar("Net", bound=nn.Module)
+COMPARED = ("iou/own",)
+"""Of the final values, those that go to metrics.json; losses are curves."""
 CPU_THREADS = 2
 """Fixed, so that the weights do not hang on how many cores there are."""
 REMEDY = (
