@@ -8,10 +8,10 @@ from cgn.stages.evaluate import Parts
 from cgn.tracks.imagenet.examination import Examiner
 
 COMPARED = (
-    *("*/label/clean/top_1", "*/avg/clean/top_1"),
-    *("*/label/cue_conflict/shape_bias", "*/avg/cue_conflict/shape_bias", "*/shape/cue_conflict/shape_bias"),
-    *("*/label/in9/bg_gap", "*/avg/in9/bg_gap", "*/shape_texture/in9/bg_gap"),
-    *("*/label/imagenet_c/mean_error", "*/avg/imagenet_c/mean_error"),
+    *(f"*/{head}/clean/top_1" for head in ("label", "avg")),
+    *(f"*/{head}/cue_conflict/{number}" for head in ("label", "avg", "shape") for number in ("shape_bias", "decided")),
+    *(f"*/{head}/in9/bg_gap" for head in ("label", "shape_texture")),
+    *(f"*/{head}/imagenet_c/mean_error" for head in ("label", "avg")),
 )
 """Of the final values (classifier/head/suite/number), those that go to metrics.json; the others are in results.json."""
 

@@ -34,8 +34,6 @@ from cgn.training.invariant import Batch, Schedule, invariant
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-COMPARED = ("accuracy/real",)
-"""Of the final values, those that go to metrics.json; the others are in training.json."""
 CLASSES = 1000
 """Of the pretrained backbones."""
 

@@ -27,9 +27,6 @@ from cgn.training.supervised import Examples, Schedule, supervised
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-COMPARED = ("train_accuracy",)
-"""Of the final values, those that go to metrics.json."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
