@@ -24,7 +24,7 @@ from tqdm import tqdm
 from urllib3.util.retry import Retry
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import checksum, explained, replacing, write_text
+from cgn.core.files import checksum, explained, replacing, user_path, write_text
 from cgn.data.sources import Asset, mismatch
 
 MIRROR = "CGN_MIRROR"
@@ -67,7 +67,7 @@ def bring(
     `mirror` is a folder to look into first; by default the environment's CGN_MIRROR. Raises ArtifactError listing each
     URL and its reason when an asset cannot be had.
     """
-    mirror = mirror or (Path(os.environ[MIRROR]) if os.environ.get(MIRROR) else None)
+    mirror = mirror or (user_path(os.environ[MIRROR]) if os.environ.get(MIRROR) else None)
     patience = patience or Patience()
     expected = [_pinned(asset, folder) for asset in assets]
     missing = [asset for asset in expected if mismatch(asset, folder / asset.name) is not None]

@@ -83,8 +83,10 @@ def test_the_code_lists_are_written_into_dvc_yaml_and_nothing_else_changes() -> 
     ours, theirs = "      - cgn/losses/adversarial.py\n", "      - cgn/losses/theirs.py\n"
     conflict = f"<<<<<<< HEAD\n{ours}||||||| base\n=======\n{theirs}>>>>>>> theirs\n"
     assert rewritten(head + conflict + tail) == text
-    with pytest.raises(ValueError, match=r"mnist_fetch needs `cmd"):
-        rewritten("stages:\n  mnist_fetch:\n    deps:\n")
+    other = "stages:\n  look:\n    cmd: ls\n"
+    assert rewritten(other) == other
+    with pytest.raises(ValueError, match="mnist_fetch needs `deps:`"):
+        rewritten("stages:\n  mnist_fetch:\n    cmd: python -m flows.stage fetch mnist/x\n")
 
 
 def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> None:
