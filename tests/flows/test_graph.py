@@ -80,6 +80,20 @@ def trained(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_checkout_without_git_says_what_to_do(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then works, by DVC and by the flow; the README has the same command."""
+    shutil.rmtree(project.folder / ".git")
+    monkeypatch.chdir(project.folder)
+    with pytest.raises(RuntimeError, match=r"is not a git repository: run `uv run dvc config --local core.no_scm true`"):
+        read()
+    assert "uv run dvc config --local core.no_scm true" in (ROOT / "README.md").read_text(encoding="utf-8")
+    project.run("dvc", "config", "--local", "core.no_scm", "true")
+    assert list(read()) == ["mnist_data", "mnist_side@left", "mnist_side@right", "mnist_join"]
+    project.run("dvc", "repro", "mnist_data")
+    assert project.ran() == ["runs/data"]
+    assert "mnist_side@left" in project.run("dvc", "status")
+
+
 def dvc(folder: Path, *words: str) -> str:
     """What DVC prints."""
     command = [sys.executable, "-m", "dvc", *words]
