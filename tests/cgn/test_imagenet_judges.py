@@ -187,5 +187,5 @@ def test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest(tmp_path:
     assert set(defined["inputs"]) == {"data", "classifier"}
     told = json.loads((out / "classifiers.json").read_text())["mine"]
     assert defined["inputs"]["classifier"] == [told["sha256"]]
-    metrics = json.loads((call.log / "metrics.json").read_text())
+    metrics = json.loads((call.log / "details.json").read_text())
     assert set(metrics["mine"]["label"]["in9"]) == {"original"}
