@@ -67,7 +67,7 @@ class Invocation:
 
     @property
     def log(self) -> Path:
-        """The folder of run.json, metrics.jsonl, metrics.json and curves.csv."""
+        """The folder of run.json, metrics.jsonl, metrics.json, details.json and curves.csv."""
         return log_folder(self.out)
 
     @property
@@ -139,7 +139,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     )
     started = time.monotonic()
     with building(call.out, definition=definition, code=_code()) as folder:
-        files = Files(call.log)
+        files = Files(call.log, compared=getattr(cell, "COMPARED", ("*",)))
         note = _note(call.log, definition)
         begun = len(note["starts"]) > 1 or any(path.name != DEFINITION for path in folder.iterdir())
         files.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one

@@ -21,6 +21,7 @@ PICTURE_BYTES = 1 << 20
 PICTURES = ("*", "sheets/*", "interpolations/*")
 KINDS = {".png": "png", ".gif": "gif"}
 SUMMARY = "summary.md"
+VALUES = "details.json"
 
 
 def show(stage: Stage) -> None:
@@ -35,7 +36,7 @@ def show(stage: Stage) -> None:
             )
         if (out / SUMMARY).is_file():
             create_markdown_artifact((out / SUMMARY).read_text(encoding="utf-8"), key=_key(stage.name, "summary"))
-    for file in stage.metrics:
+    for file in [out.with_name(out.name + ".log") / VALUES for out in stage.outs]:
         if file.is_file() and (rows := table(json.loads(file.read_text(encoding="utf-8")))):
             create_table_artifact(table=rows, key=_key(stage.name, "values"), description=f"{stage.name}: {file}")
 

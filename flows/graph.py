@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+WITHOUT_GIT = "run `uv run dvc config --local core.no_scm true` once, then DVC needs no Git (its experiments do)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -26,12 +28,17 @@ class Stage:
 def read() -> dict[str, Stage]:
     """All stages of the project in the current folder (DVC names them from there), in an order that runs.
 
-    Raises DvcException for a wrong dvc.yaml.
+    Raises DvcException for a wrong dvc.yaml, RuntimeError with the remedy for a checkout without Git.
     """
     import networkx  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc.scm import SCMError  # type: ignore[import-untyped]
 
-    with Repo() as repo:
+    try:
+        opened = Repo()
+    except SCMError as error:
+        raise RuntimeError(f"{error}: {WITHOUT_GIT}") from None
+    with opened as repo:
         graph = repo.index.graph
         order = networkx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.addressing)
         found = {}

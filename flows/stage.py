@@ -30,7 +30,9 @@ def main(argv: Sequence[str], *, front_door: FrontDoor | None = None) -> int:
     """Exit status: 0, or 2 for what the user can mend (told in one line)."""
     die_with_parent()
     signal.signal(signal.SIGTERM, _terminate)
-    journal = Journal(project_root(), pipeline=pipeline())
+    root = project_root()
+    os.environ.setdefault("CGN_ROOT", str(root))  # the user's data is not in a temporary copy of the checkout
+    journal = Journal(root, pipeline=pipeline())
     tracking.start(journal)
     status, message = "FAILED", ""
     try:

@@ -15,6 +15,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from cgn.core.errors import ConfigError
 
 Record = TypeVar("Record")
+LARGEST = 2**53
+"""Of whole numbers; a larger one is no count, and not the same number in every language that reads the records."""
+SHOWN = 100
+"""Characters of a value in a message."""
 
 
 class OutOfRangeError(ValueError):
@@ -78,12 +82,13 @@ def _value(hint: Any, value: object, *, key: str) -> Any:  # noqa: PLR0911 (one 
         return _value(next(a for a in arguments if a is not type(None)), value, key=key)
     if origin is tuple:
         return _tuple(arguments, value, key=key)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int and abs(value) > LARGEST:
+        raise ConfigError(f"{key} is {_shown(value)}: expected {_type_name(hint)} up to 2**53")
+    if hint is float and type(value) is int:
         return float(value)
     if type(value) is hint and not (hint is float and not math.isfinite(value)):  # type: ignore[arg-type]
         return value
-    hint_text = " (YAML reads 8e-6 as text: write 8.0e-6)" if hint is float and isinstance(value, str) else ""
-    raise ConfigError(f"{key} is {_shown(value)}: expected {_type_name(hint)}{hint_text}")
+    raise ConfigError(f"{key} is {_shown(value)}: expected {_type_name(hint)}")
 
 
 def _tuple(arguments: tuple[Any, ...], value: object, *, key: str) -> tuple[Any, ...]:
@@ -105,4 +110,5 @@ def _names(record: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    return f"{value!r} ({type(value).__name__})"
+    text = repr(value)
+    return f"{text if len(text) <= SHOWN else text[:SHOWN] + '...'} ({type(value).__name__})"

@@ -27,6 +27,7 @@ class Mnist:
     report: Report
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
         size, look = self.prepare.image_size, self.prepare.look
         features, conv = self.train_cgn.losses.perceptual.features, self.train_cgn.discriminator.conv
         if features == "squeezenet" or conv:
@@ -56,6 +57,7 @@ class ImageNet:
     report: report.Report
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
         nets, world = self.train_cgn.nets, self.prepare.world
         whole = (nets == "miniature") == (world is not None)
         require(whole, "train_cgn.nets", nets, "miniature with prepare.world, published with prepare.folders")

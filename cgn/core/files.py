@@ -24,6 +24,7 @@ DEFINITION = "definition.json"
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20
 SAFE = "nothing is lost, what was finished before is kept"
+ROOT = "CGN_ROOT"
 
 
 def partial_folder(out: Path) -> Path:
@@ -32,8 +33,16 @@ def partial_folder(out: Path) -> Path:
 
 
 def log_folder(out: Path) -> Path:
-    """Where the run that makes `out` writes metrics.jsonl, metrics.json, curves.csv and run.json."""
+    """Where the run that makes `out` writes metrics.jsonl, metrics.json, details.json, curves.csv and run.json."""
     return out.with_name(out.name + ".log")
+
+
+def user_path(text: str) -> Path:
+    """A path that the user gave, absolute; a relative one starts at the folder that CGN_ROOT names, or here.
+
+    CGN_ROOT is the user's checkout where a stage runs in a temporary copy of it, which lacks the user's data.
+    """
+    return Path(os.environ.get(ROOT, ""), text).resolve()
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """How numbers and pictures leave the library: a small protocol, and the sink that is always there, files.
 
-Decided here: `metrics.jsonl` is the record (one line a step, appended and flushed); `metrics.json` holds the final
-values and `curves.csv` the steps as a table, both made from it. A run that continues from step n drops the lines
-after n first, so a resumed record reads like an unbroken one. It is a record only: a line that cannot be read (half a
-line of a killed run, a damaged file) is left out and stops nothing. The platform adds a sink of its own (MLflow).
+Decided here: `metrics.jsonl` is the record (one line a step, appended and flushed). `details.json` holds all final
+values, `metrics.json` the few of them that one compares between runs (the cell says which; how fast a run was is never
+among them), and `curves.csv` the steps, one line a value, so that one plot shows any number of curves. A run that
+continues from step n drops the lines after n first, so a resumed record reads like an unbroken one. It is a record
+only: a line that cannot be read (half a line of a killed run, a damaged file) is left out and stops nothing. The
+platform adds a sink of its own (MLflow).
 """
 
 import csv
@@ -12,11 +14,15 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
 from cgn.core.errors import TrainingError
 from cgn.core.files import explained, json_value, write_json, write_text
+
+PACES = frozenset({"seconds", "images_per_second"})
+"""Last parts of names that say how fast a run was, not what it made."""
 
 
 class MetricSink(Protocol):
@@ -68,10 +74,13 @@ class Fanout:
 
 
 class Files:
-    """The sink that is always there: a log folder beside the stage's output."""
+    """The sink that is always there: a log folder beside the stage's output.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `compared`: patterns of the final values' names that go to metrics.json.
+    """
+
+    def __init__(self, folder: Path, *, compared: Sequence[str] = ("*",)) -> None:
+        self.folder, self.compared = folder, tuple(compared)
         self.record = folder / "metrics.jsonl"
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +92,13 @@ class Files:
             file.write(line + "\n")
 
     def summary(self, values: Mapping[str, float]) -> None:
-        write_json(self.folder / "metrics.json", _nested(values))
+        compared = {
+            name: value
+            for name, value in values.items()
+            if not _is_pace(name) and any(fnmatchcase(name, pattern) for pattern in self.compared)
+        }
+        write_json(self.folder / "metrics.json", _nested(compared))
+        write_json(self.folder / "details.json", _nested(values))
         write_text(self.folder / "curves.csv", _table(read_lines(self.record)))
 
     def picture(self, path: Path) -> None:
@@ -130,9 +145,13 @@ def _nested(values: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _table(lines: list[dict[str, Any]]) -> str:
-    names = list(dict.fromkeys(name for line in lines for name in line if name != "time")) or ["step"]
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["step", "name", "value"])
+    for line in lines:
+        writer.writerows([line["step"], name, value] for name, value in line.items() if name not in ("step", "time"))
     return buffer.getvalue()
+
+
+def _is_pace(name: str) -> bool:
+    return name.rpartition("/")[2] in PACES

@@ -37,7 +37,8 @@ class Record:
 
 def read_record(out: Path) -> Record:
     """The record beside the output folder `out`."""
-    run, metrics = (_mapping(log_folder(out) / name) for name in ("run.json", "metrics.json"))
+    run = _mapping(log_folder(out) / "run.json")
+    metrics = _mapping(log_folder(out) / "details.json") or _mapping(log_folder(out) / "metrics.json")
     starts, finished, machine = run.get("starts"), run.get("finished"), run.get("machine")
     return Record(
         seconds=_number(run.get("seconds")),

@@ -29,7 +29,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, Ne
 from urllib3.util.retry import Retry
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import checksum, explained, replacing, write_text
+from cgn.core.files import checksum, explained, replacing, user_path, write_text
 from cgn.data.sources import Asset, mismatch
 
 MIRROR = "CGN_MIRROR"
@@ -186,7 +186,7 @@ def _wrong(asset: Asset, path: Path) -> str | None:
 
 
 def _environment() -> Path | None:
-    return Path(os.environ[MIRROR]) if os.environ.get(MIRROR) else None
+    return user_path(os.environ[MIRROR]) if os.environ.get(MIRROR) else None
 
 
 def _record(asset: Asset, folder: Path) -> Path:

@@ -63,7 +63,7 @@ def cells() -> list[tuple[str, str]]:
 def rewritten(text: str) -> str:
     """The text of dvc.yaml with the code paths in every stage's `deps` replaced by the closure of its cell.
 
-    Raises ValueError naming a stage without a command or without `deps`.
+    A stage whose command has no cell stays as it is. Raises ValueError naming a stage without `deps`.
     """
     stages = re.split(r"^(?=  \w+:$)", CONFLICT.sub("", text), flags=re.MULTILINE)
     return "".join([stages[0], *map(_with_code, stages[1:])])
@@ -73,8 +73,10 @@ def _with_code(stage: str) -> str:
     name = stage.partition(":")[0].strip()
     cell = re.search(r"flows\.stage (\w+) (\w+)/", stage)
     deps = re.search(r"^    deps:\n((?:      .*\n)*)", stage, flags=re.MULTILINE)
-    if cell is None or deps is None:
-        raise ValueError(f"dvc.yaml: {name} needs `cmd: python -m flows.stage VERB TRACK/...` and `deps:`")
+    if cell is None:
+        return stage
+    if deps is None:
+        raise ValueError(f"dvc.yaml: {name} needs `deps:`, even if it is empty")
     lines = deps[1].splitlines(keepends=True)
     place = next((number for number, line in enumerate(lines) if line.startswith(CODE)), len(lines))
     code = [f"      - {path}\n" for path in listed(closure(f"cgn.tracks.{cell[2]}.{cell[1]}"))]

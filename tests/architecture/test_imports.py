@@ -14,7 +14,7 @@ from tests.architecture.closure import ROOT, cells
 TENSORS = {"numpy", "torch"}
 ALLOWED = {
     "cgn.core": {*TENSORS, "PIL", "lightning_fabric", "safetensors", "tqdm"},
-    "cgn.config": {"yaml"},
+    "cgn.config": {"ruamel"},
     "cgn.nets": {"torch", "torchvision"},
     "cgn.mechanisms": {"torch"},
     "cgn.losses": {"torch"},

@@ -1,11 +1,18 @@
 """dvc.yaml says what is true: code deps are import closures, paths in commands are deps and outs, params the verb's."""
 
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
+from cgn.config.load import NAME_RULE
+from flows import names
 from flows.graph import Stage, read
 from tests.architecture.closure import ROOT, cells, closure, expanded, listed, rewritten
 
@@ -32,21 +39,21 @@ def declared() -> dict[str, dict[str, object]]:
 
 
 def test_every_cell_is_a_stage(declared: dict[str, dict[str, object]]) -> None:
-    assert {_cell(str(stage["cmd"])) for stage in declared.values()} == set(cells())
+    assert {_cell(_told(stage["cmd"])) for stage in declared.values()} == set(cells())
 
 
 def test_a_stage_is_called_by_its_track_and_verb_and_then_by_what_sets_it_apart(
     declared: dict[str, dict[str, object]],
 ) -> None:
     for name, stage in declared.items():
-        track, verb = _cell(str(stage["cmd"]))
+        track, verb = _cell(_told(stage["cmd"]))
         assert f"{name}_".startswith(f"{track}_{verb}_"), name
         assert f"{track}_{verb}" in declared, name
 
 
 def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) -> None:
     for stage in stages.values():
-        track, verb = _cell(stage.cmd)
+        track, verb = _cell(_told(stage.cmd.split(" && ")))
         code = {dep for dep in stage.deps if dep.parts[0] != "runs"}
         files = closure(f"cgn.tracks.{track}.{verb}")
         assert expanded(code) == files, (
@@ -76,13 +83,15 @@ def test_the_code_lists_are_written_into_dvc_yaml_and_nothing_else_changes() -> 
     ours, theirs = "      - cgn/losses.py\n", "      - cgn/theirs.py\n"
     conflict = f"<<<<<<< HEAD\n{ours}||||||| base\n=======\n{theirs}>>>>>>> theirs\n"
     assert rewritten(head + conflict + tail) == text
-    with pytest.raises(ValueError, match=r"mnist_fetch needs `cmd"):
-        rewritten("stages:\n  mnist_fetch:\n    deps:\n")
+    other = "stages:\n  look:\n    cmd: ls\n"
+    assert rewritten(other) == other
+    with pytest.raises(ValueError, match="mnist_fetch needs `deps:`"):
+        rewritten("stages:\n  mnist_fetch:\n    cmd: python -m flows.stage fetch mnist/x\n")
 
 
 def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> None:
     for stage in stages.values():
-        words = shlex.split(stage.cmd)
+        words = shlex.split(_told(stage.cmd.split(" && ")))
         assert words[:3] == ["python", "-m", "flows.stage"]
         data = [dep for dep in stage.deps if dep.parts[0] == "runs"]
         paths = [Path(word) for word in words if word.startswith("runs/")]
@@ -94,7 +103,7 @@ def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> N
 
 def test_a_stage_reads_its_own_parameters(declared: dict[str, dict[str, object]]) -> None:
     for name, stage in declared.items():
-        track, verb = _cell(str(stage["cmd"]))
+        track, verb = _cell(_told(stage["cmd"]))
         keys = [verb, *SHARED.get((track, verb), ())] + ([] if verb in SEEDLESS else ["seed"])
         expected = {f"{track}.${{item.variant}}.{key}" for key in keys}
         assert set(stage["params"]) == expected, name  # type: ignore[call-overload]
@@ -104,6 +113,69 @@ def test_one_stage_makes_what_another_reads(stages: dict[str, Stage]) -> None:
     made = {out for stage in stages.values() for out in stage.outs}
     read_paths = {dep for stage in stages.values() for dep in stage.deps if dep.parts[0] == "runs"}
     assert read_paths <= made
+
+
+def test_every_stage_refuses_a_name_for_the_shell_first(declared: dict[str, dict[str, object]]) -> None:
+    for name, stage in declared.items():
+        commands = stage["cmd"]
+        assert isinstance(commands, list), name
+        assert commands[0] == f"python -m {names.__name__}", name
+        assert "${" not in commands[0]
+
+
+PLAIN = ["mnist_fetch@digits", "mnist_train_classifier@digits-2_b-gan", "report", "../dvc.yaml:mnist_fetch@x1"]
+
+
+@pytest.mark.parametrize("stage", PLAIN)
+def test_plain_names_pass(stage: str) -> None:
+    assert names.main(stage) == 0
+
+
+@pytest.mark.parametrize("name", ["x@y", "x dvc.yaml:y", "../x", "1x", "-x", "", "x\n", "é", "x.5"])
+def test_other_names_are_refused_with_the_rule(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert names.main(f"mnist_fetch@{name}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"has the variant {name!r}: {NAME_RULE}" in line
+
+
+HOSTILE = [
+    *("x$(touch PWN)", "x`touch PWN`", "x;touch PWN", "x touch PWN", "x'$(touch PWN)'", 'x"$(touch PWN)"'),
+    *("x\ntouch PWN\n", "x|touch PWN", "x&touch PWN", "x>PWN", "x #", "$(touch PWN)"),
+]
+
+
+def test_no_variants_name_reaches_a_shell(tmp_path: Path) -> None:
+    """By a real `dvc repro` of this dvc.yaml, each variant a stage of its own, none kept from running by another."""
+    tree = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    tree["mnist"] = dict.fromkeys(HOSTILE, tree["mnist"]["digits"])
+    tree["active"] = {"mnist": HOSTILE, "imagenet": []}
+    with (tmp_path / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(tree, file)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n", encoding="utf-8")
+    for name in ("cgn", "flows"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--keep-going", "--single-item", "mnist_fetch"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert not [found for found in tmp_path.rglob("*PWN*") if found.name == "PWN"], told
+    for name in HOSTILE:
+        assert f"has the variant {name!r}: {NAME_RULE}" in told
+
+
+def _told(commands: object) -> str:
+    """Of a stage's commands, the one that says what it does."""
+    assert isinstance(commands, list)
+    return str(commands[-1])
 
 
 def _cell(command: str) -> tuple[str, str]:

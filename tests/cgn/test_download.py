@@ -202,6 +202,18 @@ def test_when_all_fail_every_url_and_reason_is_told(server: Server, tmp_path: Pa
     assert files(tmp_path) == []
 
 
+def test_a_relative_mirror_starts_at_the_users_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As folders do: a stage may run in a temporary copy."""
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "mine" / "mirror").mkdir(parents=True)
+    (tmp_path / "mine" / "mirror" / "data.bin").write_bytes(CONTENT)
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("CGN_ROOT", str(tmp_path / "mine"))
+    monkeypatch.setenv(MIRROR, "mirror")
+    bring([asset()], tmp_path / "out")
+    assert (tmp_path / "out" / "data.bin").read_bytes() == CONTENT
+
+
 def test_the_mirror_comes_first_and_a_wrong_file_there_is_passed_over(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

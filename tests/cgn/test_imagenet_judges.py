@@ -333,5 +333,5 @@ def test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest(tmp_path:
     )
     assert f" | mine.pth | {told['sha256']} |" in table
     assert read(out / "decisions.parquet").facts["shown"]["classifiers"] == {"mine": told}
-    metrics = json.loads((call.log / "metrics.json").read_text())
+    metrics = json.loads((call.log / "details.json").read_text())
     assert set(metrics["mine"]["label"]["in9"]) == {"original"}

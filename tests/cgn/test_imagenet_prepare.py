@@ -141,6 +141,18 @@ def test_relative_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert found.folder("train") == (tmp_path / "train").resolve()
 
 
+@pytest.mark.parametrize("name", ["train", "val", "stylized"])
+def test_relative_folders_start_at_the_users_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not at a temporary copy of it, where a stage may run."""
+    (tmp_path / "copy").mkdir()
+    photographs(tmp_path / "mine" / name)
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("CGN_ROOT", str(tmp_path / "mine"))
+    assert gathered(tmp_path, **{name: name}).folder(name) == (tmp_path / "mine" / name).resolve()  # type: ignore[arg-type]
+
+
 def test_a_folder_that_does_not_do_is_named_by_its_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"imagenet\.toy\.prepare\.folders\.train is '.*absent': there is no folder"):
         gathered(tmp_path, train=str(tmp_path / "absent"))

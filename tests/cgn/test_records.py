@@ -1,7 +1,9 @@
 """What runs say of themselves: read where it is there, and never an error where it is not."""
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +11,15 @@ import torch
 import cgn.core.machine as machines
 from cgn.core.checkpoints import read_facts, save_model
 from cgn.core.errors import ArtifactError
-from cgn.core.files import write_json
+from cgn.core.files import read_json, write_json
 from cgn.core.machine import machine
+from cgn.core.metrics import Files
 from cgn.core.records import read_record
+from cgn.evaluation.suite_results import numbers, summary
+from cgn.tracks.imagenet import evaluate as imagenet_evaluate
+from cgn.tracks.mnist import evaluate as mnist_evaluate
+from cgn.tracks.mnist.arms import ARMS
+from tests.cgn.made_examination import examination
 
 
 def test_a_record_is_read_from_the_log_beside_the_folder(tmp_path: Path) -> None:
@@ -69,3 +77,58 @@ def test_facts_are_read_without_the_tensors(tmp_path: Path) -> None:
     path.write_bytes(b"<html>")
     with pytest.raises(ArtifactError, match="is not a whole model file"):
         read_facts(path)
+
+
+def finals(folder: Path, name: str) -> dict[str, float]:
+    """Final values as `classifier/head/suite/number` -> value."""
+
+    def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+        for key, value in tree.items():
+            yield from flat(value, f"{above}{key}/") if isinstance(value, Mapping) else [(above + key, value)]
+
+    return dict(flat(read_json(folder / name)))
+
+
+def test_metrics_hold_what_is_compared_and_details_hold_all(tmp_path: Path) -> None:
+    values = {"accuracy/original/train": 1.0, "accuracy/original/test_random": 0.1, "loss": 0.3}
+    Files(tmp_path, compared=("accuracy/*/test_random",)).summary(values)
+    assert finals(tmp_path, "metrics.json") == {"accuracy/original/test_random": 0.1}
+    assert finals(tmp_path, "details.json") == values
+
+
+@pytest.mark.parametrize("pace", ["seconds", "images_per_second", "training/ensemble/seconds"])
+def test_how_fast_a_run_was_is_no_metric(tmp_path: Path, pace: str) -> None:
+    Files(tmp_path).summary({pace: 3.0, "iou/own": 0.5, "seconds_of_film": 2.0})
+    assert finals(tmp_path, "metrics.json") == {"iou/own": 0.5, "seconds_of_film": 2.0}
+    assert finals(tmp_path, "details.json")[pace] == 3.0
+    Files(tmp_path / "out.log").summary({pace: 3.0})
+    assert read_record(tmp_path / "out").metric(pace) == 3.0
+
+
+def test_curves_have_a_line_for_each_value_of_a_step(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.log({"loss/l1": 2.0, "loss/binary": 0.5}, step=10)
+    files.log({"loss/l1": 1.0, "iou/own": 0.75}, step=20)
+    files.summary({})
+    assert (tmp_path / "curves.csv").read_text().splitlines() == [
+        "step,name,value",
+        *("10,loss/l1,2.0", "10,loss/binary,0.5"),
+        *("20,loss/l1,1.0", "20,iou/own,0.75"),
+    ]
+
+
+def test_what_an_evaluation_of_imagenet_compares_is_few_numbers(tmp_path: Path) -> None:
+    """Of about a hundred; each pattern finds something."""
+    values = summary(numbers(examination()))
+    Files(tmp_path, compared=imagenet_evaluate.COMPARED).summary(values)
+    compared = finals(tmp_path, "metrics.json")
+    assert len(values) > 60
+    assert len(compared) <= 15
+    assert {"baseline/label/clean/top_1", "ensemble/avg/clean/top_1"} <= compared.keys()
+    assert {name.split("/")[2] for name in compared} == {"clean", "in9", "cue_conflict", "imagenet_c"}
+
+
+def test_what_an_evaluation_of_mnist_compares_is_one_number_an_arm(tmp_path: Path) -> None:
+    values = {f"accuracy/{arm}/{split}": 0.5 for arm in ARMS for split in mnist_evaluate.CONDITIONS}
+    Files(tmp_path, compared=mnist_evaluate.COMPARED).summary(values)
+    assert finals(tmp_path, "metrics.json").keys() == {f"accuracy/{arm}/test_random" for arm in ARMS}

@@ -121,7 +121,7 @@ def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images:
     assert told["left_out"] == ["n03/note.txt: no picture by its name (.bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, "
                                 ".tif, .tiff, .webp)"]  # fmt: skip
     assert [sentence.split(":")[0] for sentence in told["unreadable"]] == ["n03/2.png cannot be read"]
-    summary = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    summary = json.loads((tmp_path / "log" / "details.json").read_text())
     assert summary["loss"].keys() == summary["accuracy"].keys() == {"real", *MECHANISMS}
     assert summary["loss"]["shape"] == told["loss/shape"]
     assert summary["images_per_second"] > 0

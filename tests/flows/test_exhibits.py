@@ -66,10 +66,11 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Made]:
 
 
 def test_a_stage_of_imagenet_is_shown(tmp_path: Path, artifacts: dict[str, Made]) -> None:
-    out, metrics = tmp_path / "out", tmp_path / "metrics.json"
+    out, values = tmp_path / "out", tmp_path / "out.log" / "details.json"
+    values.parent.mkdir()
     generated(out)
     (out / "summary.md").write_text("# all of it", encoding="utf-8")
-    metrics.write_text('{"ensemble": {"shape": {"in9": {"bg_gap": 0.1}}}, "seconds": 3}', encoding="utf-8")
+    values.write_text('{"ensemble": {"shape": {"in9": {"bg_gap": 0.1}}}, "seconds": 3}', encoding="utf-8")
     nothing: tuple[Path, ...] = ()
     exhibits.show(
         Stage(
@@ -78,7 +79,7 @@ def test_a_stage_of_imagenet_is_shown(tmp_path: Path, artifacts: dict[str, Made]
             needs=(),
             deps=nothing,
             outs=(out,),
-            metrics=(metrics, tmp_path / "absent.json"),
+            metrics=(tmp_path / "out.log" / "metrics.json",),
             plots=nothing,
         )
     )

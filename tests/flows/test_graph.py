@@ -1,10 +1,14 @@
 """The stage graph that DVC tells."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from cgn.core.metrics import Files
 from flows.graph import Stage, read, wanted
 from tests.flows.conftest import ROOT, Project
 
@@ -54,3 +58,65 @@ def test_every_deployment_finds_stages_of_its_track() -> None:
     }
     found = {name: list(wanted(stages, targets=patterns)) for name, patterns in targets.items()}
     assert found == {"cgn-full": list(names), "cgn-mnist": [names[0]], "cgn-imagenet": list(names[1:])}
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """This project's dvc.yaml in a folder without Git, and the logs of a training and an evaluation."""
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / ".dvc/plots", tmp_path / ".dvc/plots")
+    config = (ROOT / ".dvc/config").read_text(encoding="utf-8")
+    (tmp_path / ".dvc/config").write_text(config, encoding="utf-8")
+    dvc(tmp_path, "config", "--local", "core.no_scm", "true")
+    text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    head, tail = text[: text.index("active:")], text[text.index("\nmnist:") :]
+    (tmp_path / "params.yaml").write_text(f"{head}active: {{mnist: [digits], imagenet: []}}\n{tail}", encoding="utf-8")
+    training = Files(tmp_path / "runs/mnist/digits/train_cgn.log")
+    for step in (10, 20):
+        training.log({"loss/adversarial": 0.5 / step, "loss/binary": 7.0, "images_per_second": 99.0}, step=step)
+    training.summary({"loss/adversarial": 0.025, "seconds": 12.0})
+    Files(tmp_path / "runs/mnist/digits/evaluate.log").summary({"accuracy/original/test_random": 0.123})
+    return tmp_path
+
+
+def test_a_checkout_without_git_says_what_to_do(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then works, by DVC and by the flow; the README has the same command."""
+    shutil.rmtree(project.folder / ".git")
+    monkeypatch.chdir(project.folder)
+    with pytest.raises(
+        RuntimeError, match=r"is not a git repository: run `uv run dvc config --local core.no_scm true`"
+    ):
+        read()
+    assert "uv run dvc config --local core.no_scm true" in (ROOT / "README.md").read_text(encoding="utf-8")
+    project.run("dvc", "config", "--local", "core.no_scm", "true")
+    assert list(read()) == ["mnist_data", "mnist_side@left", "mnist_side@right", "mnist_join"]
+    project.run("dvc", "repro", "mnist_data")
+    assert project.ran() == ["runs/data"]
+    assert "mnist_side@left" in project.run("dvc", "status")
+
+
+def dvc(folder: Path, *words: str) -> str:
+    """What DVC prints."""
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_plots_draw_every_curve_and_need_no_network(trained: Path) -> None:
+    dvc(trained, "plots", "show")
+    page = (trained / "dvc_plots/index.html").read_text(encoding="utf-8")
+    scripts = [script.partition("</script>")[0] for script in page.split("<script")[1:]]
+    assert not [script for script in scripts if "src=" in script.partition(">")[0]]
+    assert "window.vegaEmbed=" in scripts[0]
+    (drawn,) = [script for script in scripts[1:] if "mnist/digits train_cgn" in script]
+    assert '"facet": {"field": "name"' in drawn
+    for value in ('"loss/adversarial", "value": "0.05"', '"loss/binary", "value": "7.0"'):
+        assert value in drawn
+
+
+def test_metrics_are_short_and_do_not_say_how_fast(trained: Path) -> None:
+    shown = dvc(trained, "metrics", "show", "--md")
+    assert "accuracy.original.test_random" in shown
+    assert "0.123" in shown
+    assert "seconds" not in shown
+    assert "loss" not in shown

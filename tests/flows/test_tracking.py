@@ -97,6 +97,17 @@ def test_experiments_show_parameters_and_metrics(reproduced: Project) -> None:
     assert "?? runs" not in reproduced.run("git", "status", "--short")
 
 
+def test_an_experiment_in_a_temporary_copy_finds_the_users_data(reproduced: Project) -> None:
+    said = reproduced.run("dvc", "exp", "run", "--temp", "-S", "side.steps=1", "-n", "copied")
+    found = {line for line in said.splitlines() if " is the user's, from " in line}
+    assert found
+    for line in found:
+        data, _, here = line.partition(" is the user's, from ")
+        assert Path(data) == reproduced.folder / "data"
+        assert Path(here).is_relative_to(reproduced.folder / ".dvc/tmp/exps")
+    settled(reproduced)
+
+
 def test_a_failed_stage_is_told_in_one_line(toy: Project) -> None:
     toy.params("data", fail=True)
     said = toy.run(*TOY, "data", "--out", "runs/data", status=2)

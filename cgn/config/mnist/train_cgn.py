@@ -71,6 +71,9 @@ class Perceptual:
     features: Literal["none", "squeezenet", "vgg16"]
     weights: tuple[float, float, float, float]
 
+    def __post_init__(self) -> None:
+        require(min(self.weights) >= 0, "weights", self.weights, "four weights of 0 or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:

@@ -7,6 +7,14 @@ from cgn.evaluation.suite_results import SUITES
 from cgn.stages.evaluate import Parts
 from cgn.tracks.imagenet.examination import Examiner
 
+COMPARED = (
+    *(f"*/{head}/clean/top_1" for head in ("label", "avg")),
+    *(f"*/{head}/cue_conflict/{number}" for head in ("label", "avg", "shape") for number in ("shape_bias", "decided")),
+    *(f"*/{head}/in9/bg_gap" for head in ("label", "shape_texture")),
+    *(f"*/{head}/imagenet_c/mean_error" for head in ("label", "avg")),
+)
+"""Of the final values (classifier/head/suite/number), those that go to metrics.json; the others are in results.json."""
+
 
 def parts(params: Evaluate, *, seed: int, variant: str) -> Parts:
     """Parameters of a variant -> what the stage needs. Raises ConfigError for a corruption that does not exist."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cgn.config.imagenet.prepare import Folders
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import replacing
+from cgn.core.files import replacing, user_path
 from cgn.data import archives, sources
 from cgn.data.benchmarks import SEVERITIES, class_folders, corruption_homes
 from cgn.data.collection import PictureSet, SetName, foreign_set, own_set
@@ -34,7 +34,7 @@ def user_sets(folders: Folders, *, variant: str) -> dict[str, PictureSet]:
     for name, (told, look) in named.items():
         if told is not None:
             key = f"imagenet.{variant}.prepare.folders.{name}"
-            folder = Path(told).resolve()
+            folder = user_path(told)
             if not folder.is_dir():
                 raise ConfigError(f"{key} is {told!r}: there is no folder {folder}; give the folder of the pictures")
             try:

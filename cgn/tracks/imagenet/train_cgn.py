@@ -23,6 +23,8 @@ from cgn.training.loop import Schedule
 from cgn.training.phase import Mover, Objective, Phase, adam, linear_decay
 
 Net = TypeVar("Net", bound=nn.Module)
+COMPARED = ("iou/own",)
+"""Of the final values, those that go to metrics.json; losses are curves."""
 REMEDY = (
     "lower train_cgn.batch_size (and raise train_cgn.batches_per_update by as much), or set train_cgn.checkpointing "
     "to blocks"

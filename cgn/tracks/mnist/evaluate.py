@@ -8,6 +8,8 @@ from cgn.tracks.mnist.constants import CLASSES
 from cgn.tracks.mnist.examination import Examiner
 
 CONDITIONS = ("train", "test_iid", "test_random")
+COMPARED = ("accuracy/*/test_random",)
+"""Of the final values, those that go to metrics.json; the others are in accuracy.json."""
 
 
 def parts(params: Evaluate, *, seed: int, variant: str) -> Parts:

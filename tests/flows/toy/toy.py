@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from cgn.core.errors import TrainingError
+from cgn.core.files import user_path
 from cgn.core.metrics import Fanout, Files
 from flows.journal import Journal
 from flows.stage import main
@@ -39,6 +40,7 @@ def toy(argv: Sequence[str], journal: Journal) -> None:
     with Path("ran.txt").open("a", encoding="utf-8") as file:
         file.write(f"{given.out} {datetime.now(UTC).isoformat()}\n")
     partial.mkdir(parents=True, exist_ok=True)
+    print(f"{user_path('data')} is the user's, from {Path.cwd()}", flush=True)
     for step in range(1, params["steps"] + 1):
         print(f"{given.verb} step {step}", flush=True)
         sink.log({"loss/toy": 1 / step}, step=step)
