@@ -116,7 +116,7 @@ def _digest(tensors: Tensors, *, facts: Mapping[str, Any]) -> str:
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
         if tensor.numel():
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -183,8 +183,10 @@ def _state_dict(loaded: Any, *, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_plain(name: object, value: object) -> bool:
-    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    return isinstance(name, str) and dense and not (value.is_quantized or value.is_complex())
+    if not (isinstance(name, str) and isinstance(value, torch.Tensor)):
+        return False
+    dense = value.layout == torch.strided and value.device.type == "cpu"
+    return dense and not (value.is_quantized or value.is_complex())
 
 
 def _described(value: object) -> str:
@@ -271,10 +273,11 @@ def _system_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
-        cause: BaseException | None = error
-        while cause := cause.__context__:
+        cause = error.__context__
+        while cause is not None:
             if isinstance(cause, OSError):
                 raise cause from None
+            cause = cause.__context__
         if number := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
         raise

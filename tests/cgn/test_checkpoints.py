@@ -192,9 +192,9 @@ def test_what_holds_no_weights_is_named_in_one_line(tmp_path: Path, name: str) -
     speaks(str(caught.value))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_torchscript_program_is_named_in_one_line(tmp_path: Path) -> None:
-    with torch.jit.optimized_execution(False), pytest.warns(DeprecationWarning, match="torch.jit"):
-        torch.jit.script(nn.ReLU()).save(str(tmp_path / "script.pt"))
+    torch.jit.save(torch.jit.script(nn.ReLU()), str(tmp_path / "script.pt"))
     with pytest.raises(ArtifactError, match=r"script\.pt .*TorchScript program.*torch\.jit\.load") as caught:
         load_weights(tmp_path / "script.pt")
     speaks(str(caught.value))
@@ -239,10 +239,11 @@ def test_mutated_files_end_in_a_message_or_are_whole(tmp_path: Path) -> None:
     save_file(net.state_dict(), tmp_path / "weights.safetensors")
     save_model(tmp_path / "model.safetensors", net.state_dict(), facts={"track": "mnist"})
     save_state(tmp_path / "state.pt", {"update": 3, "net": net.state_dict()})
-    source, loads = random.Random(0), {"model.safetensors": load_model, "state.pt": load_state}
+    source = random.Random(0)
+    loads: dict[str, Callable[[Path], Any]] = {"model.safetensors": load_model, "state.pt": load_state}
     refused = 0
     for path in sorted(tmp_path.iterdir()):
-        load: Callable[[Path], Any] = loads.get(path.name, load_weights)
+        load = loads.get(path.name, load_weights)
         whole = path.read_bytes()
         for _ in range(200 if path.name == "older.pth" else 60):
             path.write_bytes(mutated(whole, source))

@@ -1,5 +1,6 @@
 """Every stage is a run nested in its pipeline's run, and no server can stop, slow or lose one. MLflow is real."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.lineage import dvc_hash
+from flows.journal import Journal
+from flows.lineage import Pipeline, dvc_hash
 from tests.flows.conftest import Project, answers, end_group, free_port, make_project, until
 from tests.flows.stored import files, history, runs, store
 
@@ -227,3 +229,14 @@ def test_a_wrong_command_line_leaves_nothing(toy: Project) -> None:
     toy.run(*TOY, "data", status=2)
     until(lambda: not toy.processes(), what="the tracker")
     assert not list((toy.folder / "runs/untracked").glob("*/*"))
+
+
+def test_a_damaged_record_of_metrics_stops_no_stage_that_continues(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, pipeline=Pipeline(key="key", name="toy", process=""))
+    journal.begin({"name": "toy", "inputs": {}}, out=tmp_path / "out", log=tmp_path)
+    broken = (b"\xff\xfe", b"[1]", b'"text"', b'{"step": "2"}', b"[" * 100_000, b'{"step": 3, "lo')
+    whole = (b'{"step": 1, "time": 5.0, "loss": 0.5}', b'{"step": 2, "time": 6.0, "loss": 0.25}')
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join((whole[0], *broken, whole[1])))
+    journal.rewind(9)
+    events = [json.loads(line) for line in (journal.folder / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["event"] == "metrics"] == [1, 2]
