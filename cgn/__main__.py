@@ -2,13 +2,16 @@
 
 Decided here: a verb's signature is its command line (`cgn.core.roles` marks inputs and the output), params.yaml is
 checked as a whole before anything runs, and all that defines a run stands in `<output>.log/run.json` before the first
-step. A verb whose stage has a `listing` can be asked with `--list` what it would do; then nothing is written. Stages
-and cells are imported only once they are asked for: `--help` needs no torch.
+step. A verb is the function of its name in `cgn.tracks.<track>.<verb>`, where there is one; else it is the stage that
+all tracks share, `cgn.stages.<verb>`, which the track's module gives its `parts`. A verb whose stage has a `listing`
+can be asked with `--list` what it would do; then nothing is written. Stages and cells are imported only once they are
+asked for: `--help` needs no torch.
 """
 
 import argparse
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import platform
@@ -18,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -47,6 +51,8 @@ VERBS = {
     "evaluate": "store every classifier's decision on every image",
     "report": "make the page with tables and sheets",
 }
+GIVEN = ("seed", "variant", "sink")
+"""Arguments of a verb that are no options."""
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "webdataset", "numpy", "pillow", "safetensors")
 
 
@@ -84,8 +90,9 @@ def parse(argv: Sequence[str]) -> Invocation:
     front.epilog = "python -m cgn VERB --help lists a verb's options"
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     verb: str = front.parse_args(argv[:1]).verb
-    marks = _marks(_stage(verb))
-    parser = argparse.ArgumentParser(prog=f"python -m cgn {verb}", description=VERBS[verb])
+    track = _track(verb, argv[1:])
+    marks = _marks(_verb(track, verb))
+    parser = argparse.ArgumentParser(prog=f"python -m cgn {verb}", description=f"{VERBS[verb]} (track {track})")
     parser.add_argument("target", metavar="TRACK/VARIANT", help="for example mnist/digits")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     for name, mark in marks.items():
@@ -120,12 +127,13 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     cell = importlib.import_module(f"cgn.tracks.{track}.{call.verb}")
     params = getattr(record, call.verb)
     shared = record.shared(call.verb)
-    parts = cell.parts(params, seed=record.seed, variant=name, **shared)
+    given = {"seed": record.seed, "variant": name, **shared}
     if call.lists:
         listing = _listing(call.verb)
         assert listing is not None
-        print("\n".join(listing(parts, **{call.output_role: call.out})), flush=True)
+        print("\n".join(listing(cell.parts(params, **given), **{call.output_role: call.out})), flush=True)
         return call
+    work = _work(track, call.verb, params, given)
     definition = _plain(
         {
             "verb": call.verb,
@@ -144,7 +152,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
         begun = len(note["starts"]) > 1 or any(path.name != DEFINITION for path in folder.iterdir())
         files.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
         write_json(call.log / "run.json", note)
-        _stage(call.verb)(parts, **{**call.options, call.output_role: folder}, sink=Fanout([files, *sinks]))
+        work(**{**call.options, call.output_role: folder}, sink=Fanout([files, *sinks]))
     seconds = round(time.monotonic() - started, 3)
     write_json(call.log / "run.json", note | {"finished": _now(), "seconds": seconds})
     print(f"{call.verb} {call.target}: {call.out} finished in {seconds:.1f} s", flush=True)
@@ -168,6 +176,27 @@ class _Mark:
     argparse: dict[str, Any]
 
 
+def _track(verb: str, words: Sequence[str]) -> str:
+    """The track that a command line names first, or the first one there is: its options explain themselves, too."""
+    tracks = sorted(path.parent.name for path in Path(__file__).parent.glob(f"tracks/*/{verb}.py"))
+    named = words[0].partition("/")[0] if words else ""
+    return named if named in tracks else tracks[0]
+
+
+def _verb(track: str, verb: str) -> Callable[..., None]:
+    """The function whose signature is the command line: the track's own, or the stage that all tracks share."""
+    own: Callable[..., None] | None = getattr(importlib.import_module(f"cgn.tracks.{track}.{verb}"), verb, None)
+    return own or _stage(verb)
+
+
+def _work(track: str, verb: str, params: object, given: Mapping[str, Any]) -> Callable[..., None]:
+    """The verb of a variant with its parameters: what is left to give are the command line's options and a sink."""
+    cell = importlib.import_module(f"cgn.tracks.{track}.{verb}")
+    if hasattr(cell, verb):
+        return partial(_verb(track, verb), params, **given)
+    return partial(_stage(verb), cell.parts(params, **given))
+
+
 def _stage(verb: str) -> Callable[..., None]:
     function: Callable[..., None] = getattr(importlib.import_module(f"cgn.stages.{verb}"), verb)
     return function
@@ -175,15 +204,18 @@ def _stage(verb: str) -> Callable[..., None]:
 
 def _listing(verb: str) -> Callable[..., list[str]] | None:
     """What prints a verb's plan, where its stage has one: it takes the parts and the output's path."""
+    if importlib.util.find_spec(f"cgn.stages.{verb}") is None:
+        return None
     function: Callable[..., list[str]] | None = getattr(importlib.import_module(f"cgn.stages.{verb}"), "listing", None)
     return function
 
 
-def _marks(stage: Callable[..., None]) -> dict[str, _Mark]:
-    hints = get_type_hints(stage, include_extras=True)
+def _marks(verb: Callable[..., None]) -> dict[str, _Mark]:
+    """Of all arguments but the first one, a record, and those that the front door gives by itself."""
+    hints = get_type_hints(verb, include_extras=True)
     marks = {}
-    for name, parameter in inspect.signature(stage).parameters.items():
-        if name in ("parts", "sink"):
+    for name, parameter in [*inspect.signature(verb).parameters.items()][1:]:
+        if name in GIVEN:
             continue
         base, *extras = get_args(hints[name]) if hasattr(hints[name], "__metadata__") else (hints[name],)
         kind, many = (extras[0] if extras else "option"), get_origin(base) is tuple

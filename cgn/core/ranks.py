@@ -11,15 +11,39 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from cgn.core.devices import at_hand, fits
 from cgn.core.errors import CgnError
 from cgn.core.metrics import MetricSink, Silent
 
 Work = Callable[[MetricSink], None]
+
+
+def launch(
+    work: Work,
+    *,
+    accelerator: str,
+    devices: int,
+    batch_size: int,
+    remedy: str = "lower batch_size or set accelerator to cpu",
+    sink: MetricSink,
+) -> None:
+    """Call `work` in a process for each device: here, or, picklable, in as many that are started.
+
+    Raises ConfigError for a GPU that is absent, before any process starts, and for one whose memory is too small.
+    """
+    at_hand(accelerator, devices=devices)
+    together(partial(_fitting, work, batch_size=batch_size, remedy=remedy), processes=devices, sink=sink)
+
+
+def _fitting(work: Work, sink: MetricSink, *, batch_size: int, remedy: str) -> None:
+    with fits(batch_size, remedy=remedy):
+        work(sink)
 
 
 def together(work: Work, *, processes: int, sink: MetricSink) -> None:

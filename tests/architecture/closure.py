@@ -18,6 +18,8 @@ from pathlib import Path
 
 import grimp
 
+from cgn.__main__ import VERBS
+
 ROOT = Path(__file__).parents[2]
 CODE = "      - cgn/"
 CONFLICT = re.compile(rf"^<<<<<<< .*\n(?:{CODE}.*\n|\|{{7}} .*\n|=======\n)*>>>>>>> .*\n", re.MULTILINE)
@@ -55,9 +57,8 @@ def expanded(paths: set[Path]) -> set[Path]:
 
 def cells() -> list[tuple[str, str]]:
     """Every (track, verb) that has a cell."""
-    verbs = {path.stem for path in (ROOT / "cgn/stages").glob("*.py")} - {"__init__"}
     files = (ROOT / "cgn/tracks").glob("*/*.py")
-    return sorted((path.parent.name, path.stem) for path in files if path.stem in verbs)
+    return sorted((path.parent.name, path.stem) for path in files if path.stem in VERBS)
 
 
 def rewritten(text: str) -> str:

@@ -66,11 +66,13 @@ def test_the_closure_sees_what_it_should() -> None:
     """A comparison that cannot fail says nothing."""
     train = closure("cgn.tracks.mnist.train_cgn")
     assert Path("cgn/losses.py") in train
-    assert Path("cgn/stages/train_cgn.py") in train
+    assert Path("cgn/training.py") in train
+    assert not {path for path in train if path.parts[1] == "stages"}
     assert Path("cgn/__main__.py") not in train
     generate = closure("cgn.tracks.mnist.generate")
     assert Path("cgn/nets/convgen.py") in generate
-    assert not {path for path in generate if path.parts[1] in ("losses.py", "training", "classifiers")}
+    assert not {path for path in generate if path.parts[1] in ("losses.py", "training.py", "classifiers")}
+    assert Path("cgn/stages/generate.py") in generate
     assert expanded(set(listed(train))) == train
 
 

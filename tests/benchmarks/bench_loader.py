@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,18 +23,17 @@ from cgn.classifiers.backbones import network
 from cgn.classifiers.ensemble import MECHANISMS, Ensemble
 from cgn.config.imagenet.train_classifier import TrainClassifier
 from cgn.config.load import load
-from cgn.config.record import picked
 from cgn.core.devices import fabric
 from cgn.core.images import to_bytes
 from cgn.core.machine import limit_threads
+from cgn.core.metrics import Silent
 from cgn.data.benchmarks import class_folders
 from cgn.data.miniature.scenes import scene
 from cgn.data.miniature.sets import CLASS_FOLDERS, write_split
 from cgn.data.mixing import Batch, Mixture, Stream, batches
 from cgn.data.pools import Folders, Kept, Pool, open_tars
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.data.transforms import normalized
-from cgn.training.invariant import Schedule, invariant
+from cgn.tracks.imagenet.train_classifier import fit
 
 PER_CLASS, COUNTERFACTUALS = 100, 900
 WARM = 2
@@ -95,23 +95,33 @@ def _training(params: TrainClassifier, ready: list[Batch], *, classes: int, opti
     module = Ensemble(
         network(params.backbone, classes=classes), classes=classes, heads=heads, batch_norm=params.batch_norm
     ).train()
-    training = invariant(
-        module,
-        pictures=params.batch_size * len(ready),
-        batches=lambda start: iter(ready[start:]),
-        prepare=normalized,
-        schedule=replace(picked(Schedule, params), epochs=1),
-        seed=0,
-        fabric=fabric(accelerator=options.accelerator),
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        given: dict[str, Any] = {
+            "pictures": params.batch_size * len(ready),
+            "seed": 0,
+            "folder": Path(folder),
+            "sink": Silent(),
+        }
+        device = fabric(accelerator=options.accelerator)
+        once = replace(params, epochs=1, workers=0, log_updates=len(ready), checkpoint_updates=len(ready))
+        clocked = _Clocked(ready)
+        fit(once, module, cast(Mixture, clocked), **given, fabric=device)
+    return (len(ready) - WARM) * len(ready[0].pixels) / (time.perf_counter() - clocked.started)
 
-    def steps() -> Iterator[Batch]:
-        for batch in ready:
-            training._step(batch)
-            float(training.lines[-1][0])  # waits for a GPU
-            yield batch
 
-    return _rate(steps(), len(ready[0].pixels))
+class _Clocked:
+    """Batches in memory, in the form of a mixture; the clock starts after the first ones."""
+
+    def __init__(self, ready: list[Batch]) -> None:
+        self.ready, self.updates, self.started = ready, len(ready), 0.0
+
+    def __len__(self) -> int:
+        return self.updates
+
+    def __getitem__(self, update: int) -> Batch:
+        if update == WARM:
+            self.started = time.perf_counter()
+        return self.ready[update]
 
 
 def _rate(source: Iterable[Batch], per_update: int) -> float:

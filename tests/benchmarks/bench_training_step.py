@@ -2,7 +2,7 @@
 
     --batch 2 --steps 1 --rounds 5 --threads 1 --device cpu --net biggan-deep-256 --precisions bf16-mixed
 
-Ours is the objective that train_cgn runs, forward and backward, with the full variant's losses, and with every turn the
+Ours are the batches and losses of train_cgn, forward and backward, of the full variant, and with every turn the
 spectral norms' iteration that an update makes once. The published step is in `published_step`. Both have equal threads.
 Weights are random. Sides take turns in processes of their own. One line a side: seconds an image, the ratio of the
 published's to it over all rounds and in each, and the peak of memory. Sides stay in memory side by side: two take
@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,12 +22,11 @@ from cgn.config.load import load
 from cgn.config.schema import ImageNet
 from cgn.core.heap import keep_freed_memory
 from cgn.core.machine import THREADS, usable_cores
-from cgn.losses import Patches
-from cgn.mechanisms import Prior, Shape
+from cgn.mechanisms import Prior
 from cgn.nets.biggan_folded import fold
 from cgn.nets.features import VggFeatures
-from cgn.tracks.imagenet.mechanisms import net_of, open_model
-from cgn.tracks.imagenet.objective import Distilling
+from cgn.tracks.imagenet.mechanisms import net_of, open_model, read_widths
+from cgn.tracks.imagenet.train_cgn import Nets, batch_losses, draw_batch, settle_norms
 from tests.benchmarks.bench_generate import NETS, write_model
 from tests.benchmarks.published_biggan import PublishedBigGan
 from tests.benchmarks.published_step import PublishedStep
@@ -73,32 +73,27 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
     cgan = fold(net_of(generator.texture), truncation=1.0)
     for role in (generator.shape, generator.texture, generator.background):
         net_of(role).requires_grad_(True)
-    assert isinstance(generator.shape, Shape)
-    assert generator.shape.segment is not None
     full = load(ROOT / "params.yaml").variant("imagenet/full")
     assert isinstance(full, ImageNet)
-    distilling = Distilling(
+    config = replace(full.train_cgn, batch_size=batch)
+    nets = Nets(
         generator=generator,
         cgan=cgan,
-        segment=generator.shape.segment,
+        saliency=opened.saliency,
         features=VggFeatures().to(where).eval().requires_grad_(False),
-        losses=full.train_cgn.losses,
-        patches=Patches(),
-        batch_size=batch,
         prior=Prior(noise_size=table.noise_size, truncation=1.0),
-        classes=table.classes,
-        seed=0,
-        device=where,
+        table=table,
+        widths=read_widths(opened.facts["saliency"]),
     )
 
     def step(number: int, index: int) -> None:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
-            losses = distilling.weighted(distilling.draw(number, index))
+            losses = batch_losses(config, nets, draw_batch(config, nets, number, index, seed=0))
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
 
     def turn(number: int) -> Mapping[str, float]:
         start = time.perf_counter()
-        distilling.begin(number)
+        settle_norms(generator)
         for index in range(steps):
             step(number, index)
         _finish(where)

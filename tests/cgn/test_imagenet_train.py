@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from cgn.core.errors import ArtifactError, ConfigError, TrainingError
 from cgn.core.metrics import Files, Silent
 from cgn.core.seeding import torch_stream
 from cgn.mechanisms import Prior, factual
-from cgn.stages.train_cgn import Parts, train_cgn
-from cgn.tracks.imagenet import silhouettes
+from cgn.tracks.imagenet import train_cgn as verb
+from cgn.tracks.imagenet.assets import open_nets
 from cgn.tracks.imagenet.mechanisms import open_model
-from cgn.tracks.imagenet.objective import Distilling
-from cgn.tracks.imagenet.train_cgn import parts
-from cgn.training.phase import Objective
+from cgn.tracks.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, draw_batch, train_cgn
 from tests.cgn.toy_nets import KINDS, PARAMS, TABLE, shrunk, write_nets
 
 LOSSES = {"l1", "perceptual", "binary", "mask_size", "texture", "background"}
@@ -46,15 +43,16 @@ def trained(params: TrainCgn, *, assets: Path, out: Path) -> list[dict[str, floa
     out.mkdir(exist_ok=True)
     sink = Files(out.with_suffix(".log"))
     # One thread: these nets are too small for two.
-    train_cgn(parts(params, seed=0, variant="toy"), assets=assets, model=out, sink=sink)
+    train_cgn(params, seed=0, variant="toy", assets=assets, model=out, sink=sink)
     return [json.loads(line) for line in sink.record.read_text().splitlines()]
 
 
-def made(params: TrainCgn, *, assets: Path) -> Objective[Any]:
-    """The objective alone."""
-    built: Parts = parts(params, seed=0, variant="toy")
-    held: Objective[Any] = built.make(assets=assets, data=None, device=torch.device("cpu")).objective
-    return held
+def built(params: TrainCgn, *, assets: Path) -> Nets:
+    return build_nets(params, assets, device=torch.device("cpu"))
+
+
+def drawn(params: TrainCgn, nets: Nets, update: int = 0, number: int = 0) -> Batch:
+    return draw_batch(params, nets, update, number, seed=0)
 
 
 def test_every_loss_is_told_and_moves_its_mechanism(assets: Path, tmp_path: Path) -> None:
@@ -87,21 +85,21 @@ def test_the_model_draws_without_the_assets(assets: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_a_weight_of_zero_leaves_a_loss_out(assets: Path, name: str) -> None:
-    held = made(shrunk(losses=without(name)), assets=assets)
-    told = held.phases[0].losses(held.draw(0, 0))
+    params = shrunk(losses=without(name))
+    nets = built(params, assets=assets)
+    told = batch_losses(params, nets, drawn(params, nets))
     assert set(told) == LOSSES - {name}
     assert all(loss.isfinite() and loss >= 0 for loss in told.values())
 
 
 def test_nets_that_no_loss_needs_are_not_called(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = without("l1", "perceptual", "texture")
-    held = made(shrunk(losses=losses), assets=assets)
-    distilling = held.phases[0].losses.__self__  # type: ignore[attr-defined]
-    assert isinstance(distilling, Distilling)
-    for net in (distilling.cgan, distilling.features):
+    params = shrunk(losses=without("l1", "perceptual", "texture"))
+    nets = built(params, assets=assets)
+    for net in (nets.cgan, nets.features):
         monkeypatch.setattr(net, "forward", None)
-    assert held.draw(0, 0).target is None
-    assert set(held.phases[0].losses(held.draw(0, 0))) == {"binary", "mask_size", "background"}
+    batch = drawn(params, nets)
+    assert batch.target is None
+    assert set(batch_losses(params, nets, batch)) == {"binary", "mask_size", "background"}
     with pytest.raises(ValueError, match="above 0 where every other weight is 0"):
         without(*LOSSES)
 
@@ -109,40 +107,45 @@ def test_nets_that_no_loss_needs_are_not_called(assets: Path, monkeypatch: pytes
 def test_losses_are_the_weighted_equations(assets: Path) -> None:
     """By hand, from the parts of one batch."""
     params = shrunk()
-    held = made(params, assets=assets)
-    drawn = held.draw(3, 1)
-    told = held.phases[0].losses(drawn)
-    picture, weights = drawn.picture, params.losses
+    nets = built(params, assets=assets)
+    batch = drawn(params, nets, 3, 1)
+    told = batch_losses(params, nets, batch)
+    picture, weights = batch.picture, params.losses
+    assert batch.target is not None
     x = picture.mask * picture.foreground + (1 - picture.mask) * picture.background
-    torch.testing.assert_close(told["l1"], weights.l1 * (x - drawn.target).abs().mean())
+    torch.testing.assert_close(told["l1"], weights.l1 * (x - batch.target).abs().mean())
     m = picture.mask.double()
     entropy = -(m * m.log2() + (1 - m) * (1 - m).log2()).mean()
     torch.testing.assert_close(told["binary"].double(), weights.binary * entropy, rtol=1e-4, atol=1e-4)
     size = picture.mask.mean((1, 2, 3))
     hinge = (weights.mask_size.smallest - size).clamp(min=0) + (size - weights.mask_size.largest).clamp(min=0)
     torch.testing.assert_close(told["mask_size"], weights.mask_size.weight * hinge.mean())
-    distilling = held.phases[0].losses.__self__  # type: ignore[attr-defined]
-    salient = distilling.segment(picture.background)
-    torch.testing.assert_close(told["background"], weights.background * salient.mean())
+    segment = nets.generator.shape.segment
+    assert callable(segment)
+    torch.testing.assert_close(told["background"], weights.background * segment(picture.background).mean())
 
 
 def test_the_mechanisms_start_as_the_cgan(assets: Path) -> None:
-    held = made(shrunk(), assets=assets)
-    drawn = held.draw(0, 0)
-    torch.testing.assert_close(drawn.picture.foreground, drawn.target, atol=1e-5, rtol=0)
-    torch.testing.assert_close(drawn.picture.image, drawn.target, atol=1e-5, rtol=0)
-    other = held.draw(0, 1)
-    assert not other.target.equal(drawn.target)
-    assert held.draw(0, 0).target.equal(drawn.target)
+    params = shrunk()
+    nets = built(params, assets=assets)
+    batch, other = drawn(params, nets), drawn(params, nets, 0, 1)
+    assert batch.target is not None
+    assert other.target is not None
+    torch.testing.assert_close(batch.picture.foreground, batch.target, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.picture.image, batch.target, atol=1e-5, rtol=0)
+    assert not other.target.equal(batch.target)
+    again = drawn(params, nets).target
+    assert again is not None
+    assert again.equal(batch.target)
 
 
 def test_a_batch_has_several_classes(assets: Path) -> None:
     """Pictures of one class and noise would be equal; these differ, and so do the labels."""
-    held = made(shrunk(batch_size=12), assets=assets)
-    distilling = held.phases[0].losses.__self__  # type: ignore[attr-defined]
+    params = shrunk(batch_size=12)
+    nets = built(params, assets=assets)
     seen: list[torch.Tensor] = []
-    handle = distilling.generator.shape.register_forward_pre_hook(lambda _, given: seen.append(given[0].label))
-    held.draw(0, 0)
+    handle = nets.generator.shape.register_forward_pre_hook(lambda _, given: seen.append(given[0].label))
+    drawn(params, nets)
     handle.remove()
     assert len(set(seen[0].tolist())) >= 4
 
@@ -173,14 +176,13 @@ def test_two_processes_make_the_weights_of_one(assets: Path, tmp_path: Path) -> 
 def test_an_interrupted_run_continues_to_the_bit(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = shrunk(updates=5, ema_decay=0.5)
     whole = trained(params, assets=assets, out=tmp_path / "whole")
-    kept = Distilling.draw
 
-    def stopped(self: Distilling, update: int, batch: int) -> Any:
-        if (update, batch) == (3, 1):
+    def stopped(config: TrainCgn, nets: Nets, update: int, number: int, *, seed: int) -> Batch:
+        if (update, number) == (3, 1):
             raise KeyboardInterrupt
-        return kept(self, update, batch)
+        return draw_batch(config, nets, update, number, seed=seed)
 
-    monkeypatch.setattr(Distilling, "draw", stopped)
+    monkeypatch.setattr(verb, "draw_batch", stopped)
     with pytest.raises(KeyboardInterrupt):
         trained(params, assets=assets, out=tmp_path / "cut")
     assert (tmp_path / "cut" / "state.pt").is_file()
@@ -205,10 +207,12 @@ def test_half_precision_keeps_masks_and_losses_whole(assets: Path, tmp_path: Pat
     for name in ("loss/l1", "loss/binary", "loss/background"):
         assert lines[1][name] == pytest.approx(single[1][name], rel=0.05, abs=0.5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        held = made(shrunk(precision="bf16-mixed"), assets=assets)
-        drawn = held.draw(0, 0)
-        assert drawn.picture.mask.dtype == drawn.target.dtype == torch.float32
-        assert all(loss.dtype == torch.float32 for loss in held.phases[0].losses(drawn).values())
+        params = shrunk(precision="bf16-mixed")
+        nets = built(params, assets=assets)
+        batch = drawn(params, nets)
+        assert batch.target is not None
+        assert batch.picture.mask.dtype == batch.target.dtype == torch.float32
+        assert all(loss.dtype == torch.float32 for loss in batch_losses(params, nets, batch).values())
 
 
 def test_a_loss_that_is_no_number_stops(assets: Path, tmp_path: Path) -> None:
@@ -224,7 +228,7 @@ def test_a_gpu_that_runs_out_of_memory_says_what_to_lower(
     def full(*_: object, **__: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(Distilling, "draw", full)
+    monkeypatch.setattr(verb, "draw_batch", full)
     told = r"does not hold batch_size 2 .*lower train_cgn\.batch_size .*train_cgn\.checkpointing to blocks"
     with pytest.raises(ConfigError, match=told):
         trained(shrunk(), assets=assets, out=tmp_path / "model")
@@ -258,22 +262,32 @@ def broken(assets: Path, out: Path, *, kind: str, content: bytes) -> Path:
 @pytest.mark.parametrize(("content", "told"), [(b"<html>", "HTML page"), (b"", "empty"), (b"\x80\x02cbuiltins", "")])
 def test_a_file_that_is_no_weights_is_named(assets: Path, tmp_path: Path, kind: str, content: bytes, told: str) -> None:
     with pytest.raises(ArtifactError, match=rf"{kind}\.safetensors .*{told}"):
-        made(shrunk(), assets=broken(assets, tmp_path, kind=kind, content=content))
+        built(shrunk(), assets=broken(assets, tmp_path, kind=kind, content=content))
 
 
 def test_a_file_of_another_net_is_refused(assets: Path, tmp_path: Path) -> None:
     swapped = broken(assets, tmp_path, kind="biggan", content=(assets / "features.safetensors").read_bytes())
     with pytest.raises(ArtifactError, match=r"biggan\.safetensors is of kind 'features', expected 'biggan'"):
-        made(shrunk(), assets=swapped)
+        built(shrunk(), assets=swapped)
 
 
-def test_only_the_miniature_has_true_silhouettes(assets: Path) -> None:
-    measure = made(shrunk(), assets=assets).measure
-    assert isinstance(measure, partial)
-    assert measure.func is silhouettes.mask_iou
+def test_only_the_miniature_has_true_silhouettes(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of published nets no mask is measured: there are no silhouettes to compare with."""
+    monkeypatch.setattr(verb, "open_nets", lambda folder, **_: open_nets(folder, nets="miniature"))
+    lines = trained(shrunk(nets="published"), assets=assets, out=tmp_path / "model")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert all(set(line) == {"step", "time", *(f"loss/{name}" for name in LOSSES)} for line in lines)
+    assert json.loads((tmp_path / "model.log" / "metrics.json").read_text()).keys() == {"loss"}
+
+
+def test_a_finished_model_is_checked_not_trained_again(assets: Path, tmp_path: Path) -> None:
+    trained(shrunk(updates=1), assets=assets, out=tmp_path / "model")
+    file, summary = tmp_path / "model" / "model.safetensors", tmp_path / "model.log" / "details.json"
+    before, told = file.read_bytes(), summary.read_text()
+    trained(shrunk(updates=1), assets=assets, out=tmp_path / "model")
+    assert (file.read_bytes(), summary.read_text()) == (before, told)
 
 
 def test_silent_runs_need_no_record(assets: Path, tmp_path: Path) -> None:
-    short = parts(shrunk(updates=1), seed=0, variant="toy")
-    train_cgn(short, assets=assets, model=tmp_path, sink=Silent())
+    train_cgn(shrunk(updates=1), seed=0, variant="toy", assets=assets, model=tmp_path, sink=Silent())
     assert (tmp_path / "model.safetensors").is_file()

@@ -19,10 +19,8 @@ from cgn.core.seeding import torch_stream
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mechanisms import Prior, factual
 from cgn.nets.features import VggFeatures
-from cgn.stages.train_cgn import train_cgn
 from cgn.tracks.mnist.mechanisms import generator, soften
-from cgn.tracks.mnist.objective import by_class
-from cgn.tracks.mnist.train_cgn import parts
+from cgn.tracks.mnist.train_cgn import by_class, train_cgn
 
 VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["mnist"]
 PARAMS = {name: record for name, record in VARIANTS.items() if isinstance(record, Mnist)}
@@ -59,7 +57,7 @@ def trained(params: TrainCgn, *, data: Path, out: Path, assets: Path | None = No
     """The logged losses, update by update."""
     out.mkdir()
     sink = Files(out.with_suffix(".log"))
-    train_cgn(parts(params, seed=0, variant="colored"), assets=assets or out, data=data, model=out, sink=sink)
+    train_cgn(params, seed=0, variant="colored", assets=assets or out, data=data, model=out, sink=sink)
     return [json.loads(line) for line in sink.record.read_text().splitlines()]
 
 
@@ -159,6 +157,21 @@ def test_a_batch_larger_than_the_data_is_refused(data: Path, tmp_path: Path) -> 
 def test_a_gpu_that_is_not_there_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="finds no CUDA GPU here"):
         trained(replace(shrunk("digits"), accelerator="cuda"), data=data, out=tmp_path / "model")
+
+
+def test_a_finished_model_is_checked_not_trained_again(data: Path, tmp_path: Path) -> None:
+    params = shrunk("digits")
+    trained(params, data=data, out=tmp_path / "model")
+    file, summary = tmp_path / "model" / "model.safetensors", tmp_path / "model.log" / "details.json"
+    before, told = file.read_bytes(), summary.read_text()
+    (tmp_path / "model" / "state.pt").touch()
+    given: dict[str, Any] = {"seed": 0, "variant": "colored", "assets": data, "data": data, "model": tmp_path / "model"}
+    train_cgn(params, **given, sink=Files(tmp_path / "model.log"))
+    assert (file.read_bytes(), summary.read_text()) == (before, told)
+    assert not (tmp_path / "model" / "state.pt").exists()
+    file.write_bytes(before[:100])
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is not a whole model file"):
+        train_cgn(params, **given, sink=Files(tmp_path / "model.log"))
 
 
 def test_losses_are_a_record_of_weights() -> None:

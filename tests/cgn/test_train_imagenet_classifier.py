@@ -2,8 +2,8 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +15,12 @@ from cgn.classifiers.ensemble import MECHANISMS
 from cgn.config.imagenet.train_classifier import TrainClassifier
 from cgn.config.record import OutOfRangeError
 from cgn.core.checkpoints import save_model
-from cgn.core.devices import fabric
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.metrics import Files, Silent
+from cgn.core.metrics import Files, MetricSink, Silent
 from cgn.data.collection import Collection, PictureSet, write_collection
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.stages.train_classifier import Parts, train_classifier
 from cgn.tracks.imagenet.classifiers import open_classifier
-from cgn.tracks.imagenet.train_classifier import parts
+from cgn.tracks.imagenet.train_classifier import initial_ensemble, train_classifier
 
 PARAMS = TrainClassifier(
     backbone="shufflenet_v2_x0_5",
@@ -89,13 +87,15 @@ def images(tmp_path: Path) -> Path:
     return shards(tmp_path / "generate")
 
 
-def cell(params: TrainClassifier = PARAMS) -> Parts:
-    return parts(params, seed=0, variant="miniature")
+def train(
+    out: Path, params: TrainClassifier = PARAMS, *, seed: int = 0, sink: MetricSink | None = None, **given: Any
+) -> None:
+    train_classifier(params, seed=seed, variant="miniature", classifier=out, **given, sink=sink or Silent())
 
 
 def trained(out: Path, *, arm: str, data: Path, images: Path | None = None, params: TrainClassifier = PARAMS) -> bytes:
     out.mkdir()
-    train_classifier(cell(params), data=data, images=images, classifier=out, arm=arm, sink=Files(out.parent / "log"))
+    train(out, params, data=data, images=images, arm=arm, sink=Files(out.parent / "log"))
     return (out / "model.safetensors").read_bytes()
 
 
@@ -140,9 +140,8 @@ def test_workers_change_nothing(data: Path, images: Path, tmp_path: Path) -> Non
     alone = trained(tmp_path / "alone", arm="ensemble", data=data, images=images)
     helped = replace(PARAMS, workers=2)
     assert trained(tmp_path / "helped", arm="ensemble", data=data, images=images, params=helped) == alone
-    other = parts(PARAMS, seed=1, variant="miniature")
     (tmp_path / "other").mkdir()
-    train_classifier(other, data=data, images=images, classifier=tmp_path / "other", arm="ensemble", sink=Silent())
+    train(tmp_path / "other", seed=1, data=data, images=images, arm="ensemble")
     assert (tmp_path / "other" / "model.safetensors").read_bytes() != alone
 
 
@@ -170,25 +169,32 @@ def pretrained(folder: Path, *, classes: int = 1000) -> Path:
     return folder
 
 
-def test_a_pretrained_backbone_gives_its_last_layer_to_heads_of_as_many_classes(data: Path, tmp_path: Path) -> None:
+def test_a_pretrained_backbone_gives_its_last_layer_to_heads_of_as_many_classes(tmp_path: Path) -> None:
     assets = pretrained(tmp_path / "fetch")
     weights = torch.load(assets / "resnet50-0676ba61.pth", weights_only=True)
     params = replace(PARAMS, backbone="resnet50", pretrained="resnet50-0676ba61", batch_norm="frozen")
-    device = fabric(accelerator="cpu")
-    make = partial(cell(params).make, arm="baseline", fabric=device)
-    drawn = make(folders={"data": data, "assets": assets}).module
-    assert torch.equal(drawn.state_dict()["backbone.layer4.2.conv3.weight"], weights["layer4.2.conv3.weight"])
-    assert drawn.state_dict()["heads.label.weight"].shape == (3, 2048)
-    collected(data, names=(*NAMES, *(f"m{number:04}" for number in range(997))))
-    copied = make(folders={"data": data, "assets": assets}).module
-    assert torch.equal(copied.state_dict()["heads.label.weight"], weights["fc.weight"])
+    drawn = initial_ensemble(params, arm="baseline", classes=3, assets=assets, seed=0).state_dict()
+    assert torch.equal(drawn["backbone.layer4.2.conv3.weight"], weights["layer4.2.conv3.weight"])
+    assert drawn["heads.label.weight"].shape == (3, 2048)
+    copied = initial_ensemble(params, arm="baseline", classes=1000, assets=assets, seed=0).state_dict()
+    assert torch.equal(copied["heads.label.weight"], weights["fc.weight"])
+
+
+def test_a_finished_arm_is_checked_not_trained_again(data: Path, images: Path, tmp_path: Path) -> None:
+    made = trained(tmp_path / "out", arm="ensemble", data=data, images=images)
+    (tmp_path / "out" / "state.pt").touch()
+    train(tmp_path / "out", data=data, images=images, arm="ensemble")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == made
+    assert not (tmp_path / "out" / "state.pt").exists()
+    with pytest.raises(ArtifactError, match="is of arm 'ensemble', expected 'baseline'"):
+        train(tmp_path / "out", data=data, arm="baseline")
 
 
 def refused(data: Path, *, arm: str = "ensemble", images: Path | None = None, params: TrainClassifier = PARAMS) -> None:
     out = data.parent / "out"
     out.mkdir()
     try:
-        train_classifier(cell(params), data=data, images=images, classifier=out, arm=arm, sink=Silent())
+        train(out, params, data=data, images=images, arm=arm)
     finally:
         assert not list(out.iterdir())
 
@@ -210,9 +216,7 @@ def test_a_pretrained_backbone_without_its_folder_or_file_is_refused(data: Path,
     (tmp_path / "fetch").mkdir()
     (tmp_path / "out").rmdir()
     with pytest.raises(ArtifactError, match=r"resnet50-0676ba61\.pth is missing"):
-        train_classifier(
-            cell(params), data=data, assets=tmp_path / "fetch", classifier=tmp_path, arm="baseline", sink=Silent()
-        )
+        train(tmp_path, params, data=data, assets=tmp_path / "fetch", arm="baseline")
 
 
 def test_counterfactuals_of_another_variant_are_refused(data: Path, tmp_path: Path) -> None:

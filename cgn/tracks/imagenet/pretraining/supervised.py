@@ -1,4 +1,4 @@
-"""The miniature's segmenter and features from scratch: one net, one phase, true labels of the miniature world.
+"""The miniature's segmenter and features from scratch: one net, true labels of the miniature world.
 
 The segmenter learns salient objects in general (`blobs`: none of the nine silhouettes), as the published U2-Net did.
 The features learn to tell shape, texture and background of counterfactual scenes, each by a head of its own, so that
@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.core.devices import fabric
+from cgn.core.devices import fabric as open_fabric
 from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, numpy_stream
@@ -24,11 +25,11 @@ from cgn.data.miniature.scenes import CLASSES, scene
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net
 from cgn.tracks.imagenet.pretraining.recipes import Features, Segmenter, Supervised
-from cgn.training.loop import Average, Schedule, Training, batch_indices
-from cgn.training.phase import Mover, Objective, Phase, Rows, adam, linear_decay
+from cgn.training import EMA, Rows, Training, adam, at_rest, batch_indices, linear_decay
 
 IMAGES_PER_BATCH = 576
 SHEET_COLUMNS = 12
+Net = TypeVar("Net", bound=nn.Module)
 PARTS = ("shape", "texture", "background")
 
 
@@ -70,11 +71,7 @@ def train_segmenter(recipe: Segmenter, folder: Path, *, seed: int, sink: MetricS
         target = examples.answers[chosen].to(torch.float32) / 255
         return {"cross_entropy": functional.binary_cross_entropy(mask, target)}
 
-    training = _training(recipe, net, losses, sheet=partial(_masked, examples), seed=seed)
-    training.run(folder, sink=sink)
-    kept = training.average.module
-    assert isinstance(kept, U2Net)
-    return kept
+    return _trained(recipe, net, losses, folder=folder, sheet=partial(_masked, examples), seed=seed, sink=sink)
 
 
 def train_features(recipe: Features, folder: Path, *, seed: int, sink: MetricSink) -> VggFeatures:
@@ -96,46 +93,48 @@ def train_features(recipe: Features, folder: Path, *, seed: int, sink: MetricSin
             for place, (part, told) in enumerate(zip(PARTS, logits, strict=True))
         }
 
-    training = _training(recipe, net, losses, sheet=partial(_shown, examples), seed=seed)
-    training.run(folder, sink=sink)
-    kept = training.average.module
-    assert isinstance(kept, Classifier)
-    return kept.features
+    return _trained(recipe, net, losses, folder=folder, sheet=partial(_shown, examples), seed=seed, sink=sink).features
 
 
-def _training(
+def _trained(
     recipe: Supervised,
-    net: nn.Module,
+    net: Net,
     losses: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
     *,
+    folder: Path,
     sheet: Callable[[nn.Module], Rows],
     seed: int,
-) -> Training[torch.Tensor]:
+    sink: MetricSink,
+) -> Net:
+    """The average of a net that goes down `losses`, of (B,) indices of examples."""
+    fabric = open_fabric(accelerator="cpu", precision=recipe.precision)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    factor = linear_decay(updates=recipe.updates, fraction=recipe.decay_fraction)
-    optimizer = adam(net, rate=recipe.rate, betas=(recipe.beta1, recipe.beta2))
-
-    def draw(update: int, _batch: int) -> torch.Tensor:
-        return batch_indices(update, count=recipe.images, batch_size=recipe.batch_size, seed=seed)
-
-    return Training(
-        fabric=fabric(accelerator="cpu", precision=recipe.precision),
-        objective=Objective(
-            generator=net,
-            movers={"net": Mover(module=net, optimizer=optimizer, factor=factor)},
-            phases=[Phase(name="net", losses=losses, movers=("net",))],
-            draw=draw,
-            sheet=sheet,
-        ),
-        average=Average(net, decay=recipe.ema_decay),
+    ema = EMA(net, decay=recipe.ema_decay)
+    training = Training(
+        folder,
+        fabric=fabric,
+        sink=sink,
         seed=seed,
-        schedule=Schedule(
-            updates=recipe.updates,
-            log=recipe.log_updates,
-            checkpoint=recipe.checkpoint_updates,
-            sheet=recipe.sheet_updates,
-        ),
+        updates=recipe.updates,
+        modules={"net": net, "ema": ema.module},
+        optimizers={"net": adam(net, rate=recipe.rate, betas=(recipe.beta1, recipe.beta2))},
+        log_every=recipe.log_updates,
+        checkpoint_every=recipe.checkpoint_updates,
+        sheet_every=recipe.sheet_updates,
     )
+    for update in training:
+        chosen = batch_indices(update, count=recipe.images, batch_size=recipe.batch_size, seed=seed)
+        with fabric.autocast():
+            weighted = losses(chosen)
+        training.backward(weighted)
+        factor = linear_decay(update, updates=recipe.updates, fraction=recipe.decay_fraction)
+        training.step("net", rate_factor=factor)
+        ema.follow(update)
+        if training.sheet_due:
+            with at_rest(ema.module, fabric=fabric) as average:
+                rows = sheet(average)
+            training.sheet(rows)
+    return ema.module
 
 
 def _salient(count: int, *, seed: int, image_size: int) -> Examples:

@@ -1,4 +1,4 @@
-"""The invariant training: its step by hand, its seed, its continuation, its ranks, its end at a NaN."""
+"""The invariant classifiers' updates: by hand, their seed, their continuation, their processes, their end at a NaN."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -21,10 +22,14 @@ from cgn.core.devices import fabric
 from cgn.core.errors import ArtifactError, TrainingError
 from cgn.core.metrics import Fanout, Files, MetricSink, Silent
 from cgn.core.ranks import together
-from cgn.training.classifying import STATE, Classifying, Outcome
-from cgn.training.invariant import Batch, Schedule, invariant
+from cgn.data.mixing import Batch, Mixture
+from cgn.data.transforms import normalized
+from cgn.tracks.imagenet.train_classifier import epoch_ends, fit
+from cgn.training import STATE, Training
+from tests.cgn.test_train_imagenet_classifier import PARAMS
 
-SCHEDULE = Schedule(
+CONFIG = replace(
+    PARAMS,
     learning_rate=0.05,
     momentum=0.9,
     weight_decay=1e-3,
@@ -34,6 +39,7 @@ SCHEDULE = Schedule(
     batch_size=8,
     log_updates=3,
     checkpoint_updates=4,
+    workers=0,
 )
 PICTURES = 44  # 5.5 batches an epoch: epochs begin at updates 0, 6 and 11
 CLASSES = 3
@@ -48,24 +54,19 @@ def _one_thread() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Made:
-    pixels: torch.Tensor
-    label: torch.Tensor
-    labels: Mapping[str, torch.Tensor]
-    unreadable: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Source:
     """Colours tell the labels: red the shape, green the texture, blue the background."""
 
     mechanisms: tuple[str, ...] = MECHANISMS
     rank: int = 0
     ranks: int = 1
-    updates: int = SCHEDULE.updates(PICTURES)
+    updates: int = epoch_ends(CONFIG, pictures=PICTURES)[-1]
     broken: Mapping[int, str] = field(default_factory=dict)
 
-    def batch(self, update: int) -> Made:
+    def __len__(self) -> int:
+        return self.updates
+
+    def __getitem__(self, update: int) -> Batch:
         stream = torch.Generator().manual_seed(update)
         real = torch.randint(0, CLASSES, (8,), generator=stream)
         made = torch.randint(0, CLASSES, (3, 6), generator=stream)
@@ -75,10 +76,8 @@ class Source:
         mine = slice(self.rank, None, self.ranks)
         labels = {name: made[row][mine] for row, name in enumerate(MECHANISMS)} if self.mechanisms else {}
         told = (self.broken[update],) if update in self.broken else ()
-        return Made(torch.cat([pixels[:8][mine], pixels[8:][mine]]), real[mine], labels, told)
-
-    def __call__(self, start: int) -> Iterator[Made]:
-        return map(self.batch, range(start, self.updates))
+        mixed = torch.cat([pixels[:8][mine], pixels[8:][mine]])
+        return Batch(pixels=mixed, label=real[mine], labels=labels, unreadable=told)
 
 
 class Small(nn.Module):
@@ -96,39 +95,36 @@ class Small(nn.Module):
         return answer
 
 
-def prepared(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels.float().div(127.5).sub(1)
-
-
 def ensemble(heads: tuple[str, ...] = MECHANISMS, *, norm: str = "trained") -> Ensemble:
     torch.manual_seed(3)
     return Ensemble(Small(), classes=CLASSES, heads=heads, batch_norm=norm)  # type: ignore[arg-type]
 
 
-def training(
+def fitted(
     module: nn.Module,
+    folder: Path,
     *,
     source: Source | None = None,
+    sink: MetricSink | None = None,
     seed: int = 5,
     precision: str = "32-true",
-) -> Classifying[Batch]:
-    source = source or Source()
-    run = invariant(
-        module,
+    devices: int = 1,
+) -> Training:
+    return fit(
+        CONFIG,
+        cast(Ensemble, module),
+        cast(Mixture, source or Source()),
         pictures=PICTURES,
-        batches=source,
-        prepare=prepared,
-        schedule=SCHEDULE,
         seed=seed,
-        fabric=fabric(accelerator="cpu", precision=precision),
+        folder=folder,
+        fabric=fabric(accelerator="cpu", precision=precision, devices=devices),
+        sink=sink or Silent(),
     )
-    run.plan = replace(run.plan, updates=source.updates)
-    return run
 
 
-def train(folder: Path, *, sink: MetricSink | None = None, seed: int = 5) -> tuple[Ensemble, Outcome]:
+def train(folder: Path, *, sink: MetricSink | None = None, seed: int = 5) -> tuple[Ensemble, Training]:
     module = ensemble()
-    return module, training(module, seed=seed).run(folder, sink=sink or Silent())
+    return module, fitted(module, folder, seed=seed, sink=sink)
 
 
 def assert_equal_weights(left: nn.Module, right: nn.Module) -> None:
@@ -160,11 +156,11 @@ def test_its_steps_are_those_of_the_paper_written_by_hand(tmp_path: Path, mechan
     for one in (module, copy):
         one.backbone.rest[0].p = 0.0  # type: ignore[union-attr, index]
     source = Source(mechanisms=mechanisms, updates=3)
-    training(module, source=source).run(tmp_path, sink=Silent())
+    fitted(module, tmp_path, source=source)
     velocity = {name: torch.zeros_like(weight) for name, weight in copy.named_parameters()}
     for update in range(3):
-        batch = source.batch(update)
-        images = prepared(batch.pixels)
+        batch = source[update]
+        images = normalized(batch.pixels)
         real = copy(images[:8])
         loss = functional.cross_entropy(sum(real.values()) / len(heads), batch.label)
         if mechanisms:
@@ -183,38 +179,38 @@ def test_its_steps_are_those_of_the_paper_written_by_hand(tmp_path: Path, mechan
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Outcome, Path]:
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Training, Path]:
     folder = tmp_path_factory.mktemp("unbroken")
     torch.set_num_threads(1)
-    module, outcome = train(folder, sink=Files(folder / "log"))
-    return module, outcome, folder
+    module, training = train(folder, sink=Files(folder / "log"))
+    return module, training, folder
 
 
 NAMES = [f"{what}/{name}" for what in ("loss", "accuracy") for name in ("real", *MECHANISMS)]
 
 
-def test_it_learns_and_says_so_of_each_head(unbroken: tuple[Ensemble, Outcome, Path]) -> None:
-    _, outcome, folder = unbroken
-    assert (outcome.updates, outcome.images) == (17, 17 * 14)
+def test_it_learns_and_says_so_of_each_head(unbroken: tuple[Ensemble, Training, Path]) -> None:
+    _, training, folder = unbroken
+    assert (training.update, training.means.images) == (17, 17 * 14)
     lines = [json.loads(line) for line in (folder / "log" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6, 9, 11, 12, 15, 17]
-    assert list(outcome.measured) == NAMES
+    assert list(training.means.epoch()) == NAMES
     assert all(set(NAMES) <= line.keys() for line in lines)
     assert lines[-1]["loss/shape"] < lines[0]["loss/shape"] - 0.1
     assert all(0 <= line["accuracy/texture"] <= 1 for line in lines)
     assert all(line["images_per_second"] > 0 for line in lines)
     last = [line for line in lines if line["step"] > 11]  # 1, 3 and 2 updates
     mean = sum(line["loss/real"] * weight for line, weight in zip(last, (1, 3, 2), strict=True)) / 6
-    assert outcome.measured["loss/real"] == pytest.approx(mean)
+    assert training.means.epoch()["loss/real"] == pytest.approx(mean)
 
 
-def test_the_rate_falls_with_the_epochs(unbroken: tuple[Ensemble, Outcome, Path]) -> None:
+def test_the_rate_falls_with_the_epochs(unbroken: tuple[Ensemble, Training, Path]) -> None:
     lines = [json.loads(line) for line in (unbroken[2] / "log" / "metrics.jsonl").read_text().splitlines()]
     rates = {line["step"]: line["learning_rate"] for line in lines}
     assert [rates[step] for step in (3, 11, 12, 17)] == pytest.approx([0.05, 0.05, 0.005, 0.005])
 
 
-def test_equal_seeds_give_equal_weights(unbroken: tuple[Ensemble, Outcome, Path], tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_weights(unbroken: tuple[Ensemble, Training, Path], tmp_path: Path) -> None:
     assert_equal_weights(train(tmp_path / "again")[0], unbroken[0])
     with pytest.raises(AssertionError):
         assert_equal_weights(train(tmp_path / "other", seed=6)[0], unbroken[0])  # of the dropout
@@ -222,15 +218,15 @@ def test_equal_seeds_give_equal_weights(unbroken: tuple[Ensemble, Outcome, Path]
 
 @pytest.mark.parametrize("step", [6, 9, 12, 15])
 def test_in_an_epoch_or_at_its_end_it_continues_to_the_same_weights_and_record(
-    unbroken: tuple[Ensemble, Outcome, Path], tmp_path: Path, step: int
+    unbroken: tuple[Ensemble, Training, Path], tmp_path: Path, step: int
 ) -> None:
     files = Files(tmp_path / "log")
     with pytest.raises(InterruptedError):
         train(tmp_path, sink=Fanout([files, Stopping(step)]))
     assert 0 < load_state(tmp_path / STATE)["update"] < step
-    module, outcome = train(tmp_path, sink=files)
+    module, training = train(tmp_path, sink=files)
     assert_equal_weights(module, unbroken[0])
-    assert outcome.measured == unbroken[1].measured
+    assert training.means.epoch() == unbroken[1].means.epoch()
     for name in ("step", "loss/real", "accuracy/background", "learning_rate"):
         assert column(files.record, name) == column(unbroken[2] / "log" / "metrics.jsonl", name)
 
@@ -240,7 +236,7 @@ def column(record: Path, name: str) -> list[float]:
 
 
 def test_after_kill_9_it_continues_to_the_same_weights(
-    unbroken: tuple[Ensemble, Outcome, Path], tmp_path: Path
+    unbroken: tuple[Ensemble, Training, Path], tmp_path: Path
 ) -> None:
     code = (
         "import runpy, sys, pathlib; import torch; torch.set_num_threads(1)\n"
@@ -256,10 +252,15 @@ def test_after_kill_9_it_continues_to_the_same_weights(
     assert_equal_weights(train(tmp_path)[0], unbroken[0])
 
 
-def test_a_finished_training_is_not_repeated(unbroken: tuple[Ensemble, Outcome, Path]) -> None:
-    module, outcome = train(unbroken[2], sink=Stopping(0))
+def test_a_finished_training_is_not_repeated(unbroken: tuple[Ensemble, Training, Path]) -> None:
+    module, training = train(unbroken[2], sink=Stopping(0))
     assert_equal_weights(module, unbroken[0])
-    assert outcome == unbroken[1]
+    for ended in (training, unbroken[1]):
+        assert ended.update == 17
+        assert ended.means.images == 17 * 14
+    assert training.means.epoch() == unbroken[1].means.epoch()
+    saved = load_state(unbroken[2] / STATE)
+    assert training.pace == {"images_per_second": 17 * 14 / saved["seconds"], "seconds": saved["seconds"]}
 
 
 def test_what_could_not_be_read_is_told_also_by_a_training_that_continues(
@@ -267,9 +268,9 @@ def test_what_could_not_be_read_is_told_also_by_a_training_that_continues(
 ) -> None:
     source = Source(broken={1: "b.png cannot be read", 5: "a.png cannot be read", 9: "b.png cannot be read"})
     with pytest.raises(InterruptedError):
-        training(ensemble(), source=source).run(tmp_path, sink=Stopping(9))
-    outcome = training(ensemble(), source=source).run(tmp_path, sink=Silent())
-    assert outcome.unreadable == ("a.png cannot be read", "b.png cannot be read")
+        fitted(ensemble(), tmp_path, source=source, sink=Stopping(9))
+    training = fitted(ensemble(), tmp_path, source=source)
+    assert tuple(training.means.unreadable) == ("a.png cannot be read", "b.png cannot be read")
     told = [line for line in capsys.readouterr().err.splitlines() if "stands in" in line]
     assert told == [f"{name}.png cannot be read; the next picture stands in for it" for name in "ba"]
 
@@ -290,20 +291,10 @@ class Poisoned(nn.Module):
 
 def test_a_nan_stops_it_at_the_update_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="loss/real is nan at update 11: stopped; the last good checkpoint is kept"):
-        training(Poisoned(call=11)).run(tmp_path, sink=Silent())
+        fitted(Poisoned(call=11), tmp_path)
     kept = load_state(tmp_path / STATE)
     assert kept["update"] == 8
-    assert bool(torch.isfinite(kept["classifier"]["weight"]).all())
-
-
-def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    poisoned = training(Poisoned(call=0))
-    poisoned.update = 4
-    with torch.no_grad():
-        poisoned.classifier.weight[1] = float("inf")
-    with pytest.raises(TrainingError, match="weight is inf at update 4"):
-        poisoned._save(tmp_path / STATE)
-    assert not (tmp_path / STATE).exists()
+    assert bool(torch.isfinite(kept["modules"]["classifier"]["weight"]).all())
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
@@ -316,38 +307,33 @@ def test_in_bfloat16_the_weights_stay_single(tmp_path: Path) -> None:
     module = ensemble()
     seen: list[torch.dtype] = []
     module.heads["shape"].register_forward_hook(lambda *told: seen.append(told[2].dtype))
-    outcome = training(module, precision="bf16-mixed", source=Source(updates=2)).run(tmp_path, sink=Silent())
+    training = fitted(module, tmp_path, precision="bf16-mixed", source=Source(updates=2))
     assert set(seen) == {torch.bfloat16}
     assert {weight.dtype for weight in module.parameters()} == {torch.float32}
-    assert outcome.measured["loss/real"] < 2
+    assert training.means.epoch()["loss/real"] < 2
 
 
 def test_a_last_epoch_of_no_full_batch_is_rounded_up() -> None:
-    assert [replace(SCHEDULE, epochs=epochs).updates(PICTURES) for epochs in (1, 2, 3)] == [6, 11, 17]
+    assert epoch_ends(CONFIG, pictures=PICTURES) == [6, 11, 17]
+    assert epoch_ends(CONFIG, pictures=3) == [1, 1, 2]
 
 
 def in_two(sink: MetricSink, *, folder: Path, broken: Mapping[int, str]) -> None:
     """What each of two processes does."""
     torch.set_num_threads(1)
-    device = fabric(accelerator="cpu", devices=2)
     module = ensemble(norm="frozen")
     module.backbone.rest[0].p = 0.0  # type: ignore[union-attr, index]
-    rank = device.global_rank
+    rank = int(os.environ["LOCAL_RANK"])
     source = Source(rank=rank, ranks=2, updates=9, broken=broken if rank else {})
-    run = invariant(
-        module, pictures=PICTURES, batches=source, prepare=prepared, schedule=SCHEDULE, seed=5, fabric=device
-    )
-    run.plan = replace(run.plan, updates=9)
-    outcome = run.run(folder, sink=sink)
-    torch.save({"weights": module.state_dict(), "told": list(outcome.unreadable)}, folder / f"{rank}.pt")
+    training = fitted(module, folder, source=source, sink=sink, devices=2)
+    torch.save({"weights": module.state_dict(), "told": list(training.means.unreadable)}, folder / f"{rank}.pt")
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     alone = ensemble(norm="frozen")
     alone.backbone.rest[0].p = 0.0  # type: ignore[union-attr, index]
-    single = training(alone, source=Source(updates=9))
     files = Files(tmp_path / "alone")
-    single.run(tmp_path / "one", sink=files)
+    fitted(alone, tmp_path / "one", source=Source(updates=9), sink=files)
     both = Files(tmp_path / "both")
     together(partial(in_two, folder=tmp_path, broken={2: "c.png cannot be read"}), processes=2, sink=both)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
@@ -361,12 +347,8 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 
 def poisoned_in_two(sink: MetricSink, *, folder: Path) -> None:
     torch.set_num_threads(1)
-    device = fabric(accelerator="cpu", devices=2)
-    module = Poisoned(call=5 if device.global_rank else -1)
-    source = Source(rank=device.global_rank, ranks=2)
-    invariant(
-        module, pictures=PICTURES, batches=source, prepare=prepared, schedule=SCHEDULE, seed=5, fabric=device
-    ).run(folder, sink=sink)
+    rank = int(os.environ["LOCAL_RANK"])
+    fitted(Poisoned(call=5 if rank else -1), folder, source=Source(rank=rank, ranks=2), sink=sink, devices=2)
 
 
 def test_a_nan_on_one_of_two_stops_both(tmp_path: Path) -> None:
