@@ -84,9 +84,7 @@ def test_a_checkout_without_git_says_what_to_do(project: Project, monkeypatch: p
     """And then works, by DVC and by the flow; the README has the same command."""
     shutil.rmtree(project.folder / ".git")
     monkeypatch.chdir(project.folder)
-    with pytest.raises(
-        RuntimeError, match=r"is not a git repository: run `uv run dvc config --local core.no_scm true`"
-    ):
+    with pytest.raises(RuntimeError, match=r"not a git repository: run `uv run dvc config --local core.no_scm true`"):
         read()
     assert "uv run dvc config --local core.no_scm true" in (ROOT / "README.md").read_text(encoding="utf-8")
     project.run("dvc", "config", "--local", "core.no_scm", "true")
