@@ -90,7 +90,7 @@ def make_run(root: Path, *, variant: str = "digits") -> dict[str, Path]:
     shard = write_shard(folders["data"], made, split="test_random", number=0, first_index=0)
     write_manifest(folders["data"], [shard], facts={"track": "mnist", "variant": variant})
     write(make_decisions(variant=variant), folders["decisions"] / "decisions.parquet")
-    training = {arm: {"training": {"train_accuracy": 0.123, "images": 5, "updates": 7}} for arm in ARMS}
+    training = {arm: {"training": {"running_accuracy": 0.123, "images": 5, "updates": 7}} for arm in ARMS}
     write_json(folders["decisions"] / "accuracy.json", training)
     return folders
 
@@ -187,8 +187,8 @@ def test_published_numbers_stand_beside_with_their_source(full: tuple[Path, Page
 
 def test_departures_from_the_published_settings_are_listed(full: tuple[Path, Page]) -> None:
     words = " ".join(full[1].words.split())
-    assert "train_cgn.batch_size 16 999" in words
-    assert "train_cgn.updates 46,875 46,875" not in words
+    assert "train_cgn.batch_size 16 images 999 images" in words
+    assert "train_cgn.updates 46,875 updates 46,875" not in words
     found = departures(settings("double_colored"), {"train_cgn": {"batch_size": 999, "losses": {"binary": 0.3}}})
     assert found == [("train_cgn.batch_size", 16, 999)]
 
