@@ -28,7 +28,7 @@ PACES = frozenset({"accelerator", "devices", "workers", "intervals", "log_update
 """Parts of dotted parameters that change no figure but by rounding."""
 WHY = (
     "Another processor, instruction set or number of cores rounds differently and so trains other weights; where this "
-    "machine is among those listed, look for what else changed."
+    "machine is among them, look for what else changed."
 )
 
 
@@ -96,14 +96,15 @@ def remarks(
         if not low <= value <= high:
             outside.append(
                 f"{figure.name} {value:.1f} {figure.unit} lies outside the {low:.1f} to {high:.1f} measured over "
-                f"{len(values)} runs ({where})."
+                f"{len(values)} runs."
             )
     if not compared:
         return []
     if not outside:
         return [f"Every headline figure lies within what was measured over {len(known.runs)} runs ({where})."]
     runs = len(known.runs)
-    return [*outside, f"{WHY} By chance alone a figure leaves the range of {runs} runs in 2 of {runs + 1} cases."]
+    chance = f"By chance alone a figure leaves the range of {runs} runs in 2 of {runs + 1} cases."
+    return [*outside, f"Measured were {where}. {WHY} {chance}"]
 
 
 def machines(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -154,10 +154,11 @@ def figures(heads: Sequence[Head]) -> list[Figure]:
 
     found = []
     for head in of(BASELINE, AVERAGE, SHAPE):
-        if head.bias and head.bias.accuracy:
+        if head.bias:
             quoted = head.bias.bias.share if head.bias.bias and not head.undecided else None
             found.append(Figure(name=f"shape bias ({head.title})", value=quoted))
-            found.append(Figure(name=f"shape accuracy ({head.title})", value=head.bias.accuracy.share))
+    if (head := by_key.get(SHAPE)) and head.bias and head.bias.accuracy:
+        found.append(Figure(name=f"shape accuracy ({head.title})", value=head.bias.accuracy.share))
     for head in of(BASELINE, AVERAGE, SHAPE, SHAPE_TEXTURE):
         if head.gap:
             found.append(Figure(name=f"background gap ({head.title})", value=head.gap.gap, unit="points"))
