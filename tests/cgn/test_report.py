@@ -260,3 +260,55 @@ def test_published_settings_are_parameters_that_exist() -> None:
     known = flat(asdict(record))
     for variant in VARIANTS:
         assert set(settings(variant)) <= set(known)
+
+
+def test_the_two_train_accuracies_are_named_and_kept_apart(full: tuple[Path, Page]) -> None:
+    """What training counted on its own images (here 12.3 %), and the accuracy on the original training set."""
+    root, page = full
+    summary = (root / "page" / "summary.md").read_text(encoding="utf-8").splitlines()
+    head = next(line for line in summary if line.startswith("| Trained on"))
+    names = [name.strip() for name in head.strip("|").split("|")]
+    assert names[1:3] == ["Running accuracy in training", "Original training set"]
+    assert "Train" not in names
+    decisions = make_decisions(variant="double_colored")
+    for arm, title in ARMS.items():
+        cells = next(line for line in summary if line.startswith(f"| {title} |")).strip("|").split("|")
+        share = accuracy(decisions.of(arm, condition="train")).share
+        assert cells[1].strip() == "12.3\N{NO-BREAK SPACE}%"
+        assert cells[2].strip().startswith(f"{100 * share:.1f}\N{NO-BREAK SPACE}% (")
+    assert "it is what stands beside the published train accuracy" in page.words
+
+
+def test_a_published_accuracy_says_whether_it_was_reached_by_the_interval_alone(full: tuple[Path, Page]) -> None:
+    root, _ = full
+    summary = (root / "page" / "summary.md").read_text(encoding="utf-8").splitlines()
+    decisions = make_decisions(variant="double_colored")
+    for row in published("double_colored"):
+        line = next(line for line in summary if line.startswith(f"| {ARMS[row.arm]} |"))
+        measured = accuracy(decisions.of(row.arm, condition="test_random"))
+        verdict = "equal within the interval"
+        if measured.low > row.test / 100 + 0.0005:
+            verdict = "better"
+        if measured.high < row.test / 100 - 0.0005:
+            verdict = "worse"
+        said = f"{row.train:.1f} / {row.test:.1f}; here {verdict} "
+        assert (said in line) is (row.remark is None), "the published GAN arm has other training images"
+
+
+def test_settings_say_what_auto_became_and_units(tmp_path: Path) -> None:
+    folders = make_run(tmp_path / "run")
+    define(folders["model"], "train_cgn", {"accelerator": "auto", "updates": 1800}, variant="digits")
+    define(folders["data"], "prepare", {"jitter": {"rotation_degrees": 10.0}, "image_size": 16}, variant="digits")
+    write_json(folders["model"].with_name("model.log") / "run.json", {"machine": {"cpu": "Abacus", "gpus": ["card"]}})
+    trained = {"params": {"accelerator": "auto", "epochs": 4}, "seed": 4}
+    write_json(folders["decisions"] / "classifiers.json", {"gan": trained})
+    words = " ".join(render(tmp_path, folders).words.split())
+    for said in (
+        "train_cgn.accelerator auto: cuda",
+        "train_classifier.accelerator auto (what it became was not recorded)",
+        "Updates of the generative network 1,800 updates",
+        "Image size 16 pixels",
+        "prepare.jitter.rotation_degrees 10.0 degrees",
+        "train_classifier.epochs 4 epochs",
+    ):
+        assert said in words, said

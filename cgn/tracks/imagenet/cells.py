@@ -76,7 +76,7 @@ def shape_bias_cell(head: Head | None, *, cue: str = "") -> Cell:
     shown = share(head.bias.bias, cue=cue) if not head.undecided else Cell(value=UNDECIDED, weight="muted")
     if head.undecided and head.bias.bias:
         shown = replace(shown, detail=interval(head.bias.bias))
-    reason = [f"undecided: {head.undecided}"] if head.undecided else []
+    reason = [head.undecided] if head.undecided else []
     return replace(shown, note="; ".join([*grounds(head), *reason]))
 
 

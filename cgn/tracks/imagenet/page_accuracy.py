@@ -46,11 +46,11 @@ def accuracy_section(evidence: Evidence) -> Html:
         "better than chance on clean pictures, or where the interval of its bias holds 50 %. The ensemble's heads were "
         "trained to follow one cue each; the mean of heads is the prediction that one would use."
     )
-    decisions = ", ".join(f"{who} {share} %" for who, share in DECISIONS.items())
+    decisions = ", ".join(f"{who} {share}" for who, share in DECISIONS.items())
     note = (
         "Top-1 and top-5 are of the clean validation images; the dotted line is chance. For orientation: in the "
-        f"decisions published with the original stimuli (Geirhos et al., ICLR 2019) the shape bias is: {decisions} "
-        "(1,200 stimuli whose cues differ)."
+        f"decisions published with the original stimuli (Geirhos et al., ICLR 2019) the shape bias is: {decisions}; "
+        "1,200 stimuli have cues that differ."
     )
     content = [paragraph(told), *(table.html() for table in accuracy_tables(evidence)), paragraph(note, class_="note")]
     if not any(head.stylized for head in evidence.heads):

@@ -108,7 +108,7 @@ def _about(evidence: Evidence, *, run: Run) -> Html:
     facts += [(named[name], f"{conditions[name]:,}") for name in named if name in conditions]
     known = {
         "prepare.digits": "Digits from",
-        "prepare.image_size": "Image size in pixels",
+        "prepare.image_size": "Image size",
         "train_cgn.updates": "Updates of the generative network",
         "train_cgn.losses.perceptual.features": "Features of the perceptual loss",
         "generate.counterfactual_images": "Counterfactual images",
