@@ -1,4 +1,4 @@
-"""What a run ran on, told in words: processor, instructions, cores, GPUs. For the record of a run, never for a decision.
+"""What a run ran on, in words: processor, instructions, cores, GPUs. For the record of a run, never for a decision.
 
 The instruction set decides how sums are rounded, so it belongs to the machine that figures were measured on.
 Decided here: GPUs are asked of torch where the run has loaded it already; a record is not worth the loading.

@@ -1,7 +1,8 @@
 """Parameters on a page: by dotted name, as a reader would write them, and where they depart from published ones.
 
-Decided here: a departure is found by comparing parameters, not by remembering to mention it. A count or a length has its
-unit, known by the parameter's name; where a parameter leaves the choice to the machine, the page says what it became.
+Decided here: a departure is found by comparing parameters, not by remembering to mention it. A count or a length has
+its unit, known by the parameter's name; where a parameter leaves the choice to the machine, the page says what it
+became.
 """
 
 from collections.abc import Mapping, Sequence

@@ -24,7 +24,9 @@ from cgn.core.files import read_json
 FILE = Path(__file__).with_suffix(".json")
 VERBS = ("prepare", "train_cgn", "generate", "train_classifier", "evaluate")
 """Whose parameters decide the figures."""
-PACES = frozenset({"accelerator", "devices", "workers", "intervals", "log_updates", "checkpoint_updates", "interpolations"})
+PACES = frozenset(
+    {"accelerator", "devices", "workers", "intervals", "log_updates", "checkpoint_updates", "interpolations"}
+)
 """Parts of dotted parameters that change no figure but by rounding."""
 WHY = (
     "Another processor, instruction set or number of cores rounds differently and so trains other weights; where this "

@@ -78,7 +78,9 @@ def undecided(stimuli: pd.DataFrame, clean: pd.DataFrame, *, categories: int) ->
         if first.low <= chance:
             return f"no better than chance on clean pictures: top-1 {_told(first)}, chance {100 * chance:.1f} %"
     elif counts.decided.low <= 2 / categories:
-        return f"no more decisions for either cue than guessing gives: {_told(counts.decided)}, {200 / categories:.1f} %"
+        return (
+            f"no more decisions for either cue than guessing gives: {_told(counts.decided)}, {200 / categories:.1f} %"
+        )
     if counts.bias.low <= 0.5 <= counts.bias.high:
         return "its interval holds the 50 % that guessing gives"
     return None

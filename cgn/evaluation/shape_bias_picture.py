@@ -2,9 +2,10 @@
 
 Decided here: a bar runs over all decisions for either cue, shape from the left, so 16 bars and their sum compare at a
 glance; the number beside it is how many decisions it stands for, as some categories have a handful. The line across is
-the bias over all pictures, the whisker on the last bar its 95 % interval. Below a panel's title stand that interval, the
-count of decisions, and the shape accuracy on the conflicts beside its chance; the title of a head that is undecided says
-so and quotes no bias. One panel a head, side by side. Shape and texture differ in lightness, so it survives print and colour-blind eyes; two themes.
+the bias over all pictures, the whisker on the last bar its 95 % interval. Below a panel's title stand that interval,
+the count of decisions, and the shape accuracy on the conflicts beside its chance; the title of a head that is undecided
+says so and quotes no bias. One panel a head, side by side. Shape and texture differ in lightness, so it survives print
+and colour-blind eyes; two themes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +27,8 @@ def bars(
 ) -> Image.Image:
     """A panel for each head (key) of its bars by category, in their order, with the sum below.
 
-    All heads have the same categories. `undecided`: the heads whose bias must not be quoted. Meant to be shown at about half its pixels.
+    All heads have the same categories. `undecided`: the heads whose bias must not be quoted. Meant to be shown at about
+    half its pixels.
     """
     panels = [
         _panel(title, by_category, quoted=title not in undecided, theme=theme) for title, by_category in heads.items()

@@ -6,9 +6,9 @@
     imagenet_c         error by corruption and severity; CE, mCE and the relative mCE
 
 Decided here: every proportion carries its counts and Wilson's 95 % interval, the gap Newcombe's. A number that cannot
-be had, as mCE without all fifteen corruptions, is left out; nothing stands in its place. A shape bias goes with how many
-decisions it counts, the shape accuracy on the conflicts, its chance, and why it is undecided where it is; the summary,
-which is made to be compared, leaves an undecided one out.
+be had, as mCE without all fifteen corruptions, is left out; nothing stands in its place. A shape bias goes with how
+many decisions it counts, the shape accuracy on the conflicts, its chance, and why it is undecided where it is; the
+summary, which is made to be compared, leaves an undecided one out.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -98,7 +98,7 @@ def _in9(rows: pd.DataFrame, *, superclass_of: background_gap.Superclasses) -> d
     }
     told: dict[str, Any] = {variation: _share(share) for variation, share in shares.items()}
     if gap := background_gap.background_gap(shares):
-        told["bg_gap"] = {"value": gap.gap, "low": gap.low, "high": gap.high}
+        told["bg_gap"] = _present(value=gap.gap, low=gap.low, high=gap.high, undecided=gap.undecided)
     return told
 
 
@@ -164,7 +164,7 @@ def _flat(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield from _flat_bias(told)
         elif isinstance(value, float):
             yield name, value
-        elif isinstance(value, Mapping) and "value" in value:
+        elif isinstance(value, Mapping) and "value" in value and "undecided" not in value:
             yield name, value["value"]
         elif name == "corruptions":
             yield from ((f"errors/{corruption}", of["mean_error"]) for corruption, of in value.items())

@@ -34,7 +34,7 @@ def tables(numbers: Numbers, *, remarks: Sequence[str] = (), unreadable: Sequenc
         _by_head(numbers, STYLIZED, "Stylized images", {"top_1": "top-1", "top_5": "top-5"}),
         _by_head(numbers, IN9, "ImageNet-9", {**{name: name for name in VARIATIONS}, "bg_gap": "BG-gap"}),
         _by_head(_doubted(numbers), CUE_CONFLICT, "Cue conflict", CUES),
-        _listed("Shape biases that are undecided", _undecided(numbers)),
+        _listed("What is undecided", _undecided(numbers)),
         _corruptions(numbers),
         _listed("What was left out or is missing", remarks),
         _listed("Pictures that could not be read", unreadable),
@@ -69,8 +69,17 @@ def _doubted(numbers: Numbers) -> Numbers:
 
 def _undecided(numbers: Numbers) -> list[str]:
     """A sentence for each head that cannot be said to follow either cue."""
-    found = {(name, head): of.get(CUE_CONFLICT, {}) for name, heads in numbers.items() for head, of in heads.items()}
-    return [f"{name}, {head}: {told['undecided']}" for (name, head), told in found.items() if "undecided" in told]
+    found = []
+    for name, heads in numbers.items():
+        for head, of in heads.items():
+            bias, gap = of.get(CUE_CONFLICT, {}), of.get(IN9, {}).get("bg_gap", {})
+            doubted = {"shape bias": bias, "BG-gap": gap}
+            found += [
+                f"{what} of {name}, {head}: {told['undecided']}"
+                for what, told in doubted.items()
+                if "undecided" in told
+            ]
+    return found
 
 
 def _corruptions(numbers: Numbers) -> str:
@@ -100,7 +109,8 @@ def _of_head(told: Mapping[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"{_percent(value['value'])} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
+        number = "undecided" if "undecided" in value else _percent(value["value"])
+        return f"{number} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
     if isinstance(value, float):
         return _percent(value)
     if isinstance(value, str):

@@ -54,7 +54,9 @@ def report(
     parts: Parts, *, data: Input, model: Input, images: Input, decisions: Input, page: Output, sink: MetricSink
 ) -> None:
     """Write index.html and summary.md."""
-    told = material(track=parts.track, variant=parts.variant, data=data, model=model, images=images, decisions=decisions)
+    told = material(
+        track=parts.track, variant=parts.variant, data=data, model=model, images=images, decisions=decisions
+    )
     made = parts.page(told)
     write_text(page / "summary.md", made.markdown)
     write_text(page / "index.html", made.html)

@@ -22,12 +22,13 @@ from cgn.data.wnids import wnids
 from cgn.evaluation.categories.imagenet9 import MEMBERS
 from cgn.evaluation.examination import read
 from cgn.evaluation.examine import decide
-from cgn.evaluation.suite_results import numbers
+from cgn.evaluation.suite_results import numbers, summary
 from cgn.evaluation.suite_tables import tables
 from cgn.stages.evaluate import evaluate
 from cgn.tracks.imagenet import corrupting, examination
 from cgn.tracks.imagenet.evaluate import parts as cell
 from cgn.tracks.imagenet.judges import Judge
+from tests.cgn import made_examination as made
 
 PIXELS = Preparation(crop=8, shorter=8, scale=1.0, mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0))
 NOWHERE = 25
@@ -163,10 +164,31 @@ def test_known_answers_are_counted_exactly(tmp_path: Path) -> None:
     table = (tmp_path / "out" / "results.md").read_text()
     assert "| known | shape | 100.0 % (56.6 to 100.0) | 80.0 %" in table
     assert "| known | shape | undecided (20.8 to 93.9) | 2 | 1 | 3 | 4 | 50.0 % (15.0 to 85.0) | 6.2 % |" in table
-    assert "- known, shape: no better than chance on clean pictures" in table
+    assert "- shape bias of known, shape: no better than chance on clean pictures" in table
     assert "- in9: no variation only_bg_t of 8" in table
     assert sink.pictures == ["shape_bias-known.png"]
     assert sink.logged == [2, 22, 27]
+
+
+def test_the_summary_quotes_a_shape_bias_with_its_grounds_and_an_undecided_one_not_at_all() -> None:
+    found = summary(numbers(made.examination()))
+    for classifier, head in made.HEADS:
+        cues = {
+            name.rpartition("/")[2]: value
+            for name, value in found.items()
+            if name.startswith(f"{classifier}/{head}/cue_conflict/")
+        }
+        (shape, texture), doubtful = made.CUES[classifier, head], (classifier, head) in made.UNDECIDED
+        assert cues.pop("shape_bias", None) == (None if doubtful else shape / (shape + texture))
+        assert cues.pop("shape_bias_low") < shape / (shape + texture) + 1e-9
+        assert cues.pop("shape_bias_high") > shape / (shape + texture)
+        assert cues == {
+            "decided": shape + texture,
+            "conflicts": 10,
+            "shape_accuracy": shape / 10,
+            "chance": pytest.approx(1 / 9),
+            "undecided": doubtful,
+        }
 
 
 def test_all_numbers_follow_from_the_stored_decisions(tmp_path: Path) -> None:

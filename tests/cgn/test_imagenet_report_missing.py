@@ -15,7 +15,7 @@ from cgn.data.wnids import wnids
 from cgn.evaluation.examination import Examination
 from cgn.tracks.imagenet import page_changes, page_notes
 from cgn.tracks.imagenet.evidence import TITLES
-from cgn.tracks.imagenet.published import SETTINGS
+from cgn.tracks.imagenet.published import ACCURACY, SETTINGS
 from tests.cgn import made_examination as made
 from tests.cgn.rendered import DASH, SPACE, Rendered, percent, render, told, wilson
 
@@ -176,20 +176,25 @@ def test_a_shape_bias_never_stands_without_its_count_its_accuracy_and_an_interva
 
 
 @pytest.mark.parametrize(
-    ("head", "right", "cues", "why"),
+    ("head", "right_and_cues", "why"),
     [
-        (SHAPE, 2, (9, 0), "no better than chance on clean pictures"),  # "100.0 %" of nine decisions, at chance
-        (AVERAGE, 2, (0, 9), "no better than chance on clean pictures"),
-        (SHAPE, 20, (5, 4), "its interval holds the 50 % that guessing gives"),
-        (AVERAGE, 20, (4, 4), "its interval holds the 50 % that guessing gives"),
-        (SHAPE, 20, (0, 0), "no decision was for either cue"),
+        (SHAPE, (2, 9, 0), "no better than chance on clean pictures"),  # "100.0 %" of nine decisions, at chance
+        (AVERAGE, (2, 0, 9), "no better than chance on clean pictures"),
+        (SHAPE, (20, 5, 4), "its interval holds the 50 % that guessing gives"),
+        (AVERAGE, (20, 4, 4), "its interval holds the 50 % that guessing gives"),
+        (SHAPE, (20, 0, 0), "no decision was for either cue"),
     ],
 )
 def test_a_head_at_chance_is_undecided_and_never_headlined(
-    head: tuple[str, str], right: int, cues: tuple[int, int], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    head: tuple[str, str],
+    right_and_cues: tuple[int, int, int],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    right, *cues = right_and_cues
     monkeypatch.setitem(made.RIGHT, head, right)
-    monkeypatch.setitem(made.CUES, head, cues)
+    monkeypatch.setitem(made.CUES, head, tuple(cues))
     page, title = rendered(tmp_path), f"Shape bias, {TITLES[head]}"
     tile, shape, decided = tiles(page)[title], cues[0], sum(cues)
     assert number(tile) == "undecided"
@@ -203,8 +208,27 @@ def test_a_head_at_chance_is_undecided_and_never_headlined(
         assert why in words
     if decided:
         places = (tile, row["here: ensemble"], beside, *(image["alt"] for image in page.page.all("img")))
-        quoted = re.compile(rf"(?<!accuracy ){re.escape(percent(shape / decided))} \({re.escape(wilson(shape, decided))}")
+        quoted = re.compile(
+            rf"(?<!accuracy ){re.escape(percent(shape / decided))} \({re.escape(wilson(shape, decided))}"
+        )
         assert not [words for words in places if quoted.search(words)], "quoted although it is undecided"
+
+
+@pytest.mark.parametrize(("same", "random"), [(1, 1), (2, 0), (3, 9)])
+def test_the_gap_of_a_head_that_guesses_is_undecided_and_no_small_gap(
+    same: int, random: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guessing has no gap: 1 of 10 right with any background would be headlined as 0.0 points."""
+    place = made.HEADS.index(SHAPE)
+    for name, right in (("mixed_same", same), ("mixed_rand", random)):
+        rights = made.VARIATIONS[name]
+        monkeypatch.setitem(made.VARIATIONS, name, (*rights[:place], right, *rights[place + 1 :]))
+    page, title = rendered(tmp_path), "Background gap, shape head"
+    assert number(tiles(page)[title]) == "undecided"
+    assert f"no better than chance on mixed_same: {10.0 * same:.1f} %" in tiles(page)[title]
+    assert page.table("The ensemble against the baseline")[title]["here: difference"] == DASH
+    assert page.table("ImageNet-9: accuracy and background")["shape head"]["BG-gap: here"].startswith("undecided (")
+    assert number(tiles(page)["Background gap, shape + texture"]) == f"10.0{SPACE}pt"
 
 
 def test_an_undecided_baseline_is_not_what_a_head_is_compared_with(
@@ -212,7 +236,7 @@ def test_an_undecided_baseline_is_not_what_a_head_is_compared_with(
 ) -> None:
     monkeypatch.setitem(made.CUES, BASELINE, (3, 3))
     page = rendered(tmp_path)
-    assert "baseline undecided; 6 of 10 decided" in tiles(page)["Shape bias, shape head"]
+    assert "baseline undecided (18.8 to 81.2); 6 of 10 decided" in tiles(page)["Shape bias, shape head"]
     row = page.table("The ensemble against the baseline")["Shape bias, shape head"]
     assert row["here: difference"] == DASH
     assert row["here: baseline"].startswith("undecided (18.8 to 81.2)")
@@ -234,7 +258,7 @@ def test_a_verdict_needs_the_published_number_of_pictures_and_classes(
     """18 of 20 are 90.0 (69.9 to 97.2), so 65.0 would be beaten."""
     monkeypatch.setattr(page_notes, "CLASSES", classes)
     monkeypatch.setitem(page_notes.PUBLISHED_IMAGES, "clean", images)
-    rows = tuple(replace(row, values={**row.values, "top_1": "65.0"}) for row in page_changes.ACCURACY)
+    rows = tuple(replace(row, values={**row.values, "top_1": "65.0"}) for row in ACCURACY)
     monkeypatch.setattr(page_changes, "ACCURACY", rows)
     cell = rendered(tmp_path).table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"]
     assert cell == (f"65.0{SPACE}%; {told}" if told else f"65.0{SPACE}%")

@@ -55,7 +55,7 @@ def in_points(value: float, *, signed: str = "") -> str:
 
 
 UNDECIDED = "undecided"
-"""Stands in the place of a shape bias that must not be quoted."""
+"""Stands in the place of a shape bias or a gap that must not be quoted."""
 
 
 def grounds(head: Head) -> list[str]:
@@ -78,6 +78,13 @@ def shape_bias_cell(head: Head | None, *, cue: str = "") -> Cell:
         shown = replace(shown, detail=interval(head.bias.bias))
     reason = [head.undecided] if head.undecided else []
     return replace(shown, note="; ".join([*grounds(head), *reason]))
+
+
+def gap_cell(head: Head) -> Cell:
+    """A head's background gap; a word and the reason in its place where it must not be quoted."""
+    if head.gap and head.gap.undecided:
+        return Cell(value=UNDECIDED, detail=interval(head.gap), note=head.gap.undecided, weight="muted")
+    return points(estimate(head.gap) if head.gap else None)
 
 
 def printed(value: str | None, *, unit: str = "%", note: str = "") -> Cell:

@@ -157,11 +157,13 @@ def figures(heads: Sequence[Head]) -> list[Figure]:
         if head.bias:
             quoted = head.bias.bias.share if head.bias.bias and not head.undecided else None
             found.append(Figure(name=f"shape bias ({head.title})", value=quoted))
-    if (head := by_key.get(SHAPE)) and head.bias and head.bias.accuracy:
-        found.append(Figure(name=f"shape accuracy ({head.title})", value=head.bias.accuracy.share))
+    for head in of(SHAPE):
+        if head.bias and head.bias.accuracy:
+            found.append(Figure(name=f"shape accuracy ({head.title})", value=head.bias.accuracy.share))
     for head in of(BASELINE, AVERAGE, SHAPE, SHAPE_TEXTURE):
         if head.gap:
-            found.append(Figure(name=f"background gap ({head.title})", value=head.gap.gap, unit="points"))
+            width = None if head.gap.undecided else head.gap.gap
+            found.append(Figure(name=f"background gap ({head.title})", value=width, unit="points"))
     for head in of(BASELINE, AVERAGE, SHAPE):
         if head.clean:
             found.append(Figure(name=f"top-1 ({head.title})", value=head.clean[0].share))

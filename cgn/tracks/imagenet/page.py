@@ -132,7 +132,11 @@ def _summary(evidence: Evidence, *, run: Run) -> str:
     ]
     unreadable = len(evidence.examination.facts["unreadable"])
     blocks = [f"# imagenet/{run.variant}, seed {run.seed}", *(table.markdown().rstrip("\n") for table in tables)]
-    limits = [*evidence.remarks, *comparisons(evidence), *([comparable(evidence)] if corruption_tables(evidence) else [])]
+    limits = [
+        *evidence.remarks,
+        *comparisons(evidence),
+        *([comparable(evidence)] if corruption_tables(evidence) else []),
+    ]
     blocks.append("\n".join(f"- {item}" for item in limits))
     blocks.append("Missing:\n\n" + "\n".join(f"- {item}" for item in [*missing(evidence), _read(unreadable)]))
     blocks.append(f"Published: {cited_in_markdown(LINKS)}.")

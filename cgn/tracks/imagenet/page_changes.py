@@ -1,10 +1,10 @@
 """What the counterfactuals changed: the ensemble against the baseline, in the four questions that the paper asks.
 
-Decided here: each question is asked of the mean of heads, the prediction that one would use, and, where the paper asks it
-of another head, of that head too; for both the page says the shape bias and the background gap. The interval of a
-difference is Newcombe's from the two intervals. A shape bias that is undecided is not quoted, and neither is what would
-compare it: its difference, or the paper's number. Better or worse than the paper is said only where the pictures are as
-many as the published ones and of as many classes.
+Decided here: each question is asked of the mean of heads, the prediction that one would use, and, where the paper asks
+it of another head, of that head too; for both the page says the shape bias and the background gap. The interval of a
+difference is Newcombe's from the two intervals. A shape bias or gap that is undecided is not quoted, and neither is
+what would compare it: its difference, or the paper's number. Better or worse than the paper is said only where the pictures
+are as many as the published ones and of as many classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from cgn.evaluation.literature import PAPER
 from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IN9
 from cgn.evaluation.tabulated import NOTHING, Cell, Column, Table
 from cgn.evaluation.wording import interval, percent
-from cgn.tracks.imagenet.cells import UNDECIDED, grounds, in_points, number, points, shape_bias_cell
+from cgn.tracks.imagenet.cells import UNDECIDED, gap_cell, grounds, in_points, number, points, shape_bias_cell
 from cgn.tracks.imagenet.evidence import AVERAGE, BASELINE, SHAPE, SHAPE_TEXTURE, Evidence, Head, title
 from cgn.tracks.imagenet.page_notes import of_published_size
 from cgn.tracks.imagenet.published import ACCURACY, BACKGROUNDS, Row, published
@@ -158,7 +158,8 @@ def _hero(change: Change) -> Html:
     after, before = change.after, change.before
     details = [interval(after.value)] if after.value else []
     details += [*after.grounds, *([after.undecided] if after.undecided else [])]
-    details.append("; ".join([f"baseline {change.told(before)}", *before.grounds]))
+    ends = f" ({interval(before.value)})" if before.value else ""
+    details.append("; ".join([f"baseline {change.told(before)}{ends}", *before.grounds]))
     if change.paper and all(change.paper):
         verdict = f"; here {change.verdict}" if change.verdict else ""
         arrow = "\N{RIGHTWARDS ARROW}"
@@ -230,7 +231,7 @@ def _bias(head: Head) -> Answer | None:
 def _gap(head: Head) -> Answer | None:
     if head.gap is None:
         return None
-    return Answer(value=estimate(head.gap), cell=points(estimate(head.gap)))
+    return Answer(value=estimate(head.gap), undecided=head.gap.undecided, cell=gap_cell(head))
 
 
 def _first(head: Head) -> Answer | None:

@@ -81,7 +81,9 @@ class Examiner:
             },
             texts={},
             pictures={"confusion.png": self._confusions(made, judges)},
-            summary={f"accuracy/{arm}/{named(name)}": p.share for arm, by in measured.items() for name, p in by.items()},
+            summary={
+                f"accuracy/{arm}/{named(name)}": p.share for arm, by in measured.items() for name, p in by.items()
+            },
         )
 
     def _judges(self, folders: Sequence[Path]) -> list[Judge]:

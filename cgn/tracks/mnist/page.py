@@ -125,8 +125,8 @@ def _summary(rows: Sequence[Result], *, run: Run, remarks: Sequence[str]) -> str
         f"# mnist/{run.variant}, seed {run.seed}",
         "",
         markdown(columns, cells),
-        "Accuracy in percent; in parentheses Wilson's 95 % interval for the finite set of images. The running accuracy is",
-        "what training counted over its last epoch on its own images, as the published train accuracy is.",
+        "Accuracy in percent; in parentheses Wilson's 95 % interval for the finite set of images. The running accuracy",
+        "is what training counted over its last epoch on its own images, as the published train accuracy is.",
         f"Published: {told}." if told else own_note(run.variant),
         *remarks,
     ]
