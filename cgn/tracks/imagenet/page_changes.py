@@ -3,8 +3,8 @@
 Decided here: each question is asked of the mean of heads, the prediction that one would use, and, where the paper asks
 it of another head, of that head too; for both the page says the shape bias and the background gap. The interval of a
 difference is Newcombe's from the two intervals. A shape bias or gap that is undecided is not quoted, and neither is
-what would compare it: its difference, or the paper's number. Better or worse than the paper is said only where the pictures
-are as many as the published ones and of as many classes.
+what would compare it: its difference, or the paper's number. Better or worse than the paper is said only where the
+pictures are as many as the published ones and of as many classes.
 """
 
 from collections.abc import Callable, Sequence
