@@ -114,6 +114,7 @@ def _train(parts: Parts, sink: MetricSink, *, folders: Folders, classifier: Path
         return
     took = {"images_per_second": trained.images_per_second, "seconds": trained.seconds}
     sink.summary({**trained.measured, **took})
-    write_json(classifier / TRAINING, {**trained.measured, **trained.told})
+    told = {**trained.measured, **trained.told, "device": device.device.type}
+    write_json(classifier / TRAINING, told)
     facts = {"track": parts.track, "variant": parts.variant, "arm": arm, **course.facts}
     save_model(classifier / MODEL, course.module.state_dict(), facts=facts)

@@ -80,7 +80,7 @@ def supervised(
         answers = module(held.pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1))
         loss = functional.nll_loss(answers, held.labels)
         return Judged(
-            loss=loss, told={"loss": loss, "train_accuracy": share(answers, held.labels)}, images=len(held.labels)
+            loss=loss, told={"loss": loss, "running_accuracy": share(answers, held.labels)}, images=len(held.labels)
         )
 
     optimizer = torch.optim.Adadelta(classifier.parameters(), lr=schedule.learning_rate, foreach=True)

@@ -298,7 +298,7 @@ def test_lines_of_metrics_that_cannot_be_read_are_left_out(tmp_path: Path) -> No
     sink.rewind(3)
     assert [json.loads(line)["step"] for line in sink.record.read_text().splitlines()] == [1, 3]
     sink.summary({"loss": 0.25})
-    assert (tmp_path / "curves.csv").read_text().splitlines() == ["step,loss", "1,0.5", "3,0.25"]
+    assert (tmp_path / "curves.csv").read_text().splitlines() == ["step,name,value", "1,loss,0.5", "3,loss,0.25"]
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"text"', "null"])

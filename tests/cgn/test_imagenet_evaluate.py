@@ -26,7 +26,7 @@ from cgn.evaluation.categories import sixteen
 from cgn.evaluation.categories.imagenet9 import MEMBERS
 from cgn.evaluation.examination import Examination, read
 from cgn.evaluation.examine import decide
-from cgn.evaluation.suite_results import numbers
+from cgn.evaluation.suite_results import numbers, summary
 from cgn.evaluation.suite_tables import tables
 from cgn.stages.evaluate import evaluate
 from cgn.tracks.imagenet import corrupting, examination
@@ -149,19 +149,50 @@ def test_known_answers_are_counted_exactly(tmp_path: Path) -> None:
     cues = found["shape"]["cue_conflict"]
     assert (cues["shape"], cues["texture"], cues["conflicts"]) == (2, 1, 4)
     assert cues["shape_bias"]["value"] == pytest.approx(2 / 3)
-    assert cues["by_category"]["bear"] | {"shape_bias": None} == {
-        "shape": 1, "texture": 1, "conflicts": 2, "shape_bias": None,
+    bear = cues["by_category"]["bear"]
+    assert {name: bear[name] for name in ("shape", "texture", "decided", "conflicts")} == {
+        "shape": 1, "texture": 1, "decided": 2, "conflicts": 2,
     }  # fmt: skip
+    assert (cues["decided"], cues["shape_accuracy"]["value"], cues["chance"]) == (3, 0.5, 1 / 16)
+    assert cues["undecided"] == "no better than chance on clean pictures: top-1 50.0 % (9.5 to 90.5), chance 50.0 %"
     assert (found["shape"]["clean"]["top_1"]["hits"], found["shape"]["clean"]["top_1"]["images"]) == (1, 2)
     assert sink.told["known/shape/in9/bg_gap"] == pytest.approx(0.6)
     assert sink.told["known/shape/clean/top_1"] == 0.5
     assert "known/texture/cue_conflict/shape_bias" not in sink.told  # decided for neither cue
+    assert "known/shape/cue_conflict/shape_bias" not in sink.told  # undecided
+    cue = {name.rpartition("/")[2]: value for name, value in sink.told.items() if name.startswith("known/shape/cue")}
+    assert {name: cue[name] for name in ("decided", "conflicts", "undecided", "shape_accuracy", "chance")} == {
+        "decided": 3, "conflicts": 4, "undecided": 1, "shape_accuracy": 0.5, "chance": 1 / 16,
+    }  # fmt: skip
+    assert cue["shape_bias_low"] < 2 / 3 < cue["shape_bias_high"]
     table = (tmp_path / "out" / "results.md").read_text()
     assert "| known | shape | 100.0 % (56.6 to 100.0) | 80.0 %" in table
-    assert "| known | shape | 66.7 % (20.8 to 93.9) | 2 | 1 | 4 |" in table
+    assert "| known | shape | undecided (20.8 to 93.9) | 2 | 1 | 3 | 4 | 50.0 % (15.0 to 85.0) | 6.2 % |" in table
+    assert "- shape bias of known, shape: no better than chance on clean pictures" in table
     assert "- in9: no variation only_bg_t of 8" in table
     assert sink.pictures == ["shape_bias-known.png"]
     assert sink.logged == [2, 22, 27]
+
+
+def test_the_summary_quotes_a_shape_bias_with_its_grounds_and_an_undecided_one_not_at_all() -> None:
+    found = summary(numbers(made.examination()))
+    for classifier, head in made.HEADS:
+        cues = {
+            name.rpartition("/")[2]: value
+            for name, value in found.items()
+            if name.startswith(f"{classifier}/{head}/cue_conflict/")
+        }
+        (shape, texture), doubtful = made.CUES[classifier, head], (classifier, head) in made.UNDECIDED
+        assert cues.pop("shape_bias", None) == (None if doubtful else shape / (shape + texture))
+        assert cues.pop("shape_bias_low") < shape / (shape + texture) + 1e-9
+        assert cues.pop("shape_bias_high") > shape / (shape + texture)
+        assert cues == {
+            "decided": shape + texture,
+            "conflicts": 10,
+            "shape_accuracy": shape / 10,
+            "chance": pytest.approx(1 / 9),
+            "undecided": doubtful,
+        }
 
 
 def test_all_numbers_follow_from_the_stored_decisions(tmp_path: Path) -> None:
