@@ -95,12 +95,11 @@ def _link_new(file: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _head() -> str | None:
-    """The revision of the tables that the installed MLflow wants."""
-    import mlflow
-    from alembic.script import ScriptDirectory
+def _head() -> str:
+    """The revision of the tables that the installed MLflow wants: private, pyproject.toml holds MLflow's version."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
 
-    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations")).get_current_head()
+    return str(_get_latest_schema_revision())  # type: ignore[no-untyped-call]
 
 
 def _revision(file: Path) -> str | None:

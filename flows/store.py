@@ -89,12 +89,9 @@ def probe(uri: str) -> None:
 def refusal_status(error: Exception) -> int | None:
     """The HTTP status of an answer that will be the same next time; None for anything that may pass by itself."""
     from mlflow.exceptions import MlflowException
-    from requests import HTTPError
 
-    status = 0
-    if isinstance(error, HTTPError) and error.response is not None:  # of an artifact
-        status = error.response.status_code
-    elif isinstance(error, MlflowException):
+    status = int(getattr(getattr(error, "response", None), "status_code", 0))  # of requests, for an artifact
+    if isinstance(error, MlflowException):
         status = error.get_http_status_code()  # type: ignore[no-untyped-call]
         # MLflow knows few statuses, and takes the others for an internal error
         if status >= 500 and (said := re.search(r"failed with error code (\d{3}) != 200", str(error))):
