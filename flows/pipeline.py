@@ -26,6 +26,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.exhibits import show
 from flows.graph import Stage, read, wanted
+from flows.journal import count_stages
 from flows.lineage import Pipeline, alive
 
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item")
@@ -134,6 +135,8 @@ def cgn(targets: list[str] | None = None, retries: int = 0, at_once: int = 2, fo
     except BaseException:
         crew.stop()
         raise
+    cached = sum(future.state.name == "Cached" for future in futures.values())
+    count_stages(root, key=str(flow_run.id), counts={"cached": cached})
     unfinished = [name for name, future in futures.items() if not future.state.is_completed()]
     if unfinished:
         raise RuntimeError(f"not finished: {', '.join(unfinished)}")
@@ -145,7 +148,10 @@ def _environment(root: Path) -> dict[str, str]:
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
     if flow_run.id:
-        mine = Pipeline(key=str(flow_run.id), name=f"{flow_run.name}", process=alive(os.getpid()))
+        parameters = {name: str(value) for name, value in flow_run.parameters.items()}
+        mine = Pipeline(
+            key=str(flow_run.id), name=f"{flow_run.name}", process=alive(os.getpid()), parameters=parameters
+        )
         environment |= mine.environment
     return environment
 

@@ -118,6 +118,8 @@ def test_a_bare_name_runs_all_stages(platform: Platform) -> None:
     found = runs(store(project))
     pipeline = found[platform.name(run)]
     assert pipeline.data.tags["cgn.pipeline"] == run
+    assert pipeline.data.params["targets"] == "['*']"
+    assert pipeline.data.metrics["stages/made"] == len(STAGES)
     assert found["side/left"].data.tags["mlflow.parentRunId"] == pipeline.info.run_id
 
 
