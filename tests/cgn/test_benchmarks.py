@@ -35,15 +35,19 @@ def test_class_folders_are_numbered_by_their_names_not_by_their_place(tmp_path: 
     assert (listing.absent, listing.strays, len(listing)) == (("b",), (), 3)
 
 
-def test_strays_are_named_and_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
-    for name in ("a/1.png", "d/1.png", "loose.png", "a/.thumbnail.png"):
+def test_strays_are_counted_and_named_with_the_reason(tmp_path: Path) -> None:
+    for name in ("a/1.png", "d/1.png", "loose.png", "a/.thumbnail.png", ".git/objects/1.png"):
         save(tmp_path / name)
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
+    for number in range(30):
+        (tmp_path / "a" / f"{number:02d}.txt").write_bytes(b"x")
     listing = class_folders(tmp_path, classes=("a", "b"))
     assert listing.names == ("a/1.png",)
-    assert [stray.split(":")[0] for stray in listing.strays] == ["a/Thumbs.db", "d/1.png", "loose.png"]
-    assert "no picture by its name" in listing.strays[0]
-    assert "not in a class folder (a ... b)" in listing.strays[1]
+    hidden, unnamed, foreign = listing.strays
+    assert (hidden.count, hidden.names) == (2, (".git/objects/1.png", "a/.thumbnail.png"))
+    assert (unnamed.count, unnamed.names) == (31, tuple(f"a/{number:02d}.txt" for number in range(5)))
+    assert str(unnamed).startswith("a/00.txt, a/01.txt, a/02.txt, a/03.txt, a/04.txt and 26 more: no picture by its n")
+    assert str(foreign) == "d/1.png, loose.png: not in a class folder (a ... b)"
 
 
 def test_a_missing_empty_or_foreign_folder_is_an_error(tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_imagenet9_lists_what_is_there_and_names_what_is_missing(tmp_path: Path)
     assert same.names == rand.names
     assert np.bincount(same.labels["shape"]).tolist() == [1, 2, 3] * 3
     assert (same.strays, len(rand.strays)) == ((), 1)
-    assert rand.strays[0].startswith("09_tree/0.JPEG: not in a class folder")
+    assert str(rand.strays[0]).startswith("09_tree/0.JPEG: not in a class folder")
 
 
 def test_imagenet9_names_an_absent_class_and_the_folder_to_give(tmp_path: Path) -> None:
@@ -95,12 +99,8 @@ def test_stimuli_carry_both_cues(tmp_path: Path) -> None:
     listing = cue_conflict(tmp_path, categories=("cat", "dog"))
     assert listing.names == ("cat/cat1-dog2.png", "cat/cat10-cat3.png", "dog/dog2-cat12.png")
     assert listing.labels == {"shape": (0, 0, 1), "texture": (1, 0, 0)}
-    assert [stray.split(":")[0] for stray in listing.strays] == [
-        "cat/cat1-cow2.png",
-        "cat/cat1.png",
-        "dog/cat2-dog1.png",
-    ]
-    assert listing.strays[-1].endswith("lies in dog/, its name says cat")
+    assert [stray.names for stray in listing.strays] == [("cat/cat1-cow2.png", "cat/cat1.png"), ("dog/cat2-dog1.png",)]
+    assert listing.strays[-1].reason == "not in the folder of the shape that its name gives"
 
 
 def test_pictures_are_chosen_evenly_over_the_classes() -> None:
@@ -185,7 +185,7 @@ def test_the_sample_and_the_odd_originals_are_listed(test_data: Path) -> None:
     sample = class_folders(test_data / "imagenet_sample", classes=wnids())
     assert (len(sample), len(sample.absent)) == (500, 500)
     assert sample.labels["shape"] == tuple(range(0, 1000, 2))
-    assert [stray.split(":")[0] for stray in sample.strays] == ["labels.csv"]
+    assert [stray.names for stray in sample.strays] == [("labels.csv",)]
     odd = Pictures(listing=class_folders(test_data / "imagenet_odd", classes=wnids()), transform=imagenet())
     assert len(odd) == 82
     shapes = {

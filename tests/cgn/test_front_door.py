@@ -47,8 +47,9 @@ def test_a_run_defines_itself_and_ends_with_its_time(tmp_path: Path) -> None:
 
 
 def test_run_json_is_there_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object, **__: object) -> None:
+    def failing(*_: object, assets: Path, **__: object) -> None:
         assert json.loads((tmp_path / "fetch.log" / "run.json").read_text())["finished"] is None
+        (assets / "work").touch()
         raise ArtifactError("stopped here")
 
     monkeypatch.setattr(front, "_stage", lambda _: failing)

@@ -118,11 +118,11 @@ def test_the_users_folders_stay_where_they_are(tmp_path: Path, capsys: pytest.Ca
     assert found.class_names == wnids()
     assert found.sets["train"].images == 6
     assert not found.has("imagenet9")
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {"manifest.json", "examples.png"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"manifest.json", "examples.png", "files"}
     told = capsys.readouterr()
     assert "train: 6 pictures of 3 classes" in told.out
     assert "train has 997 classes without a folder" in told.err
-    assert "train has 1 files that are left out: README.txt" in told.err
+    assert "train has 1 files or folders that are left out: README.txt: not in a class folder" in told.err
 
 
 def test_another_picture_makes_another_manifest(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_prebuilt_corruptions_need_all_severities(tmp_path: Path) -> None:
         photographs(tmp_path / "c" / "fog" / str(severity), pictures=1)
     assert gathered(tmp_path, imagenet_c=str(tmp_path / "c")).sets["imagenet_c"].images == 15
     shutil.rmtree(tmp_path / "c" / "fog" / "3")
-    with pytest.raises(ConfigError, match=r"folders\.imagenet_c .*fog/3 is missing"):
+    with pytest.raises(ConfigError, match=r"folders\.imagenet_c .*fog lacks the severities 3"):
         gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
 
 
@@ -181,6 +181,7 @@ def test_benchmarks_that_fetch_brought_are_unpacked(tmp_path: Path) -> None:
             *(f"frost/{file.name}" for file in FROST),
             "manifest.json",
             "examples.png",
+            *(f"files/{name}.tsv.gz" for name in found.sets),
         ]
     )
     assert {name: held.images for name, held in found.sets.items()} == {
