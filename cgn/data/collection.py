@@ -118,9 +118,12 @@ class Collection:
         try:
             text = gzip.decompress(path.read_bytes()).decode()
             rows = (line.partition("\t") for line in text.split("\n")[:-1])
-            return {file: int(size) for size, _, file in rows}
+            found = {file: int(size) for size, _, file in rows}
         except (OSError, EOFError, zlib.error, ValueError) as error:
             raise ArtifactError(f"{path} is missing or broken ({error}): run prepare again") from None
+        if _digest(found, lambda file: str(found[file])) != self.sets[name].listed:
+            raise ArtifactError(f"{path} is missing or broken (not what {MANIFEST} says): run prepare again")
+        return found
 
 
 def look(folder: Path, name: SetName, *, classes: Sequence[str]) -> Contents:
