@@ -223,11 +223,10 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
     taken back when its turn comes again; a failure keeps it. A finished `out` with an equal definition is taken up
     again as well, so that the verb can check and mend it. Raises ArtifactError when another process builds `out`.
     """
-    folder = partial_folder(out)
+    folder, log = partial_folder(out), _contents(log_folder(out))
     with explained(out), _alone(out):
         if out.exists() and not out.is_dir():
             raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
-        log = _contents(log_folder(out))
         aside = _make_room(folder, {**definition, "code": code})
         begun = folder.exists()
         taken = not begun and _read_definition(out) == definition
@@ -282,14 +281,16 @@ def _times(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _contents(log: Path) -> dict[str, bytes]:
-    """A log's files but for the lock; the folder is small."""
+def _contents(log: Path) -> dict[str, bytes] | None:
+    """The files of a log, which are small, but for the lock; None where there is no log."""
+    if not log.is_dir():
+        return None
     return {path.name: path.read_bytes() for path in log.iterdir() if path.is_file() and path.name != LOCK}
 
 
-def _put_back(log: Path, contents: Mapping[str, bytes]) -> None:
-    """Make a log what it was; one that said nothing goes."""
-    if not contents:
+def _put_back(log: Path, contents: Mapping[str, bytes] | None) -> None:
+    """Make a log what it was."""
+    if contents is None:
         shutil.rmtree(log)
         return
     for path in log.iterdir():
