@@ -220,13 +220,14 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
 
     `definition` (JSON) is what the content depends on: resolved parameters, seed, digests of the inputs; `code` is the
     digest of what makes it. A `.partial` of both is continued, any other is set aside under a name of its own, and
-    taken back when its turn comes again; a failure keeps it. A finished `out` with an equal definition is taken up
-    again as well, so that the verb can check and mend it. Raises ArtifactError when another process builds `out`.
+    taken back when its turn comes again; a failure keeps it, but a refusal (ArtifactError, ConfigError) before anything
+    was made puts everything back. A finished `out` with an equal definition is taken up again as well, so that the verb
+    can check and mend it. Raises ArtifactError when another process builds `out`.
     """
     folder, log = partial_folder(out), _contents(log_folder(out))
+    if out.exists() and not out.is_dir():
+        raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
     with explained(out), _alone(out):
-        if out.exists() and not out.is_dir():
-            raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
         aside = _make_room(folder, {**definition, "code": code})
         begun = folder.exists()
         taken = not begun and _read_definition(out) == definition
@@ -249,6 +250,7 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
                         shutil.rmtree(folder)
                         if aside is not None:
                             aside.replace(folder)
+                            print(f"{folder} is back as it was: nothing was made", flush=True)
                     _put_back(log_folder(out), log)
             raise
         write_json(folder / DEFINITION, definition)  # the bytes of an output do not hang on the code that made them

@@ -205,10 +205,24 @@ def test_prepare_refuses_a_survey_of_other_pictures(tmp_path: Path) -> None:
     write_json(tmp_path / "survey" / "survey.json", survey(folders, variant="toy"))
     where = {"assets": tmp_path / "assets", "data": tmp_path / "data", "survey": tmp_path / "survey"}
     (tmp_path / "data").mkdir()
-    prepare(cell, **where, sink=Silent())  # type: ignore[arg-type]
+    prepare(cell, **where, sink=Silent())
     (tmp_path / "val" / wnids()[0] / "more.JPEG").write_bytes(GREY)
     with pytest.raises(ArtifactError, match=r"survey\.json is not of the pictures that val holds now"):
-        prepare(cell, **where, sink=Silent())  # type: ignore[arg-type]
+        prepare(cell, **where, sink=Silent())
+
+
+def test_an_unpacked_benchmark_that_changed_is_unpacked_again(tmp_path: Path) -> None:
+    names = [f"repo/stimuli/style-transfer-preprocessed-512/cat/cat{k}-dog2.png" for k in range(3)]
+    tar(tmp_path / "assets" / CUE_CONFLICT.name, *names)
+    before = gathered(tmp_path)
+    (before.root / "cue_conflict" / "cat" / "cat1-dog2.png").unlink()
+    with pytest.raises(
+        ArtifactError, match=r"cue_conflict has changed since prepare: 1 removed \(cat/cat1-dog2\.png\)"
+    ):
+        before.unchanged("cue_conflict")
+    again = gathered(tmp_path)
+    assert again.sets["cue_conflict"] == before.sets["cue_conflict"]
+    assert again.unchanged("cue_conflict") == again.root / "cue_conflict"
 
 
 def test_a_variant_without_folders_has_an_empty_survey() -> None:

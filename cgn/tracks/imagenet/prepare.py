@@ -5,6 +5,7 @@ other. The miniature's frozen panes are drawn as well: its corruptions need no d
 files that the collection lists, so the sheet shows what is counted, trained on and evaluated.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -15,11 +16,19 @@ import torch
 
 from cgn.config.imagenet.prepare import Folders, Prepare, World
 from cgn.core.errors import ArtifactError
-from cgn.core.files import on_disk, read_json
+from cgn.core.files import MANIFEST, on_disk, read_json
 from cgn.core.images import Bytes, from_bytes
 from cgn.core.seeding import derive
 from cgn.data.benchmarks import SEVERITIES, VARIATIONS, is_picture
-from cgn.data.collection import Collection, PictureSet, SetName, foreign_set, own_set, write_collection
+from cgn.data.collection import (
+    Collection,
+    PictureSet,
+    SetName,
+    foreign_set,
+    own_set,
+    read_collection,
+    write_collection,
+)
 from cgn.data.decoding import decode
 from cgn.data.miniature.frost import write_frost
 from cgn.data.miniature.sets import CLASS_FOLDERS, write_sets
@@ -56,10 +65,23 @@ def _gather(folders: Folders, *, variant: str, assets: Path, data: Path, survey:
     own = user_sets(folders, variant=variant)  # first: they may be refused
     if survey is not None:
         _check_survey(survey / SURVEY, {name: contents.digest for name, contents in own.items()})
+    _drop_changed(data)
     sets: dict[str, PictureSet] = dict(benchmark_sets(assets, data))
     sets |= {name: foreign_set(contents, root=data, name=name) for name, contents in own.items()}
     facts = {"track": "imagenet", "variant": variant}
     return _written(Collection(root=data, facts=facts, class_names=wnids(), sets=sets))
+
+
+def _drop_changed(data: Path) -> None:
+    """Of what an earlier run unpacked into `data`, remove what is not as it was, so that it is unpacked again."""
+    if (data / MANIFEST).is_file():
+        earlier = read_collection(data)
+        for name, held in earlier.sets.items():
+            if not Path(held.folder).is_absolute():
+                try:
+                    earlier.unchanged(name)  # type: ignore[arg-type]
+                except ArtifactError:
+                    shutil.rmtree(data / held.folder, ignore_errors=True)
 
 
 def _check_survey(path: Path, digests: Mapping[SetName, str]) -> None:
