@@ -20,10 +20,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from cgn.config.load import load
-from cgn.core.errors import ArtifactError, CgnError
+from cgn.config.load import Params, load
+from cgn.config.schema import Variant
+from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.files import (
     DEFINITION,
     building,
@@ -37,6 +39,7 @@ from cgn.core.files import (
 from cgn.core.machine import limit_threads, machine
 from cgn.core.metrics import Fanout, Files, MetricSink
 from cgn.core.roles import INPUT, OUTPUT, PACE
+from cgn.core.stale import leftovers, remove
 
 VERBS = {
     "fetch": "bring the assets a variant needs, from a mirror or the network, verified",
@@ -47,6 +50,8 @@ VERBS = {
     "evaluate": "store every classifier's decision on every image",
     "report": "make the page with tables and sheets",
 }
+CLEAN = "clean"
+"""No verb: what it lists and removes is of all of them."""
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "webdataset", "numpy", "pillow", "safetensors")
 
 
@@ -81,7 +86,10 @@ def parse(argv: Sequence[str]) -> Invocation:
     """Read a command line. A wrong one ends in argparse's usage message and SystemExit(2)."""
     front = argparse.ArgumentParser(prog="python -m cgn", formatter_class=argparse.RawDescriptionHelpFormatter)
     front.description = "verbs:\n" + "\n".join(f"  {verb:17} {what}" for verb, what in VERBS.items())
-    front.epilog = "python -m cgn VERB --help lists a verb's options"
+    front.epilog = (
+        "python -m cgn VERB --help lists a verb's options\n"
+        "python -m cgn clean lists what killed and changed commands left behind; with --yes it removes what is stale"
+    )
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     verb: str = front.parse_args(argv[:1]).verb
     marks = _marks(_stage(verb))
@@ -126,6 +134,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
         assert listing is not None
         print("\n".join(listing(parts, **{call.output_role: call.out})), flush=True)
         return call
+    _look_ahead(call.verb, record, variant=name)
     definition = _plain(
         {
             "verb": call.verb,
@@ -137,6 +146,8 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
             "inputs": {role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items()},
         }
     )
+    if (check := getattr(_module(call.verb), "check", None)) is not None:
+        check(parts, **{name: value for name, value in call.options.items() if name != call.output_role})
     started = time.monotonic()
     with building(call.out, definition=definition, code=_code()) as folder:
         files = Files(call.log, compared=getattr(cell, "COMPARED", ("*",)))
@@ -154,11 +165,43 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0, or 2 for what the user can mend (told in one line)."""
     try:
-        run(argv)
+        if argv[:1] == [CLEAN]:
+            clean(argv[1:])
+        else:
+            run(argv)
     except CgnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def clean(argv: Sequence[str]) -> None:
+    """List what is left of runs, with sizes; `--yes` removes what nothing would use again."""
+    parser = argparse.ArgumentParser(prog=f"python -m cgn {CLEAN}", description=clean.__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the outputs lie; default: %(default)s")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="remove what is stale; without, it is only listed")
+    given = parser.parse_args(argv)
+    params, code = load(given.params), _code()
+    found = leftovers(given.runs, is_current=lambda definition: _is_current(definition, params=params, code=code))
+    for left in found:
+        word = "kept" if not left.stale else "removed" if given.yes else "stale"
+        if left.stale and given.yes:
+            remove(left)
+        print(f"{word:8}{left.bytes / 1e6:12,.1f} MB  {left.path}: {left.what}", flush=True)
+    stale = [left for left in found if left.stale]
+    told = f"{len(stale)} stale, {sum(left.bytes for left in stale) / 1e6:,.1f} MB"
+    print(told + ("" if given.yes or not stale else f"; python -m cgn {CLEAN} --yes removes them"), flush=True)
+
+
+def _is_current(definition: Mapping[str, Any], *, params: Params, code: str) -> bool:
+    """Whether a stage would continue what was begun with a definition, if its inputs are the same."""
+    try:
+        verb, record = definition["verb"], params.variant(f"{definition['track']}/{definition['variant']}")
+        wanted = _plain({"params": asdict(getattr(record, verb)) | record.shared(verb), "seed": record.seed})
+        return definition["code"] == code and all(definition[key] == value for key, value in wanted.items())
+    except (AttributeError, ConfigError, KeyError, TypeError):
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +211,23 @@ class _Mark:
     argparse: dict[str, Any]
 
 
+def _look_ahead(verb: str, record: Variant, *, variant: str) -> None:
+    """Refuse before gigabytes are fetched what prepare would refuse afterwards: folders that do not do.
+
+    It is no part of the stage, whose output does not depend on them.
+    """
+    if verb == "fetch" and (folders := getattr(record.prepare, "folders", None)) is not None:
+        from cgn.tracks.imagenet.folders import user_sets
+
+        user_sets(folders, variant=variant)
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"cgn.stages.{verb}")
+
+
 def _stage(verb: str) -> Callable[..., None]:
-    function: Callable[..., None] = getattr(importlib.import_module(f"cgn.stages.{verb}"), verb)
+    function: Callable[..., None] = getattr(_module(verb), verb)
     return function
 
 

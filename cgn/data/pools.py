@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from cgn.core.errors import ArtifactError
+from cgn.core.files import readable
 from cgn.data.benchmarks import Listing
 from cgn.data.decoding import BROKEN, decode
 from cgn.data.shards import Shard, read_manifest
@@ -53,9 +54,9 @@ class Folders:
     def picture(self, place: int) -> Image.Image | str:
         """Decode a file."""
         try:
-            return decode(self.listing.root / self.listing.names[place])
+            return decode(self.listing.path(place))
         except ArtifactError as error:
-            return str(error).removeprefix(f"{self.listing.root}/")
+            return str(error).removeprefix(f"{readable(str(self.listing.root))}/")
 
 
 @dataclass(frozen=True, kw_only=True)

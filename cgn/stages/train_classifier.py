@@ -83,12 +83,7 @@ def train_classifier(
     sink: MetricSink,
 ) -> None:
     """Train `arm` from the checkpoint in `classifier` (or the start) to the end; write the model and training.json."""
-    if arm not in parts.arms:
-        raise ConfigError(f"--arm is {arm!r}, allowed: {', '.join(parts.arms)}")
-    given: dict[Role, Path | None] = {"data": data, "images": images, "assets": assets}
-    folders = {role: folder for role, folder in given.items() if folder is not None}
-    if lacking := [role for role in parts.arms[arm] if role not in folders]:
-        raise ConfigError(f"arm {arm!r} of {parts.track}/{parts.variant} needs --{lacking[0]}: give that folder")
+    folders = check(parts, data=data, images=images, assets=assets, arm=arm)
     if (classifier / MODEL).is_file():
         # Finished by an earlier run of the same definition: only check it.
         load_model(classifier / MODEL, track=parts.track, variant=parts.variant, arm=arm)
@@ -99,6 +94,17 @@ def train_classifier(
         work = partial(_train, parts, folders=folders, classifier=classifier, arm=arm)
         together(work, processes=parts.devices, sink=sink)
     (classifier / STATE).unlink(missing_ok=True)
+
+
+def check(parts: Parts, *, data: Path, images: Path | None, assets: Path | None, arm: str) -> Folders:
+    """The folders that are given. Raises ConfigError for what can be refused before anything is written."""
+    if arm not in parts.arms:
+        raise ConfigError(f"--arm is {arm!r}, allowed: {', '.join(parts.arms)}")
+    given: dict[Role, Path | None] = {"data": data, "images": images, "assets": assets}
+    folders = {role: folder for role, folder in given.items() if folder is not None}
+    if lacking := [role for role in parts.arms[arm] if role not in folders]:
+        raise ConfigError(f"arm {arm!r} of {parts.track}/{parts.variant} needs --{lacking[0]}: give that folder")
+    return folders
 
 
 def _train(parts: Parts, sink: MetricSink, *, folders: Folders, classifier: Path, arm: str) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,55 @@ def test_metrics_are_short_and_do_not_say_how_fast(trained: Path) -> None:
     assert "0.123" in shown
     assert "seconds" not in shown
     assert "loss" not in shown
+
+
+@pytest.fixture
+def surveyed(project: Project) -> Path:
+    """A project whose one real stage is the survey of mini's folders, on which a prepare depends that only counts."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    survey = stages["imagenet_survey"]["outs"]
+    prepare = {
+        "matrix": stages["imagenet_survey"]["matrix"],
+        "cmd": "echo ${item.variant} >> ran.txt; mkdir -p runs/made; touch runs/made/${item.variant}",
+        "deps": survey,
+        "outs": ["runs/made/${item.variant}"],
+    }
+    declared = {"stages": {"imagenet_survey": stages["imagenet_survey"], "imagenet_prepare": prepare}}
+    (project.folder / "dvc.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    tree["active"]["imagenet"] = ["mini", "miniature"]
+    tree["imagenet"]["mini"]["prepare"]["folders"] |= {name: f"photographs/{name}" for name in ("train", "val")}
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    for name in ("train", "val"):
+        for number in range(3):
+            picture = project.folder / "photographs" / name / "n01440764" / f"{number}.JPEG"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.write_bytes(b"x")
+    return project.folder / "photographs"
+
+
+def test_dvc_prepares_again_when_the_users_folders_change_and_only_then(project: Project, surveyed: Path) -> None:
+    picture = surveyed / "val" / "n01440764" / "0.JPEG"
+    project.run("dvc", "repro")
+    assert sorted(project.ran()) == ["mini", "miniature"]
+    project.forget()
+    picture.touch()
+    project.run("dvc", "repro")
+    assert project.ran() == []
+    changes: dict[str, Callable[[], object]] = {
+        "removed": picture.unlink,
+        "added": lambda: picture.with_name("new.JPEG").write_bytes(b"x"),
+        "of another size": lambda: picture.with_name("1.JPEG").write_bytes(b"xy"),
+    }
+    for what, change in changes.items():
+        change()
+        project.run("dvc", "repro")
+        assert project.ran() == ["mini"], what
+        project.forget()
+
+
+def test_dvc_stops_at_a_folder_that_does_not_do(project: Project, surveyed: Path) -> None:
+    (surveyed / "val").rename(surveyed / "away")
+    said = project.run("dvc", "repro", status=255)
+    assert "error: imagenet.mini.prepare.folders.val is 'photographs/val': there is no folder" in said
+    assert "mini" not in project.ran()

@@ -7,6 +7,7 @@ Pictures of the variations are shown for a drawn world, never copied from somebo
 from collections.abc import Mapping
 from pathlib import Path
 
+from cgn.core.files import on_disk
 from cgn.core.page import Html, paragraph, picture, section
 from cgn.data.benchmarks import VARIATIONS
 from cgn.data.collection import Collection
@@ -104,7 +105,7 @@ def _pictures(evidence: Evidence, collection: Collection) -> dict[str, Html]:
     for original in by_variation.get("original", [])[:1]:
         for variation, images in by_variation.items():
             same = [image for image in images if image == original or _foreground(image) == _stem(original)]
-            path = folder / variation / "val" / same[0] if same else None
+            path = folder / variation / "val" / on_disk(same[0]) if same else None
             if path and path.is_file():
                 found[variation] = picture(drawn(decode(path)), alt=f"one scene as {variation}")
     return found

@@ -111,12 +111,12 @@ def _train(
 
 
 def _real(collection: Collection) -> tuple[Pool, tuple[str, ...]]:
-    """The training pictures, and the files among them that are none."""
-    folder = collection.folder("train")
+    """The training pictures, as prepare found them, and sentences on what lies among them and is left out."""
+    folder = collection.unchanged("train")
     if (folder / MANIFEST).is_file():
         return open_tars(folder, split="train", classes=collection.classes, mechanisms=("shape",)), ()
     listing = class_folders(folder, classes=collection.class_names)
-    return Folders(listing), listing.strays
+    return Folders(listing), tuple(map(str, listing.strays))
 
 
 def _counterfactuals(folder: Path, *, variant: str, collection: Collection) -> Pool:
