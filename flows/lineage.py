@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 PIPELINE = "CGN_PIPELINE"
 PARAMS = "params.yaml"
@@ -120,6 +119,9 @@ def changed_parameters(folder: Path, *, track: str, variant: str) -> dict[str, s
 
     Empty where there is nothing to compare. An experiment of DVC sets its parameters in the file, so they are here too.
     """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
         now = (folder / PARAMS).read_text(encoding="utf-8")
         shown = subprocess.run(
@@ -127,8 +129,9 @@ def changed_parameters(folder: Path, *, track: str, variant: str) -> dict[str, s
         )
         if shown.stdout == now:
             return {}
-        before, after = (_leaves(_branch(yaml.safe_load(text), track, variant)) for text in (shown.stdout, now))
-    except (OSError, ValueError, subprocess.SubprocessError, yaml.YAMLError):
+        yaml = YAML(typ="safe", pure=True)
+        before, after = (_leaves(_branch(yaml.load(text), track, variant)) for text in (shown.stdout, now))
+    except (OSError, ValueError, subprocess.SubprocessError, YAMLError):
         return {}
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return {f"{track}.{variant}.{key}": after.get(key, "removed") for key in keys}

@@ -36,7 +36,7 @@ ALLOWED = {
     "cgn.stages": {*TENSORS, "lightning_fabric", "pandas"},
     "cgn.tracks": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
     "cgn.__main__": set(),
-    "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil", "yaml"},
+    "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
 }
 
 

@@ -459,7 +459,7 @@ def test_a_chain_of_long_names_is_refused(tmp_path: Path) -> None:
         unpacked(headers(tmp_path / "a.tar", *chain), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["x" * 300 + ".JPEG", "a\nb.JPEG", "caf\udce9.JPEG", "a\0b.JPEG"])
+@pytest.mark.parametrize("name", ["x" * 300 + ".JPEG", "a\nb.JPEG", "a\x1b[2Jb.JPEG", "a\0b.JPEG"])
 def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
     path = GOOD.replace("x.JPEG", name)
     record = f" path={path}\n".encode(errors="surrogateescape")
