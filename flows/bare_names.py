@@ -59,7 +59,7 @@ def _without_old_schedules(original: Any) -> Any:
         if not self.schedules:
             for old in await client.read_deployment_schedules(deployment_id):
                 await client.delete_deployment_schedule(deployment_id, old.id)
-                timing = old.schedule.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+                timing = old.schedule.model_dump(mode="json", exclude_none=True, exclude={"anchor_date"})
                 said = ", ".join(f"{name} {value}" for name, value in timing.items())
                 print(f"{self.name}: the file has no schedule, so the old one is removed: {said}")
         return found

@@ -14,10 +14,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -53,11 +55,6 @@ class Busy:
 
     path: str
     holders: dict[int, str]
-
-    @property
-    def stale(self) -> bool:
-        """Whether a holder's number belongs to another process by now, so that DVC would wait for nothing."""
-        return any(psutil.pid_exists(pid) and not is_dvc(pid) for pid in self.holders)
 
     def __str__(self) -> str:
         return " and ".join(f"PID {pid}, which runs {_short(command)}" for pid, command in self.holders.items())
@@ -147,6 +144,7 @@ class Crew:
             if self.stopped.wait(LOOK_SECONDS):
                 raise StoppedError
             if not held(busy):
+                forget_dead(busy)
                 return
 
     def stop(self) -> None:
@@ -181,24 +179,45 @@ class Crew:
 
 
 def held(busy: Busy) -> bool:
-    """Whether a living DVC still holds the path, by the file that DVC keeps; a file that cannot be read says no."""
+    """Whether a living holder still has the path, by the file that DVC keeps; a file that cannot be read says no."""
     try:
         lock = json.loads(RWLOCK.read_text(encoding="utf-8"))
-        holders = [(path, holder) for path, holder in lock.get("write", {}).items()]
-        holders += [(path, holder) for path, readers in lock.get("read", {}).items() for holder in readers]
     except (OSError, ValueError):
         return False
+    entries = [(path, entry) for path, entry in lock.get("write", {}).items()]
+    entries += [(path, entry) for path, readers in lock.get("read", {}).items() for entry in readers]
     return any(
-        holder["pid"] in busy.holders and _overlap(path, busy.path) and is_dvc(holder["pid"])
-        for path, holder in holders
+        entry["pid"] in busy.holders and _overlap(path, busy.path) and _is_holder(entry) for path, entry in entries
     )
 
 
-def is_dvc(pid: int) -> bool:
-    """Whether a process lives and is DVC's: its number may have gone to another since."""
+def forget_dead(busy: Busy) -> None:
+    """Drop from DVC's lock the holders who are dead, but whose number is taken: by a zombie, or another process since.
+
+    DVC itself drops those whose number is free. Where its lock cannot be had it is left as it is: DVC is asked again.
+    """
+    if not any(psutil.pid_exists(pid) for pid in busy.holders):
+        return
+    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+    from dvc.fs import localfs  # type: ignore[import-untyped]
+    from dvc.rwlock import _edit_rwlock  # type: ignore[import-untyped]
+
+    def dead(entry: Mapping[str, Any]) -> bool:
+        return entry["pid"] in busy.holders and not _is_holder(entry)
+
+    with suppress(DvcException, OSError), _edit_rwlock(str(RWLOCK.parent), localfs, False) as lock:
+        for path in [path for path, entry in lock["write"].items() if dead(entry)]:
+            del lock["write"][path]
+        for path, readers in lock["read"].items():
+            lock["read"][path] = [entry for entry in readers if not dead(entry)]
+
+
+def _is_holder(entry: Mapping[str, Any]) -> bool:
+    """Whether the process of a lock's entry lives and is the one that made it, by the words of its command."""
+    words = str(entry["cmd"]).partition(" ")[2]
     try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and any("dvc" in word for word in process.cmdline())
+        process = psutil.Process(int(entry["pid"]))
+        return process.status() != psutil.STATUS_ZOMBIE and words in " ".join(process.cmdline())
     except psutil.Error:
         return False
 

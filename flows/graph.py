@@ -67,7 +67,7 @@ def wanted(stages: Mapping[str, Stage], *, targets: Sequence[str]) -> dict[str, 
 
 def ready(stages: Mapping[str, Stage], *, begun: Set[str], done: Set[str]) -> list[Stage]:
     """The stages that did not begin yet and whose needs are all done, in order."""
-    return [stage for name, stage in stages.items() if name not in begun and done.issuperset(stage.needs)]
+    return [stage for name, stage in stages.items() if name not in begun and done >= set(stage.needs)]
 
 
 def all_needs(stages: Mapping[str, Stage], name: str) -> set[str]:

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
+from uuid import UUID
 
 import yaml
 from prefect import flow, get_client, get_run_logger, task
@@ -26,7 +27,7 @@ from prefect.states import Cancelled, Completed, Failed, Running
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from cgn.core.machine import machine
-from flows.crew import BAD_INPUT, Answer, Busy, Crew, StoppedError
+from flows.crew import BAD_INPUT, Crew, StoppedError
 from flows.exhibits import show, show_new
 from flows.graph import Stage, all_needs, read, ready, share, wanted
 from flows.lineage import Pipeline, alive
@@ -42,7 +43,7 @@ def reproduce(stage: Stage, crew: Crew, cores: int) -> State[Any]:
     logger = get_run_logger()
     try:
         answer = crew.ask(stage.name, cores=cores, say=logger.info)
-        while (busy := answer.busy) and not busy.stale:
+        while busy := answer.busy:
             logger.info(f"waiting for {busy}: it holds {busy.path}")
             _set_state(Running(name="Waiting", message=f"for {busy}"))
             crew.wait(busy)
@@ -51,7 +52,7 @@ def reproduce(stage: Stage, crew: Crew, cores: int) -> State[Any]:
     except StoppedError:
         return Cancelled(message="the run was cancelled")
     if answer.status:
-        return Failed(message=_why(answer, busy), data=answer.exit_status)
+        return Failed(message=f"{answer.reason} ({answer.ended})", data=answer.exit_status)
     if answer.skipped:
         show_new(stage)
         return Completed(name="Cached", message="up to date: nothing ran")
@@ -108,7 +109,7 @@ def _work(stages: Mapping[str, Stage], *, crew: Crew, at_once: int, retries: int
                 name=stage.name,
                 task_run_name=stage.name.replace("{", "(").replace("}", ")"),
                 retries=retries,
-                retry_condition_fn=lambda _task, _run, state: not crew.stopped.is_set() and state.data != BAD_INPUT,
+                retry_condition_fn=lambda _task, _run, state: again(state, crew=crew),
             )
             future = named.submit(  # type: ignore[call-overload]
                 stage, crew, part, wait_for=[futures[name] for name in stage.needs]
@@ -122,6 +123,11 @@ def _work(stages: Mapping[str, Stage], *, crew: Crew, at_once: int, retries: int
         ended[name] = futures[name].state
 
 
+def again(state: State[Any], *, crew: Crew) -> bool:
+    """Whether a stage that ended in this state is worth another try."""
+    return not crew.stopped.is_set() and state.data != BAD_INPUT
+
+
 def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:
     """What failed, why, and what was therefore not started."""
     said = [f"{name} failed: {why}" for name, why in failed.items()]
@@ -131,16 +137,10 @@ def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:
     return "\n".join(said)
 
 
-def _why(answer: Answer, busy: Busy | None) -> str:
-    if busy:
-        return f"{busy.path} is locked by {busy}, which is no DVC: remove .dvc/tmp/rwlock and run this again"
-    return f"{answer.reason} ({answer.ended})"
-
-
 def _set_state(state: State[Any]) -> None:
     """Show a task's state in Prefect while the task goes on."""
     with get_client(sync_client=True) as client:
-        client.set_task_run_state(task_run.id, state, force=True)
+        client.set_task_run_state(UUID(str(task_run.id)), state, force=True)
 
 
 def _dropped() -> str:
