@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cgn.core.metrics import Files
-from flows.graph import Stage, read, wanted
+from flows.graph import Stage, all_needs, read, ready, share, wanted
 from tests.flows.conftest import ROOT, Project
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
@@ -171,3 +171,43 @@ def test_dvc_stops_at_a_folder_that_does_not_do(project: Project, surveyed: Path
     said = project.run("dvc", "repro", status=255)
     assert "error: imagenet.mini.prepare.folders.val is 'photographs/val': there is no folder" in said
     assert "mini" not in project.ran()
+
+
+def chain(**needs: str) -> dict[str, Stage]:
+    """Stages by name, with what they need in words."""
+    nothing: tuple[Path, ...] = ()
+    return {
+        name: Stage(
+            name=name, cmd="", needs=tuple(words.split()), deps=nothing, outs=nothing, metrics=nothing, plots=nothing
+        )
+        for name, words in needs.items()
+    }
+
+
+def test_a_stage_is_ready_when_all_that_it_needs_is_done() -> None:
+    stages = chain(data="", left="data", right="data", join="left right")
+    assert [stage.name for stage in ready(stages, begun=set(), done=set())] == ["data"]
+    assert [stage.name for stage in ready(stages, begun={"data", "left"}, done={"data"})] == ["right"]
+    assert not ready(stages, begun={"data", "left", "right"}, done={"data", "left"})
+    assert all_needs(stages, "join") == {"data", "left", "right"}
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+@pytest.mark.parametrize("cores", [1, 2, 7, 64])
+def test_stages_that_work_side_by_side_share_the_cores(at_once: int, cores: int) -> None:
+    stages = chain(data="", a="data", b="data", c="data", join="a b c", other="")
+    begun, working, ended = dict[str, int](), list[str](), set[str]()
+    while len(ended) < len(stages):
+        for stage in ready(stages, begun=begun.keys(), done=ended)[: at_once - len(working)]:
+            begun[stage.name] = share(stages, stage.name, ended=ended, cores=cores, at_once=at_once)
+            working.append(stage.name)
+        assert sum(begun[name] for name in working) <= max(cores, len(working))
+        ended.add(working.pop())
+
+
+def test_a_stage_that_nothing_can_work_beside_has_all_cores() -> None:
+    line = chain(data="", train="data", report="train")
+    assert [share(line, name, ended=set(), cores=8, at_once=2) for name in line] == [8, 8, 8]
+    fork = chain(data="", a="data", b="data", join="a b")
+    assert [share(fork, name, ended={"data"}, cores=8, at_once=4) for name in ("a", "b", "join")] == [4, 4, 8]
+    assert share(fork, "b", ended={"data", "a"}, cores=8, at_once=4) == 8
