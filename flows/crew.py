@@ -14,10 +14,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ SKIPPED = ("didn't change, skipping", "is cached - skipping run")
 PATIENCE_SECONDS = 8.0
 STOP_SECONDS = 2.0
 LOOK_SECONDS = 0.5
+KEPT_LINES = 1000
 BAD_INPUT = 2
 
 # What DVC says around a stage, which Prefect shows otherwise or which is advice for a terminal.
@@ -72,19 +73,24 @@ class Answer:
         """Whether the stage was up to date, or its outputs were restored."""
         return any(mark in line for line in self.lines for mark in SKIPPED)
 
-    @cached_property
+    @property
     def exit_status(self) -> int:
         """The stage's exit status, negative for a signal; DVC's own where the stage did not run."""
-        found = [match for line in self.lines if (match := EXITED.match(line))]
-        return int(found[-1]["status"]) if found else self.status
+        return self.status if self._exited is None else self._exited
 
     @property
     def reason(self) -> str:
-        """Why it failed: the stage's error line, else its last line, else DVC's."""
+        """Why it failed: the last error line of a stage that refused its input, or of DVC; else the last line."""
         said = [line.strip() for line in self.lines if not CHATTER.fullmatch(line) and not line.startswith("> ")]
-        stages = [line for line in said if not EXITED.match(line) and not line.startswith("note: ")]
-        errors = [line for line in stages if line.startswith(("error: ", "ERROR: "))]
-        return next((lines[-1] for lines in (errors, stages) if lines), "it said nothing")
+        said = [line for line in said if not EXITED.match(line) and not line.startswith("note: ")]
+        errors = [line for line in said if line.startswith(("error: ", "ERROR: "))]
+        refused = self._exited in (BAD_INPUT, None)
+        return next((lines[-1] for lines in (errors if refused else [], said) if lines), "it said nothing")
+
+    @property
+    def _exited(self) -> int | None:
+        found = [match for line in self.lines if (match := EXITED.match(line))]
+        return int(found[-1]["status"]) if found else None
 
     @property
     def ended(self) -> str:
@@ -117,7 +123,7 @@ class Crew:
 
     def ask(self, stage: str, *, cores: int, say: Callable[[str], None]) -> Answer:
         """Let DVC bring one stage up to date with so many cores. Raises StoppedError once the run was stopped."""
-        lines = []
+        lines = deque[str](maxlen=KEPT_LINES)
         process = self._start(stage, cores=cores)
         try:
             with process:

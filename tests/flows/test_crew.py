@@ -47,6 +47,7 @@ FAILED = "ERROR: failed to reproduce 'a': failed to run: python -m flows.stage t
             "status 2",
         ),
         (["> python", "Traceback ...", "ValueError: wrong", FAILED.format(1)], "ValueError: wrong", "exit status 1"),
+        (["> python", "error: 3 %", "KeyError: 'x'", FAILED.format(1)], "KeyError: 'x'", "exit status 1"),
         (["> python", "epoch 3", FAILED.format(-9)], "epoch 3", "ended by SIGKILL"),
         (["> python", FAILED.format(143)], "it said nothing", "ended by SIGTERM"),
         (["ERROR: failed to reproduce 'a': missing data 'source': b"], "missing data 'source': b", "exit status 255"),

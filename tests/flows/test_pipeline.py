@@ -201,14 +201,12 @@ def test_runs_that_share_stages_work_one_after_the_other(platform: Platform) -> 
     project = platform.project
     project.forget()
     project.params("side", seconds=1.5)
-    first = platform.start("cgn-full", retries=0)
-    until(project.ran, what="a slow stage")
-    second = platform.start("cgn-mnist", retries=0)
-    assert platform.ended(first) == "Completed", platform.log(first)
-    assert platform.ended(second) == "Completed", platform.log(second)
+    both = [platform.start(name, retries=0) for name in ("cgn-full", "cgn-mnist")]
+    for run in both:
+        assert platform.ended(run) == "Completed", platform.log(run)
     assert sorted(project.ran()) == ["runs/side/left", "runs/side/right"]  # once each
-    platform.logged(second, "waiting for PID ")
-    assert "is busy" not in platform.log(second)
+    until(lambda: any("waiting for PID " in platform.log(run) for run in both), seconds=30, what="who waited for whom")
+    assert not any("is busy" in platform.log(run) for run in both)
 
 
 def test_a_failed_stage_stops_only_what_needs_it(platform: Platform) -> None:
@@ -343,6 +341,33 @@ def test_deploying_removes_schedules_only_where_the_file_has_none(kept: list[str
     this = SimpleNamespace(schedules=kept, name="cgn-mnist")
     assert asyncio.run(_without_old_schedules(original)(this, "id", Client(), None)) == "id"
     assert gone == removed
+
+
+DROPPED = "a schedule started this run, and pipelines.yaml has none for cgn-mnist"
+
+
+@pytest.mark.parametrize(
+    ("entries", "auto", "warned"),
+    [
+        ([{"name": "cgn-full", "schedules": [{"interval": 60}]}], True, True),  # the deployment is gone from the file
+        ([{"name": "cgn-mnist", "schedules": []}], True, True),
+        ([{"name": "cgn-mnist", "schedules": [{"interval": 60}]}], True, False),
+        ([{"name": "cgn-mnist"}], False, False),  # somebody started it
+    ],
+)
+def test_a_run_of_a_schedule_that_the_file_lacks_says_how_to_end_it(
+    entries: list[Any], auto: bool, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import pipeline
+
+    (tmp_path / "pipelines.yaml").write_text(yaml.safe_dump({"deployments": entries}), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    context = SimpleNamespace(flow_run=SimpleNamespace(auto_scheduled=auto))
+    monkeypatch.setattr("flows.pipeline.FlowRunContext", SimpleNamespace(get=lambda: context))
+    monkeypatch.setattr("flows.pipeline.deployment", SimpleNamespace(name="cgn-mnist"))
+    said = pipeline._dropped()
+    assert said.startswith(DROPPED) if warned else not said
+    assert said.endswith("prefect deployment schedule clear -y cgn/cgn-mnist") or not warned
 
 
 def test_parameters_of_the_deployment_file_are_the_flow_s() -> None:
