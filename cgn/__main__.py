@@ -11,7 +11,6 @@ asked for: `--help` needs no torch.
 import argparse
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import json
 import platform
@@ -24,10 +23,12 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from cgn.config.load import load
-from cgn.core.errors import ArtifactError, CgnError
+from cgn.config.load import Params, load
+from cgn.config.schema import Variant
+from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.files import (
     DEFINITION,
     building,
@@ -41,6 +42,7 @@ from cgn.core.files import (
 from cgn.core.machine import limit_threads, machine
 from cgn.core.metrics import Fanout, Files, MetricSink
 from cgn.core.roles import INPUT, OUTPUT, PACE
+from cgn.core.stale import leftovers, remove
 
 VERBS = {
     "fetch": "bring the assets a variant needs, from a mirror or the network, verified",
@@ -53,6 +55,8 @@ VERBS = {
 }
 GIVEN = ("seed", "variant", "sink")
 """Arguments of a verb that are no options."""
+CLEAN = "clean"
+"""No verb: what it lists and removes is of all of them."""
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "webdataset", "numpy", "pillow", "safetensors")
 
 
@@ -87,17 +91,21 @@ def parse(argv: Sequence[str]) -> Invocation:
     """Read a command line. A wrong one ends in argparse's usage message and SystemExit(2)."""
     front = argparse.ArgumentParser(prog="python -m cgn", formatter_class=argparse.RawDescriptionHelpFormatter)
     front.description = "verbs:\n" + "\n".join(f"  {verb:17} {what}" for verb, what in VERBS.items())
-    front.epilog = "python -m cgn VERB --help lists a verb's options"
+    front.epilog = (
+        "python -m cgn VERB --help lists a verb's options\n"
+        "python -m cgn clean lists what killed and changed commands left behind; with --yes it removes what is stale"
+    )
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     verb: str = front.parse_args(argv[:1]).verb
     track = _track(verb, argv[1:])
-    marks = _marks(_verb(track, verb))
+    source = _source(track, verb)
+    marks = _marks(getattr(source, verb))
     parser = argparse.ArgumentParser(prog=f"python -m cgn {verb}", description=f"{VERBS[verb]} (track {track})")
     parser.add_argument("target", metavar="TRACK/VARIANT", help="for example mnist/digits")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     for name, mark in marks.items():
         parser.add_argument(f"--{name}", **mark.argparse)
-    if _listing(verb):
+    if hasattr(source, "listing"):
         parser.add_argument("--list", action="store_true", help="print what is needed and where it is; get nothing")
     given = vars(parser.parse_args(argv[1:]))
     options: dict[str, Any] = {n: tuple(given[n]) if mark.many else given[n] for n, mark in marks.items()}
@@ -128,12 +136,12 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     params = getattr(record, call.verb)
     shared = record.shared(call.verb)
     given = {"seed": record.seed, "variant": name, **shared}
+    source = _source(track, call.verb)
+    first, given = (params, given) if source is cell else (cell.parts(params, **given), {})
     if call.lists:
-        listing = _listing(call.verb)
-        assert listing is not None
-        print("\n".join(listing(cell.parts(params, **given), **{call.output_role: call.out})), flush=True)
+        print("\n".join(source.listing(first, **{call.output_role: call.out})), flush=True)
         return call
-    work = _work(track, call.verb, params, given)
+    _look_ahead(call.verb, record, variant=name)
     definition = _plain(
         {
             "verb": call.verb,
@@ -145,6 +153,9 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
             "inputs": {role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items()},
         }
     )
+    if (check := getattr(source, "check", None)) is not None:
+        options = {name: value for name, value in call.options.items() if name != call.output_role}
+        check(first, **given, **options)
     started = time.monotonic()
     with building(call.out, definition=definition, code=_code()) as folder:
         files = Files(call.log, compared=getattr(cell, "COMPARED", ("*",)))
@@ -152,6 +163,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
         begun = len(note["starts"]) > 1 or any(path.name != DEFINITION for path in folder.iterdir())
         files.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
         write_json(call.log / "run.json", note)
+        work = partial(getattr(source, call.verb), first, **given)
         work(**{**call.options, call.output_role: folder}, sink=Fanout([files, *sinks]))
     seconds = round(time.monotonic() - started, 3)
     write_json(call.log / "run.json", note | {"finished": _now(), "seconds": seconds})
@@ -162,11 +174,43 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0, or 2 for what the user can mend (told in one line)."""
     try:
-        run(argv)
+        if argv[:1] == [CLEAN]:
+            clean(argv[1:])
+        else:
+            run(argv)
     except CgnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def clean(argv: Sequence[str]) -> None:
+    """List what is left of runs, with sizes; `--yes` removes what nothing would use again."""
+    parser = argparse.ArgumentParser(prog=f"python -m cgn {CLEAN}", description=clean.__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the outputs lie; default: %(default)s")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="remove what is stale; without, it is only listed")
+    given = parser.parse_args(argv)
+    params, code = load(given.params), _code()
+    found = leftovers(given.runs, is_current=lambda definition: _is_current(definition, params=params, code=code))
+    for left in found:
+        word = "kept" if not left.stale else "removed" if given.yes else "stale"
+        if left.stale and given.yes:
+            remove(left)
+        print(f"{word:8}{left.bytes / 1e6:12,.1f} MB  {left.path}: {left.what}", flush=True)
+    stale = [left for left in found if left.stale]
+    told = f"{len(stale)} stale, {sum(left.bytes for left in stale) / 1e6:,.1f} MB"
+    print(told + ("" if given.yes or not stale else f"; python -m cgn {CLEAN} --yes removes them"), flush=True)
+
+
+def _is_current(definition: Mapping[str, Any], *, params: Params, code: str) -> bool:
+    """Whether a stage would continue what was begun with a definition, if its inputs are the same."""
+    try:
+        verb, record = definition["verb"], params.variant(f"{definition['track']}/{definition['variant']}")
+        wanted = _plain({"params": asdict(getattr(record, verb)) | record.shared(verb), "seed": record.seed})
+        return definition["code"] == code and all(definition[key] == value for key, value in wanted.items())
+    except (AttributeError, ConfigError, KeyError, TypeError):
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +220,17 @@ class _Mark:
     argparse: dict[str, Any]
 
 
+def _look_ahead(verb: str, record: Variant, *, variant: str) -> None:
+    """Refuse before gigabytes are fetched what prepare would refuse afterwards: folders that do not do.
+
+    It is no part of the stage, whose output does not depend on them.
+    """
+    if verb == "fetch" and (folders := getattr(record.prepare, "folders", None)) is not None:
+        from cgn.tracks.imagenet.folders import user_sets
+
+        user_sets(folders, variant=variant)
+
+
 def _track(verb: str, words: Sequence[str]) -> str:
     """The track that a command line names first, or the first one there is: its options explain themselves, too."""
     tracks = sorted(path.parent.name for path in Path(__file__).parent.glob(f"tracks/*/{verb}.py"))
@@ -183,31 +238,14 @@ def _track(verb: str, words: Sequence[str]) -> str:
     return named if named in tracks else tracks[0]
 
 
-def _verb(track: str, verb: str) -> Callable[..., None]:
-    """The function whose signature is the command line: the track's own, or the stage that all tracks share."""
-    own: Callable[..., None] | None = getattr(importlib.import_module(f"cgn.tracks.{track}.{verb}"), verb, None)
-    return own or _stage(verb)
+def _source(track: str, verb: str) -> ModuleType:
+    """The module with the function of a verb's name: the track's own, or the stage that all tracks share.
 
-
-def _work(track: str, verb: str, params: object, given: Mapping[str, Any]) -> Callable[..., None]:
-    """The verb of a variant with its parameters: what is left to give are the command line's options and a sink."""
+    It may also have a `listing` and a `check`, which refuses command lines before anything is written. All of them take
+    what the verb takes: the track's own its parameters, `seed` and `variant`, the stage what `parts` makes of these.
+    """
     cell = importlib.import_module(f"cgn.tracks.{track}.{verb}")
-    if hasattr(cell, verb):
-        return partial(_verb(track, verb), params, **given)
-    return partial(_stage(verb), cell.parts(params, **given))
-
-
-def _stage(verb: str) -> Callable[..., None]:
-    function: Callable[..., None] = getattr(importlib.import_module(f"cgn.stages.{verb}"), verb)
-    return function
-
-
-def _listing(verb: str) -> Callable[..., list[str]] | None:
-    """What prints a verb's plan, where its stage has one: it takes the parts and the output's path."""
-    if importlib.util.find_spec(f"cgn.stages.{verb}") is None:
-        return None
-    function: Callable[..., list[str]] | None = getattr(importlib.import_module(f"cgn.stages.{verb}"), "listing", None)
-    return function
+    return cell if hasattr(cell, verb) else importlib.import_module(f"cgn.stages.{verb}")
 
 
 def _marks(verb: Callable[..., None]) -> dict[str, _Mark]:

@@ -1,8 +1,10 @@
-"""A Prefect plugin: `prefect deployment run cgn-full` works as typed, without the flow's name before a slash.
+"""A Prefect plugin: deployments run by their bare names, and schedules end when the file that had them has none.
 
-Decided here: a name that has a slash goes to Prefect unchanged; one without is looked up among all deployments, and
-refused when two flows have one of that name. Prefect offers no hook for this, so a method of its client is wrapped; a
-test runs the command itself and so guards the wrapping against a new Prefect.
+Decided here: in `prefect deployment run NAME` a name that has a slash goes to Prefect unchanged; one without is looked
+up among all deployments, and refused when two flows have one of that name. `prefect deploy` replaces a deployment's
+schedules by those of the file, but leaves the old ones active when the file has none left: here they are removed, and
+named. Prefect offers no hook for either, so methods of its own are wrapped; tests run the commands themselves and so
+guard the wrapping against a new Prefect.
 """
 
 from functools import wraps
@@ -22,9 +24,12 @@ class BareNames:
         """Called by Prefect as it starts, before any command."""
         del ctx
         from prefect.client.orchestration._deployments.client import DeploymentAsyncClient
+        from prefect.deployments.runner import RunnerDeployment
 
         if not hasattr(DeploymentAsyncClient.read_deployment_by_name, "__wrapped__"):
             DeploymentAsyncClient.read_deployment_by_name = _bare(DeploymentAsyncClient.read_deployment_by_name)  # type: ignore[method-assign]
+        if not hasattr(RunnerDeployment._update, "__wrapped__"):
+            RunnerDeployment._update = _without_old_schedules(RunnerDeployment._update)  # type: ignore[method-assign]
 
 
 def _bare(original: Any) -> Any:
@@ -45,6 +50,21 @@ def _bare(original: Any) -> Any:
         return found
 
     return read_deployment_by_name
+
+
+def _without_old_schedules(original: Any) -> Any:
+    @wraps(original)
+    async def update(self: Any, deployment_id: Any, client: Any, *rest: Any) -> Any:
+        found = await original(self, deployment_id, client, *rest)
+        if not self.schedules:
+            for old in await client.read_deployment_schedules(deployment_id):
+                await client.delete_deployment_schedule(deployment_id, old.id)
+                timing = old.schedule.model_dump(mode="json", exclude_none=True, exclude={"anchor_date"})
+                said = ", ".join(f"{name} {value}" for name, value in timing.items())
+                print(f"{self.name}: the file has no schedule, so the old one is removed: {said}")
+        return found
+
+    return update
 
 
 plugin = BareNames()

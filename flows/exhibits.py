@@ -1,9 +1,10 @@
 """What a run shows in Prefect's UI: a stage's sheets as images, its final values as a table, its summary as text.
 
-Decided here: exhibits are read from the stage's outputs after it is up to date, so a cached stage shows its own too. A
-picture travels inside its artifact (a data URL), because the UI's server need not see this disk; large ones stay home.
-Pictures are what a stage drew to be looked at: those at the top of its output, its sheets and interpolations. Whole
-data sets of pictures, as prepare leaves them for ImageNet, are not shown.
+Decided here: exhibits are read from the stage's outputs after it is up to date, so a cached stage shows its own too,
+unless the server has the same already: what a run did not make is not stored again. A picture travels inside its
+artifact (a data URL), because the UI's server need not see this disk; large ones stay home. Pictures are what a stage
+drew to be looked at: those at the top of its output, its sheets and interpolations. Whole data sets of pictures, as
+prepare leaves them for ImageNet, are not shown.
 """
 
 import base64
@@ -13,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect import get_client
+from prefect.artifacts import Artifact, ImageArtifact, MarkdownArtifact, TableArtifact
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 
 from flows.graph import Stage
 
@@ -22,23 +25,48 @@ PICTURES = ("*", "sheets/*", "interpolations/*")
 KINDS = {".png": "png", ".gif": "gif"}
 SUMMARY = "summary.md"
 VALUES = "details.json"
+ROWS, WHOLE = "name", "(all)"
 
 
 def show(stage: Stage) -> None:
     """Make the artifacts of one stage; a later run's take the same keys, so the UI shows their history."""
+    for artifact in exhibits(stage):
+        artifact.create()
+
+
+def show_new(stage: Stage) -> None:
+    """Make those artifacts of a stage whose latest version on the server is another, or that it does not have."""
+    made = {str(artifact.key): artifact for artifact in exhibits(stage)}
+    if not made:
+        return
+    keys = ArtifactCollectionFilterKey(any_=list(made))
+    with get_client(sync_client=True) as client:
+        latest = client.read_latest_artifacts(artifact_filter=ArtifactCollectionFilter(key=keys))
+    known = {artifact.key: artifact.data for artifact in latest}
+    for key, artifact in made.items():
+        if known.get(key) != artifact.format():
+            artifact.create()
+
+
+def exhibits(stage: Stage) -> Iterator[Artifact]:
+    """The artifacts of one stage, each with a description of the stage and the file."""
     for out in stage.outs:
         for picture in last_pictures(out):
             data = base64.b64encode(picture.read_bytes()).decode()
-            create_image_artifact(
+            yield ImageArtifact(
                 image_url=f"data:image/{KINDS[picture.suffix]};base64,{data}",
                 key=_key(stage.name, _series(picture.relative_to(out))),
                 description=f"{stage.name}: {picture}",
             )
-        if (out / SUMMARY).is_file():
-            create_markdown_artifact((out / SUMMARY).read_text(encoding="utf-8"), key=_key(stage.name, "summary"))
+        if (file := out / SUMMARY).is_file():
+            yield MarkdownArtifact(
+                markdown=file.read_text(encoding="utf-8"),
+                key=_key(stage.name, "summary"),
+                description=f"{stage.name}: {file}",
+            )
     for file in [out.with_name(out.name + ".log") / VALUES for out in stage.outs]:
         if file.is_file() and (rows := table(json.loads(file.read_text(encoding="utf-8")))):
-            create_table_artifact(table=rows, key=_key(stage.name, "values"), description=f"{stage.name}: {file}")
+            yield TableArtifact(table=rows, key=_key(stage.name, "values"), description=f"{stage.name}: {file}")
 
 
 def last_pictures(out: Path) -> list[Path]:
@@ -52,12 +80,18 @@ def last_pictures(out: Path) -> list[Path]:
 
 
 def table(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Nested values as rows: the last name is the column, those before it the row."""
+    """Nested values as rows: the last name is the column, those before it the row. Values of the whole come first.
+
+    The rows' names are a column with a name of its own: the UI shows none without.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for names, value in _leaves(values):
         rows.setdefault("/".join(names[:-1]), {})[names[-1]] = value
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    return [{"": name, **{column: row.get(column, "") for column in columns}} for name, row in rows.items()]
+    heading = next(name for name in (ROWS, f"{ROWS} ", f"{ROWS}  ") if name not in columns)
+    return [
+        {heading: name or WHOLE, **{column: row.get(column, "") for column in columns}} for name, row in rows.items()
+    ]
 
 
 def _leaves(values: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:

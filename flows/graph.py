@@ -4,7 +4,7 @@ Decided here: DVC's own index is read (after interpolation and matrix expansion)
 order in which every stage follows the ones it needs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -70,3 +70,28 @@ def wanted(stages: Mapping[str, Stage], *, targets: Sequence[str]) -> dict[str, 
         if name in chosen:
             chosen.update(stages[name].needs)
     return {name: stage for name, stage in stages.items() if name in chosen}
+
+
+def ready(stages: Mapping[str, Stage], *, begun: Set[str], done: Set[str]) -> list[Stage]:
+    """The stages that did not begin yet and whose needs are all done, in order."""
+    return [stage for name, stage in stages.items() if name not in begun and done >= set(stage.needs)]
+
+
+def all_needs(stages: Mapping[str, Stage], name: str) -> set[str]:
+    """What a stage needs, directly or through others."""
+    found: set[str] = set()
+    for other in reversed(list(stages)):
+        if other == name or other in found:
+            found.update(stages[other].needs)
+    return found
+
+
+def share(stages: Mapping[str, Stage], name: str, *, ended: Set[str], cores: int, at_once: int) -> int:
+    """How many of `cores` a stage that begins may use, so that those that work at the same time never want more.
+
+    It is divided among as many stages as may still work beside it: `at_once`, or fewer where the graph has no more.
+    """
+    needs = all_needs(stages, name)
+    others = set(stages) - ended - needs - {name}
+    beside = sum(name not in all_needs(stages, other) for other in others)
+    return max(1, cores // min(at_once, 1 + beside))

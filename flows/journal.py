@@ -5,21 +5,28 @@ Decided here: the stage appends events to `runs/untracked/<pipeline>/<journal>/e
 A journal is removed once all of it has arrived, so what lies in `runs/untracked` is not tracked yet. It lies at the
 project's root, not beside the stage's output, because `dvc exp run --temp` throws that away; pictures are copied for
 the same reason, and because the folder they are written to is moved at the end. Nothing in here ever stops a stage.
+Final values are those of the stage's metrics.json, the few that one compares; where the stage measured more, all of
+them go along as a table. An evaluation's values by step are results of its parts, not a curve: only its progress is
+passed on.
 """
 
+import fcntl
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from flows.lineage import Pipeline, alive
 
-EVENTS = "events.jsonl"
+EVENTS, REFUSED, COUNTS = "events.jsonl", "refused.txt", "counts.json"
+RUN, METRICS = "run.json", "metrics.json"
 UNTRACKED = Path("runs") / "untracked"
+EVALUATE = "evaluate"
 EXPERIMENT = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
 
 
@@ -32,30 +39,70 @@ def project_root() -> Path:
     return here
 
 
+@contextmanager
+def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a file lock, which the kernel frees with the process. Raises BlockingIOError where it may not wait.
+
+    Its holder may remove the file: a lock on a removed file excludes nobody, so it is taken again on the new one.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:  # the folder was removed this moment
+            continue
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_named(file, path):
+                yield
+                return
+
+
+def _is_named(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file still is the one that lies at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def count_stages(root: Path, *, key: str, counts: Mapping[str, int]) -> None:
+    """Leave a pipeline's numbers of stages for its tracker. Nothing where no stage ran: there is no run in MLflow."""
+    folder = root / UNTRACKED / key
+    with suppress(FileNotFoundError):
+        (folder / COUNTS).write_text(json.dumps(dict(counts)), encoding="utf-8")
+
+
 class Journal:
     """A MetricSink that appends to the journal. `begin` and `end` stand around what a stage measures."""
 
     def __init__(self, root: Path, *, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.started = time.time()
         self.folder = root / UNTRACKED / pipeline.key / f"{time.time_ns()}-{os.getpid()}"
         self.out = Path()
         self.log_folder = Path()
         self.pictures = 0
         self.step = 0
+        self.verb = ""
         self.noted = False
+        self.stale: tuple[int, ...] | None = None
         self.broken = False
 
     def begin(self, facts: Mapping[str, Any], *, out: Path, log: Path) -> None:
         """What is run: `facts` become tags, the paths in `facts["inputs"]` and `out` are hashed by the tracker."""
-        self.out, self.log_folder = out, log
+        self.out, self.log_folder, self.verb = out, log, facts.get("verb", "")
+        self.stale = _version(log / RUN)
         self._tell(
             event="begin",
             facts=dict(facts),
             cwd=str(Path.cwd()),
             out=str(out),
             process=alive(os.getpid()),
-            pipeline={"key": self.pipeline.key, "name": self.pipeline.name},
+            pipeline={
+                "key": self.pipeline.key,
+                "name": self.pipeline.name,
+                "parameters": dict(self.pipeline.parameters),
+            },
             experiment={name.lower(): os.environ[name] for name in EXPERIMENT if name in os.environ},
         )
 
@@ -63,12 +110,15 @@ class Journal:
         """Values at a step."""
         self._note()
         self.step = max(self.step, step)
-        self._tell(event="metrics", step=step, values=dict(values))
+        self._tell(event="metrics", step=step, values={"images": step} if self.verb == EVALUATE else dict(values))
 
     def summary(self, values: Mapping[str, float]) -> None:
-        """Final values, at the last step, so that MLflow shows them as the latest."""
+        """Final values, at the last step, so that MLflow shows them as the latest; all values as a table, if more."""
         self._note()
-        self._tell(event="metrics", step=self.step, values=dict(values))
+        compared = _numbers(self.log_folder / METRICS) or dict(values)
+        self._tell(event="metrics", step=self.step, values=compared)
+        if not set(values) <= set(compared):
+            self._tell(event="table", values=dict(values))
 
     def picture(self, path: Path) -> None:
         """A picture or page: copied, because the stage goes on to move or change it."""
@@ -101,10 +151,10 @@ class Journal:
 
     def _note(self) -> None:
         """The front door writes run.json before the first step: pass it on once it is there."""
-        file = self.log_folder / "run.json"
+        file = self.log_folder / RUN
         try:
-            # file systems may round a file's time down
-            if not self.noted and self.folder.is_dir() and file.stat().st_mtime > self.started - 0.05:
+            # compared with what lay there before: times would depend on the clock
+            if not self.noted and self.folder.is_dir() and _version(file) not in (None, self.stale):
                 self.noted = True
                 self._tell(event="note", run=json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError):
@@ -124,6 +174,31 @@ class Journal:
     def _give_up(self, error: OSError) -> None:
         self.broken = True
         print(f"note: this run is not tracked from here on, it goes on without: {error}", file=sys.stderr, flush=True)
+
+
+def _version(file: Path) -> tuple[int, ...] | None:
+    """What changes with a file; None where there is none."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+
+
+def _numbers(file: Path) -> dict[str, float]:
+    """The numbers of metrics.json by their names with slashes."""
+    found: dict[str, float] = {}
+    try:
+        branches = [("", json.loads(file.read_text(encoding="utf-8")))]
+    except (OSError, ValueError):
+        return found
+    while branches:
+        name, value = branches.pop()
+        if isinstance(value, dict):
+            branches += [(f"{name}/{key}" if name else key, below) for key, below in value.items()]
+        elif isinstance(value, int | float) and name:
+            found[name] = value
+    return dict(sorted(found.items()))
 
 
 def _lines(record: Path) -> list[dict[str, Any]]:

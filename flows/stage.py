@@ -1,12 +1,12 @@
 """python -m flows.stage VERB TRACK/VARIANT --role PATH ...: one stage, tracked. What dvc.yaml calls.
 
 Decided here: it takes the command line of `python -m cgn` and runs it in this process, through the front door. Tracking
-is left to a process that the pipeline's stages share; the stage only writes a journal. The stage dies with its parent:
-killing dvc leaves no stage behind that a second dvc would start a copy of. SIGTERM becomes SystemExit, so everything is
-unwound and the run ends in MLflow as KILLED.
+is left to a process that the pipeline's stages share; the stage only writes a journal. The stage dies with its parent
+and with its pipeline: killing dvc or the flow leaves no stage behind that a second dvc would start a copy of. SIGTERM
+becomes SystemExit, so everything is unwound and the run ends in MLflow as KILLED; a stage that cannot be unwound is
+killed.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from flows import tracking
+from flows.bound import end_with
 from flows.cache import repaired
 from flows.journal import Journal, project_root
 from flows.lineage import is_alive, nearest_dvc, pipeline
 
-PR_SET_PDEATHSIG = 1
 WATCH_SECONDS = 0.5
+UNWIND_SECONDS = 20.0
 
 FrontDoor = Callable[[Sequence[str], Journal], None]
 
@@ -55,20 +56,18 @@ def main(argv: Sequence[str], *, front_door: FrontDoor | None = None) -> int:
 
 
 def die_with_parent() -> None:
-    """Receive SIGTERM when the parent dies, from the kernel (Linux), or when DVC dies above a shell that stays."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the kernel was asked
-            raise SystemExit(128 + signal.SIGTERM)
-    if dvc := nearest_dvc():
-        threading.Thread(target=_watch, args=(dvc,), daemon=True, name="watch over dvc").start()
+    """Receive SIGTERM when the parent dies, or DVC above a shell that stays, or the pipeline that DVC is part of."""
+    end_with(os.getppid())
+    above = {process for process in (nearest_dvc(), pipeline().process) if process}
+    threading.Thread(target=_watch, args=(above,), daemon=True, name="watch over dvc and the pipeline").start()
 
 
-def _watch(process: str) -> None:
-    while is_alive(process):
+def _watch(processes: set[str]) -> None:
+    while all(is_alive(process) for process in processes):
         time.sleep(WATCH_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(UNWIND_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

@@ -74,6 +74,10 @@ def _active(tree: dict[str, object], tracks: Mapping[str, Mapping[str, Variant]]
                 raise ConfigError(
                     f"active.{track} names {name!r}, an unknown variant; known: {', '.join(tracks[track])}"
                 )
+        if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+            raise ConfigError(
+                f"active.{track} is {names!r}, allowed: each variant once, and {twice[0]!r} is there twice"
+            )
         active[track] = tuple(names)
     return active
 

@@ -2,9 +2,13 @@
 
 Decided here: an output folder is built as `<name>.partial` and moved into place when it is finished, so a reader
 never meets half of one; what a killed run left in `.partial` is offered to the next run with the same definition and
-code, and set aside, never deleted, for any other. One process builds a folder at a time. What a run says of itself
-(times, revisions, metrics) lives beside the folder in `<name>.log`, never inside: the folder's bytes depend on its
-parameters and inputs alone.
+code, and set aside, never deleted, for any other. A command that is refused before it has made anything leaves all
+of this as it was. One process builds a folder at a time. What a run says of itself (times, revisions, metrics) lives
+beside the folder in `<name>.log`, never inside: the folder's bytes depend on its parameters and inputs alone.
+
+A folder is read in one way (`walk`): links are followed, never in a circle, and what cannot be followed is listed. A
+file's name is text everywhere (`readable`): bytes that are not UTF-8, control characters and the backslash are written
+as Python writes them, `caf\\xe9.JPEG`, so a name can be stored, shown and turned back (`on_disk`) without loss.
 """
 
 import errno
@@ -12,19 +16,24 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, ConfigError
 
 DEFINITION = "definition.json"
+LOCK = "lock"
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20
 SAFE = "nothing is lost, what was finished before is kept"
 ROOT = "CGN_ROOT"
+ODD = re.compile(r"[\\\x00-\x1f\x7f\udc80-\udcff]")  # the last range: how Python holds bytes that are not UTF-8
+WRITTEN = re.compile(r"\\(?:\\|x([0-9a-f]{2}))")
 
 
 def partial_folder(out: Path) -> Path:
@@ -43,6 +52,85 @@ def user_path(text: str) -> Path:
     CGN_ROOT is the user's checkout where a stage runs in a temporary copy of it, which lacks the user's data.
     """
     return Path(os.environ.get(ROOT, ""), text).resolve()
+
+
+def readable(name: str) -> str:
+    """A file's name or path as text that can be stored and shown; most stay as they are. `on_disk` undoes it."""
+    return ODD.sub(_written, name) if ODD.search(name) else name
+
+
+def _written(found: re.Match[str]) -> str:
+    return "\\\\" if found[0] == "\\" else f"\\x{ord(found[0]) & 0xFF:02x}"
+
+
+def on_disk(name: str) -> str:
+    """What `readable` was given: the name by which the file can be opened."""
+    return WRITTEN.sub(_byte, name) if "\\" in name else name
+
+
+def _byte(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return "\\"
+    byte = int(found[1], 16)
+    return chr(byte if byte < 0x80 else 0xDC00 + byte)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """What lies below a folder: paths from there, `readable`, sorted."""
+
+    files: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
+    """(path, reason) of what is no file and could not be entered."""
+
+
+def walk(root: Path) -> Walk:
+    """All files below `root`, hidden ones too. Raises ArtifactError when `root` itself cannot be read.
+
+    Links are followed, but not to a folder that holds the link: that would go round for ever.
+    """
+    real = root.resolve()
+    above = frozenset(_identity(folder.stat()) for folder in (real, *real.parents)) if real.is_dir() else frozenset()
+    files: list[str] = []
+    left_out: list[tuple[str, str]] = []
+    waiting = [("", above)]
+    while waiting:
+        prefix, holders = waiting.pop()
+        try:
+            with os.scandir(os.path.join(root, prefix)) as entries:  # noqa: PTH118 (as fast as it gets)
+                found = list(entries)
+        except OSError as error:
+            if not prefix:
+                raise ArtifactError(f"{readable(str(root))} cannot be read: {error.strerror}") from None
+            left_out.append((readable(prefix[:-1]), f"a folder that cannot be read ({error.strerror})"))
+            continue
+        for entry in found:
+            name = prefix + entry.name
+            inside = _entered(entry, holders)
+            if inside is None:
+                files.append(readable(name))
+            elif isinstance(inside, str):
+                left_out.append((readable(name), inside))
+            else:
+                waiting.append((f"{name}/", inside))
+    return Walk(files=tuple(sorted(files)), left_out=tuple(sorted(left_out)))
+
+
+def _entered(entry: "os.DirEntry[str]", holders: frozenset[tuple[int, int]]) -> frozenset[tuple[int, int]] | str | None:
+    """None for a file; for a folder, what holds the things in it; or the reason why it is left out."""
+    try:
+        if entry.is_file():
+            return None
+        if entry.is_dir():
+            identity = _identity(entry.stat())
+            return "a link to a folder that holds it" if identity in holders else holders | {identity}
+        return "a link that leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
+    except OSError as error:
+        return "a link that leads nowhere" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -71,12 +159,19 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it becomes `path` (durable), on failure it is removed."""
+    """Yield a temporary path beside `path`; on success it becomes `path` (durable), on failure it is removed.
+
+    Whoever writes it, the file may be read by whom the process's umask allows.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             yield temporary
+            if temporary.stat().st_mode != mode:  # safetensors makes files that their owner alone may read
+                temporary.chmod(mode)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -147,9 +242,8 @@ def folder_digest(folder: Path) -> str:
     if (manifest := folder / MANIFEST).is_file():
         return sha256(manifest)
     digest = hashlib.sha256()
-    walk = ((Path(home), names) for home, _, names in os.walk(folder, followlinks=True))
-    for path in sorted(home / name for home, names in walk for name in names if (home / name).is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
+    for name in sorted(walk(folder).files, key=lambda name: name.split("/")):
+        digest.update(f"{name}\0{sha256(folder / on_disk(name))}\n".encode())
     return digest.hexdigest()
 
 
@@ -159,38 +253,87 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
 
     `definition` (JSON) is what the content depends on: resolved parameters, seed, digests of the inputs; `code` is the
     digest of what makes it. A `.partial` of both is continued, any other is set aside under a name of its own, and
-    taken back when its turn comes again; a failure keeps it. A finished `out` with an equal definition is taken up
-    again as well, so that the verb can check and mend it. Raises ArtifactError when another process builds `out`.
+    taken back when its turn comes again; a failure keeps it, but a refusal (ArtifactError, ConfigError) before anything
+    was made puts everything back. A finished `out` with an equal definition is taken up again as well, so that the verb
+    can check and mend it. Raises ArtifactError when another process builds `out`.
     """
-    folder = partial_folder(out)
+    folder, log = partial_folder(out), _contents(log_folder(out))
+    if out.exists() and not out.is_dir():
+        raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
     with explained(out), _alone(out):
-        if out.exists() and not out.is_dir():
-            raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
-        _make_room(folder, {**definition, "code": code})
-        if not folder.exists() and _read_definition(out) == definition:
+        aside = _make_room(folder, {**definition, "code": code})
+        begun = folder.exists()
+        taken = not begun and _read_definition(out) == definition
+        if taken:
             out.replace(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.rglob(".*.tmp"):  # what a kill left of `replacing`
             left.unlink()
         write_json(folder / DEFINITION, {**definition, "code": code})
-        yield folder
+        untouched = _times(folder)
+        try:
+            yield folder
+        except (ArtifactError, ConfigError):
+            if not begun and _times(folder) == untouched:
+                with suppress(ArtifactError, OSError):  # the refusal is what counts
+                    if taken:
+                        write_json(folder / DEFINITION, definition)
+                        folder.replace(out)
+                    else:
+                        shutil.rmtree(folder)
+                        if aside is not None:
+                            aside.replace(folder)
+                            print(f"{folder} is back as it was: nothing was made", flush=True)
+                    _put_back(log_folder(out), log)
+            raise
         write_json(folder / DEFINITION, definition)  # the bytes of an output do not hang on the code that made them
         if out.exists():
             shutil.rmtree(out)
         folder.replace(out)
 
 
-def _make_room(folder: Path, wanted: Mapping[str, Any]) -> None:
-    """Leave in `folder` what was begun with the wanted definition and code, or nothing."""
-    present = _read_definition(folder)
+def _make_room(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
+    """Leave in `folder` what was begun with the wanted definition and code, or nothing; where the rest was put."""
+    present, moved = _read_definition(folder), None
     if folder.exists() and present != wanted:
-        aside = _aside(folder, present)
-        if aside.exists():
-            shutil.rmtree(aside)
-        folder.replace(aside)
-        print(f"{folder} was begun with other parameters, inputs or code: set aside as {aside}", flush=True)
+        moved = _aside(folder, present)
+        if moved.exists():
+            shutil.rmtree(moved)
+        folder.replace(moved)
+        print(f"{folder} was begun with other parameters, inputs or code: set aside as {moved}", flush=True)
     if not folder.exists() and _read_definition(aside := _aside(folder, wanted)) == wanted:
         aside.replace(folder)
+    return moved
+
+
+def _times(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name -> size and time of the last change, of all that lies in a folder."""
+    found = {}
+    for home, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            status = (path := Path(home, name)).lstat()
+            found[str(path)] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _contents(log: Path) -> dict[str, bytes] | None:
+    """The files of a log, which are small, but for the lock; None where there is no log."""
+    if not log.is_dir():
+        return None
+    return {path.name: path.read_bytes() for path in log.iterdir() if path.is_file() and path.name != LOCK}
+
+
+def _put_back(log: Path, contents: Mapping[str, bytes] | None) -> None:
+    """Make a log what it was."""
+    if contents is None:
+        shutil.rmtree(log)
+        return
+    for path in log.iterdir():
+        if path.name not in {*contents, LOCK}:
+            path.unlink()
+    for name, held in contents.items():
+        with replacing(log / name) as temporary:
+            temporary.write_bytes(held)
 
 
 def _aside(folder: Path, definition: Any) -> Path:
@@ -201,14 +344,31 @@ def _aside(folder: Path, definition: Any) -> Path:
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Hold the lock on building `out`; the kernel frees it with the process."""
-    path = log_folder(out) / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArtifactError(f"{out} is being made by another process: wait for it, or end it") from None
-        yield
+    path = log_folder(out) / LOCK
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            if not locked(file):
+                raise ArtifactError(f"{out} is being made by another process: wait for it, or end it")
+            if _is_at(path, file):  # else a refused command took the log away while this one opened it
+                yield
+                return
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def locked(file: IO[bytes]) -> bool:
+    """Take the lock on an opened file; False when another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read_definition(folder: Path) -> Any:

@@ -4,12 +4,14 @@ Decided here: every process computes with one thread. How a sum is shared out am
 another thread count would give other bytes; and beside other busy processes, threads that wait for one another made a
 training 10 to 30 times slower. More cores are used by more processes: shards, decoding, stages side by side. GPUs are
 listed where the run has loaded torch already; a record is not worth the loading.
+The instruction set decides how sums are rounded, so it belongs to the machine that figures were measured on.
 """
 
 import math
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ CORES = "CGN_CORES"
 THREADS = 1
 """That a process computes with, on any machine."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+INSTRUCTIONS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
+"""Flag of a processor -> the instruction set's name, widest first."""
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+"""Environment variables by which torch and oneDNN use less than the processor has."""
 
 
 def limit_threads() -> None:
@@ -43,16 +49,35 @@ def usable_cores() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """{"cpu": name, "cores": that this process may use, "gpus": names}."""
-    return {"cpu": _cpu(), "cores": usable_cores(), "gpus": _gpus()}
+    """{"cpu": name, "instructions": widest set, "cores": that this process may use, "gpus": names}."""
+    return {"cpu": _cpu(), "instructions": _instructions(), "cores": usable_cores(), "gpus": _gpus()}
+
+
+def described(machine: Mapping[str, Any]) -> str:
+    """What `machine` returned, in words; empty where it does not name the instruction set."""
+    if not machine.get("cpu") or not machine.get("instructions"):
+        return ""
+    gpus = [str(name) for name in machine.get("gpus") or ()]
+    words = f"{machine['cpu']} with {machine['instructions']}, {machine.get('cores', '?')} cores"
+    return f"{words}, {len(gpus)} \N{MULTIPLICATION SIGN} {gpus[0]}" if gpus else words
+
+
+def _instructions() -> str:
+    flags = next((set(line.split()) for line in _cpuinfo() if line.startswith(("flags", "Features"))), set())
+    widest = next((name for flag, name in INSTRUCTIONS.items() if flag in flags), platform.machine())
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
+    return f"{widest} ({', '.join(limits)})" if limits else widest
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _cpu() -> str:
-    try:
-        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    named = (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name"))
     return next(map(_plain, named), platform.processor() or platform.machine() or "unknown")
 
 

@@ -27,6 +27,13 @@ class Record:
     metrics: Mapping[str, Any]
     """Final values, nested by the parts of their names."""
 
+    @property
+    def device(self) -> str | None:
+        """What the accelerator `auto` became, "cpu" or "cuda"; None where the machine is not told."""
+        if not self.machine:
+            return None
+        return "cuda" if self.machine.get("gpus") else "cpu"
+
     def metric(self, name: str) -> float | None:
         """A final value by its name, "loss/binary"; None where there is none."""
         value: Any = self.metrics

@@ -5,6 +5,7 @@ condemns the archive; of what is wanted, only regular files are taken, no links,
 file twice. A benchmark is unpacked beside its place and moved there when it is whole; a refused archive leaves nothing.
 """
 
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable
@@ -88,6 +89,7 @@ def _target(archive: Path, member: tarfile.TarInfo, *, place: Place) -> PurePosi
     target = place(path)
     if member.isdir() or target is None or target.name.startswith("."):  # hidden: what macOS adds to archives
         return None
-    if "\0" in member.name or not member.name.isprintable() or any(len(part.encode()) > 255 for part in target.parts):
+    name = os.fsencode(member.name)  # bytes that are not UTF-8 are allowed, control characters are not
+    if not name.decode("utf-8", "ignore").isprintable() or any(len(os.fsencode(part)) > 255 for part in target.parts):
         raise ArtifactError(f"{archive} holds {member.name[:80]!r}, which is no file name: nothing of it was kept")
     return target

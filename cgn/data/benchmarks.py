@@ -5,23 +5,43 @@
     ImageNet-C       [noise/]<corruption>/<severity>/<class>/<name>     Hendrycks & Dietterich, ICLR 2019
     cue conflict     <shape>/<shape><k>-<texture><k>.png                Geirhos et al., ICLR 2019
 
-Decided here: nothing is dropped in silence. A file that is no picture by its name, or that lies where no label can be
-told, stands in `strays` with the reason; whether a picture can be decoded shows when it is read (`cgn.data.pictures`).
-Listings are sorted by name, so they are the same on every file system. Hidden files are not looked at.
+Decided here: everyone who needs to know what is in a folder asks here, so that what is counted, shown, trained on and
+evaluated is the same. Nothing is dropped in silence. A file that is hidden or no picture by its name, or whose label
+its place does not give, is counted in `strays` with the reason; whether a picture can be decoded shows when it is read
+(`cgn.data.pictures`). Links are followed. Names are text (`cgn.core.files.readable`), and listings are sorted by them,
+so they are the same on every file system.
 """
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cgn.core.errors import ArtifactError
+from cgn.core.files import on_disk, readable, walk
 from cgn.data.decoding import SUFFIXES
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
 SUPERCLASSES = 9
 SEVERITIES = (1, 2, 3, 4, 5)
 STIMULUS = re.compile(r"([a-z]+)\d+-([a-z]+)\d+\.png")
+HIDDEN = "hidden (a name with a dot in front)"
+SHOWN = 5
+"""Names in a message, of many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stray:
+    """Files and folders that are left out for one reason: how many, and the first few."""
+
+    reason: str
+    count: int
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.names):,} more" if self.count > len(self.names) else ""
+        return f"{', '.join(self.names)}{more}: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +51,19 @@ class Listing:
     root: Path
     names: tuple[str, ...]
     labels: Mapping[str, tuple[int, ...]]
-    strays: tuple[str, ...]
-    """Files and folders that are left out, each "path: reason"."""
+    strays: tuple[Stray, ...]
+    """What is left out."""
     absent: tuple[str, ...] = ()
     """Classes without a folder."""
+    empty: tuple[str, ...] = ()
+    """Classes whose folder holds no picture."""
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def path(self, place: int) -> Path:
+        """Where a picture can be opened."""
+        return self.root / on_disk(self.names[place])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,21 +108,23 @@ def cue_conflict(root: Path, *, categories: Sequence[str]) -> Listing:
     Raises ArtifactError when `root` is missing or holds no stimulus.
     """
     places = {name: place for place, name in enumerate(categories)}
-    names, shapes, textures, strays = [], [], [], []
-    for path in _files(root):
-        name = path.relative_to(root).as_posix()
+    found, strays = _visible(root)
+    names, shapes, textures = [], [], []
+    for name in found:
+        path = PurePosixPath(name)
         cues = STIMULUS.fullmatch(path.name)
         if cues is None or not {cues[1], cues[2]} <= places.keys():
-            strays.append(f"{name}: not named <shape><number>-<texture><number>.png of the {len(places)} categories")
-        elif path.parent != root and path.parent.name != cues[1]:
-            strays.append(f"{name}: lies in {path.parent.name}/, its name says {cues[1]}")
+            strays.append((name, f"not named <shape><number>-<texture><number>.png of the {len(places)} categories"))
+        elif len(path.parts) > 1 and path.parent.name != cues[1]:
+            strays.append((name, "not in the folder of the shape that its name gives"))
         else:
             names.append(name)
             shapes.append(places[cues[1]])
             textures.append(places[cues[2]])
-    _check_any(root, names, strays, wanted="stimulus <shape><number>-<texture><number>.png")
+    kept = _by_reason(strays)
+    _check_any(root, names, kept, wanted="stimulus <shape><number>-<texture><number>.png")
     labels = {"shape": tuple(shapes), "texture": tuple(textures)}
-    return Listing(root=root, names=tuple(names), labels=labels, strays=tuple(strays))
+    return Listing(root=root, names=tuple(names), labels=labels, strays=kept)
 
 
 def imagenet_c(root: Path, *, corruptions: Sequence[str], classes: Sequence[str]) -> Corrupted:
@@ -104,11 +132,13 @@ def imagenet_c(root: Path, *, corruptions: Sequence[str], classes: Sequence[str]
 
     Raises ArtifactError when there is none, when one lacks a severity, or when one is there twice.
     """
-    homes = corruption_homes(root, names=corruptions)
+    homes, _ = corruption_folders(root, names=corruptions)
     present: dict[str, Listing] = {}
-    for name in corruptions:
-        if name in homes:
-            present |= {f"{name}/{s}": class_folders(homes[name] / str(s), classes=classes) for s in SEVERITIES}
+    for name in (name for name in corruptions if name in homes):
+        home = homes[name]
+        if lacking := [str(severity) for severity in SEVERITIES if not (home / str(severity)).is_dir()]:
+            raise ArtifactError(f"{home} lacks the severities {', '.join(lacking)}: a corruption needs all five")
+        present |= {f"{name}/{s}": class_folders(home / str(s), classes=classes) for s in SEVERITIES}
     if not present:
         raise ArtifactError(
             f"{root} has no corruption of ImageNet-C (<corruption>/<severity>/): {', '.join(corruptions)}"
@@ -116,24 +146,31 @@ def imagenet_c(root: Path, *, corruptions: Sequence[str], classes: Sequence[str]
     return Corrupted(present=present, missing=tuple(name for name in corruptions if f"{name}/1" not in present))
 
 
-def corruption_homes(root: Path, *, names: Sequence[str] | None = None) -> dict[str, Path]:
-    """Corruption -> its folder, below `root` or, as the benchmark is published, a folder of kinds in it, by name.
+def corruption_folders(root: Path, *, names: Sequence[str] = ()) -> tuple[dict[str, Path], tuple[Stray, ...]]:
+    """Corruption -> its folder, of `names` or, without, of all that have a severity; and what else lies around them.
 
-    `names`: only these are looked at. Raises ArtifactError when a corruption lacks a severity, or lies in two folders.
+    A corruption lies in `root` or in a folder of its kind. Raises ArtifactError when one lies in two folders.
     """
     _check_folder(root)
-    numbers = [str(severity) for severity in SEVERITIES]
-    homes: dict[str, Path] = {}
-    for home in sorted((*root.glob("*/"), *root.glob("*/*/")), key=lambda path: (path.name, path)):
-        lacking = [number for number in numbers if not (home / number).is_dir()]
-        if lacking == numbers or (names is not None and home.name not in names):
-            continue
-        if lacking:
-            raise ArtifactError(f"{home} lacks the severities {', '.join(lacking)}: a corruption needs all five")
-        if home.name in homes:
-            raise ArtifactError(f"{home.name} lies in {homes[home.name]} and in {home}: keep one of the two")
-        homes[home.name] = home
-    return homes
+    found: dict[str, Path] = {}
+    strays: list[tuple[str, str]] = []
+    waiting = [(root, 0)]
+    while waiting:
+        folder, depth = waiting.pop(0)
+        for path in sorted(folder.iterdir()):
+            name = readable(path.relative_to(root).as_posix())
+            if path.name.startswith("."):
+                strays.append((name, HIDDEN))
+            elif not path.is_dir():
+                strays.append((name, "not in <corruption>/<severity>/<class>/"))
+            elif path.name in names if names else any((path / str(severity)).is_dir() for severity in SEVERITIES):
+                if (other := found.setdefault(readable(path.name), path)) != path:
+                    raise ArtifactError(f"{path.name} lies in {other} and in {path}: keep one of the two")
+            elif depth == 0:
+                waiting.append((path, 1))
+            else:
+                strays.append((name, "a folder without the severities 1 to 5"))
+    return found, _by_reason(strays)
 
 
 def evenly(listing: Listing, *, images: int) -> tuple[int, ...]:
@@ -166,27 +203,73 @@ def _variation(folder: Path) -> Listing:
 
 def _sorted_into(root: Path, places: Mapping[str, int], *, shown: str) -> Listing:
     """Every picture with the place of its first folder as the label "shape"."""
-    names, labels, strays = [], [], []
-    for path in _files(root):
-        name = path.relative_to(root).as_posix()
+    found, strays = _visible(root)
+    names, labels = [], []
+    foreign = f"not in a class folder ({shown})"
+    unknown = f"no picture by its name ({', '.join(sorted(SUFFIXES))})"
+    for name in found:
         folder = name.partition("/")[0] if "/" in name else ""
         if folder not in places:
-            strays.append(f"{name}: not in a class folder ({shown})")
-        elif path.suffix.lower() not in SUFFIXES:
-            strays.append(f"{name}: no picture by its name ({', '.join(sorted(SUFFIXES))})")
+            strays.append((name, foreign))
+        elif not is_picture(name):
+            strays.append((name, unknown))
         else:
             names.append(name)
             labels.append(places[folder])
-    _check_any(root, names, strays, wanted=f"picture in a class folder ({shown})")
+    kept = _by_reason(strays)
+    _check_any(root, names, kept, wanted=f"picture in a class folder ({shown})")
+    held = set(labels)
     absent = tuple(name for name in places if not (root / name).is_dir())
-    return Listing(root=root, names=tuple(names), labels={"shape": tuple(labels)}, strays=tuple(strays), absent=absent)
+    return Listing(
+        root=root,
+        names=tuple(names),
+        labels={"shape": tuple(labels)},
+        strays=kept,
+        absent=absent,
+        empty=tuple(name for name, place in places.items() if place not in held and name not in set(absent)),
+    )
 
 
-def _files(root: Path) -> list[Path]:
-    """All files below `root` but hidden ones, sorted by their path's text."""
+def is_picture(name: str) -> bool:
+    """Whether a file is one by its name."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (a million names)
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many names."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+
+
+def merged(parts: Iterable[tuple[str, Sequence[Stray]]]) -> tuple[Stray, ...]:
+    """What is left out of several folders, each with its path before the names, by reason."""
+    counts: dict[str, int] = {}
+    names: dict[str, list[str]] = {}
+    for folder, strays in parts:
+        for stray in strays:
+            counts[stray.reason] = counts.get(stray.reason, 0) + stray.count
+            names.setdefault(stray.reason, []).extend(f"{folder}{name}" for name in stray.names)
+    kept = [Stray(reason=why, count=count, names=tuple(sorted(names[why])[:SHOWN])) for why, count in counts.items()]
+    return tuple(sorted(kept, key=lambda stray: stray.names))
+
+
+def _visible(root: Path) -> tuple[Iterator[str], list[tuple[str, str]]]:
+    """All files below `root` but hidden ones; (path, reason) of those and of what could not be followed."""
     _check_folder(root)
-    files = ((path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file())
-    return [path for name, path in sorted(files) if not any(part.startswith(".") for part in name.split("/"))]
+    walked = walk(root)
+    hidden = {name for name in walked.files if name.startswith(".") or "/." in name}
+    strays = [*walked.left_out, *((name, HIDDEN) for name in sorted(hidden))]
+    return (name for name in walked.files if name not in hidden), strays
+
+
+def _by_reason(strays: Iterable[tuple[str, str]]) -> tuple[Stray, ...]:
+    """One for each reason, in the order of their first names."""
+    grouped: dict[str, list[str]] = {}
+    for name, reason in strays:
+        grouped.setdefault(reason, []).append(name)
+    made = [
+        Stray(reason=reason, count=len(names), names=tuple(sorted(names)[:SHOWN])) for reason, names in grouped.items()
+    ]
+    return tuple(sorted(made, key=lambda stray: stray.names))
 
 
 def _check_folder(root: Path) -> None:
@@ -195,7 +278,8 @@ def _check_folder(root: Path) -> None:
         raise ArtifactError(f"{root} {what}: give the folder that the benchmark was unpacked to")
 
 
-def _check_any(root: Path, names: Sequence[str], strays: Sequence[str], *, wanted: str) -> None:
+def _check_any(root: Path, names: Sequence[str], strays: Sequence[Stray], *, wanted: str) -> None:
     if not names:
-        held = f"{len(strays)} other files, such as {strays[0]}" if strays else "no file at all"
+        others = f"{sum(stray.count for stray in strays):,} other files"
+        held = f"{others}, such as {strays[0].names[0]}: {strays[0].reason}" if strays else "no file at all"
         raise ArtifactError(f"{root} holds no {wanted}, but {held}")

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cgn.core.errors import ArtifactError
+from cgn.core.files import readable
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
@@ -47,7 +48,7 @@ def decode(path: Path) -> Image.Image:
                 picture.load()
                 return _rgb(_upright(picture))
     except BROKEN as error:
-        raise ArtifactError(f"{path} cannot be read: {_reason(error)}") from None
+        raise ArtifactError(f"{readable(str(path))} cannot be read: {_reason(error)}") from None
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

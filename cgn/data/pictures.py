@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from cgn.core.errors import ArtifactError
+from cgn.core.files import readable
 from cgn.data.benchmarks import Listing
 from cgn.data.decoding import decode
 from cgn.data.transforms import Transform
@@ -38,7 +39,7 @@ class Pictures:
 
     def __getitem__(self, place: int) -> torch.Tensor | str:
         try:
-            picture = decode(self.listing.root / self.listing.names[place])
+            picture = decode(self.listing.path(place))
         except ArtifactError as error:
-            return str(error).removeprefix(f"{self.listing.root}/")
+            return str(error).removeprefix(f"{readable(str(self.listing.root))}/")
         return self.transform(picture)

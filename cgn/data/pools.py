@@ -7,7 +7,6 @@ error. A PNG carries checksums of its own, so the tars are not hashed again. Poo
 """
 
 import io
-import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ import torch
 from PIL import Image
 
 from cgn.core.errors import ArtifactError
+from cgn.core.files import json_value, readable
 from cgn.data.benchmarks import Listing
-from cgn.data.decoding import BROKEN, decode
+from cgn.data.decoding import BROKEN, check_pixels, decode
 from cgn.data.shards import Shard, read_manifest
 
 KEPT_BYTES = 1 << 30
@@ -53,9 +53,9 @@ class Folders:
     def picture(self, place: int) -> Image.Image | str:
         """Decode a file."""
         try:
-            return decode(self.listing.root / self.listing.names[place])
+            return decode(self.listing.path(place))
         except ArtifactError as error:
-            return str(error).removeprefix(f"{self.listing.root}/")
+            return str(error).removeprefix(f"{readable(str(self.listing.root))}/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,7 @@ class Tars:
                 file.seek(offset)
                 data = file.read(size)
             with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+                check_pixels(picture)
                 return picture.convert("RGB")
         except BROKEN as error:
             raise ArtifactError(f"{path}, byte {offset:,}, is no picture ({error}): {_remedy(self.folder)}") from None
@@ -153,7 +154,7 @@ def _samples(folder: Path, shard: Shard) -> dict[str, tuple[tarfile.TarInfo, obj
                     pictures[key] = member
                 elif kind == "json":
                     stream.seek(member.offset_data)
-                    facts[key] = json.loads(stream.read(member.size))
+                    facts[key] = json_value(stream.read(member.size))
     except (tarfile.TarError, ValueError) as error:
         raise ArtifactError(f"{path} is broken ({error}): {_remedy(folder)}") from None
     if lone := sorted(pictures.keys() ^ facts.keys()):

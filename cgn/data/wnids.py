@@ -1,8 +1,11 @@
 """ImageNet's 1000 classes: the WordNet id of each, in the order of the class numbers (ILSVRC 2012).
 
 A class folder of ImageNet carries its id as its name. Decided here: the list is kept, so that a folder that holds only
-some of the classes still gets the right numbers; counting the folders that are there would shift them.
+some of the classes still gets the right numbers; counting the folders that are there would shift them. Their names in
+words come from torchvision, in the same order.
 """
+
+from collections.abc import Sequence
 
 _IN_ORDER = """
     n01440764 n01443537 n01484850 n01491361 n01494475 n01496331 n01498041 n01514668 n01514859 n01518878 n01530575
@@ -102,3 +105,13 @@ _IN_ORDER = """
 def wnids() -> tuple[str, ...]:
     """The 1000 ids, "n01440764" (tench) first; an id's place is the class number of torchvision's networks."""
     return tuple(_IN_ORDER.split())
+
+
+def in_words(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes for readers: of WordNet ids ImageNet's English ones, of any other name the name itself."""
+    if not set(class_names) & set(wnids()):
+        return tuple(class_names)
+    from torchvision.models import ResNet50_Weights
+
+    words = dict(zip(wnids(), ResNet50_Weights.IMAGENET1K_V1.meta["categories"], strict=True))
+    return tuple(words.get(name, name) for name in class_names)

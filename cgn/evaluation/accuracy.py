@@ -10,7 +10,7 @@ about another seed.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pandas as pd
 
@@ -63,6 +63,30 @@ def wilson(hits: float, *, images: float, z: float = Z_95) -> tuple[float, float
     half = z * math.sqrt(share * (1 - share) / images + weight / (4 * images)) / (1 + weight)
     # At 0 and at 1 one end is exact; rounding would leave it at 1e-17 beside.
     return (0.0 if hits == 0 else centre - half), (1.0 if hits == images else centre + half)
+
+
+EQUAL = "equal within the interval"
+
+
+def compared(
+    measured: Interval,
+    published: float,
+    *,
+    better: Literal["higher", "lower"] = "higher",
+    rounding: float = 0.0005,
+) -> str:
+    """How a measured number stands to a published one: "better", "worse", or EQUAL.
+
+    It is better or worse where its whole 95 % interval lies on one side of the published number, else EQUAL. All are
+    shares in [0,1] or differences of shares; `rounding` is half the last digit that the source prints, by which the
+    published number may be off. Neither the source's own test set nor another seed is allowed for, so this is about
+    one trained network, and a difference that it finds may still be chance.
+    """
+    if measured.low > published + rounding:
+        return "better" if better == "higher" else "worse"
+    if measured.high < published - rounding:
+        return "worse" if better == "higher" else "better"
+    return EQUAL
 
 
 def accuracy(rows: pd.DataFrame) -> Proportion:

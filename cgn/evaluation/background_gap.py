@@ -5,7 +5,8 @@ the number of pictures. BG-gap = accuracy on mixed_same - accuracy on mixed_rand
 of another class.
 Decided here: the gap's interval is Newcombe's ("Interval estimation for the difference between independent
 proportions", Statistics in Medicine 17 (1998), method 10), made of the two Wilson intervals. The two variations show
-the same objects, so it is, if anything, too wide.
+the same objects, so it is, if anything, too wide. Guessing has no gap at all, so that of a head which is no better than
+chance where the background is of the right class is undecided and not quoted as a small one.
 """
 
 import math
@@ -20,6 +21,8 @@ from cgn.evaluation.examination import Examination
 
 SUITE = "in9"
 SAME, RANDOM = "mixed_same", "mixed_rand"
+SUPERCLASSES = 9
+CHANCE = 1 / SUPERCLASSES
 Superclasses = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -34,6 +37,14 @@ class Gap:
     def gap(self) -> float:
         """In [-1,1]; positive where the right background helps."""
         return self.same.share - self.random.share
+
+    @property
+    def undecided(self) -> str | None:
+        """Why the gap says nothing, in words; None where it may be quoted."""
+        if self.same.low > CHANCE:
+            return None
+        share = f"{100 * self.same.share:.1f} % ({100 * self.same.low:.1f} to {100 * self.same.high:.1f})"
+        return f"no better than chance on {SAME}: {share}, chance {100 * CHANCE:.1f} %"
 
     @property
     def low(self) -> float:

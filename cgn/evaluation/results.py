@@ -1,7 +1,8 @@
 """The results of a run as rows: what each classifier scored, beside what was published for it.
 
-Decided here: accuracies come from the decisions; the one number that does not, the training's own accuracy, is marked
-as such by being a plain float without an interval.
+Decided here: accuracies come from the decisions, also that on the original training set; the one number that does not,
+the running accuracy in training, is marked as such by being a plain float without an interval. The two are called by
+these names everywhere, for on most arms they differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,10 @@ from cgn.evaluation.decisions import Decisions
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Train and test accuracy in percent, as a source prints them for one arm of one variant."""
+    """Train and test accuracy in percent, as a source prints them for one arm of one variant.
+
+    `train` is what the published scripts print: the running accuracy of the last epoch on the arm's own images.
+    """
 
     variant: str
     arm: str
@@ -38,9 +42,9 @@ class Result:
     published: tuple[Published, ...]
 
     @property
-    def train_accuracy(self) -> float | None:
-        """In [0,1], what its training printed for its own images; None where it is not recorded."""
-        value = self.training.get("train_accuracy")
+    def running_accuracy(self) -> float | None:
+        """In [0,1], what its training counted over its last epoch on its own images; None where it is not recorded."""
+        value = self.training.get("running_accuracy")
         return float(value) if isinstance(value, int | float) else None
 
 

@@ -2,11 +2,13 @@
 
     clean, stylized    top-1 and top-5
     in9                accuracy by variation; BG-gap where both its variations are there
-    cue_conflict       shape bias, over all conflicts and by the shape's category
+    cue_conflict       shape bias and shape accuracy, over all conflicts and by the shape's category
     imagenet_c         error by corruption and severity; CE, mCE and the relative mCE
 
 Decided here: every proportion carries its counts and Wilson's 95 % interval, the gap Newcombe's. A number that cannot
-be had, as mCE without all fifteen corruptions, is left out; nothing stands in its place.
+be had, as mCE without all fifteen corruptions, is left out; nothing stands in its place. A shape bias goes with how
+many decisions it counts, the shape accuracy on the conflicts, its chance, and why it is undecided where it is; the
+summary, which is made to be compared, leaves an undecided one out.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,7 +23,7 @@ from cgn.evaluation.accuracy import Proportion, top
 from cgn.evaluation.corruption_error import CorruptionErrors, corruption_errors
 from cgn.evaluation.corruption_picture import curves
 from cgn.evaluation.examination import Examination
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
+from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias, undecided
 from cgn.evaluation.shape_bias_picture import bars
 
 CLEAN, IN9, CUE_CONFLICT, STYLIZED, IMAGENET_C = SUITES = (
@@ -46,7 +48,7 @@ def numbers(examination: Examination) -> Numbers:
         CLEAN: _tops,
         STYLIZED: _tops,
         IN9: lambda rows: _in9(rows, superclass_of=np.array(examination.facts["superclass_of"], dtype=np.int64)),
-        CUE_CONFLICT: lambda rows: _cue_conflict(rows, names=examination.facts["categories"]),
+        CUE_CONFLICT: lambda rows: _cue_conflict(rows, examination),
     }
     found: Numbers = {}
     for classifier in examination.classifiers:
@@ -75,13 +77,15 @@ def pictures(examination: Examination) -> dict[str, Image.Image]:
     """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
     found, errors = {}, corruption_errors(examination)
     for classifier in examination.classifiers:
-        biases = {
-            head: by_shape(rows, names=examination.facts["categories"])
+        stimuli = {
+            head: rows
             for head in examination.heads(classifier)
             if len(rows := examination.of(CUE_CONFLICT, classifier=classifier, head=head))
         }
-        if biases:
-            found[f"shape_bias-{classifier}.png"] = bars(biases)
+        if stimuli:
+            biases = {head: by_shape(rows, names=examination.facts["categories"]) for head, rows in stimuli.items()}
+            doubtful = [head for head, rows in stimuli.items() if _undecided(rows, examination)]
+            found[f"shape_bias-{classifier}.png"] = bars(biases, undecided=doubtful)
         if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
             found[f"corruptions-{classifier}.png"] = curves(corrupted)
     return found
@@ -119,18 +123,34 @@ def _in9(rows: pd.DataFrame, *, superclass_of: background_gap.Superclasses) -> d
     }
     told: dict[str, Any] = {variation: _share(share) for variation, share in shares.items()}
     if gap := background_gap.background_gap(shares):
-        told["bg_gap"] = {"value": gap.gap, "low": gap.low, "high": gap.high}
+        told["bg_gap"] = _present(value=gap.gap, low=gap.low, high=gap.high, undecided=gap.undecided)
     return told
 
 
-def _cue_conflict(rows: pd.DataFrame, *, names: list[str]) -> dict[str, Any]:
-    categories = {name: _bias(bias) for name, bias in by_shape(rows, names=names).items()}
-    return {**_bias(shape_bias(rows)), "by_category": categories}
+def _cue_conflict(rows: pd.DataFrame, examination: Examination) -> dict[str, Any]:
+    names = examination.facts["categories"]
+    categories = {name: _bias(bias, categories=len(names)) for name, bias in by_shape(rows, names=names).items()}
+    told = _bias(shape_bias(rows), categories=len(names))
+    return _present(**told, undecided=_undecided(rows, examination), by_category=categories)
 
 
-def _bias(bias: ShapeBias) -> dict[str, Any]:
-    told: dict[str, Any] = {"shape": bias.shape, "texture": bias.texture, "conflicts": bias.conflicts}
-    return told | ({"shape_bias": _share(bias.bias)} if bias.bias else {})
+def _undecided(rows: pd.DataFrame, examination: Examination) -> str | None:
+    """`undecided` of the one head whose stimuli `rows` are."""
+    classifier, head = map(str, rows[["classifier", "head"]].iloc[0])
+    clean = examination.of(CLEAN, classifier=classifier, head=head)
+    return undecided(rows, clean, categories=len(examination.facts["categories"]))
+
+
+def _bias(bias: ShapeBias, *, categories: int) -> dict[str, Any]:
+    return _present(
+        shape=bias.shape,
+        texture=bias.texture,
+        decided=bias.shape + bias.texture,
+        conflicts=bias.conflicts,
+        shape_bias=_share(bias.bias) if bias.bias else None,
+        shape_accuracy=_share(bias.accuracy) if bias.accuracy else None,
+        chance=1 / categories,
+    )
 
 
 def _imagenet_c(errors: CorruptionErrors) -> dict[str, Any]:
@@ -165,9 +185,21 @@ def _present(**values: Any) -> dict[str, Any]:
 def _flat(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Top-level numbers, and the mean error of each corruption; not named `error`, which DVC takes for a failure."""
     for name, value in told.items():
-        if isinstance(value, float):
+        if name == "shape_bias":
+            yield from _flat_bias(told)
+        elif isinstance(value, float):
             yield name, value
-        elif isinstance(value, Mapping) and "value" in value:
+        elif isinstance(value, Mapping) and "value" in value and "undecided" not in value:
             yield name, value["value"]
         elif name == "corruptions":
             yield from ((f"errors/{corruption}", of["mean_error"]) for corruption, of in value.items())
+
+
+def _flat_bias(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The interval and the counts of a shape bias, and the bias itself where it is decided."""
+    doubtful = "undecided" in told
+    if not doubtful:
+        yield "shape_bias", told["shape_bias"]["value"]
+    yield from ((f"shape_bias_{end}", told["shape_bias"][end]) for end in ("low", "high"))
+    yield from ((name, float(told[name])) for name in ("decided", "conflicts"))
+    yield "undecided", float(doubtful)

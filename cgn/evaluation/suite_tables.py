@@ -21,7 +21,15 @@ from cgn.evaluation.suite_results import (
 )
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
-CUES = {"shape_bias": "shape bias", "shape": "for shape", "texture": "for texture", "conflicts": "conflicts"}
+CUES = {
+    "shape_bias": "shape bias",
+    "shape": "for shape",
+    "texture": "for texture",
+    "decided": "decided",
+    "conflicts": "conflicts",
+    "shape_accuracy": "shape accuracy",
+    "chance": "its chance",
+}
 MEANS = {"mean_error": "mean error", "mce": "mCE", "relative_mce": "relative mCE"}
 """Each over the benchmark's fifteen corruptions, whatever else was examined."""
 YARDSTICK = (
@@ -45,7 +53,8 @@ def tables(
         _by_head(numbers, CLEAN, "Clean images", {"top_1": "top-1", "top_5": "top-5"}),
         _by_head(numbers, STYLIZED, "Stylized images", {"top_1": "top-1", "top_5": "top-5"}),
         _by_head(numbers, IN9, "ImageNet-9", {**{name: name for name in VARIATIONS}, "bg_gap": "BG-gap"}),
-        _by_head(numbers, CUE_CONFLICT, "Cue conflict", CUES),
+        _by_head(_doubted(numbers), CUE_CONFLICT, "Cue conflict", CUES),
+        _listed("What is undecided", _undecided(numbers)),
         _corruptions(numbers),
         _listed("What was left out or is missing", remarks),
         _listed("Pictures that could not be read", unreadable),
@@ -61,6 +70,37 @@ def _by_head(numbers: Numbers, suite: str, title: str, columns: Mapping[str, str
     kept = {key: shown for key, shown in columns.items() if any(key in of for of in told.values())}
     rows = [[*key, *(_shown(of.get(column)) for column in kept)] for key, of in told.items()]
     return f"## {title}\n\n{_table(['classifier', 'head', *kept.values()], rows)}"
+
+
+def _doubted(numbers: Numbers) -> Numbers:
+    """The same with a word in the place of each shape bias that is undecided."""
+
+    def cues(of: Mapping[str, Any]) -> dict[str, Any]:
+        if "undecided" not in of:
+            return dict(of)
+        ends = of.get("shape_bias")
+        interval = f" ({100 * ends['low']:.1f} to {100 * ends['high']:.1f})" if ends else ""
+        return {**of, "shape_bias": f"undecided{interval}"}
+
+    return {
+        name: {head: {suite: cues(told) for suite, told in of.items()} for head, of in heads.items()}
+        for name, heads in numbers.items()
+    }
+
+
+def _undecided(numbers: Numbers) -> list[str]:
+    """A sentence for each head that cannot be said to follow either cue."""
+    found = []
+    for name, heads in numbers.items():
+        for head, of in heads.items():
+            bias, gap = of.get(CUE_CONFLICT, {}), of.get(IN9, {}).get("bg_gap", {})
+            doubted = {"shape bias": bias, "BG-gap": gap}
+            found += [
+                f"{what} of {name}, {head}: {told['undecided']}"
+                for what, told in doubted.items()
+                if "undecided" in told
+            ]
+    return found
 
 
 def _corruptions(numbers: Numbers) -> str:
@@ -100,9 +140,12 @@ def _shown_pictures(shown: Mapping[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"{_percent(value['value'])} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
+        number = "undecided" if "undecided" in value else _percent(value["value"])
+        return f"{number} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
     if isinstance(value, float):
         return _percent(value)
+    if isinstance(value, str):
+        return value
     return "" if value is None else f"{value:,}"
 
 

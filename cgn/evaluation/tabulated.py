@@ -41,7 +41,7 @@ class Cell:
         parts.append(tags.get(self.weight, text(self.value)))
         if self.bar:
             parts.append(_bar(self.bar))
-        parts += [element("small", text(words)) for words in (self.detail, self.note) if words]
+        parts += [_small(words) for words in (self.detail, self.note) if words]
         return join(parts)
 
     def plain(self) -> str:
@@ -50,6 +50,8 @@ class Cell:
         return f"{told}; {self.note}" if self.note else told
 
 
+LINE = 40
+"""Characters of a note that stay on one line."""
 NOTHING = Cell(value=DASH, weight="muted")
 
 
@@ -98,6 +100,11 @@ class Table:
         """The same below its caption."""
         rows = [[cell.plain() for cell in row] for row in self.rows]
         return f"**{self.caption}**\n\n{markdown([column.plain() for column in self.columns], rows)}"
+
+
+def _small(words: str) -> Html:
+    """Lines that are no mere number may break."""
+    return element("small", text(words), class_="long" if len(words) > LINE else None)
 
 
 def _bar(of: Bar) -> Html:

@@ -82,8 +82,7 @@ def evaluate(
     from cgn.core.images import save_picture
 
     limit_threads()
-    if suite not in (ALL, *parts.suites):
-        raise ConfigError(f"--suite is {suite!r}; {parts.track} knows: {', '.join((ALL, *parts.suites))}")
+    check(parts, suite=suite)
     found = parts.examine(
         Request(
             data=data,
@@ -104,3 +103,9 @@ def evaluate(
         save_picture(picture, decisions / name)
         sink.picture(decisions / name)
     sink.summary(found.summary)
+
+
+def check(parts: Parts, *, suite: str, **_: object) -> None:
+    """Raise ConfigError for a suite that the track does not know, before anything is written."""
+    if suite not in (ALL, *parts.suites):
+        raise ConfigError(f"--suite is {suite!r}; {parts.track} knows: {', '.join((ALL, *parts.suites))}")

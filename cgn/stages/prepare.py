@@ -13,7 +13,7 @@ import torch
 
 from cgn.core.images import save_picture, sheet
 from cgn.core.metrics import MetricSink
-from cgn.core.roles import Input, Output
+from cgn.core.roles import Input, OptionalInput, Output
 
 EXAMPLES = "examples.png"
 
@@ -29,7 +29,7 @@ class Prepared:
 class Write(Protocol):
     """Writes everything, a manifest too, into the folder `data`."""
 
-    def __call__(self, *, assets: Path, data: Path) -> Prepared: ...
+    def __call__(self, *, assets: Path, data: Path, survey: Path | None) -> Prepared: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,13 @@ class Parts:
     write: Write
 
 
-def prepare(parts: Parts, *, assets: Input, data: Output, sink: MetricSink) -> None:
-    """Write the images, the manifest and `examples.png` into `data`."""
-    prepared = parts.write(assets=assets, data=data)
+def prepare(parts: Parts, *, assets: Input, data: Output, sink: MetricSink, survey: OptionalInput = None) -> None:
+    """Write the images, the manifest and `examples.png` into `data`.
+
+    `survey`: of the user's folders, for a track that reads some; the pipeline makes it anew each time, so that a folder
+    that changed is prepared again.
+    """
+    prepared = parts.write(assets=assets, data=data, survey=survey)
     save_picture(sheet(prepared.examples), data / EXAMPLES)
     sink.picture(data / EXAMPLES)
     sink.summary({f"images/{name}": count for name, count in prepared.images.items()})

@@ -6,7 +6,7 @@ evaluate stored is the track's own, so the track reads it; what the page says is
 that is not there is left out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Page:
 
     html: str
     markdown: str
+    remarks: Sequence[str] = ()
+    """Printed as well: what whoever runs the stage should know of these numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +54,27 @@ def report(
     parts: Parts, *, data: Input, model: Input, images: Input, decisions: Input, page: Output, sink: MetricSink
 ) -> None:
     """Write index.html and summary.md."""
+    told = material(
+        track=parts.track, variant=parts.variant, data=data, model=model, images=images, decisions=decisions
+    )
+    made = parts.page(told)
+    write_text(page / "summary.md", made.markdown)
+    write_text(page / "index.html", made.html)
+    for remark in made.remarks:
+        print(remark, flush=True)
+    sink.picture(page / "index.html")
+
+
+def material(*, track: str, variant: str, data: Path, model: Path, images: Path, decisions: Path) -> Material:
+    """The folders with the parameters that they carry. Raises ArtifactError where one is another variant's."""
     from cgn.core.checkpoints import refuse_foreign
 
     definitions = {folder: told for folder in (data, model, images, decisions) if (told := _definition(folder))}
     for folder, definition in definitions.items():
-        refuse_foreign(definition, source=folder, track=parts.track, variant=parts.variant)
+        refuse_foreign(definition, source=folder, track=track, variant=variant)
     params = {str(definition["verb"]): definition["params"] for definition in definitions.values()}
     params |= _classifier_params(decisions / "classifiers.json")
-    made = parts.page(Material(data=data, model=model, images=images, decisions=decisions, params=params))
-    write_text(page / "summary.md", made.markdown)
-    write_text(page / "index.html", made.html)
-    sink.picture(page / "index.html")
+    return Material(data=data, model=model, images=images, decisions=decisions, params=params)
 
 
 def _definition(folder: Path) -> Mapping[str, Any]:

@@ -6,8 +6,9 @@
 
 `--write` also resolves a merge conflict in dvc.yaml, where both sides hold nothing but code paths.
 
-Decided here: an import inside a function counts. A package's `__init__.py` runs with its modules and counts where it
-holds more than words. A package all of whose modules are in the closure is listed as its folder.
+Decided here: an import inside a function counts, and so does the data file that bears a module's name. A package's
+`__init__.py` runs with its modules and counts where it holds more than words. A package all of whose modules are in the
+closure is listed as its folder.
 """
 
 import ast
@@ -37,7 +38,8 @@ def closure(cell: str) -> set[Path]:
     files = {_file(module) for module in modules}
     for file in set(files):
         files |= {folder / "__init__.py" for folder in file.parents[:-1] if not _is_empty(folder / "__init__.py")}
-    return {file for file in files if not _is_empty(file)}
+    data = {file.with_suffix(".json") for file in files}
+    return {file for file in files if not _is_empty(file)} | {file for file in data if (ROOT / file).is_file()}
 
 
 def listed(files: set[Path]) -> list[Path]:

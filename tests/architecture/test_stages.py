@@ -23,19 +23,32 @@ SHARED = {
     ("imagenet", "fetch"): ["train_cgn.nets", "train_classifier.pretrained"],
 }
 SEEDLESS = {"fetch"}
+SURVEY = "imagenet_survey"
+"""The one stage that is no verb: it has no code to depend on, as it runs each time."""
 
 
 @pytest.fixture(scope="module")
-def stages() -> dict[str, Stage]:
+def every() -> dict[str, Stage]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         return read()
 
 
+@pytest.fixture
+def stages(every: dict[str, Stage]) -> dict[str, Stage]:
+    """Those of verbs."""
+    return {name: stage for name, stage in every.items() if not name.startswith(f"{SURVEY}@")}
+
+
 @pytest.fixture(scope="module")
-def declared() -> dict[str, dict[str, object]]:
+def every_declared() -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return found
+
+
+@pytest.fixture
+def declared(every_declared: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    return {name: stage for name, stage in every_declared.items() if name != SURVEY}
 
 
 def test_every_cell_is_a_stage(declared: dict[str, dict[str, object]]) -> None:
@@ -111,14 +124,14 @@ def test_a_stage_reads_its_own_parameters(declared: dict[str, dict[str, object]]
         assert set(stage["params"]) == expected, name  # type: ignore[call-overload]
 
 
-def test_one_stage_makes_what_another_reads(stages: dict[str, Stage]) -> None:
-    made = {out for stage in stages.values() for out in stage.outs}
-    read_paths = {dep for stage in stages.values() for dep in stage.deps if dep.parts[0] == "runs"}
+def test_one_stage_makes_what_another_reads(every: dict[str, Stage]) -> None:
+    made = {out for stage in every.values() for out in stage.outs}
+    read_paths = {dep for stage in every.values() for dep in stage.deps if dep.parts[0] == "runs"}
     assert read_paths <= made
 
 
-def test_every_stage_refuses_a_name_for_the_shell_first(declared: dict[str, dict[str, object]]) -> None:
-    for name, stage in declared.items():
+def test_every_stage_refuses_a_name_for_the_shell_first(every_declared: dict[str, dict[str, object]]) -> None:
+    for name, stage in every_declared.items():
         commands = stage["cmd"]
         assert isinstance(commands, list), name
         assert commands[0] == f"python -m {names.__name__}", name
@@ -178,6 +191,21 @@ def _told(commands: object) -> str:
     """Of a stage's commands, the one that says what it does."""
     assert isinstance(commands, list)
     return str(commands[-1])
+
+
+def test_the_users_folders_are_surveyed_each_time_and_prepare_depends_on_it(
+    every: dict[str, Stage], every_declared: dict[str, dict[str, object]]
+) -> None:
+    assert every_declared[SURVEY]["always_changed"] is True
+    surveys = {name: stage for name, stage in every.items() if name.startswith(f"{SURVEY}@")}
+    assert surveys
+    for name, stage in surveys.items():
+        variant = name.partition("@")[2]
+        assert stage.outs == (Path("runs/imagenet") / variant / "survey",)
+        words = _told(stage.cmd.split(" && ")).split()
+        assert words[:2] == ['CGN_ROOT="$DVC_ROOT"', "python"], "relative folders start at the user's checkout"
+        assert words[2:5] == ["-m", "cgn.tracks.imagenet.survey", f"imagenet/{variant}"]
+        assert stage.outs[0] in every[f"imagenet_prepare@{variant}"].deps
 
 
 def _cell(command: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from cgn.evaluation.accuracy import Z_95, Proportion, accuracies, accuracy, wilson
+from cgn.evaluation.accuracy import EQUAL, Z_95, Proportion, accuracies, accuracy, compared, wilson
 from cgn.evaluation.decisions import Decisions
 
 
@@ -65,3 +65,36 @@ def test_accuracy_counts_decisions_that_equal_the_shape() -> None:
         "b": {"test": Proportion(hits=0, images=1)},
     }
     assert found["a"]["train"].share == 0.5
+
+
+WILDLIFE = Proportion(hits=8587, images=10_000)
+
+
+@pytest.mark.parametrize(
+    ("measured", "published", "told"),
+    [
+        (WILDLIFE, 85.7, "equal within the interval"),  # 85.9 (85.2 to 86.5): "above the paper" it is not
+        (Proportion(hits=9458, images=10_000), 95.1, "worse"),  # 94.6 (94.1 to 95.0)
+        (Proportion(hits=8750, images=10_000), 86.5, "better"),  # 87.5 (86.8 to 88.1)
+        (Proportion(hits=86, images=100), 79.0, "equal within the interval"),  # 77.9 to 91.5: few pictures decide less
+        (Proportion(hits=0, images=100), 0.0, "equal within the interval"),
+    ],
+)
+def test_a_published_number_inside_the_interval_is_neither_beaten_nor_missed(
+    measured: Proportion, published: float, told: str
+) -> None:
+    assert compared(measured, published / 100) == told
+
+
+def test_where_less_is_better_the_verdict_turns_round() -> None:
+    few_errors = Proportion(hits=10, images=1000)
+    assert compared(few_errors, 0.05, better="lower") == "better"
+    assert compared(few_errors, 0.05) == "worse"
+    assert compared(few_errors, 0.01, better="lower") == EQUAL
+
+
+def test_a_source_that_rounds_is_not_beaten_by_its_rounding() -> None:
+    measured = Proportion(hits=500, images=1000)
+    edge = measured.low - 0.0003  # printed with one decimal of a percent, this may stand for more than `low`
+    assert compared(measured, edge) == EQUAL
+    assert compared(measured, edge, rounding=0.0) == "better"

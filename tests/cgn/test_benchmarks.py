@@ -1,5 +1,6 @@
 """Benchmark folders are listed as laid out, what does not fit is named, and an empty or missing folder is an error."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from cgn.core.errors import ArtifactError
+from cgn.core.files import on_disk, readable
 from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, evenly, imagenet9, imagenet_c
 from cgn.data.pictures import Pictures
 from cgn.data.transforms import imagenet, squeezenet
@@ -35,15 +37,95 @@ def test_class_folders_are_numbered_by_their_names_not_by_their_place(tmp_path: 
     assert (listing.absent, listing.strays, len(listing)) == (("b",), (), 3)
 
 
-def test_strays_are_named_and_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
-    for name in ("a/1.png", "d/1.png", "loose.png", "a/.thumbnail.png"):
+def test_strays_are_counted_and_named_with_the_reason(tmp_path: Path) -> None:
+    for name in ("a/1.png", "d/1.png", "loose.png", "a/.thumbnail.png", ".git/objects/1.png"):
         save(tmp_path / name)
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
+    for number in range(30):
+        (tmp_path / "a" / f"{number:02d}.txt").write_bytes(b"x")
     listing = class_folders(tmp_path, classes=("a", "b"))
     assert listing.names == ("a/1.png",)
-    assert [stray.split(":")[0] for stray in listing.strays] == ["a/Thumbs.db", "d/1.png", "loose.png"]
-    assert "no picture by its name" in listing.strays[0]
-    assert "not in a class folder (a ... b)" in listing.strays[1]
+    hidden, unnamed, foreign = listing.strays
+    assert (hidden.count, hidden.names) == (2, (".git/objects/1.png", "a/.thumbnail.png"))
+    assert (unnamed.count, unnamed.names) == (31, tuple(f"a/{number:02d}.txt" for number in range(5)))
+    assert str(unnamed).startswith("a/00.txt, a/01.txt, a/02.txt, a/03.txt, a/04.txt and 26 more: no picture by its n")
+    assert str(foreign) == "d/1.png, loose.png: not in a class folder (a ... b)"
+
+
+def test_linked_class_folders_and_linked_pictures_are_read(tmp_path: Path) -> None:
+    for name in ("store/one/1.png", "store/two/2.png", "store/two/below/3.png", "data/a/0.png"):
+        save(tmp_path / name)
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "store" / "one")
+    (tmp_path / "data" / "c").symlink_to("../store/two")
+    (tmp_path / "data" / "a" / "4.png").symlink_to(tmp_path / "store" / "one" / "1.png")
+    listing = class_folders(tmp_path / "data", classes=("a", "b", "c"))
+    assert listing.names == ("a/0.png", "a/4.png", "b/1.png", "c/2.png", "c/below/3.png")
+    assert (listing.absent, listing.empty, listing.strays) == ((), (), ())
+
+
+def test_links_that_go_round_end_and_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "data" / "a" / "0.png")
+    (tmp_path / "data" / "a" / "again").symlink_to("..")
+    (tmp_path / "data" / "a" / "outside").symlink_to(tmp_path)
+    (tmp_path / "data" / "a" / "self").symlink_to("self")
+    listing = class_folders(tmp_path / "data", classes=("a",))
+    assert listing.names == ("a/0.png",)
+    assert [str(stray) for stray in listing.strays] == [
+        "a/again, a/outside: a link to a folder that holds it",
+        "a/self: a link that leads nowhere",
+    ]
+
+
+def test_what_cannot_be_followed_or_is_no_file_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "0.png")
+    (tmp_path / "b").symlink_to("unplugged")
+    (tmp_path / "a" / "1.png").symlink_to("gone.png")
+    (tmp_path / "c").mkdir()
+    os.mkfifo(tmp_path / "a" / "2.png")
+    listing = class_folders(tmp_path, classes=("a", "b", "c"))
+    assert (listing.names, listing.absent, listing.empty) == (("a/0.png",), ("b",), ("c",))
+    assert [str(stray) for stray in listing.strays] == [
+        "a/1.png, b: a link that leads nowhere",
+        "a/2.png: neither a file nor a folder",
+    ]
+
+
+def test_linked_variations_stimuli_and_corruptions_are_read(tmp_path: Path) -> None:
+    save(tmp_path / "store" / "val" / "00_dog" / "0.png")
+    save(tmp_path / "cat" / "cat1-dog1.png")
+    for severity in range(1, 6):
+        save(tmp_path / "fog" / str(severity) / "a" / "1.png")
+    for name, target in (("in9/original", "store"), ("cues/cat", "cat"), ("c/weather/fog", "fog")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).symlink_to(tmp_path / target)
+    assert len(imagenet9(tmp_path / "in9").present["original"]) == 1
+    assert len(cue_conflict(tmp_path / "cues", categories=("cat", "dog"))) == 1
+    assert len(imagenet_c(tmp_path / "c", corruptions=("fog",), classes=("a",)).present) == 5
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"two\nlines.png", rb"caf\xe9.png", "caf\u00e9.png".encode()])
+def test_any_file_name_is_text_and_can_be_opened(tmp_path: Path, name: bytes) -> None:
+    save(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "1.png").rename(os.fsdecode(os.fsencode(tmp_path / "a") + b"/" + name))
+    listing = class_folders(tmp_path, classes=("a",))
+    assert listing.names[0].encode().decode().isprintable()
+    assert os.fsencode(on_disk(listing.names[0])) == b"a/" + name
+    assert isinstance(Pictures(listing=listing, transform=squeezenet())[0], torch.Tensor)
+
+
+def test_names_that_differ_are_written_differently() -> None:
+    names = [os.fsdecode(name) for name in (b"\xe9", rb"\xe9", rb"\\xe9", "\u00e9".encode(), b"\x0a", rb"\x0a")]
+    assert [readable(name) for name in names] == [r"\xe9", r"\\xe9", r"\\\\xe9", "\u00e9", r"\x0a", r"\\x0a"]
+    assert [on_disk(readable(name)) for name in names] == names
+
+
+def test_an_unreadable_picture_of_an_odd_name_gives_a_sentence_that_can_be_stored(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png")
+    Path(os.fsdecode(os.fsencode(tmp_path / "a") + b"/caf\xe9.png")).write_bytes(b"x")
+    pictures = Pictures(listing=class_folders(tmp_path, classes=("a",)), transform=squeezenet())
+    sentence = pictures[1]
+    assert isinstance(sentence, str)
+    assert sentence.encode().startswith(rb"a/caf\xe9.png cannot be read: ")
 
 
 def test_a_missing_empty_or_foreign_folder_is_an_error(tmp_path: Path) -> None:
@@ -73,7 +155,7 @@ def test_imagenet9_lists_what_is_there_and_names_what_is_missing(tmp_path: Path)
     assert same.names == rand.names
     assert np.bincount(same.labels["shape"]).tolist() == [1, 2, 3] * 3
     assert (same.strays, len(rand.strays)) == ((), 1)
-    assert rand.strays[0].startswith("09_tree/0.JPEG: not in a class folder")
+    assert str(rand.strays[0]).startswith("09_tree/0.JPEG: not in a class folder")
 
 
 def test_imagenet9_names_an_absent_class_and_the_folder_to_give(tmp_path: Path) -> None:
@@ -95,12 +177,8 @@ def test_stimuli_carry_both_cues(tmp_path: Path) -> None:
     listing = cue_conflict(tmp_path, categories=("cat", "dog"))
     assert listing.names == ("cat/cat1-dog2.png", "cat/cat10-cat3.png", "dog/dog2-cat12.png")
     assert listing.labels == {"shape": (0, 0, 1), "texture": (1, 0, 0)}
-    assert [stray.split(":")[0] for stray in listing.strays] == [
-        "cat/cat1-cow2.png",
-        "cat/cat1.png",
-        "dog/cat2-dog1.png",
-    ]
-    assert listing.strays[-1].endswith("lies in dog/, its name says cat")
+    assert [stray.names for stray in listing.strays] == [("cat/cat1-cow2.png", "cat/cat1.png"), ("dog/cat2-dog1.png",)]
+    assert listing.strays[-1].reason == "not in the folder of the shape that its name gives"
 
 
 def test_pictures_are_chosen_evenly_over_the_classes() -> None:
@@ -185,7 +263,7 @@ def test_the_sample_and_the_odd_originals_are_listed(test_data: Path) -> None:
     sample = class_folders(test_data / "imagenet_sample", classes=wnids())
     assert (len(sample), len(sample.absent)) == (500, 500)
     assert sample.labels["shape"] == tuple(range(0, 1000, 2))
-    assert [stray.split(":")[0] for stray in sample.strays] == ["labels.csv"]
+    assert [stray.names for stray in sample.strays] == [("labels.csv",)]
     odd = Pictures(listing=class_folders(test_data / "imagenet_odd", classes=wnids()), transform=imagenet())
     assert len(odd) == 82
     shapes = {

@@ -6,7 +6,16 @@ import pytest
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
-from cgn.data.collection import Collection, PictureSet, read_collection, write_collection
+from cgn.data.collection import (
+    Collection,
+    PictureSet,
+    SetName,
+    foreign_set,
+    look,
+    own_set,
+    read_collection,
+    write_collection,
+)
 
 
 def written(data: Path, *, train: str) -> Collection:
@@ -41,6 +50,71 @@ def test_a_set_that_is_absent_or_has_gone_is_named(tmp_path: Path) -> None:
         found.folder("stylized")
     with pytest.raises(ArtifactError, match=r"the folder of train, .*train, has gone since"):
         found.folder("train")
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Collection:
+    """A set of the user's and one of the collection's own, six pictures each."""
+    for folder in (tmp_path / "mine", tmp_path / "data" / "val"):
+        for number in range(6):
+            path = folder / ("a" if number < 3 else "b") / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(9))
+    data, names = tmp_path / "data", ("a", "b")
+    contents = look(tmp_path / "mine", "train", classes=names)
+    sets = {"train": foreign_set(contents, root=data, name="train"), "val": own_set(data, "val")}
+    made = Collection(root=data, facts={"track": "imagenet"}, class_names=names, sets=sets)
+    write_collection(made)
+    return read_collection(data)
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_a_folder_that_changed_since_prepare_is_refused_and_the_changes_named(
+    prepared: Collection, name: SetName
+) -> None:
+    folder = prepared.unchanged(name)
+    (folder / "a" / "0.png").unlink()
+    (folder / "a" / "1.png").unlink()
+    (folder / "a" / "2.png").write_bytes(bytes(10))
+    (folder / "b" / "new.png").write_bytes(bytes(9))
+    told = (
+        r"has changed since prepare: 1 added \(b/new\.png\), 2 removed \(a/0\.png, a/1\.png\), 1 of another size \(a/2"
+    )
+    with pytest.raises(ArtifactError, match=rf"{told}.*; run prepare again"):
+        prepared.unchanged(name)
+
+
+def test_a_folder_that_was_emptied_since_prepare_is_refused(prepared: Collection) -> None:
+    folder = prepared.unchanged("train")
+    for path in folder.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(ArtifactError, match=r"mine has changed since prepare: .*holds no picture.*run prepare again"):
+        prepared.unchanged("train")
+
+
+def test_many_changes_are_counted_and_a_few_named(prepared: Collection) -> None:
+    folder = prepared.unchanged("train")
+    for number in range(2000):
+        (folder / "a" / f"new{number:04d}.png").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match=r"2,000 added \(a/new0000\.png, .*a/new0004\.png and 1,995 more\)"):
+        prepared.unchanged("train")
+
+
+def test_what_no_one_reads_may_change(prepared: Collection) -> None:
+    folder = prepared.unchanged("train")
+    (folder / "README.txt").write_text("mine")
+    (folder / "a" / ".thumbnails").write_text("x")
+    (folder / "a" / "0.png").touch()
+    assert prepared.unchanged("train") == folder
+
+
+def test_a_damaged_list_of_files_is_refused(prepared: Collection) -> None:
+    (prepared.unchanged("train") / "a" / "0.png").unlink()
+    path = prepared.root / "files" / "train.tsv.gz"
+    for content in (b"", b"<html>", path.read_bytes()[:-9]):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"train\.tsv\.gz is missing or broken .*: run prepare again"):
+            prepared.unchanged("train")
 
 
 def test_a_manifest_of_shards_is_refused(tmp_path: Path) -> None:

@@ -310,3 +310,10 @@ def test_what_a_user_added_does_not_matter_to_the_layout_test() -> None:
     assert shipped(text.replace("active: {", "active: {mnist: [mine], ")) == shipped(text)
     assert shipped(text.replace("  colored:\n", "  mine:\n    seed: {1: [2]}\n  colored:\n")) == shipped(text)
     assert shipped(re.sub("active: .*", "active:\n  mnist:\n  - mine", text)) == shipped(text)
+
+
+@pytest.mark.parametrize("track", ["mnist", "imagenet"])
+def test_a_variant_that_is_named_twice_is_refused(tmp_path: Path, tree: dict[str, Any], track: str) -> None:
+    name = next(iter(tree[track]))
+    tree["active"] = {track: [name, name]}
+    assert_rejected(tmp_path, tree, rf"active\.{track} is .*, allowed: each variant once, and '{name}' is there twice")

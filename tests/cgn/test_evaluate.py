@@ -81,7 +81,7 @@ def make_data(folder: Path, *, facts: Mapping[str, Any] = FACTS) -> Path:
 
 def make_classifier(folder: Path, module: nn.Module, *, arm: str, **facts: object) -> Path:
     save_model(folder / "model.safetensors", module.state_dict(), facts={**FACTS, "arm": arm, **facts})
-    write_json(folder / "training.json", {"train_accuracy": 0.75, "images": 33, "updates": 5})
+    write_json(folder / "training.json", {"running_accuracy": 0.75, "images": 33, "updates": 5})
     write_json(folder / "definition.json", {"verb": "train_classifier", "seed": 3, "params": {"epochs": 2}})
     return folder
 
@@ -139,13 +139,14 @@ def test_accuracies_can_be_computed_again_from_the_decisions(
     again = accuracies(read(tmp_path / "out" / "decisions.parquet"))
     assert set(told) == set(again) == set(READS)
     for arm, measured in again.items():
-        assert told[arm].pop("training") == {"train_accuracy": 0.75, "images": 33, "updates": 5}
+        assert told[arm].pop("training") == {"running_accuracy": 0.75, "images": 33, "updates": 5}
+        names = {"train": "original_training_set"}
         assert told[arm] == {
-            condition: {"accuracy": p.share, "low": p.low, "high": p.high, "images": p.images}
+            names.get(condition, condition): {"accuracy": p.share, "low": p.low, "high": p.high, "images": p.images}
             for condition, p in measured.items()
         }
         for condition, p in measured.items():
-            assert sink.told[f"accuracy/{arm}/{condition}"] == p.share
+            assert sink.told[f"accuracy/{arm}/{names.get(condition, condition)}"] == p.share
     classifiers = json.loads((tmp_path / "out" / "classifiers.json").read_text())
     assert classifiers["gan"] == {"params": {"epochs": 2}, "seed": 3}
 

@@ -4,14 +4,17 @@ import errno
 import json
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from cgn import __main__ as front
 from cgn.core import files
+from cgn.core.checkpoints import save_model, save_state
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.metrics import Files, MetricSink
 
@@ -94,11 +97,12 @@ def test_a_run_defines_itself_and_ends_with_its_time(tmp_path: Path) -> None:
 
 
 def test_run_json_is_there_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object, **__: object) -> None:
+    def failing(*_: object, assets: Path, **__: object) -> None:
         assert json.loads((tmp_path / "fetch.log" / "run.json").read_text())["finished"] is None
+        (assets / "work").touch()
         raise ArtifactError("stopped here")
 
-    monkeypatch.setattr(front, "_stage", lambda _: failing)
+    monkeypatch.setattr("cgn.stages.fetch.fetch", failing)
     call = front.Invocation(
         verb="fetch",
         target="mnist/digits",
@@ -151,6 +155,44 @@ def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
     assert "train_classifier" in capsys.readouterr().err
 
 
+def test_a_verb_has_the_options_of_its_track(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A track's own function is its command line: what the other track's needs is neither asked for nor accepted."""
+    words = ["--assets", str(tmp_path / "fetch"), "--model", str(tmp_path / "model")]
+    assert set(front.parse(["train_cgn", "imagenet/miniature", *words]).options) == {"assets", "model"}
+    data = ["--data", str(tmp_path / "data")]
+    call = front.parse(["train_cgn", "mnist/digits", *words, *data])
+    assert (set(call.options), call.output_role, call.defining) == ({"assets", "data", "model"}, "model", {})
+    with pytest.raises(SystemExit, match="2"):
+        front.parse(["train_cgn", "mnist/digits", *words])
+    assert "the following arguments are required: --data" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        front.parse(["train_cgn", "imagenet/miniature", *words, *data])
+    assert "unrecognized arguments: --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["imagenet/miniature", "--help"], ["audio/speech", "--help"]])
+def test_a_verb_explains_its_options_with_or_without_a_track(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        front.parse(["train_classifier", *words])
+    printed = capsys.readouterr().out
+    assert "--arm" in printed
+    assert "(track imagenet)" in printed
+
+
+@pytest.mark.parametrize("track", ["mnist/digits", "imagenet/miniature"])
+def test_a_tracks_own_verb_refuses_an_arm_before_anything_is_written(tmp_path: Path, track: str) -> None:
+    (tmp_path / "data").mkdir()
+    paths = ["--data", str(tmp_path / "data"), "--classifier", str(tmp_path / "out")]
+    words = ["train_classifier", track, "--params", str(ROOT / "params.yaml"), *paths, "--arm"]
+    with pytest.raises(ConfigError, match=r"--arm is 'cgn', allowed: "):
+        front.run([*words, "cgn"])
+    with pytest.raises(ConfigError, match=r"arm '\w+' of \w+/\w+ needs --images: give that folder"):
+        front.run([*words, "gan" if track == "mnist/digits" else "ensemble"])
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_errors_are_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert front.main([*fetch(tmp_path)[:3], str(tmp_path / "absent.yaml"), "--assets", str(tmp_path / "x")]) == 2
     told = capsys.readouterr().err
@@ -163,7 +205,7 @@ def test_a_file_in_the_way_of_the_output_is_kept(tmp_path: Path) -> None:
     (tmp_path / "fetch").write_text("precious")
     with pytest.raises(ArtifactError, match="a file of this name is in the way"):
         front.run(fetch(tmp_path))
-    assert (tmp_path / "fetch").read_text() == "precious"
+    assert everything(tmp_path) == {"fetch": b"precious"}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +231,7 @@ def test_no_space_or_permission_is_said_and_loses_nothing(
     assert files.folder_digest(tmp_path / "fetch") == before
 
 
-def work(tmp_path: Path, definition: dict[str, int], *, code: str = "a") -> bool:
+def work(tmp_path: Path, definition: dict[str, Any], *, code: str = "a") -> bool:
     """Begin to build, and end by a kill; whether earlier work was there to continue."""
     with pytest.raises(KeyboardInterrupt), files.building(tmp_path / "out", definition=definition, code=code) as folder:  # noqa: PT012
         found = (folder / "work").exists()
@@ -198,6 +240,153 @@ def work(tmp_path: Path, definition: dict[str, int], *, code: str = "a") -> bool
         (folder / ".work.123.tmp").touch()
         raise KeyboardInterrupt
     return found
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """All files below, by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def classify(tmp_path: Path, params: Path, *, arm: str) -> list[str]:
+    command = ["train_classifier", "mnist/digits", "--params", str(params), "--arm", arm]
+    return [*command, "--data", str(tmp_path / "prepare"), "--classifier", str(tmp_path / "out")]
+
+
+@pytest.fixture
+def begun(tmp_path: Path, small: Path) -> Path:
+    """Data, a classifier's unfinished work of another definition, and the record of the run that left it."""
+    front.run(fetch(tmp_path))
+    front.run(prepare(tmp_path, small))
+    work(tmp_path, {"seed": 9})
+    (tmp_path / "out.log" / "metrics.jsonl").write_text('{"step": 1}\n')
+    return small
+
+
+def test_a_refused_option_leaves_everything_as_it_was(tmp_path: Path, begun: Path) -> None:
+    before = everything(tmp_path)
+    with pytest.raises(ConfigError, match="--arm is 'orginal', allowed: original, gan"):
+        front.run(classify(tmp_path, begun, arm="orginal"))
+    with pytest.raises(ConfigError, match="arm 'gan' of mnist/digits needs --images"):
+        front.run(classify(tmp_path, begun, arm="gan"))
+    evaluate = ["evaluate", "mnist/digits", "--params", str(begun), "--data", str(tmp_path / "prepare"), "--suite", "x"]
+    with pytest.raises(ConfigError, match="--suite is 'x'"):
+        front.run([*evaluate, "--classifier", str(tmp_path / "prepare"), "--decisions", str(tmp_path / "out")])
+    assert everything(tmp_path) == before
+
+
+def test_what_is_refused_only_once_it_is_opened_leaves_everything_as_it_was(tmp_path: Path, begun: Path) -> None:
+    """Data of another variant, found by the stage itself; work of another definition stands where it would build."""
+    tree: dict[str, Any] = yaml.safe_load(begun.read_text())
+    tree["mnist"]["other"] = tree["mnist"]["digits"]
+    begun.write_text(yaml.safe_dump(tree))
+    before, command = everything(tmp_path), classify(tmp_path, begun, arm="original")
+    command[1] = "mnist/other"
+    with pytest.raises(ArtifactError, match="is of variant 'digits', expected 'other'"):
+        front.run(command)
+    assert everything(tmp_path) == before
+
+
+def test_a_refused_command_leaves_a_finished_output_of_its_own_in_place(tmp_path: Path) -> None:
+    with files.building(tmp_path / "out", definition={"seed": 0}, code="a") as folder:
+        (folder / "work").touch()
+    before = everything(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ArtifactError), files.building(tmp_path / "out", definition={"seed": 0}, code="b"):
+            raise ArtifactError("refused")
+        assert everything(tmp_path) == before
+
+
+def test_a_command_that_made_something_keeps_it_for_the_next_time(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError), files.building(tmp_path / "out", definition={"seed": 0}) as folder:  # noqa: PT012
+        (folder / "work").touch()
+        raise ArtifactError("the disk is full")
+    assert work(tmp_path, {"seed": 0}, code="")
+
+
+def test_a_first_command_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    for refusal in (ArtifactError("foreign"), ConfigError("no GPU")):
+        with pytest.raises(CgnError), files.building(tmp_path / "out", definition={}) as folder:  # noqa: PT012
+            (folder.with_name("out.log") / "run.json").touch()
+            raise refusal
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o027])
+def test_every_file_has_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        save_model(tmp_path / "model.safetensors", {"weight": torch.zeros(2)}, facts={})
+        save_state(tmp_path / "state.pt", {"update": 1})
+        files.write_json(tmp_path / "manifest.json", {})
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("model.safetensors", "state.pt", "manifest.json"), 0o666 & ~umask)
+
+
+def ran(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    assert front.main(arguments) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_stale_folders_are_listed_with_their_sizes_and_removed_when_asked(
+    tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    front.run(fetch(runs))
+    front.run(prepare(runs, small))
+    work(runs, {"seed": 1})
+    work(runs, {"seed": 2})
+    (runs / "gone.log").mkdir()
+    (runs / "gone.log" / "run.json").write_text("{}")
+    (runs / "mine.log").mkdir()
+    (runs / "mine.log" / "diary.txt").write_text("precious")
+    (runs / "mine.partial").mkdir()
+    (runs / "mine.partial" / "diary.txt").write_text("precious")
+    (next(runs.glob("out.partial-*")) / "state.pt").write_bytes(bytes(2_500_000))
+    command, before = ["clean", "--runs", str(runs), "--params", str(small)], everything(runs)
+    told = ran(command, capsys)
+    assert everything(runs) == before
+    assert [line.split()[0] for line in told] == ["stale", "kept", "stale", "stale", "stale", "4"]
+    assert told[0].endswith("gone.log: the record of a run that made nothing")
+    assert told[1].endswith("mine.partial: not made by this project")
+    assert told[3].endswith("out.partial: begun with other parameters or code")
+    assert "2.5 MB" in told[4]
+    assert told[-1] == "4 stale, 2.5 MB; python -m cgn clean --yes removes them"
+    ran([*command, "--yes"], capsys)
+    left = {path.name for path in runs.iterdir()}
+    assert left == {"fetch", "fetch.log", "prepare", "prepare.log", "mine.log", "mine.partial"}
+    assert [line.split()[0] for line in ran([*command, "--yes"], capsys)] == ["kept", "0"]
+
+
+def test_what_the_same_command_would_continue_is_kept(
+    tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front.run(fetch(tmp_path))
+
+    def killed(*_: object, data: Path, **__: object) -> None:
+        (data / "work").touch()
+        raise KeyboardInterrupt
+
+    call = front.parse(prepare(tmp_path, small))
+    monkeypatch.setattr("cgn.stages.prepare.prepare", killed)
+    monkeypatch.setattr(front, "parse", lambda _: call)
+    with pytest.raises(KeyboardInterrupt):
+        front.run([])
+    command = ["clean", "--runs", str(tmp_path), "--params", str(small), "--yes"]
+    told = ran(command, capsys)
+    assert told[0].endswith("prepare.partial: unfinished: the same command continues it")
+    assert told[-1] == "0 stale, 0.0 MB"
+    small.write_text(small.read_text().replace("train_images: 40", "train_images: 41"))
+    assert ran(command, capsys)[0].startswith("removed")
+
+
+def test_what_a_process_works_on_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with files.building(tmp_path / "out", definition={}):
+        told = ran(["clean", "--runs", str(tmp_path), "--params", str(ROOT / "params.yaml"), "--yes"], capsys)
+        assert told[0].endswith("out.partial: a process is working on it")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.log"}
 
 
 def test_unfinished_work_waits_for_its_definition_and_code(tmp_path: Path) -> None:
@@ -260,7 +449,7 @@ def test_a_broken_run_json_does_not_cost_the_metrics_of_work_that_continues(
         (assets / "work").touch()
         raise ArtifactError("stopped here")
 
-    monkeypatch.setattr(front, "_stage", lambda _: working)
+    monkeypatch.setattr("cgn.stages.fetch.fetch", working)
     call = front.Invocation(
         verb="fetch",
         target="mnist/digits",
@@ -298,7 +487,7 @@ def test_lines_of_metrics_that_cannot_be_read_are_left_out(tmp_path: Path) -> No
     sink.rewind(3)
     assert [json.loads(line)["step"] for line in sink.record.read_text().splitlines()] == [1, 3]
     sink.summary({"loss": 0.25})
-    assert (tmp_path / "curves.csv").read_text().splitlines() == ["step,loss", "1,0.5", "3,0.25"]
+    assert (tmp_path / "curves.csv").read_text().splitlines() == ["step,name,value", "1,loss,0.5", "3,loss,0.25"]
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"text"', "null"])

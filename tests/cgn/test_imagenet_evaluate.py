@@ -1,6 +1,7 @@
 """imagenet evaluate: known answers of a scripted network on made folders, and what is said of folders that are odd."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from cgn.classifiers.ensemble import MECHANISMS
 from cgn.config.imagenet.evaluate import Evaluate
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
-from cgn.data.collection import Collection, PictureSet, write_collection
+from cgn.data.collection import Collection, PictureSet, SetName, foreign_set, look, write_collection
 from cgn.data.corruptions import corrupt
 from cgn.data.transforms import PREPARATIONS, Preparation, imagenet, squeezenet
 from cgn.data.wnids import wnids
@@ -26,7 +27,7 @@ from cgn.evaluation.categories import sixteen
 from cgn.evaluation.categories.imagenet9 import MEMBERS
 from cgn.evaluation.examination import Examination, read
 from cgn.evaluation.examine import decide
-from cgn.evaluation.suite_results import numbers
+from cgn.evaluation.suite_results import numbers, summary
 from cgn.evaluation.suite_tables import tables
 from cgn.stages.evaluate import evaluate
 from cgn.tracks.imagenet import corrupting, examination
@@ -149,19 +150,50 @@ def test_known_answers_are_counted_exactly(tmp_path: Path) -> None:
     cues = found["shape"]["cue_conflict"]
     assert (cues["shape"], cues["texture"], cues["conflicts"]) == (2, 1, 4)
     assert cues["shape_bias"]["value"] == pytest.approx(2 / 3)
-    assert cues["by_category"]["bear"] | {"shape_bias": None} == {
-        "shape": 1, "texture": 1, "conflicts": 2, "shape_bias": None,
+    bear = cues["by_category"]["bear"]
+    assert {name: bear[name] for name in ("shape", "texture", "decided", "conflicts")} == {
+        "shape": 1, "texture": 1, "decided": 2, "conflicts": 2,
     }  # fmt: skip
+    assert (cues["decided"], cues["shape_accuracy"]["value"], cues["chance"]) == (3, 0.5, 1 / 16)
+    assert cues["undecided"] == "no better than chance on clean pictures: top-1 50.0 % (9.5 to 90.5), chance 50.0 %"
     assert (found["shape"]["clean"]["top_1"]["hits"], found["shape"]["clean"]["top_1"]["images"]) == (1, 2)
     assert sink.told["known/shape/in9/bg_gap"] == pytest.approx(0.6)
     assert sink.told["known/shape/clean/top_1"] == 0.5
     assert "known/texture/cue_conflict/shape_bias" not in sink.told  # decided for neither cue
+    assert "known/shape/cue_conflict/shape_bias" not in sink.told  # undecided
+    cue = {name.rpartition("/")[2]: value for name, value in sink.told.items() if name.startswith("known/shape/cue")}
+    assert {name: cue[name] for name in ("decided", "conflicts", "undecided", "shape_accuracy", "chance")} == {
+        "decided": 3, "conflicts": 4, "undecided": 1, "shape_accuracy": 0.5, "chance": 1 / 16,
+    }  # fmt: skip
+    assert cue["shape_bias_low"] < 2 / 3 < cue["shape_bias_high"]
     table = (tmp_path / "out" / "results.md").read_text()
     assert "| known | shape | 100.0 % (56.6 to 100.0) | 80.0 %" in table
-    assert "| known | shape | 66.7 % (20.8 to 93.9) | 2 | 1 | 4 |" in table
+    assert "| known | shape | undecided (20.8 to 93.9) | 2 | 1 | 3 | 4 | 50.0 % (15.0 to 85.0) | 6.2 % |" in table
+    assert "- shape bias of known, shape: no better than chance on clean pictures" in table
     assert "- in9: no variation only_bg_t of 8" in table
     assert sink.pictures == ["shape_bias-known.png"]
     assert sink.logged == [2, 22, 27]
+
+
+def test_the_summary_quotes_a_shape_bias_with_its_grounds_and_an_undecided_one_not_at_all() -> None:
+    found = summary(numbers(made.examination()))
+    for classifier, head in made.HEADS:
+        cues = {
+            name.rpartition("/")[2]: value
+            for name, value in found.items()
+            if name.startswith(f"{classifier}/{head}/cue_conflict/")
+        }
+        (shape, texture), doubtful = made.CUES[classifier, head], (classifier, head) in made.UNDECIDED
+        assert cues.pop("shape_bias", None) == (None if doubtful else shape / (shape + texture))
+        assert cues.pop("shape_bias_low") < shape / (shape + texture) + 1e-9
+        assert cues.pop("shape_bias_high") > shape / (shape + texture)
+        assert cues == {
+            "decided": shape + texture,
+            "conflicts": 10,
+            "shape_accuracy": shape / 10,
+            "chance": pytest.approx(1 / 9),
+            "undecided": doubtful,
+        }
 
 
 def test_all_numbers_follow_from_the_stored_decisions(tmp_path: Path) -> None:
@@ -194,13 +226,61 @@ def test_what_a_suite_lacks_is_named_and_no_reason_to_stop(tmp_path: Path) -> No
     assert "in9/original: 8 classes have no folder: 01_, 02_, 03_ ..." in found["remarks"]
 
 
-def test_strays_without_number_are_counted(tmp_path: Path) -> None:
+def test_many_strays_are_counted_by_reason(tmp_path: Path) -> None:
     make_in9(tmp_path, {"original": 2})
     for number in range(30):
         (tmp_path / "imagenet9" / "original" / "val" / f"{number:02d}.txt").write_text("x")
     remarks = examined(tmp_path, tmp_path, suite="in9")["remarks"]
-    assert sum("left out" in remark for remark in remarks) == 21
-    assert "in9/original: left out 10 more files" in remarks
+    (told,) = [remark for remark in remarks if "left out" in remark]
+    assert told.startswith("in9/original: left out 00.txt, 01.txt, 02.txt, 03.txt, 04.txt and 25 more: not in a class")
+
+
+def test_linked_class_folders_are_examined_whole(tmp_path: Path) -> None:
+    """One real folder of a class and two linked ones, one of which is empty."""
+    save(tmp_path / "data" / "val" / wnids()[1] / "a.png", shape=1)
+    for place in (2, 3):
+        save(tmp_path / "store" / wnids()[place] / "b.png", shape=place)
+    (tmp_path / "store" / wnids()[4]).mkdir()
+    for place in (2, 3, 4):
+        (tmp_path / "data" / "val" / wnids()[place]).symlink_to(tmp_path / "store" / wnids()[place])
+    found = examined(tmp_path, tmp_path / "data", suite="clean")
+    assert found["classifiers"]["known"]["shape"]["clean"]["top_1"]["images"] == 3
+    assert f"clean/clean: 1 classes have a folder without a picture: {wnids()[4]}" in found["remarks"]
+
+
+@pytest.mark.parametrize("suite", ["clean", "stylized", "imagenet_c"])
+def test_a_folder_that_changed_since_prepare_is_not_examined(tmp_path: Path, suite: str, scripted: Scripted) -> None:
+    sets: dict[str, PictureSet] = {}
+    names: dict[str, SetName] = {"clean": "val", "stylized": "stylized", "imagenet_c": "imagenet_c"}
+    name = names[suite]
+    within = tmp_path / "mine" / name
+    for home in [f"fog/{severity}" for severity in range(1, 6)] if suite == "imagenet_c" else [""]:
+        for number in range(2):
+            path = save(within / home / wnids()[1] / f"{number}.png", shape=1)
+    data = tmp_path / "data"
+    contents = look(within, name, classes=wnids())
+    sets[name] = foreign_set(contents, root=data, name=name)
+    facts = {"track": "imagenet", "variant": "mini"}
+    write_collection(Collection(root=data, facts=facts, class_names=wnids(), sets=sets))
+    assert examined(tmp_path, data, suite=suite, corruptions=("fog",))
+    seen = scripted.seen
+    path.unlink()
+    with pytest.raises(ArtifactError, match=rf"{name} has changed since prepare: 1 removed \(.*/1\.png\); run prepare"):
+        examined(tmp_path, data, suite=suite, corruptions=("fog",))
+    assert scripted.seen == seen
+
+
+def test_pictures_of_names_that_are_not_utf_8_are_examined(tmp_path: Path) -> None:
+    home = tmp_path / "val" / wnids()[7]
+    save(home / "a.png", shape=7).rename(os.fsdecode(os.fsencode(home) + b"/caf\xe9.png"))
+    save(home / "b.png", shape=7).rename(home / "two\nlines.png")
+    Path(os.fsdecode(os.fsencode(home) + b"/broken\xff.png")).write_bytes(b"x")
+    Path(os.fsdecode(os.fsencode(home) + b"/note\xff.txt")).write_bytes(b"x")
+    found = examined(tmp_path, tmp_path, suite="clean")
+    rows = read(tmp_path / "out" / "decisions.parquet").of("clean", head="shape")
+    assert sorted(rows["image"]) == [rf"{wnids()[7]}/caf\xe9.png", rf"{wnids()[7]}/two\x0alines.png"]
+    assert found["unreadable"][0].startswith(rf"clean/clean/{wnids()[7]}/broken\xff.png cannot be read")
+    assert rf"{wnids()[7]}/note\xff.txt" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
 
 
 def test_nothing_to_examine_is_an_error(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from cgn import __main__ as front
 from cgn.config.imagenet.fetch import Fetch
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
 from cgn.data.download import MIRROR
 from cgn.data.miniature import shipped
@@ -23,9 +25,12 @@ from cgn.data.sources import (
     U2NET,
     VGG16,
 )
+from cgn.data.wnids import wnids
 from cgn.stages.fetch import Parts, fetch
 from cgn.tracks.imagenet.fetch import parts
 from tests.cgn.toy_nets import PARAMS
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_each_variant_brings_what_its_stages_read() -> None:
@@ -82,3 +87,62 @@ def test_real_frost_comes_from_a_mirror(test_data: Path, tmp_path: Path, monkeyp
     wanted = parts(Fetch(extras=("frost",)), nets="miniature", pretrained="none")
     fetch(replace(wanted, shipped=()), assets=tmp_path, sink=Silent())
     assert {path.name for path in tmp_path.iterdir()} == {"sources.json", *(asset.name for asset in FROST)}
+
+
+@pytest.fixture
+def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Parameters of mini, whose folders lie in tmp_path; nothing can be downloaded."""
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("something was downloaded")
+
+    monkeypatch.setattr("requests.Session.get", asked)
+    monkeypatch.delenv(MIRROR, raising=False)
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    folders = tree["imagenet"]["mini"]["prepare"]["folders"]
+    folders |= {"train": str(tmp_path / "train"), "val": str(tmp_path / "val")}
+    for name in ("train", "val"):
+        picture = tmp_path / name / wnids()[0] / "a.JPEG"
+        picture.parent.mkdir(parents=True)
+        picture.write_bytes(b"x")
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def fetched(params: Path) -> None:
+    out = str(params.with_name("out"))
+    front.run(["fetch", "imagenet/mini", "--params", str(params), "--assets", out])
+
+
+def test_folders_that_prepare_would_refuse_are_refused_before_anything_is_fetched(mini: Path) -> None:
+    (mini.parent / "val" / wnids()[0]).rename(mini.parent / "val" / "n0000")
+    with pytest.raises(
+        ConfigError, match=r"imagenet\.mini\.prepare\.folders\.val .*holds no picture in a class folder"
+    ):
+        fetched(mini)
+    (mini.parent / "train").rename(mini.parent / "away")
+    with pytest.raises(ConfigError, match=r"imagenet\.mini\.prepare\.folders\.train .*there is no folder"):
+        fetched(mini)
+    assert {path.name for path in mini.parent.iterdir()} == {"params.yaml", "away", "val"}
+
+
+def test_an_empty_class_folder_and_a_lone_severity_are_refused_before_anything_is_fetched(mini: Path) -> None:
+    (mini.parent / "train" / wnids()[5]).mkdir()
+    with pytest.raises(ConfigError, match=rf"folders\.train .*class folders without a picture: {wnids()[5]}"):
+        fetched(mini)
+    (mini.parent / "train" / wnids()[5]).rmdir()
+    (mini.parent / "c" / "fog" / "1").mkdir(parents=True)
+    tree = yaml.safe_load(mini.read_text(encoding="utf-8"))
+    tree["imagenet"]["mini"]["prepare"]["folders"]["imagenet_c"] = str(mini.parent / "c")
+    mini.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"folders\.imagenet_c .*fog lacks the severities 2, 3, 4, 5"):
+        fetched(mini)
+
+
+def test_folders_that_do_are_no_part_of_what_is_fetched(mini: Path) -> None:
+    """Another picture must not make gigabytes come again."""
+    with pytest.raises(AssertionError, match="something was downloaded"):
+        fetched(mini)
+    definition = json.loads((mini.parent / "out.partial" / "definition.json").read_text(encoding="utf-8"))
+    assert definition["params"].keys() == {"extras", "nets", "pretrained"}

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
 from contextlib import suppress
@@ -16,7 +17,7 @@ from PIL import Image
 
 from cgn.config.imagenet.prepare import Folders, Prepare, World
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import folder_digest
+from cgn.core.files import folder_digest, write_json
 from cgn.core.images import png
 from cgn.core.metrics import Files, Silent
 from cgn.data import archives, tars
@@ -28,6 +29,7 @@ from cgn.data.sources import BACKGROUNDS_CHALLENGE, CUE_CONFLICT, FROST, IMAGENE
 from cgn.data.wnids import wnids
 from cgn.stages.prepare import prepare
 from cgn.tracks.imagenet.prepare import parts
+from cgn.tracks.imagenet.survey import survey
 
 SMALL = World(image_size=64, train_per_class=3, val_per_class=2, per_variation=2, per_pair=1)
 GREY = png(np.full((8, 8, 3), 90, dtype=np.uint8))
@@ -122,11 +124,113 @@ def test_the_users_folders_stay_where_they_are(tmp_path: Path, capsys: pytest.Ca
     assert found.class_names == wnids()
     assert found.sets["train"].images == 6
     assert not found.has("imagenet9")
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {"manifest.json", "examples.png"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"manifest.json", "examples.png", "files"}
     told = capsys.readouterr()
     assert "train: 6 pictures of 3 classes" in told.out
     assert "train has 997 classes without a folder" in told.err
-    assert "train has 1 files that are left out: README.txt" in told.err
+    assert "train has 1 files or folders that are left out: README.txt: not in a class folder" in told.err
+
+
+def test_pictures_in_folders_below_their_class_are_prepared_and_shown(tmp_path: Path) -> None:
+    """Tiny-ImageNet's layout."""
+    for name in wnids()[:3]:
+        (tmp_path / "train" / name / "images").mkdir(parents=True)
+        (tmp_path / "train" / name / f"{name}_boxes.txt").write_text("0 0 1 1")
+        (tmp_path / "train" / name / "images" / f"{name}_0.JPEG").write_bytes(GREY)
+    found = gathered(tmp_path)
+    assert found.sets["train"].images == 3
+    assert list(found.files("train")) == [f"{name}/images/{name}_0.JPEG" for name in wnids()[:3]]
+
+
+def test_linked_class_folders_are_counted_and_shown(tmp_path: Path) -> None:
+    store = photographs(tmp_path / "store")
+    (tmp_path / "train").mkdir()
+    for name in wnids()[:3]:
+        (tmp_path / "train" / name).symlink_to(store / name)
+    assert gathered(tmp_path).sets["train"].images == 6
+
+
+def test_a_class_whose_first_picture_is_broken_is_shown_by_its_second(tmp_path: Path) -> None:
+    first = photographs(tmp_path / "train") / wnids()[0] / f"{wnids()[0]}_0.JPEG"
+    first.write_bytes(b"<html>")
+    assert gathered(tmp_path).sets["train"].images == 6
+    for path in (tmp_path / "val").rglob("*.JPEG"):
+        path.write_bytes(b"<html>")
+    with pytest.raises(ArtifactError, match=r"val: none of the pictures that were tried can be read, such as n0"):
+        gathered(tmp_path)
+
+
+def test_corruptions_in_folders_of_kinds_are_prepared_as_they_are_evaluated(tmp_path: Path) -> None:
+    for severity in range(1, 6):
+        photographs(tmp_path / "c" / "weather" / "fog" / str(severity), pictures=1)
+    found = gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
+    assert found.sets["imagenet_c"].images == 15
+    assert found.unchanged("imagenet_c") == tmp_path / "c"
+
+
+def odd(folder: Path, name: bytes) -> Path:
+    """A path that is not UTF-8."""
+    return Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+
+
+def test_pictures_of_names_that_are_not_utf_8_are_prepared(tmp_path: Path) -> None:
+    home = photographs(tmp_path / "train") / wnids()[0]
+    odd(home, b"caf\xe9.JPEG").write_bytes(GREY)
+    odd(home, b"a\nb.JPEG").write_bytes(GREY)
+    odd(home, b"caf\xe9.txt").write_bytes(GREY)
+    found = gathered(tmp_path)
+    assert found.sets["train"].images == 8
+    assert {rf"{wnids()[0]}/caf\xe9.JPEG", rf"{wnids()[0]}/a\x0ab.JPEG"} <= found.files("train").keys()
+    assert found.unchanged("train") == tmp_path / "train"
+
+
+def test_a_folder_whose_own_path_is_not_utf_8_is_prepared(tmp_path: Path, capfdbinary: Any) -> None:
+    odd(tmp_path, b"caf\xe9").mkdir()
+    photographs(odd(tmp_path, b"caf\xe9") / "here")
+    (tmp_path / "train").symlink_to(odd(tmp_path, b"caf\xe9") / "here")
+    found = gathered(tmp_path)
+    assert found.unchanged("train") == odd(tmp_path, b"caf\xe9") / "here"
+    assert rb"caf\xe9/here" in capfdbinary.readouterr().out
+
+
+def test_a_members_name_that_is_not_utf_8_is_unpacked_and_known(tmp_path: Path) -> None:
+    names = [f"{kind}/{s}/{wnids()[0]}/caf\udce9.JPEG" for kind in ("fog", "snow") for s in range(1, 6)]
+    tar(tmp_path / "assets" / IMAGENET_C[0].name, *names)
+    found = gathered(tmp_path)
+    assert rf"fog/1/{wnids()[0]}/caf\xe9.JPEG" in found.files("imagenet_c")
+    assert found.unchanged("imagenet_c") == found.root / "imagenet_c"
+
+
+def test_prepare_refuses_a_survey_of_other_pictures(tmp_path: Path) -> None:
+    photographs(tmp_path / "train")
+    photographs(tmp_path / "val")
+    folders = Folders(train=str(tmp_path / "train"), val=str(tmp_path / "val"), stylized=None, imagenet_c=None)
+    cell = parts(Prepare(world=None, folders=folders), seed=0, variant="toy")
+    write_json(tmp_path / "survey" / "survey.json", survey(folders, variant="toy"))
+    where = {"assets": tmp_path / "assets", "data": tmp_path / "data", "survey": tmp_path / "survey"}
+    (tmp_path / "data").mkdir()
+    prepare(cell, **where, sink=Silent())
+    (tmp_path / "val" / wnids()[0] / "more.JPEG").write_bytes(GREY)
+    with pytest.raises(ArtifactError, match=r"survey\.json is not of the pictures that val holds now"):
+        prepare(cell, **where, sink=Silent())
+
+
+def test_an_unpacked_benchmark_that_changed_is_unpacked_again(tmp_path: Path) -> None:
+    names = [f"repo/stimuli/style-transfer-preprocessed-512/cat/cat{k}-dog2.png" for k in range(3)]
+    tar(tmp_path / "assets" / CUE_CONFLICT.name, *names)
+    before = gathered(tmp_path)
+    (before.root / "cue_conflict" / "cat" / "cat1-dog2.png").unlink()
+    with pytest.raises(
+        ArtifactError, match=r"cue_conflict has changed since prepare: 1 removed \(cat/cat1-dog2\.png\)"
+    ):
+        before.unchanged("cue_conflict")
+    again = gathered(tmp_path)
+    assert again.sets["cue_conflict"] == before.sets["cue_conflict"]
+    assert again.unchanged("cue_conflict") == again.root / "cue_conflict"
+
+
+def test_a_variant_without_folders_has_an_empty_survey() -> None:
+    assert survey(None, variant="miniature") == {}
 
 
 def test_another_picture_makes_another_manifest(tmp_path: Path) -> None:
@@ -231,6 +335,7 @@ def test_benchmarks_that_fetch_brought_are_unpacked(tmp_path: Path) -> None:
             *(f"frost/{file.name}" for file in FROST),
             "manifest.json",
             "examples.png",
+            *(f"files/{name}.tsv.gz" for name in found.sets),
         ]
     )
     assert {name: held.images for name, held in found.sets.items()} == {
@@ -354,7 +459,7 @@ def test_a_chain_of_long_names_is_refused(tmp_path: Path) -> None:
         unpacked(headers(tmp_path / "a.tar", *chain), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["x" * 300 + ".JPEG", "a\nb.JPEG", "caf\udce9.JPEG", "a\0b.JPEG"])
+@pytest.mark.parametrize("name", ["x" * 300 + ".JPEG", "a\nb.JPEG", "a\x1b[2Jb.JPEG", "a\0b.JPEG"])
 def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
     path = GOOD.replace("x.JPEG", name)
     record = f" path={path}\n".encode(errors="surrogateescape")

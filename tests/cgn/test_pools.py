@@ -114,6 +114,13 @@ def test_a_broken_picture_in_a_shard_is_an_error(tmp_path: Path) -> None:
         pool.picture(0)
 
 
+def test_a_picture_of_too_many_pixels_in_a_shard_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = opened(shards(tmp_path / "images", [GOOD]))
+    monkeypatch.setattr("cgn.data.decoding.MAX_PIXELS", 1)
+    with pytest.raises(ArtifactError, match=r"000000\.tar, byte 1,536, is no picture \(it has .* pixels, allowed: 1\)"):
+        pool.picture(0)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, size in (("cat/1.png", (8, 6)), ("dog/1.png", (5, 5)), ("dog/2.png", (7, 7))):

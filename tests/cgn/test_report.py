@@ -90,7 +90,7 @@ def make_run(root: Path, *, variant: str = "digits") -> dict[str, Path]:
     shard = write_shard(folders["data"], made, split="test_random", number=0, first_index=0)
     write_manifest(folders["data"], [shard], facts={"track": "mnist", "variant": variant})
     write(make_decisions(variant=variant), folders["decisions"] / "decisions.parquet")
-    training = {arm: {"training": {"train_accuracy": 0.123, "images": 5, "updates": 7}} for arm in ARMS}
+    training = {arm: {"training": {"running_accuracy": 0.123, "images": 5, "updates": 7}} for arm in ARMS}
     write_json(folders["decisions"] / "accuracy.json", training)
     return folders
 
@@ -187,8 +187,8 @@ def test_published_numbers_stand_beside_with_their_source(full: tuple[Path, Page
 
 def test_departures_from_the_published_settings_are_listed(full: tuple[Path, Page]) -> None:
     words = " ".join(full[1].words.split())
-    assert "train_cgn.batch_size 16 999" in words
-    assert "train_cgn.updates 46,875 46,875" not in words
+    assert "train_cgn.batch_size 16 images 999 images" in words
+    assert "train_cgn.updates 46,875 updates 46,875" not in words
     found = departures(settings("double_colored"), {"train_cgn": {"batch_size": 999, "losses": {"binary": 0.3}}})
     assert found == [("train_cgn.batch_size", 16, 999)]
 
@@ -268,3 +268,55 @@ def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) 
     write_json(folders["decisions"] / "classifiers.json", told)
     with pytest.raises(ArtifactError, match=r"classifiers\.json is not what evaluate writes .*: run evaluate again"):
         render(tmp_path, folders)
+
+
+def test_the_two_train_accuracies_are_named_and_kept_apart(full: tuple[Path, Page]) -> None:
+    """What training counted on its own images (here 12.3 %), and the accuracy on the original training set."""
+    root, page = full
+    summary = (root / "page" / "summary.md").read_text(encoding="utf-8").splitlines()
+    head = next(line for line in summary if line.startswith("| Trained on"))
+    names = [name.strip() for name in head.strip("|").split("|")]
+    assert names[1:3] == ["Running accuracy in training", "Original training set"]
+    assert "Train" not in names
+    decisions = make_decisions(variant="double_colored")
+    for arm, title in ARMS.items():
+        cells = next(line for line in summary if line.startswith(f"| {title} |")).strip("|").split("|")
+        share = accuracy(decisions.of(arm, condition="train")).share
+        assert cells[1].strip() == "12.3\N{NO-BREAK SPACE}%"
+        assert cells[2].strip().startswith(f"{100 * share:.1f}\N{NO-BREAK SPACE}% (")
+    assert "it is what stands beside the published train accuracy" in page.words
+
+
+def test_a_published_accuracy_says_whether_it_was_reached_by_the_interval_alone(full: tuple[Path, Page]) -> None:
+    root, _ = full
+    summary = (root / "page" / "summary.md").read_text(encoding="utf-8").splitlines()
+    decisions = make_decisions(variant="double_colored")
+    for row in published("double_colored"):
+        line = next(line for line in summary if line.startswith(f"| {ARMS[row.arm]} |"))
+        measured = accuracy(decisions.of(row.arm, condition="test_random"))
+        verdict = "equal within the interval"
+        if measured.low > row.test / 100 + 0.0005:
+            verdict = "better"
+        if measured.high < row.test / 100 - 0.0005:
+            verdict = "worse"
+        said = f"{row.train:.1f} / {row.test:.1f}; here {verdict} "
+        assert (said in line) is (row.remark is None), "the published GAN arm has other training images"
+
+
+def test_settings_say_what_auto_became_and_units(tmp_path: Path) -> None:
+    folders = make_run(tmp_path / "run")
+    define(folders["model"], "train_cgn", {"accelerator": "auto", "updates": 1800}, variant="digits")
+    define(folders["data"], "prepare", {"jitter": {"rotation_degrees": 10.0}, "image_size": 16}, variant="digits")
+    write_json(folders["model"].with_name("model.log") / "run.json", {"machine": {"cpu": "Abacus", "gpus": ["card"]}})
+    trained = {"params": {"accelerator": "auto", "epochs": 4}, "seed": 4}
+    write_json(folders["decisions"] / "classifiers.json", {"gan": trained})
+    words = " ".join(render(tmp_path, folders).words.split())
+    for said in (
+        "train_cgn.accelerator auto: cuda",
+        "train_classifier.accelerator auto (what it became was not recorded)",
+        "Updates of the generative network 1,800 updates",
+        "Image size 16 pixels",
+        "prepare.jitter.rotation_degrees 10.0 degrees",
+        "train_classifier.epochs 4 epochs",
+    ):
+        assert said in words, said

@@ -80,9 +80,10 @@ def test_an_arm_leaves_a_model_and_what_training_said(data: Path, images: Path, 
     load_strictly(Cnn(classes=10), tensors, source="model.safetensors")
     told = json.loads((out / "training.json").read_text())
     assert (told["images"], told["updates"]) == (count, 2 * -(-count // 16))
+    assert told["device"] == "cpu", "what `auto` became, for whoever reads it elsewhere"
     summary = json.loads((tmp_path / "log" / "details.json").read_text())
-    assert summary.keys() == {"train_accuracy", "loss", "images_per_second", "seconds"}
-    assert (summary["train_accuracy"], summary["loss"]) == (told["train_accuracy"], told["loss"])
+    assert summary.keys() == {"running_accuracy", "loss", "images_per_second", "seconds"}
+    assert (summary["running_accuracy"], summary["loss"]) == (told["running_accuracy"], told["loss"])
 
 
 def weights(data: Path, images: Path, out: Path, *, arm: str, seed: int = 0) -> bytes:

@@ -1,6 +1,8 @@
 """The ImageNet track's arms through the stage: what they read, leave behind and refuse, on one device and on two."""
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from cgn.config.record import OutOfRangeError
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
-from cgn.data.collection import Collection, PictureSet, write_collection
+from cgn.data.collection import Collection, PictureSet, own_set, write_collection
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.tracks.imagenet.classifiers import open_classifier
 from cgn.tracks.imagenet.train_classifier import initial_ensemble, train_classifier
@@ -150,6 +152,66 @@ def test_real_pictures_may_lie_in_shards(tmp_path: Path, images: Path) -> None:
     trained(tmp_path / "out", arm="ensemble", data=collected(tmp_path / "prepare"), images=images)
     told = json.loads((tmp_path / "out" / "training.json").read_text())
     assert told["images"] == {"real": 8, "counterfactual": 8}
+
+
+class Interrupted(Files):
+    """Stops the training after its first checkpoint."""
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        super().log(values, step=step)
+        if step == 4:
+            raise KeyboardInterrupt
+
+
+def prepared(root: Path) -> Path:
+    """The nine pictures as prepare records them."""
+    held = {"train": own_set(root, "train")}
+    write_collection(Collection(root=root, facts=FACTS, class_names=NAMES, sets=held))
+    return root
+
+
+def continued(data: Path, out: Path) -> None:
+    train(out, data=data, arm="baseline")
+
+
+def test_pictures_removed_between_a_kill_and_the_resume_are_named(data: Path, tmp_path: Path) -> None:
+    prepared(data)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "out", data=data, arm="baseline", sink=Interrupted(tmp_path / "log"))
+    assert (tmp_path / "out" / "state.pt").is_file()
+    moved = [path.rename(tmp_path / path.name) for path in sorted((data / "train" / "n01").iterdir())[:2]]
+    with pytest.raises(
+        ArtifactError, match=r"changed since prepare: 2 removed \(n01/0\.png, n01/1\.png\); run prepare"
+    ):
+        continued(data, tmp_path / "out")
+    for path in moved:
+        path.rename(data / "train" / "n01" / path.name)
+    continued(data, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_picture_added_or_replaced_since_prepare_stops_a_training_before_it_begins(
+    data: Path, tmp_path: Path
+) -> None:
+    prepared(data)
+    Image.new("RGB", (20, 18)).save(data / "train" / "n02" / "9.png")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ArtifactError, match=r"changed since prepare: 1 added \(n02/9\.png\)"):
+        continued(data, tmp_path / "out")
+    (data / "train" / "n02" / "9.png").rename(data / "train" / "n02" / "0.png")
+    with pytest.raises(ArtifactError, match=r"changed since prepare: 1 of another size \(n02/0\.png\)"):
+        continued(data, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_pictures_of_names_that_are_not_utf_8_train(data: Path, tmp_path: Path) -> None:
+    broken = data / "train" / "n03" / "2.png"
+    broken.rename(os.fsdecode(os.fsencode(broken.parent) + b"/caf\xe9.png"))
+    trained(tmp_path / "out", arm="baseline", data=prepared(data))
+    told = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
+    assert [sentence.split(":")[0] for sentence in told["unreadable"]] == [r"n03/caf\xe9.png cannot be read"]
+    assert told["images"]["real"] == 9
 
 
 def test_two_devices_share_one_shard_and_end_together(data: Path, images: Path, tmp_path: Path) -> None:

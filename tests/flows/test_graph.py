@@ -3,13 +3,14 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cgn.core.metrics import Files
-from flows.graph import Stage, read, wanted
+from flows.graph import Stage, all_needs, read, ready, share, wanted
 from tests.flows.conftest import ROOT, Project
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
@@ -84,9 +85,7 @@ def test_a_checkout_without_git_says_what_to_do(project: Project, monkeypatch: p
     """And then works, by DVC and by the flow; the README has the same command."""
     shutil.rmtree(project.folder / ".git")
     monkeypatch.chdir(project.folder)
-    with pytest.raises(
-        RuntimeError, match=r"is not a git repository: run `uv run dvc config --local core.no_scm true`"
-    ):
+    with pytest.raises(RuntimeError, match=r"not a git repository: run `uv run dvc config --local core.no_scm true`"):
         read()
     assert "uv run dvc config --local core.no_scm true" in (ROOT / "README.md").read_text(encoding="utf-8")
     project.run("dvc", "config", "--local", "core.no_scm", "true")
@@ -120,3 +119,95 @@ def test_metrics_are_short_and_do_not_say_how_fast(trained: Path) -> None:
     assert "0.123" in shown
     assert "seconds" not in shown
     assert "loss" not in shown
+
+
+@pytest.fixture
+def surveyed(project: Project) -> Path:
+    """A project whose one real stage is the survey of mini's folders, on which a prepare depends that only counts."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    survey = stages["imagenet_survey"]["outs"]
+    prepare = {
+        "matrix": stages["imagenet_survey"]["matrix"],
+        "cmd": "echo ${item.variant} >> ran.txt; mkdir -p runs/made; touch runs/made/${item.variant}",
+        "deps": survey,
+        "outs": ["runs/made/${item.variant}"],
+    }
+    declared = {"stages": {"imagenet_survey": stages["imagenet_survey"], "imagenet_prepare": prepare}}
+    (project.folder / "dvc.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    tree["active"]["imagenet"] = ["mini", "miniature"]
+    tree["imagenet"]["mini"]["prepare"]["folders"] |= {name: f"photographs/{name}" for name in ("train", "val")}
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    for name in ("train", "val"):
+        for number in range(3):
+            picture = project.folder / "photographs" / name / "n01440764" / f"{number}.JPEG"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.write_bytes(b"x")
+    return project.folder / "photographs"
+
+
+def test_dvc_prepares_again_when_the_users_folders_change_and_only_then(project: Project, surveyed: Path) -> None:
+    picture = surveyed / "val" / "n01440764" / "0.JPEG"
+    project.run("dvc", "repro")
+    assert sorted(project.ran()) == ["mini", "miniature"]
+    project.forget()
+    picture.touch()
+    project.run("dvc", "repro")
+    assert project.ran() == []
+    changes: dict[str, Callable[[], object]] = {
+        "removed": picture.unlink,
+        "added": lambda: picture.with_name("new.JPEG").write_bytes(b"x"),
+        "of another size": lambda: picture.with_name("1.JPEG").write_bytes(b"xy"),
+    }
+    for what, change in changes.items():
+        change()
+        project.run("dvc", "repro")
+        assert project.ran() == ["mini"], what
+        project.forget()
+
+
+def test_dvc_stops_at_a_folder_that_does_not_do(project: Project, surveyed: Path) -> None:
+    (surveyed / "val").rename(surveyed / "away")
+    said = project.run("dvc", "repro", status=255)
+    assert "error: imagenet.mini.prepare.folders.val is 'photographs/val': there is no folder" in said
+    assert "mini" not in project.ran()
+
+
+def chain(**needs: str) -> dict[str, Stage]:
+    """Stages by name, with what they need in words."""
+    nothing: tuple[Path, ...] = ()
+    return {
+        name: Stage(
+            name=name, cmd="", needs=tuple(words.split()), deps=nothing, outs=nothing, metrics=nothing, plots=nothing
+        )
+        for name, words in needs.items()
+    }
+
+
+def test_a_stage_is_ready_when_all_that_it_needs_is_done() -> None:
+    stages = chain(data="", left="data", right="data", join="left right")
+    assert [stage.name for stage in ready(stages, begun=set(), done=set())] == ["data"]
+    assert [stage.name for stage in ready(stages, begun={"data", "left"}, done={"data"})] == ["right"]
+    assert not ready(stages, begun={"data", "left", "right"}, done={"data", "left"})
+    assert all_needs(stages, "join") == {"data", "left", "right"}
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+@pytest.mark.parametrize("cores", [1, 2, 7, 64])
+def test_stages_that_work_side_by_side_share_the_cores(at_once: int, cores: int) -> None:
+    stages = chain(data="", a="data", b="data", c="data", join="a b c", other="")
+    begun, working, ended = dict[str, int](), list[str](), set[str]()
+    while len(ended) < len(stages):
+        for stage in ready(stages, begun=begun.keys(), done=ended)[: at_once - len(working)]:
+            begun[stage.name] = share(stages, stage.name, ended=ended, cores=cores, at_once=at_once)
+            working.append(stage.name)
+        assert sum(begun[name] for name in working) <= max(cores, len(working))
+        ended.add(working.pop())
+
+
+def test_a_stage_that_nothing_can_work_beside_has_all_cores() -> None:
+    line = chain(data="", train="data", report="train")
+    assert [share(line, name, ended=set(), cores=8, at_once=2) for name in line] == [8, 8, 8]
+    fork = chain(data="", a="data", b="data", join="a b")
+    assert [share(fork, name, ended={"data"}, cores=8, at_once=4) for name in ("a", "b", "join")] == [4, 4, 8]
+    assert share(fork, "b", ended={"data", "a"}, cores=8, at_once=4) == 8

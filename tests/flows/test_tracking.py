@@ -62,6 +62,9 @@ def test_stages_are_nested_in_their_pipelines_run(reproduced: Project) -> None:
     pipeline = found.pop("dvc repro")
     assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {pipeline.info.run_id}
     assert {run.info.status for run in [pipeline, *found.values()]} == {"FINISHED"}
+    assert pipeline.data.params == {"command": "dvc repro", "mnist.toy.seed": "7"}
+    assert pipeline.data.metrics["stages/made"] == 4
+    assert pipeline.data.tags["git_revision"] == "abc+"
 
 
 def test_a_run_tells_what_it_was(reproduced: Project) -> None:
@@ -203,7 +206,7 @@ def test_the_next_run_tracks_what_the_last_could_not(toy: Project) -> None:
     until(lambda: not toy.processes(), what="the tracker to give up")
     assert len(journals(toy)) == 1
     failed = toy.run(sys.executable, "-m", "flows.tracking", "sync", status=1, MLFLOW_TRACKING_URI=nobody)
-    assert f"error: {nobody} did not take it" in failed
+    assert f"error: {nobody} cannot be used now" in failed
     toy.run(*TOY, "join", "--out", "runs/join", "--in", "runs/data")
     settled(toy)
     assert {"data", "join"} <= set(runs(store(toy)))
@@ -217,8 +220,9 @@ def test_a_journal_that_is_refused_holds_up_no_other(toy: Project) -> None:
         until(lambda: not toy.processes(), what="the tracker to give up")
     first, _ = sorted(journals(toy))
     first.write_text(first.read_text().replace("loss/toy", "loss?toy"))  # no name that MLflow takes
-    told = toy.run(sys.executable, "-m", "flows.tracking", "sync", status=1)
-    assert "1 of 2 journals tracked" in told
+    said = toy.run(sys.executable, "-m", "flows.tracking", "sync", status=2)
+    assert "1 of 2 journals tracked" in said
+    assert "loss?toy" in said
     assert journals(toy) == [first]
     first.write_text(first.read_text().replace("loss?toy", "loss/toy"))
     toy.run(sys.executable, "-m", "flows.tracking", "sync")

@@ -35,8 +35,6 @@ SETS: Mapping[str, tuple[SetName, ...]] = {
     IMAGENET_C: ("imagenet_c", "val"),
 }
 """Suite -> the sets that it can be made of, the best first."""
-TOLD = 20
-"""So many stray files of a folder are named; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +62,11 @@ class Part:
     @property
     def remarks(self) -> list[str]:
         where, strays, absent = f"{self.suite}/{self.condition}", self.listing.strays, self.listing.absent
-        told = [f"{where}: left out {stray}" for stray in strays[:TOLD]]
-        told += [f"{where}: left out {len(strays) - TOLD} more files"] if len(strays) > TOLD else []
-        shown = ", ".join(absent[:3]) + (" ..." if len(absent) > 3 else "")
-        return told + ([f"{where}: {len(absent)} classes have no folder: {shown}"] if absent else [])
+        told = [f"{where}: left out {stray}" for stray in strays]
+        for names, what in ((absent, "have no folder"), (self.listing.empty, "have a folder without a picture")):
+            shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+            told += [f"{where}: {len(names)} classes {what}: {shown}"] if names else []
+        return told
 
 
 def open_data(data: Path, *, variant: str) -> Collection:
@@ -176,9 +175,12 @@ def _uncovered(labels: Mapping[str, Sequence[int]], categories: Sequence[str]) -
 
 
 def parts_of(suite: str, collection: Collection, *, corruptions: Sequence[str]) -> tuple[list[Part], list[str]]:
-    """A suite's parts and what it lacks as a whole. Raises ArtifactError when there is nothing to show."""
+    """A suite's parts and what it lacks as a whole.
+
+    Raises ArtifactError when there is nothing to show, or when the pictures are others than prepare found.
+    """
     kind, classes = kind_of(collection), collection.class_names
-    folder = collection.folder(next((name for name in SETS[suite] if collection.has(name)), SETS[suite][0]))
+    folder = collection.unchanged(next((name for name in SETS[suite] if collection.has(name)), SETS[suite][0]))
     part = partial(Part, suite=suite)
     if suite == IN9:
         variations = imagenet9(folder)

@@ -4,6 +4,7 @@ Decided here: what was measured here is bold with its interval; what others prin
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cgn.evaluation.accuracy import Proportion
 from cgn.evaluation.estimates import Estimate, estimate
@@ -51,6 +52,39 @@ def in_points(value: float, *, signed: str = "") -> str:
     rounded = round(100 * value, 1)
     sign = MINUS if rounded < 0 else signed if rounded > 0 else ""
     return f"{sign}{abs(rounded):.1f}\N{NO-BREAK SPACE}pt"
+
+
+UNDECIDED = "undecided"
+"""Stands in the place of a shape bias or a gap that must not be quoted."""
+
+
+def grounds(head: Head) -> list[str]:
+    """What a shape bias goes with: how many decisions it counts, and the accuracy on the conflicts beside chance."""
+    if head.bias is None or head.bias.accuracy is None:
+        return []
+    right, chance = head.bias.accuracy, percent(head.conflict_chance)
+    return [
+        f"{head.bias.shape + head.bias.texture:,} of {head.bias.conflicts:,} decided",
+        f"shape accuracy {percent(right.share)} ({interval(right)}), chance {chance}",
+    ]
+
+
+def shape_bias_cell(head: Head | None, *, cue: str = "") -> Cell:
+    """A head's shape bias with its grounds; a word and the reason in its place where it must not be quoted."""
+    if head is None or head.bias is None:
+        return NOTHING
+    shown = share(head.bias.bias, cue=cue) if not head.undecided else Cell(value=UNDECIDED, weight="muted")
+    if head.undecided and head.bias.bias:
+        shown = replace(shown, detail=interval(head.bias.bias))
+    reason = [head.undecided] if head.undecided else []
+    return replace(shown, note="; ".join([*grounds(head), *reason]))
+
+
+def gap_cell(head: Head) -> Cell:
+    """A head's background gap; a word and the reason in its place where it must not be quoted."""
+    if head.gap and head.gap.undecided:
+        return Cell(value=UNDECIDED, detail=interval(head.gap), note=head.gap.undecided, weight="muted")
+    return points(estimate(head.gap) if head.gap else None)
 
 
 def printed(value: str | None, *, unit: str = "%", note: str = "") -> Cell:

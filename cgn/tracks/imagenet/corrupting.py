@@ -104,7 +104,7 @@ class Corrupting:
                     continue
                 if pixels and picture.shape != pixels[0].shape:
                     raise ArtifactError(
-                        f"{self.listing.root / self.listing.names[wanted[place]]} is of another size than the pictures "
+                        f"{self.listing.root}/{self.listing.names[wanted[place]]} is of another size than the pictures "
                         "before it; without a common size they cannot be corrupted alike"
                     )
                 pixels.append(picture)

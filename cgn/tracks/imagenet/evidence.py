@@ -21,7 +21,8 @@ from cgn.evaluation.background_gap import Gap, background_gap, by_variation
 from cgn.evaluation.corruption_error import CorruptionErrors, corruption_errors
 from cgn.evaluation.corruption_interval import CorruptionEstimates, corruption_estimates
 from cgn.evaluation.examination import Examination, read
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
+from cgn.evaluation.expected import Figure, remarks
+from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias, undecided
 from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, STYLIZED
 from cgn.stages.report import Material
 
@@ -51,6 +52,8 @@ class Head:
     """Top-1 and top-5."""
     stylized: tuple[Proportion, Proportion] | None
     bias: ShapeBias | None
+    undecided: str | None
+    """Why its shape bias must not be quoted; None where it may be."""
     by_category: Mapping[str, ShapeBias]
     variations: Mapping[str, Proportion]
     gap: Gap | None
@@ -61,6 +64,11 @@ class Head:
     def title(self) -> str:
         """How tables call it."""
         return title(self.key)
+
+    @property
+    def conflict_chance(self) -> float:
+        """What guessing a category gets right of the conflicts; needs `by_category`."""
+        return 1 / len(self.by_category)
 
     @property
     def owner(self) -> str:
@@ -98,6 +106,19 @@ class Evidence:
     def head(self, key: tuple[str, str]) -> Head | None:
         """One head's results; None where it was not examined."""
         return next((head for head in self.heads if head.key == key), None)
+
+    @cached_property
+    def remarks(self) -> Sequence[str]:
+        """Whether its figures lie within what was measured over seeds and machines; empty for other parameters."""
+        return remarks(figures(self.heads), target=f"imagenet/{self.variant}", params=self.params)
+
+    @property
+    def devices(self) -> Mapping[str, str]:
+        """Verb -> what the accelerator became there, "cpu" or "cuda", where that is told."""
+        trained = [training.get("device") for training in self.trainings.values()]
+        chosen = {verb: record.device for verb, record in self.records.items()}
+        chosen["train_classifier"] = next((device for device in trained if device), None)
+        return {verb: device for verb, device in chosen.items() if device}
 
     @cached_property
     def records(self) -> Mapping[str, Record]:
@@ -139,6 +160,34 @@ def _trainings(path: Path) -> dict[str, Mapping[str, Any]]:
     return trainings
 
 
+def figures(heads: Sequence[Head]) -> list[Figure]:
+    """The headline figures of these heads, for `cgn.evaluation.expected`: of those that were examined."""
+    by_key = {head.key: head for head in heads}
+
+    def of(*keys: tuple[str, str]) -> list[Head]:
+        return [by_key[key] for key in keys if key in by_key]
+
+    found = []
+    for head in of(BASELINE, AVERAGE, SHAPE):
+        if head.bias:
+            quoted = head.bias.bias.share if head.bias.bias and not head.undecided else None
+            found.append(Figure(name=f"shape bias ({head.title})", value=quoted))
+    for head in of(SHAPE):
+        if head.bias and head.bias.accuracy:
+            found.append(Figure(name=f"shape accuracy ({head.title})", value=head.bias.accuracy.share))
+    for head in of(BASELINE, AVERAGE, SHAPE, SHAPE_TEXTURE):
+        if head.gap:
+            width = None if head.gap.undecided else head.gap.gap
+            found.append(Figure(name=f"background gap ({head.title})", value=width, unit="points"))
+    for head in of(BASELINE, AVERAGE, SHAPE):
+        if head.clean:
+            found.append(Figure(name=f"top-1 ({head.title})", value=head.clean[0].share))
+    for head in of(BASELINE, AVERAGE):
+        if head.estimates and head.estimates.mean_error:
+            found.append(Figure(name=f"error under corruption ({head.title})", value=head.estimates.mean_error.value))
+    return found
+
+
 def measured(examination: Examination) -> list[Head]:
     """Every head's results, in the order of tables."""
     present = [(name, head) for name in examination.classifiers for head in examination.heads(name)]
@@ -162,13 +211,14 @@ def _measured(
     classifier, head = key
     suites = {name: examination.of(name, classifier=classifier, head=head) for name in (CLEAN, STYLIZED, CUE_CONFLICT)}
     tops = {name: (top(rows, kept=1), top(rows, kept=5)) for name, rows in suites.items() if len(rows)}
-    stimuli = suites[CUE_CONFLICT]
+    stimuli, names = suites[CUE_CONFLICT], examination.facts["categories"]
     return Head(
         key=key,
         clean=tops.get(CLEAN),
         stylized=tops.get(STYLIZED),
         bias=shape_bias(stimuli) if len(stimuli) else None,
-        by_category=by_shape(stimuli, names=examination.facts["categories"]) if len(stimuli) else {},
+        undecided=undecided(stimuli, suites[CLEAN], categories=len(names)) if len(stimuli) else None,
+        by_category=by_shape(stimuli, names=names) if len(stimuli) else {},
         variations=variations,
         gap=background_gap(variations),
         corruptions=errors if errors and errors.errors else None,

@@ -191,7 +191,7 @@ class Examiner:
 
     def _photographs(self, collection: Collection, assets: Path | None) -> tuple[Path, ...]:
         """Those of frost, from the collection or from a folder that was given."""
-        folders = [collection.folder("frost")] if collection.has("frost") else []
+        folders = [collection.unchanged("frost")] if collection.has("frost") else []
         folders += [assets / "frost", assets] if assets else []
         for folder in folders:
             found = sorted(path for path in folder.glob("frost?.*") if path.is_file())

@@ -1,44 +1,57 @@
 """The user's photographs and the published benchmarks as a collection: looked through, unpacked, never copied twice.
 
 Decided here: the user's folders stay where they are. Each must hold pictures of at least one class, and no class folder
-may be empty; classes without a folder, and files that are no pictures, are counted and told, not refused: ImageNet-mini
+may be empty; classes without a folder, and what is left out, are counted and shown, not refused: ImageNet-mini
 is ImageNet with most pictures gone. A benchmark is there when fetch brought its archive.
 """
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from cgn.config.imagenet.prepare import Folders
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import replacing, user_path
+from cgn.core.files import readable, replacing, user_path
 from cgn.data import archives, sources
-from cgn.data.benchmarks import SEVERITIES, class_folders, corruption_homes
-from cgn.data.collection import PictureSet, SetName, foreign_set, own_set
+from cgn.data.benchmarks import few
+from cgn.data.collection import Contents, PictureSet, SetName, look, own_set
 from cgn.data.wnids import wnids
 
-SHOWN = 5
-"""Names in a message, of many."""
+SURVEY = "survey.json"
+"""Set -> digest of names and sizes, as `cgn.tracks.imagenet.survey` writes it."""
 
 
-def user_sets(folders: Folders, *, variant: str) -> dict[str, PictureSet]:
+class Named(Protocol):
+    """The user's folders, as `prepare.folders` names them."""
+
+    @property
+    def train(self) -> str: ...
+    @property
+    def val(self) -> str: ...
+    @property
+    def stylized(self) -> str | None: ...
+    @property
+    def imagenet_c(self) -> str | None: ...
+
+
+def user_sets(folders: Named, *, variant: str) -> dict[SetName, Contents]:
     """The user's folders that are named. Raises ConfigError with the dotted key of one that does not do."""
-    named: dict[str, tuple[str | None, Callable[..., PictureSet]]] = {
-        "train": (folders.train, _classes),
-        "val": (folders.val, _classes),
-        "stylized": (folders.stylized, _classes),
-        "imagenet_c": (folders.imagenet_c, _corrupted),
+    named: dict[SetName, str | None] = {
+        "train": folders.train,
+        "val": folders.val,
+        "stylized": folders.stylized,
+        "imagenet_c": folders.imagenet_c,
     }
-    found: dict[str, PictureSet] = {}
-    for name, (told, look) in named.items():
+    found: dict[SetName, Contents] = {}
+    for name, told in named.items():
         if told is not None:
             key = f"imagenet.{variant}.prepare.folders.{name}"
             folder = user_path(told)
             if not folder.is_dir():
                 raise ConfigError(f"{key} is {told!r}: there is no folder {folder}; give the folder of the pictures")
             try:
-                found[name] = look(folder, name=name)
+                found[name] = _seen(folder, name)
             except ArtifactError as error:
                 raise ConfigError(f"{key} is {told!r}: {error}") from None
     return found
@@ -65,35 +78,22 @@ def benchmark_sets(assets: Path, data: Path) -> dict[str, PictureSet]:
     return found
 
 
-def _classes(folder: Path, *, name: str) -> PictureSet:
-    """An ImageFolder of WordNet ids."""
-    listing = class_folders(folder, classes=wnids())
-    held = {picture.partition("/")[0] for picture in listing.names}
-    empty = sorted(set(wnids()) - held - set(listing.absent))
-    if empty:
-        raise ArtifactError(f"{folder} holds class folders without a picture: {_few(empty)}; fill or remove them")
-    print(f"{name}: {len(listing):,} pictures of {len(held):,} classes in {folder}", flush=True)
-    for what, names in (("classes without a folder", listing.absent), ("files that are left out", listing.strays)):
-        if names:
-            print(f"note: {name} has {len(names):,} {what}: {_few(names)}", file=sys.stderr, flush=True)
-    return foreign_set(folder, listing.names)
+def _seen(folder: Path, name: SetName) -> Contents:
+    """What a folder holds, and a line that says so."""
+    contents = look(folder, name, classes=wnids())
+    if contents.empty:
+        raise ArtifactError(
+            f"{folder} holds class folders without a picture: {few(contents.empty)}; fill or remove them"
+        )
+    classes = len(wnids()) - len(contents.absent)
+    of = f"{len(contents.corruptions)} corruptions" if contents.corruptions else f"{classes:,} classes"
+    print(f"{name}: {len(contents.sizes):,} pictures of {of} in {readable(str(folder))}", flush=True)
+    if contents.absent:
+        _note(f"{name} has {len(contents.absent):,} classes without a folder: {few(contents.absent)}")
+    for stray in contents.strays:
+        _note(f"{name} has {stray.count:,} files or folders that are left out: {stray}")
+    return contents
 
 
-def _corrupted(folder: Path, *, name: str) -> PictureSet:
-    """Prebuilt ImageNet-C, [<kind>/]<corruption>/<severity>/<wnid>/...; every corruption there has all severities."""
-    homes = corruption_homes(folder)
-    if not homes:
-        raise ArtifactError(f"{folder} holds no corruption of ImageNet-C, such as fog/1/{wnids()[0]}")
-    pictures: list[str] = []
-    for home in homes.values():
-        for severity in SEVERITIES:
-            listing = class_folders(home / str(severity), classes=wnids())
-            below = (home / str(severity)).relative_to(folder).as_posix()
-            pictures += [f"{below}/{picture}" for picture in listing.names]
-    print(f"{name}: {len(pictures):,} pictures of {len(homes)} corruptions in {folder}", flush=True)
-    return foreign_set(folder, pictures)
-
-
-def _few(names: object) -> str:
-    listed = [str(name) for name in names] if isinstance(names, list | tuple) else []
-    return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN:,} more" if len(listed) > SHOWN else "")
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)

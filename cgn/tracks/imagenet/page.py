@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
 from cgn.core.page import Html, document, element, join, paragraph, section, text
-from cgn.core.page_settings import about, flat
+from cgn.core.page_settings import about, flat, resolved, shown
 from cgn.data.collection import Collection, read_collection
 from cgn.evaluation.literature import LINKS, cited, cited_in_markdown
 from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, span
@@ -55,10 +55,10 @@ def write(evidence: Evidence, *, run: Run) -> Page:
         examples_section(evidence, collection, count=run.examples),
         background_section(evidence, collection),
         corruption_section(evidence),
-        network_section(evidence),
+        network_section(evidence, collection),
         times_section(evidence),
         notes_section(evidence),
-        section("This run", about(_facts(evidence, run=run), everything=flat(evidence.params)), name="run"),
+        section("This run", about(_facts(evidence, run=run), everything=_everything(evidence)), name="run"),
     ]
     html = document(
         title=f"imagenet/{run.variant}, seed {run.seed}: results",
@@ -70,7 +70,7 @@ def write(evidence: Evidence, *, run: Run) -> Page:
         ),
         style=STYLE,
     )
-    return Page(html=html, markdown=_summary(evidence, run=run))
+    return Page(html=html, markdown=_summary(evidence, run=run), remarks=evidence.remarks)
 
 
 def _header(evidence: Evidence, *, run: Run) -> Html:
@@ -85,14 +85,19 @@ def _header(evidence: Evidence, *, run: Run) -> Html:
             paragraph(lead),
             heroes(changes(evidence)),
             element("p", text(first_limit(evidence)), class_="limit"),
+            *([element("p", text(" ".join(evidence.remarks)), class_="limit")] if evidence.remarks else []),
             element("p", text("Published numbers: "), cited(LINKS), text("."), class_="note"),
         ],
         between="\n",
     )
 
 
+def _everything(evidence: Evidence) -> dict[str, object]:
+    return resolved(flat(evidence.params), devices=evidence.devices)
+
+
 def _facts(evidence: Evidence, *, run: Run) -> list[tuple[str, object]]:
-    everything = flat(evidence.params)
+    everything = _everything(evidence)
     facts: list[tuple[str, object]] = [("Variant", f"imagenet/{run.variant}"), ("Seed", run.seed)]
     facts.append(("Classes", f"{evidence.classes:,}"))
     for suite in (CLEAN, IN9, CUE_CONFLICT, STYLIZED, IMAGENET_C):
@@ -111,7 +116,7 @@ def _facts(evidence: Evidence, *, run: Run) -> list[tuple[str, object]]:
         "train_classifier.pretrained": "Its first weights",
         "train_classifier.epochs": "Epochs of each classifier",
     }
-    return facts + [(label, everything[key]) for key, label in known.items() if key in everything]
+    return facts + [(label, shown(everything[key], key=key)) for key, label in known.items() if key in everything]
 
 
 def _collection(evidence: Evidence) -> Collection | None:
@@ -137,7 +142,11 @@ def _summary(evidence: Evidence, *, run: Run) -> str:
     ]
     unreadable = len(evidence.examination.facts["unreadable"])
     blocks = [f"# imagenet/{run.variant}, seed {run.seed}", *(table.markdown().rstrip("\n") for table in tables)]
-    limits = [*comparisons(evidence), *([comparable(evidence)] if corruption_tables(evidence) else [])]
+    limits = [
+        *evidence.remarks,
+        *comparisons(evidence),
+        *([comparable(evidence)] if corruption_tables(evidence) else []),
+    ]
     blocks.append("\n".join(f"- {item}" for item in limits))
     if suites := shown_suites(evidence):
         blocks.append("Shown:\n\n" + "\n".join(f"- {item}" for item in suites))

@@ -1,18 +1,29 @@
 """Shape bias and accuracy on the page: the table beside the published one, bars by category, Stylized-ImageNet.
 
 Decided here: top-1 and top-5 are those of the clean validation images. The shape bias has no chance line: it is a share
-of the decisions for either cue, and how many these were is told beside it.
+of the decisions for either cue, and how many these were stands beside it with the shape accuracy and its chance. One
+that is undecided is not quoted, so it does not stand beside a published one either.
 """
 
 from cgn.core.page import Html, element, paragraph, picture, section, text
 from cgn.evaluation.confusion_picture import DARK, LIGHT, Theme
 from cgn.evaluation.literature import REPLICATION
-from cgn.evaluation.shape_bias import ShapeBias
 from cgn.evaluation.shape_bias_picture import bars
 from cgn.evaluation.suite_results import STYLIZED
-from cgn.evaluation.tabulated import NOTHING, Cell, Column, Table
-from cgn.evaluation.wording import percent
-from cgn.tracks.imagenet.cells import CUES, alone, beside, name, printed, share, side_by_side
+from cgn.evaluation.tabulated import Cell, Column, Table
+from cgn.evaluation.wording import interval, percent
+from cgn.tracks.imagenet.cells import (
+    CUES,
+    UNDECIDED,
+    alone,
+    beside,
+    grounds,
+    name,
+    printed,
+    shape_bias_cell,
+    share,
+    side_by_side,
+)
 from cgn.tracks.imagenet.evidence import AVERAGE, BASELINE, Evidence, Head
 from cgn.tracks.imagenet.pictures import drawn, trimmed
 from cgn.tracks.imagenet.published import ACCURACY, DECISIONS, ELSEWHERE, SHORT
@@ -30,13 +41,16 @@ def accuracy_section(evidence: Evidence) -> Html:
     """Shape bias, top-1 and top-5 of each head, and the bars by category."""
     told = (
         "On the cue-conflict test a picture has one class's shape and another's texture. The shape bias is the share "
-        "of decisions for the shape among those for either cue. The ensemble's heads were trained to follow one cue "
-        "each."
+        "of decisions for the shape among those for either cue; the shape accuracy is their share among all stimuli "
+        "whose cues differ. Somebody who guesses has a shape bias of 50 %, so a head is undecided where it is no "
+        "better than chance on clean pictures, or where the interval of its bias holds 50 %. The ensemble's heads were "
+        "trained to follow one cue each; the mean of heads is the prediction that one would use."
     )
-    decisions = ", ".join(f"{who} {share} %" for who, share in DECISIONS.items())
+    decisions = ", ".join(f"{who} {share}" for who, share in DECISIONS.items())
     note = (
         "Top-1 and top-5 are of the clean validation images; the dotted line is chance. For orientation: in the "
-        f"decisions published with the original stimuli (Geirhos et al., ICLR 2019) the shape bias is: {decisions}."
+        f"decisions published with the original stimuli (Geirhos et al., ICLR 2019) the shape bias is: {decisions}; "
+        "1,200 stimuli have cues that differ."
     )
     content = [paragraph(told), *(table.html() for table in accuracy_tables(evidence)), paragraph(note, class_="note")]
     if not any(head.stylized for head in evidence.heads):
@@ -60,26 +74,13 @@ def _row(head: Head, *, classes: int) -> list[Cell]:
     first, fifth = head.clean or (None, None)
     return [
         name(head),
-        _bias(head.bias, cue=CUES.get(head.key[1], "")),
+        shape_bias_cell(head, cue=CUES.get(head.key[1], "")),
         *beside(ACCURACY, head.key, column="bias"),
         share(first, chance=1 / classes),
         *beside(ACCURACY, head.key, column="top_1"),
         share(fifth, chance=min(5 / classes, 1.0)),
         *beside(ACCURACY, head.key, column="top_5"),
     ]
-
-
-def _bias(bias: ShapeBias | None, *, cue: str) -> Cell:
-    if bias is None:
-        return NOTHING
-    told = share(bias.bias, cue=cue)
-    return Cell(
-        value=told.value,
-        detail=told.detail,
-        bar=told.bar,
-        weight=told.weight,
-        note=f"{bias.shape + bias.texture:,} of {bias.conflicts:,} decided",
-    )
 
 
 def _stylized(evidence: Evidence) -> Table:
@@ -119,13 +120,19 @@ def _bars(evidence: Evidence) -> Html:
 
 def _panel(head: Head) -> Html:
     assert head.bias
-    whole = percent(head.bias.bias.share) if head.bias.bias else "no decision for either cue"
+    whole = "no decision for either cue"
+    if head.bias.bias:
+        share = UNDECIDED if head.undecided else percent(head.bias.bias.share)
+        whole = "; ".join([f"{share} ({interval(head.bias.bias)}) over all", *grounds(head)])
     each = ", ".join(
-        f"{category} {percent(counts.bias.share)}" for category, counts in head.by_category.items() if counts.bias
+        f"{category} {counts.shape} of {counts.shape + counts.texture}"
+        for category, counts in head.by_category.items()
+        if counts.bias
     )
-    alt = f"Shape bias of {head.title} by class: {whole} over all; {each}"
+    alt = f"Shape bias of {head.title}: {whole}. Decisions for the shape among those for either cue, by class: {each}"
+    undecided = [head.title] if head.undecided else []
 
     def panel(theme: Theme) -> bytes:
-        return drawn(trimmed(bars({head.title: head.by_category}, theme=theme)))
+        return drawn(trimmed(bars({head.title: head.by_category}, undecided=undecided, theme=theme)))
 
     return element("div", picture(panel(LIGHT), dark=panel(DARK), alt=alt))

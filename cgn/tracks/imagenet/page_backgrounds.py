@@ -7,22 +7,20 @@ Pictures of the variations are shown for a drawn world, never copied from somebo
 from collections.abc import Mapping
 from pathlib import Path
 
+from cgn.core.files import on_disk
 from cgn.core.page import Html, paragraph, picture, section
 from cgn.data.benchmarks import VARIATIONS
 from cgn.data.collection import Collection
 from cgn.data.decoding import decode
-from cgn.evaluation.background_gap import RANDOM, SAME
+from cgn.evaluation.background_gap import CHANCE, RANDOM, SAME
 from cgn.evaluation.background_gap import SUITE as IN9
-from cgn.evaluation.estimates import estimate
 from cgn.evaluation.tabulated import Cell, Column, Table
-from cgn.tracks.imagenet.cells import alone, beside, name, points, share, side_by_side
+from cgn.tracks.imagenet.cells import alone, beside, gap_cell, name, share, side_by_side
 from cgn.tracks.imagenet.evidence import Evidence, Head
 from cgn.tracks.imagenet.pictures import drawn
 from cgn.tracks.imagenet.published import BACKGROUNDS
 
 COLUMNS = ("original", SAME, RANDOM)
-SUPERCLASSES = 9
-CHANCE = 1 / SUPERCLASSES
 SHOWN = {
     "original": "as it is",
     "mixed_same": "background of its class",
@@ -78,7 +76,7 @@ def _row(head: Head) -> list[Cell]:
     for variation in COLUMNS:
         cells.append(share(head.variations.get(variation), chance=CHANCE))
         cells += beside(BACKGROUNDS, head.key, column=variation)
-    cells.append(points(estimate(head.gap) if head.gap else None))
+    cells.append(gap_cell(head))
     return cells + beside(BACKGROUNDS, head.key, column="gap", unit="pt")
 
 
@@ -107,7 +105,7 @@ def _pictures(evidence: Evidence, collection: Collection) -> dict[str, Html]:
     for original in by_variation.get("original", [])[:1]:
         for variation, images in by_variation.items():
             same = [image for image in images if image == original or _foreground(image) == _stem(original)]
-            path = folder / variation / "val" / same[0] if same else None
+            path = folder / variation / "val" / on_disk(same[0]) if same else None
             if path and path.is_file():
                 found[variation] = picture(drawn(decode(path)), alt=f"one scene as {variation}")
     return found

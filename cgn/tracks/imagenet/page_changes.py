@@ -1,72 +1,114 @@
 """What the counterfactuals changed: the ensemble against the baseline, in the four questions that the paper asks.
 
-Decided here: each question is asked of the head that the paper asks it of, of the mean of the three where it names
-none. The interval of a difference is Newcombe's from the two intervals.
+Decided here: each question is asked of the mean of heads, the prediction that one would use, and, where the paper asks
+it of another head, of that head too; for both the page says the shape bias and the background gap. The interval of a
+difference is Newcombe's from the two intervals. A shape bias or gap that is undecided is not quoted, and neither is
+what would compare it: its difference, or the paper's number. Better or worse than the paper is said only where the
+pictures are as many as the published ones and of as many classes.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cgn.core.page import Html, element, paragraph, section, text
+from cgn.evaluation.accuracy import compared
 from cgn.evaluation.estimates import Estimate, difference, estimate
 from cgn.evaluation.literature import PAPER
-from cgn.evaluation.tabulated import Cell, Column, Table
+from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IN9
+from cgn.evaluation.tabulated import NOTHING, Cell, Column, Table
 from cgn.evaluation.wording import interval, percent
-from cgn.tracks.imagenet.cells import in_points, number, points
+from cgn.tracks.imagenet.cells import UNDECIDED, gap_cell, grounds, in_points, number, points, shape_bias_cell
 from cgn.tracks.imagenet.evidence import AVERAGE, BASELINE, SHAPE, SHAPE_TEXTURE, Evidence, Head, title
-from cgn.tracks.imagenet.published import ACCURACY, BACKGROUNDS, published
+from cgn.tracks.imagenet.page_notes import of_published_size
+from cgn.tracks.imagenet.published import ACCURACY, BACKGROUNDS, Row, published
+
+Better = Literal["higher", "lower"]
+ROLES = {AVERAGE: "the prediction that one would use", SHAPE_TEXTURE: "the heads that the paper takes"}
+"""Head -> why it is asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one head answers: the number, in words why it must not be quoted, and what it goes with."""
+
+    value: Estimate | None
+    undecided: str | None = None
+    grounds: Sequence[str] = ()
+    cell: Cell = NOTHING
+
+    @property
+    def quoted(self) -> Estimate | None:
+        """The number, where it may be quoted."""
+        return None if self.undecided else self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked, and of which head of the ensemble."""
+
+    name: str
+    head: tuple[str, str]
+    better: Better
+    unit: str
+    answer: Callable[[Head], Answer | None]
+    suite: str | None = None
+    """Of the published number."""
+    source: tuple[tuple[Row, ...], str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """One question: `before` is the baseline's answer, `after` that of a head of the ensemble."""
 
-    question: str
-    head: str
-    better: str
-    before: Estimate
-    after: Estimate
-    unit: str
+    asked: Question
+    role: str
+    before: Answer
+    after: Answer
     paper: tuple[str, str] | None
     """Baseline's and ensemble's number as the paper prints them."""
+    verdict: str
+    """How the ensemble's stands to the paper's; empty where they cannot be compared."""
 
     @property
-    def difference(self) -> Estimate:
-        """after - before."""
-        return difference(self.after, self.before)
+    def title(self) -> str:
+        """Question and head."""
+        return f"{self.asked.name}, {title(self.asked.head)}"
 
-    def told(self, value: Estimate) -> str:
-        """An answer in its unit."""
-        return in_points(value.value) if self.unit == "pt" else percent(value.value)
+    @property
+    def difference(self) -> Estimate | None:
+        """after - before; None where one of them must not be quoted."""
+        if self.before.quoted is None or self.after.quoted is None:
+            return None
+        return difference(self.after.quoted, self.before.quoted)
+
+    def told(self, answer: Answer) -> str:
+        """An answer in its unit, or that it is undecided."""
+        if answer.quoted is None:
+            return UNDECIDED
+        return in_points(answer.quoted.value) if self.asked.unit == "pt" else percent(answer.quoted.value)
 
 
 def changes(evidence: Evidence) -> list[Change]:
     """The questions that both have answered."""
-    baseline = evidence.head(BASELINE)
-    asked = (
-        ("Shape bias", SHAPE, "higher", "%", _bias, (ACCURACY, "bias")),
-        ("Background gap", SHAPE_TEXTURE, "lower", "pt", _gap, (BACKGROUNDS, "gap")),
-        ("Top-1", AVERAGE, "higher", "%", _first, (ACCURACY, "top_1")),
-        ("Error under corruption", AVERAGE, "lower", "%", _error, None),
-    )
     found = []
-    for question, key, better, unit, answer, source in asked:
-        before, after = _answered(baseline, answer), _answered(evidence.head(key), answer)
+    for question in _questions():
+        before, after = (_answered(evidence.head(key), question) for key in (BASELINE, question.head))
         if before is None or after is None:
             continue
         paper = None
-        if source:
-            printed = [published(source[0], head, source=PAPER, column=source[1]) for head in (BASELINE, key)]
+        if question.source and not after.undecided:
+            rows, column = question.source
+            printed = [published(rows, head, source=PAPER, column=column) for head in (BASELINE, question.head)]
             paper = (printed[0] or "", printed[1] or "")
         found.append(
             Change(
-                question=question,
-                head=title(key),
-                better=better,
+                asked=question,
+                role=_role(evidence.head(question.head), question),
                 before=before,
                 after=after,
-                unit=unit,
                 paper=paper,
+                verdict=_verdict(evidence, question, after, paper),
             )
         )
     return found
@@ -84,13 +126,13 @@ def change_table(found: Sequence[Change]) -> Table:
     ]
     rows = []
     for change in found:
-        answers = [points(each) if change.unit == "pt" else number(each) for each in (change.before, change.after)]
+        notes = ("", f"here {change.verdict}" if change.verdict else "")
         paper = [
-            Cell(value=f"{value}\N{NO-BREAK SPACE}{change.unit}" if value else "\N{EN DASH}", weight="muted")
-            for value in change.paper or ("", "")
+            Cell(value=f"{value}\N{NO-BREAK SPACE}{change.asked.unit}", note=note, weight="muted") if value else NOTHING
+            for value, note in zip(change.paper or ("", ""), notes, strict=True)
         ]
-        asked = Cell(value=change.question, detail=f"{change.head}; {change.better} is better")
-        rows.append([asked, *answers, points(change.difference, signed="+"), *paper])
+        asked = Cell(value=change.title, detail=f"{change.role}; {change.asked.better} is better".removeprefix("; "))
+        rows.append([asked, change.before.cell, change.after.cell, points(change.difference, signed="+"), *paper])
     return Table(caption="The ensemble against the baseline, with 95 % intervals", columns=columns, rows=rows)
 
 
@@ -112,33 +154,93 @@ def heroes(found: Sequence[Change]) -> Html:
 
 
 def _hero(change: Change) -> Html:
-    details = [f"{change.head}", f"baseline {change.told(change.before)}"]
+    """A number that may be quoted, or the word that it is undecided and why."""
+    after, before = change.after, change.before
+    details = [interval(after.value)] if after.value else []
+    details += [*after.grounds, *([after.undecided] if after.undecided else [])]
+    ends = f" ({interval(before.value)})" if before.value else ""
+    details.append("; ".join([f"baseline {change.told(before)}{ends}", *before.grounds]))
     if change.paper and all(change.paper):
-        details.append(f"paper: {change.paper[0]} \N{RIGHTWARDS ARROW} {change.paper[1]} {change.unit}")
-    small = [element("small", text(words)) for words in (interval(change.after), *details[1:])]
+        verdict = f"; here {change.verdict}" if change.verdict else ""
+        arrow = "\N{RIGHTWARDS ARROW}"
+        details.append(f"paper: {change.paper[0]} {arrow} {change.paper[1]} {change.asked.unit}{verdict}")
     return element(
         "div",
-        element("dt", text(change.question)),
-        element("dd", text(change.told(change.after)), class_="number"),
-        element("dd", text(details[0]), *small, class_="detail"),
+        element("dt", text(change.title)),
+        element("dd", text(change.told(after)), class_="number undecided" if after.undecided else "number"),
+        element("dd", text(change.role), *(element("small", text(words)) for words in details), class_="detail"),
     )
 
 
-def _answered(head: Head | None, answer: Callable[[Head], Estimate | None]) -> Estimate | None:
-    return None if head is None else answer(head)
+def _questions() -> tuple[Question, ...]:
+    bias, gap = (ACCURACY, "bias"), (BACKGROUNDS, "gap")
+    return (
+        *(
+            Question(
+                name="Shape bias", head=head, better="higher", unit="%", answer=_bias, suite=CUE_CONFLICT, source=bias
+            )
+            for head in (AVERAGE, SHAPE)
+        ),
+        *(
+            Question(name="Background gap", head=head, better="lower", unit="pt", answer=_gap, suite=IN9, source=gap)
+            for head in (AVERAGE, SHAPE, SHAPE_TEXTURE)
+        ),
+        Question(
+            name="Top-1",
+            head=AVERAGE,
+            better="higher",
+            unit="%",
+            answer=_first,
+            suite=CLEAN,
+            source=(ACCURACY, "top_1"),
+        ),
+        Question(name="Error under corruption", head=AVERAGE, better="lower", unit="%", answer=_error),
+    )
 
 
-def _bias(head: Head) -> Estimate | None:
-    return estimate(head.bias.bias) if head.bias and head.bias.bias else None
+def _answered(head: Head | None, question: Question) -> Answer | None:
+    return None if head is None else question.answer(head)
 
 
-def _gap(head: Head) -> Estimate | None:
-    return estimate(head.gap) if head.gap else None
+def _role(head: Head | None, question: Question) -> str:
+    """Why this head is asked; of the shape head, how good it is on clean pictures."""
+    if head and question.head == SHAPE:
+        right = f"; its top-1 on clean pictures is {percent(head.clean[0].share)}" if head.clean else ""
+        return f"trained to follow shape alone{right}"
+    return ROLES.get(question.head, "")
 
 
-def _first(head: Head) -> Estimate | None:
-    return estimate(head.clean[0]) if head.clean else None
+def _verdict(evidence: Evidence, question: Question, after: Answer, paper: tuple[str, str] | None) -> str:
+    """Better, equal within the interval or worse than the paper, where that can be said at all."""
+    if not paper or not paper[1] or after.quoted is None or question.suite is None:
+        return ""
+    if not of_published_size(evidence, question.suite):
+        return ""
+    digits = len(paper[1].partition(".")[2])
+    half = 0.5 / 10 ** (digits + 2)
+    return compared(after.quoted, float(paper[1]) / 100, better=question.better, rounding=half)
 
 
-def _error(head: Head) -> Estimate | None:
-    return head.estimates.mean_error if head.estimates else None
+def _bias(head: Head) -> Answer | None:
+    if head.bias is None:
+        return None
+    value = estimate(head.bias.bias) if head.bias.bias else None
+    return Answer(value=value, undecided=head.undecided, grounds=grounds(head), cell=shape_bias_cell(head))
+
+
+def _gap(head: Head) -> Answer | None:
+    if head.gap is None:
+        return None
+    return Answer(value=estimate(head.gap), undecided=head.gap.undecided, cell=gap_cell(head))
+
+
+def _first(head: Head) -> Answer | None:
+    if head.clean is None:
+        return None
+    return Answer(value=estimate(head.clean[0]), cell=number(estimate(head.clean[0])))
+
+
+def _error(head: Head) -> Answer | None:
+    if head.estimates is None or head.estimates.mean_error is None:
+        return None
+    return Answer(value=head.estimates.mean_error, cell=number(head.estimates.mean_error))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cgn.core.files import on_disk
 from cgn.core.page import Html, element, join, paragraph, picture, section, table, text
 from cgn.data.collection import Collection
 from cgn.data.decoding import decode
@@ -28,7 +29,7 @@ def examples_section(evidence: Evidence, collection: Collection | None, *, count
     if not images or collection is None or not collection.has("cue_conflict"):
         return None
     folder = collection.folder("cue_conflict")
-    images = [image for image in images if (folder / image).is_file()]
+    images = [image for image in images if (folder / on_disk(image)).is_file()]
     if not images:
         return None
     cues = {row["image"]: (row["label"], row["texture"]) for row in conflicts.to_dict("records")}
@@ -36,7 +37,7 @@ def examples_section(evidence: Evidence, collection: Collection | None, *, count
     columns = [text("Head")]
     for image in images:
         shape, texture = (names[label] for label in cues[image])
-        shown = picture(drawn(decode(folder / image)), alt=f"a {shape} with the texture of {texture}")
+        shown = picture(drawn(decode(folder / on_disk(image))), alt=f"a {shape} with the texture of {texture}")
         columns.append(join([shown, element("small", text(shape)), element("small", text(f"in {texture}"))]))
     cells = [[text(head.title), *_decisions(conflicts, head, images=images, names=names)] for head in evidence.heads]
     told = (

@@ -4,13 +4,15 @@ Decided here: what the network measured of itself is read from the facts of its 
 file says nothing. An ablation's number of ours stands in the row of the losses that this run left out, or in the last.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cgn.core.checkpoints import read_facts
 from cgn.core.page import Html, element, figure, film, paragraph, section, text
 from cgn.core.page_sheets import figures, last_sheet
+from cgn.data.collection import Collection
+from cgn.data.wnids import in_words
 from cgn.evaluation.tabulated import NOTHING, Cell, Column, Table
 from cgn.tracks.imagenet.cells import printed
 from cgn.tracks.imagenet.evidence import Evidence
@@ -41,15 +43,16 @@ def network_tables(evidence: Evidence) -> list[Table]:
     return [*([_silhouettes(told)] if "iou/own" in told else []), _ablation(evidence, told)]
 
 
-def network_section(evidence: Evidence) -> Html:
-    """Sheets, films, masks, ablation."""
+def network_section(evidence: Evidence, collection: Collection | None) -> Html:
+    """Sheets, films, masks, ablation; the collection names the classes."""
+    names = in_words(collection.class_names) if collection else ()
     images = evidence.material.images
     drawn = [
         *last_sheet(evidence.material.model),
         (images / "examples.png", "The images generated for training"),
         (images / "parts.png", "What the mechanisms made of the first of them"),
     ]
-    content = [*figures(drawn, alt=SHEET), *_interpolations(images / "interpolations")]
+    content = [*figures(drawn, alt=SHEET), *_interpolations(images / "interpolations", names)]
     told = measured(evidence)
     content.append(element("h3", text("Masks")))
     if "iou/own" in told:
@@ -80,25 +83,32 @@ def _flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _interpolations(folder: Path) -> list[Html]:
+def _interpolations(folder: Path, names: Sequence[str]) -> list[Html]:
     """The films side by side, their frames as sheets folded away."""
-    films = [_film(path) for path in sorted(folder.glob("*.gif"))]
-    sheets = [(path, _way(path)) for path in sorted(folder.glob("*.png"))]
+    films = [_film(path, names) for path in sorted(folder.glob("*.gif"))]
+    sheets = [(path, _way(path, names)) for path in sorted(folder.glob("*.png"))]
     blocks = [element("div", *films, class_="films")] if films else []
     if sheets:
         blocks.append(element("details", element("summary", text("Frames")), *figures(sheets, alt=SHEET)))
     return [element("h3", text("Interpolations")), *blocks] if blocks else []
 
 
-def _way(path: Path) -> str:
-    """`shape-0-4` in words."""
+def _way(path: Path, names: Sequence[str]) -> str:
+    """`shape-0-4` in words, classes by their names; by their numbers only where nothing names them."""
     mechanism, _, ends = path.stem.partition("-")
-    first, _, last = ends.partition("-")
-    return f"{mechanism.capitalize()} from class {first} to class {last}" if last else path.stem
+    first, _, last = (_class(end, names) for end in ends.partition("-"))
+    what = "All mechanisms" if mechanism == "all" else mechanism.capitalize()
+    return f"{what} from {first} to {last}" if last else path.stem
 
 
-def _film(path: Path) -> Html:
-    words = _way(path)
+def _class(number: str, names: Sequence[str]) -> str:
+    if number.isdecimal():
+        return names[int(number)] if int(number) < len(names) else f"class {number}"
+    return ""
+
+
+def _film(path: Path, names: Sequence[str]) -> Html:
+    words = _way(path, names)
     if path.stat().st_size > FILM_BYTES:
         size = f"{path.stat().st_size / 2**20:.1f} MiB"
         return paragraph(f"{words}: {size}, too large for this page: {path.name}", class_="note")

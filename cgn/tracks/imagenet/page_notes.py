@@ -93,7 +93,9 @@ def comparisons(evidence: Evidence) -> list[str]:
     items.append(
         "The paper's classifiers are ResNet-50 on ImageNet, the replication's (Bagad et al.) on ImageNet-mini. A "
         "published top-1 of the ensemble is set beside the mean of its three heads, the background gap beside shape "
-        "+ texture, as the paper computes it."
+        "+ texture, as the paper computes it. “Better” and “worse” than the paper mean that the whole interval lies on "
+        "one side of the paper's number, else they are equal within the interval; it is said only where a suite has as "
+        "many pictures and classes as the published one."
     )
     return items
 
@@ -141,6 +143,14 @@ def _absent(evidence: Evidence, suite: str, expected: Sequence[str]) -> list[str
     conditions = evidence.examination.of(suite)["condition"].unique()
     present = {str(condition).partition("/")[0] for condition in conditions}
     return [name for name in expected if name not in present]
+
+
+def of_published_size(evidence: Evidence, suite: str) -> bool:
+    """Whether a suite was shown as many pictures as the published one, to networks of as many classes."""
+    rows = evidence.examination.of(suite)
+    if evidence.classes != CLASSES or not len(rows):
+        return False
+    return int(rows.groupby("condition")["image"].nunique().max()) == PUBLISHED_IMAGES.get(suite)
 
 
 def _other_counts(evidence: Evidence) -> str:

@@ -26,11 +26,13 @@ STYLE = """
 .dense tbody th { max-width: 8rem; }
 .wide tbody th { font-size: .88rem; }
 .wide small, .heroes small { display: block; font-size: .75rem; color: var(--muted); }
+td small.long { white-space: normal; min-width: 12rem; }
 .small td, .small th { padding-top: .2rem; padding-bottom: .2rem; }
 .variations thead img { width: 4rem; border-radius: .3rem; margin-bottom: .35rem; image-rendering: pixelated; }
 .variations thead th { min-width: 5.2rem; max-width: 6.4rem; }
 .variations thead th:not(:first-child) { vertical-align: top; }
 .heroes dd.number { margin-top: .15rem; }
+.heroes dd.undecided { font-size: 1.6rem; font-weight: 500; }
 .films { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 16rem)); gap: 1rem; }
 .films img { width: 100%; }
 .curves { overflow-x: auto; }

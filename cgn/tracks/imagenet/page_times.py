@@ -84,7 +84,7 @@ def _classifier(name: str, training: Mapping[str, Any], evidence: Evidence) -> C
         updates=None if updates is None else int(updates),
         images=images,
         images_per_second=told("images_per_second"),
-        device=_device({}, params),
+        device=_device({}, params, chosen=training.get("device")),
         precision=params.get("precision"),
     )
 
@@ -115,15 +115,16 @@ def _total(record: Record) -> int | None:
     return int(sum(value for value in counts.values() if isinstance(value, int | float)))
 
 
-def _device(machine: Mapping[str, Any], params: Mapping[str, Any]) -> str | None:
-    """What a stage ran on: the GPUs that it may have used, or the processor."""
+def _device(machine: Mapping[str, Any], params: Mapping[str, Any], *, chosen: Any = None) -> str | None:
+    """What a stage ran on: the GPUs that it may have used, or the processor; else what the stage says it chose."""
     accelerator, count = params.get("accelerator"), params.get("devices", 1)
     gpus = machine.get("gpus") or []
     if gpus and accelerator in ("auto", "cuda"):
         return f"{count} \N{MULTIPLICATION SIGN} {gpus[0]}" if count > 1 else str(gpus[0])
     if machine:
         return f"{machine.get('cpu', 'CPU')}, {machine.get('cores', '?')} cores"
-    if accelerator is None:
+    accelerator = chosen if isinstance(chosen, str) else accelerator
+    if accelerator in (None, "auto"):
         return None
     return f"{count} \N{MULTIPLICATION SIGN} {accelerator}" if count > 1 else str(accelerator)
 

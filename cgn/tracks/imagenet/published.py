@@ -70,7 +70,11 @@ ELSEWHERE = (
 """Test set, top-1 of the baseline and of the ensemble (replication, trained on 35,000 images)."""
 
 HUMANS = "95.87"
-DECISIONS = {"ResNet-50": "22.07", "VGG-16": "9.21", "people": HUMANS}
+DECISIONS = {
+    "ResNet-50": "22.07 % (162 of 734 decisions for either cue)",
+    "VGG-16": "9.21 % (84 of 912)",
+    "people": f"{HUMANS} %",
+}
 """Shape bias in the decisions that were published with the stimuli (Geirhos et al., ICLR 2019)."""
 
 ABLATION = (

@@ -57,11 +57,7 @@ def train_classifier(
     sink: MetricSink,
 ) -> None:
     """Train `arm`, a process for each device; write model.safetensors and training.json into `classifier`."""
-    if arm not in HEADS:
-        raise ConfigError(f"--arm is {arm!r}, allowed: {', '.join(HEADS)}")
-    needed = {"images": arm == "ensemble", "assets": config.pretrained != "none"}
-    if lacking := [name for name, folder in (("images", images), ("assets", assets)) if needed[name] and not folder]:
-        raise ConfigError(f"arm {arm!r} of {TRACK}/{variant} needs --{lacking[0]}: give that folder")
+    check(config, variant=variant, images=images, assets=assets, arm=arm)
     if (classifier / MODEL).is_file():  # finished by an earlier run of the same definition: only check it
         load_model(classifier / MODEL, track=TRACK, variant=variant, arm=arm)
         values = read_object(classifier / TRAINING)
@@ -87,6 +83,17 @@ def train_classifier(
             sink=sink,
         )
     (classifier / STATE).unlink(missing_ok=True)
+
+
+def check(
+    config: TrainClassifier, *, variant: str, images: Path | None, assets: Path | None, arm: str, **_: object
+) -> None:
+    """Raises ConfigError for what can be refused before anything is written."""
+    if arm not in HEADS:
+        raise ConfigError(f"--arm is {arm!r}, allowed: {', '.join(HEADS)}")
+    needed = {"images": arm == "ensemble", "assets": config.pretrained != "none"}
+    if lacking := [name for name, folder in (("images", images), ("assets", assets)) if needed[name] and not folder]:
+        raise ConfigError(f"arm {arm!r} of {TRACK}/{variant} needs --{lacking[0]}: give that folder")
 
 
 def train(
@@ -129,7 +136,8 @@ def train(
     measured = training.means.epoch()
     sink.summary({**measured, **training.pace})
     counts = {"real": len(real), "counterfactual": 0 if made is None else len(made)}
-    notes = {"unreadable": list(training.means.unreadable), "left_out": list(strays)}
+    notes: dict[str, object] = {"unreadable": list(training.means.unreadable), "left_out": list(strays)}
+    notes |= {"device": fabric.device.type}
     write_json(classifier / TRAINING, {**measured, "images": counts, "updates": training.update, **notes})
     facts = {
         "track": TRACK,
@@ -216,12 +224,12 @@ def epoch_ends(config: TrainClassifier, *, pictures: int) -> list[int]:
 
 
 def real_pictures(collection: Collection) -> tuple[Pool, tuple[str, ...]]:
-    """The training pictures, and the files among them that are none."""
-    folder = collection.folder("train")
+    """The training pictures, as prepare found them, and sentences on what lies among them and is left out."""
+    folder = collection.unchanged("train")
     if (folder / MANIFEST).is_file():
         return open_tars(folder, split="train", classes=collection.classes, mechanisms=("shape",)), ()
     listing = class_folders(folder, classes=collection.class_names)
-    return Folders(listing), listing.strays
+    return Folders(listing), tuple(map(str, listing.strays))
 
 
 def counterfactuals(folder: Path, *, variant: str, collection: Collection) -> Pool:

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cgn.core.page import Html, document, element, join, paragraph, section, text
-from cgn.core.page_settings import about, flat, shown
+from cgn.core.page_settings import about, flat, resolved, shown
 from cgn.evaluation.literature import cited, cited_in_markdown
 from cgn.evaluation.results import Result, results
 from cgn.evaluation.wording import interval, markdown, percent
 from cgn.stages.report import Page
 from cgn.tracks.mnist.arms import ARMS
-from cgn.tracks.mnist.evidence import Evidence
+from cgn.tracks.mnist.evidence import RANDOMISED, Evidence
 from cgn.tracks.mnist.page_notes import notes
 from cgn.tracks.mnist.page_pictures import confusions, examples, sheets
-from cgn.tracks.mnist.page_results import ORDINARY, RANDOMISED, cue_table, own_note, result_cells, result_table
+from cgn.tracks.mnist.page_results import ORDINARY, TRAINING, cue_table, own_note, result_cells, result_table
 from cgn.tracks.mnist.published import published
 
 TITLE = "Does it see the digit, or only its look?"
@@ -55,16 +55,17 @@ def write(evidence: Evidence, *, run: Run) -> Page:
     html = document(
         title=f"mnist/{run.variant}, seed {run.seed}: results",
         description=f"Accuracy of classifiers trained on original and counterfactual images of mnist/{run.variant}",
-        header=_header(rows, run=run, classes=evidence.decisions.classes),
+        header=_header(rows, run=run, classes=evidence.decisions.classes, remarks=evidence.remarks),
         body=join(body, between="\n"),
         footer=paragraph(
             "Accuracies on this page are computed from decisions.parquet, one row per image and classifier."
         ),
     )
-    return Page(html=html, markdown=_summary(rows, run=run))
+    markdown = _summary(rows, run=run, remarks=evidence.remarks)
+    return Page(html=html, markdown=markdown, remarks=evidence.remarks)
 
 
-def _header(rows: Sequence[Result], *, run: Run, classes: int) -> Html:
+def _header(rows: Sequence[Result], *, run: Run, classes: int, remarks: Sequence[str]) -> Html:
     heroes = [_hero(row) for row in rows if RANDOMISED in row.measured]
     lead = (
         "In the training images of this variant, looks give the digit away. Each classifier below is then tested on "
@@ -77,6 +78,7 @@ def _header(rows: Sequence[Result], *, run: Run, classes: int) -> Html:
             element("h1", text(TITLE)),
             paragraph(lead),
             element("dl", *heroes, class_="heroes"),
+            *([paragraph(" ".join(remarks), class_="note")] if remarks else []),
         ],
         between="\n",
     )
@@ -99,31 +101,33 @@ def _results(rows: Sequence[Result], *, run: Run, classes: int) -> Html:
 
 
 def _about(evidence: Evidence, *, run: Run) -> Html:
-    everything = flat(evidence.params)
+    everything = resolved(flat(evidence.params), devices=evidence.devices)
     facts: list[tuple[str, object]] = [("Variant", f"mnist/{run.variant}"), ("Seed", run.seed)]
     conditions = evidence.decisions.rows.drop_duplicates(["condition", "index"]).groupby("condition").size()
-    named = {"train": "Training images", ORDINARY: "Test images, same looks", RANDOMISED: "Test images, random looks"}
+    named = {TRAINING: "Training images", ORDINARY: "Test images, same looks", RANDOMISED: "Test images, random looks"}
     facts += [(named[name], f"{conditions[name]:,}") for name in named if name in conditions]
     known = {
         "prepare.digits": "Digits from",
-        "prepare.image_size": "Image size in pixels",
+        "prepare.image_size": "Image size",
         "train_cgn.updates": "Updates of the generative network",
         "train_cgn.losses.perceptual.features": "Features of the perceptual loss",
         "generate.counterfactual_images": "Counterfactual images",
         "train_classifier.epochs": "Epochs of each classifier",
     }
-    facts += [(label, shown(everything[key])) for key, label in known.items() if key in everything]
+    facts += [(label, shown(everything[key], key=key)) for key, label in known.items() if key in everything]
     return about(facts, everything=everything)
 
 
-def _summary(rows: Sequence[Result], *, run: Run) -> str:
+def _summary(rows: Sequence[Result], *, run: Run, remarks: Sequence[str]) -> str:
     columns, cells = result_cells(rows)
     told = cited_in_markdown(row.source for row in published(run.variant))
     lines = [
         f"# mnist/{run.variant}, seed {run.seed}",
         "",
         markdown(columns, cells),
-        "Accuracy in percent; in parentheses Wilson's 95 % interval for the finite test set.",
+        "Accuracy in percent; in parentheses Wilson's 95 % interval for the finite set of images. The running accuracy",
+        "is what training counted over its last epoch on its own images, as the published train accuracy is.",
         f"Published: {told}." if told else own_note(run.variant),
+        *remarks,
     ]
     return "\n".join(lines) + "\n"

@@ -6,9 +6,9 @@ Decided here: whatever limits a number is told on the page that shows it, and de
 from cgn.core.page import Html, element, join, paragraph, text
 from cgn.core.page_settings import departure_table, departures
 from cgn.evaluation.wording import percent
-from cgn.tracks.mnist.evidence import Evidence
+from cgn.tracks.mnist.evidence import RANDOMISED, Evidence
 from cgn.tracks.mnist.looks import BACKGROUND_COLORS, OBJECT_COLORS
-from cgn.tracks.mnist.page_results import RANDOMISED, own_note
+from cgn.tracks.mnist.page_results import own_note
 from cgn.tracks.mnist.published import published, settings
 
 
@@ -17,9 +17,12 @@ def notes(evidence: Evidence, *, variant: str) -> Html:
     items = [
         "Intervals are Wilson's 95 % intervals for the finite number of test images. They belong to these trained "
         "classifiers; another seed trains others.",
-        "“Train” is what training itself counted over its last epoch, on the images the classifier was trained on, "
-        "while the weights still moved; the published code prints the same. Each classifier has training images of its "
-        "own, so these numbers do not rank them.",
+        "“Running accuracy in training” is what training itself counted over its last epoch, on the images the "
+        "classifier was trained on, while the weights still moved; the published code prints the same, so it is what "
+        "stands beside the published train accuracy. Each classifier has training images of its own, so these numbers "
+        "do not rank them.",
+        "“Original training set” is the finished classifier's accuracy on the original training images, whatever it "
+        "was trained on itself. No source prints it.",
         "“Test, same looks” are unseen digits whose looks still follow the label. High numbers there say nothing about "
         "the cue. No source prints this test.",
         "“Test, random looks” are the same unseen digits with looks drawn at random. It is the test that is published.",
@@ -27,6 +30,7 @@ def notes(evidence: Evidence, *, variant: str) -> Html:
         "arm adds a GAN's samples to the originals, so the two are related, not equal.",
     ]
     items += _variant_notes(variant) + _hidden_note(evidence)
+    items += evidence.remarks
     blocks = [element("ul", *(element("li", text(item)) for item in items))]
     differing = departures(settings(variant), evidence.params)
     if differing:
@@ -41,7 +45,9 @@ def _variant_notes(variant: str) -> list[str]:
         return [own_note(variant)]
     notes = [
         "The test digits are the last 10,000 of MNIST's training file, as in the published code, so accuracies on "
-        "random looks can be set beside the published ones; the looks themselves are drawn anew.",
+        "random looks can be set beside the published ones; the looks themselves are drawn anew. “Better” and “worse” "
+        "mean that the whole interval lies on one side of the published number, else they are equal within the "
+        "interval; another seed is not allowed for.",
     ]
     if variant == "colored":
         notes.append(

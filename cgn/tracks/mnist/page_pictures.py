@@ -18,8 +18,7 @@ from cgn.evaluation.confusion import CUES, confusion, largest_error, separable
 from cgn.evaluation.confusion_picture import DARK, LIGHT, Theme, panel
 from cgn.evaluation.results import Result
 from cgn.evaluation.wording import percent
-from cgn.tracks.mnist.evidence import Evidence
-from cgn.tracks.mnist.page_results import RANDOMISED
+from cgn.tracks.mnist.evidence import RANDOMISED, Evidence
 
 
 def examples(evidence: Evidence, rows: Sequence[Result], *, count: int) -> Html:

@@ -28,7 +28,8 @@ def parts(params: Prepare, *, seed: int, variant: str) -> Parts:
     return Parts(write=partial(_write, params, seed=seed, variant=variant))
 
 
-def _write(params: Prepare, *, seed: int, variant: str, assets: Path, data: Path) -> Prepared:
+def _write(params: Prepare, *, seed: int, variant: str, assets: Path, data: Path, survey: Path | None) -> Prepared:
+    del survey  # nothing of the user's is read
     facts = {
         "track": "mnist",
         "variant": variant,

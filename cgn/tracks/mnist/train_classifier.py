@@ -51,11 +51,8 @@ def train_classifier(
     sink: MetricSink,
 ) -> None:
     """Train `arm` from the checkpoint in `classifier` (or the start); write model.safetensors and training.json."""
-    if arm not in SOURCES:
-        raise ConfigError(f"--arm is {arm!r}, allowed: {', '.join(SOURCES)}")
+    check(config, variant=variant, images=images, arm=arm)
     folders: dict[Role, Path] = {"data": data} if images is None else {"data": data, "images": images}
-    if lacking := [role for role, _ in SOURCES[arm] if role not in folders]:
-        raise ConfigError(f"arm {arm!r} of mnist/{variant} needs --{lacking[0]}: give that folder")
     if (classifier / MODEL).is_file():  # finished by an earlier run of the same definition: only check it
         load_model(classifier / MODEL, track="mnist", variant=variant, arm=arm)
         values = read_object(classifier / TRAINING)
@@ -98,17 +95,25 @@ def train_classifier(
             optimizer.zero_grad()
             fabric.backward(loss)
             optimizer.step()
-            shown = {"loss": loss, "train_accuracy": accuracy(log_probabilities, batch.labels)}
+            shown = {"loss": loss, "running_accuracy": accuracy(log_probabilities, batch.labels)}
             training.means.add(shown, images=len(batch.labels))
 
     measured = training.means.epoch()
     sink.summary({**measured, **training.pace})
-    counts = {"images": len(examples.labels), "updates": training.update}
-    write_json(classifier / TRAINING, {**measured, **counts})
+    about = {"images": len(examples.labels), "updates": training.update, "device": fabric.device.type}
+    write_json(classifier / TRAINING, {**measured, **about})
     # Last: a model file means a finished arm.
     facts = {"track": "mnist", "variant": variant, "arm": arm, "classes": CLASSES, "image_size": image_size}
     save_model(classifier / MODEL, module.state_dict(), facts=facts)
     (classifier / STATE).unlink(missing_ok=True)
+
+
+def check(_config: TrainClassifier, *, variant: str, images: Path | None, arm: str, **_: object) -> None:
+    """Raises ConfigError for what can be refused before anything is written."""
+    if arm not in SOURCES:
+        raise ConfigError(f"--arm is {arm!r}, allowed: {', '.join(SOURCES)}")
+    if images is None and any(role == "images" for role, _split in SOURCES[arm]):
+        raise ConfigError(f"arm {arm!r} of mnist/{variant} needs --images: give that folder")
 
 
 @dataclass(frozen=True, kw_only=True)

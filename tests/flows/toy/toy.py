@@ -6,6 +6,7 @@ beside it. `params.yaml` says how many steps, how long each takes, and whether t
 
 import argparse
 import json
+import os
 import struct
 import sys
 import time
@@ -38,7 +39,7 @@ def toy(argv: Sequence[str], journal: Journal) -> None:
     note = {"params": {"nested": params}, "seed": 7, "options": {}, "versions": {"toy": "1"}, "git_revision": "abc+"}
     (log / "run.json").write_text(json.dumps(note), encoding="utf-8")
     with Path("ran.txt").open("a", encoding="utf-8") as file:
-        file.write(f"{given.out} {datetime.now(UTC).isoformat()}\n")
+        file.write(f"{given.out} {datetime.now(UTC).isoformat()} {os.environ.get('CGN_CORES')}\n")
     partial.mkdir(parents=True, exist_ok=True)
     print(f"{user_path('data')} is the user's, from {Path.cwd()}", flush=True)
     for step in range(1, params["steps"] + 1):
