@@ -303,7 +303,7 @@ def test_an_unknown_backbone_is_refused(data: Path) -> None:
 
 def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "model.safetensors", {}, facts=FACTS)
-    with pytest.raises(ArtifactError, match=r"does not say what it is \('backbone'\).*run train_classifier again"):
+    with pytest.raises(ArtifactError, match=r"does not say what it is \('classes'\).*run train_classifier again"):
         open_classifier(tmp_path, variant="miniature")
 
 
