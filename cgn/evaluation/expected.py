@@ -1,7 +1,8 @@
 """What a default variant was measured to give over seeds and machines, and whether a run lies within it.
 
 Equal parameters and seeds give equal bytes on one machine only: another processor or instruction set sums in another
-order, and a training carries the last bit to other weights. So what to expect is a range over seeds *and* machines. expected.json beside this module holds it:
+order, and a training carries the last bit to other weights. So what to expect is a range over seeds *and* machines.
+expected.json beside this module holds it:
 
     variants/<track>/<variant>/
         parameters    dotted parameter -> value: the figures hold for these alone; the seed is none of them
