@@ -54,11 +54,11 @@ def machine() -> dict[str, Any]:
 
 
 def described(machine: Mapping[str, Any]) -> str:
-    """What `machine` returned, in words; empty where it does not name the instruction set."""
+    """Of what `machine` returned, what decides the rounding, in words; empty where no instruction set is named."""
     if not machine.get("cpu") or not machine.get("instructions"):
         return ""
     gpus = [str(name) for name in machine.get("gpus") or ()]
-    words = f"{machine['cpu']} with {machine['instructions']}, {machine.get('cores', '?')} cores"
+    words = f"{machine['cpu']} with {machine['instructions']}"
     return f"{words}, {len(gpus)} \N{MULTIPLICATION SIGN} {gpus[0]}" if gpus else words
 
 

@@ -1,8 +1,8 @@
 """What a default variant was measured to give over seeds and machines, and whether a run lies within it.
 
-Equal parameters and seeds give equal bytes on one machine only: another processor, instruction set or number of cores
-sums in another order, and a training carries the last bit to other weights. So what to expect is a range over seeds
-*and* machines. expected.json beside this module holds it:
+Equal parameters and seeds give equal bytes on one machine only: another processor or instruction set sums in another
+order, and a training carries the last bit to other weights. So what to expect is a range over seeds *and* machines.
+expected.json beside this module holds it:
 
     variants/<track>/<variant>/
         parameters    dotted parameter -> value: the figures hold for these alone; the seed is none of them
@@ -29,7 +29,7 @@ PACES = frozenset(
 )
 """Parts of dotted parameters that change no figure but by rounding."""
 WHY = (
-    "Another processor, instruction set or number of cores rounds differently and so trains other weights; where this "
+    "Another processor or instruction set rounds differently and so trains other weights; where this "
     "machine is among them, look for what else changed."
 )
 

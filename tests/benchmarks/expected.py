@@ -1,7 +1,7 @@
 """Note what finished runs gave in cgn/evaluation/expected.json: python -m tests.benchmarks.expected [RUNS ...]
 
     uv run python -m tests.benchmarks.expected                          # ./runs, this machine
-    uv run python -m tests.benchmarks.expected ../other/runs --machine "AMD EPYC 7B13 with AVX2, 2 cores"
+    uv run python -m tests.benchmarks.expected ../other/runs --machine "AMD EPYC 7B13 with AVX2"
     uv run python -m tests.benchmarks.expected runs --renew             # forget what was measured before
 
 Each RUNS holds <track>/<variant>/{prepare,train_cgn,generate,evaluate} of one checkout. Every variant that the file
