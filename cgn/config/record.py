@@ -42,11 +42,6 @@ def require_distinct(field: str, values: Sequence[object]) -> None:
         raise OutOfRangeError(field, list(values), f"each entry once, and {twice[0]!r} is there more often")
 
 
-def picked(record: type[Record], values: object) -> Record:
-    """A `record` of those fields of another that bear the names of its own."""
-    return record(**{field.name: getattr(values, field.name) for field in fields(record)})  # type: ignore[arg-type]
-
-
 def build(record: type[Record], values: object, *, key: str) -> Record:
     """`values` (a mapping from YAML) as a `record`. Raises ConfigError with the dotted key of what is wrong."""
     if not isinstance(values, Mapping):
