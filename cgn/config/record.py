@@ -87,7 +87,7 @@ def _value(hint: Any, value: object, *, key: str) -> Any:  # noqa: PLR0911 (one 
 
 
 def _tuple(arguments: tuple[Any, ...], value: object, *, key: str) -> tuple[Any, ...]:
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         raise ConfigError(f"{key} is {_shown(value)}: expected a list")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         arguments = (arguments[0],) * len(value)

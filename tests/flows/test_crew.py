@@ -63,7 +63,8 @@ def test_dvcs_own_words_are_not_logged_and_the_stages_are(here: Project) -> None
     said: list[str] = []
     found = hands(here).ask("mnist_data", cores=3, say=said.append)
     assert (found.status, found.skipped) == (0, False)
-    assert said[:3] == ["> python toy.py data --out runs/data", "data step 1", "data step 2"]
+    assert said[0] == "> python toy.py data --out runs/data"
+    assert [line for line in said if line.startswith("data step")][:2] == ["data step 1", "data step 2"]
     assert not [line for line in said if "git add" in line or "lock file" in line or "dvc push" in line]
     assert (here.folder / "ran.txt").read_text().split()[-1] == "3"  # cores
     said.clear()
@@ -189,7 +190,7 @@ def test_a_stage_that_cannot_be_unwound_is_killed_when_its_pipeline_is_gone() ->
         "import flows.stage",
         "flows.stage.UNWIND_SECONDS = 0.2",
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
-        'os.environ[\'CGN_PIPELINE\'] = \'["key", "name", "999999999-1"]\'',
+        'os.environ[\'CGN_PIPELINE\'] = \'["key", "name", "999999999-1", {}]\'',
         "flows.stage.die_with_parent()",
         "time.sleep(60)",
     )
