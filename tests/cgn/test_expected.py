@@ -115,7 +115,9 @@ def entry(file: Path) -> dict[str, Any]:
 
 
 def noting(file: Path, *arguments: object) -> int:
-    return command.main([*map(str, arguments), "--file", str(file), "--params", str(ROOT / "params.yaml")])
+    """Without folders: none; those of the checkout, which the command takes, are no part of a test."""
+    folders = arguments or (file.parent / "no runs",)
+    return command.main([*map(str, folders), "--file", str(file), "--params", str(ROOT / "params.yaml")])
 
 
 def test_runs_of_more_seeds_and_machines_are_added(tmp_path: Path) -> None:
