@@ -90,8 +90,16 @@ def test_keys_and_shapes_that_differ_are_named() -> None:
 
 
 def renamed(prefix: str) -> dict[str, torch.Tensor]:
-    """A net's state dict as a wrapper of the net names it."""
-    return {f"{prefix}{name}": tensor for name, tensor in nn.Linear(2, 3).state_dict().items()}
+    """A net's state dict, the same each time, as a wrapper of the net names it."""
+    return {f"{prefix}weight": torch.arange(6.0).view(3, 2), f"{prefix}bias": torch.arange(3.0)}
+
+
+def assert_loads(path: Path) -> None:
+    """The file's weights are those of `renamed`, under the net's own names."""
+    net = nn.Linear(2, 3)
+    load_strictly(net, load_weights(path), source=path.name)
+    for name, tensor in renamed("").items():
+        assert torch.equal(net.state_dict()[name], tensor)
 
 
 WRAPPERS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -115,8 +123,7 @@ WRAPPERS: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_state_dict_is_taken_out_of_what_programs_put_around_it(tmp_path: Path, name: str, zipped: bool) -> None:
     torch.save(WRAPPERS[name](), tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
-    net = nn.Linear(2, 3)
-    load_strictly(net, load_weights(tmp_path / "file.pth"), source="file.pth")
+    assert_loads(tmp_path / "file.pth")
 
 
 def test_an_average_beside_the_weights_is_left_and_said_to_be(
@@ -138,7 +145,7 @@ def test_a_file_is_what_its_bytes_say_not_its_name(tmp_path: Path) -> None:
     save_file(renamed("module."), tmp_path / "named.pth")
     torch.save(renamed(""), tmp_path / "named.safetensors")
     for name in ("named.pth", "named.safetensors"):
-        load_strictly(nn.Linear(2, 3), load_weights(tmp_path / name), source=name)
+        assert_loads(tmp_path / name)
 
 
 def recursive() -> dict[str, Any]:

@@ -487,7 +487,11 @@ def test_weights_that_are_not_exactly_the_authors_are_refused(
 
 def test_the_authors_weights_without_their_cgan_do(published: PublishedCgn, tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in published.state_dict().items() if not name.startswith("biggan_GT.")}
-    opened_published(fetched(tmp_path / "assets", state))
+    opened = opened_published(fetched(tmp_path / "assets", state))
+    drawn = net_of(opened.generator.texture).state_dict()
+    theirs = {name.removeprefix("f_text."): tensor for name, tensor in state.items() if name.startswith("f_text.")}
+    assert all(torch.equal(drawn[name], tensor) for name, tensor in theirs.items())
+    assert theirs
 
 
 def test_every_published_key_of_full_size_has_its_place(test_data: Path) -> None:

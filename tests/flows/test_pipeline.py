@@ -194,6 +194,7 @@ def test_a_killed_flow_leaves_neither_dvc_nor_a_stage(platform: Platform) -> Non
     (engine,) = platform.engines()
     os.kill(engine, signal.SIGKILL)
     until(lambda: not [line for line in project.processes() if "dvc" in line or "toy.py" in line], seconds=10)
+    assert sorted(project.ran()) == ["runs/side/left", "runs/side/right"], "nothing was started afterwards"
 
 
 def test_runs_that_share_stages_work_one_after_the_other(platform: Platform) -> None:
