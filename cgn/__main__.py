@@ -1,8 +1,8 @@
 """python -m cgn VERB TRACK/VARIANT --role PATH ...: the front door.
 
-Decided here: a verb's signature is its command line (`cgn.core.roles` marks inputs and the output), params.yaml is
+Decided here: a verb's signature is its command line (`cgn.core.arguments` marks inputs and the output), params.yaml is
 checked as a whole before anything runs, and all that defines a run stands in `<output>.log/run.json` before the first
-step. A verb is the function of its name in `cgn.tracks.<track>.<verb>`, where there is one; else it is the stage that
+step. A verb is the function of its name in `cgn.<track>.<verb>`, where there is one; else it is the stage that
 all tracks share, `cgn.stages.<verb>`, which the track's module gives its `parts`. A verb whose stage has a `listing`
 can be asked with `--list` what it would do; then nothing is written. Stages and cells are imported only once they are
 asked for: `--help` needs no torch.
@@ -28,6 +28,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from cgn.config.load import Params, load
 from cgn.config.schema import Variant
+from cgn.core.arguments import INPUT, OUTPUT, PACE
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.files import (
     DEFINITION,
@@ -41,7 +42,6 @@ from cgn.core.files import (
 )
 from cgn.core.machine import limit_threads, machine
 from cgn.core.metrics import Fanout, Files, MetricSink
-from cgn.core.roles import INPUT, OUTPUT, PACE
 from cgn.core.stale import leftovers, remove
 
 VERBS = {
@@ -53,6 +53,7 @@ VERBS = {
     "evaluate": "store every classifier's decision on every image",
     "report": "make the page with tables and sheets",
 }
+TRACKS = ("imagenet", "mnist")
 GIVEN = ("seed", "variant", "sink")
 """Arguments of a verb that are no options."""
 CLEAN = "clean"
@@ -97,7 +98,7 @@ def parse(argv: Sequence[str]) -> Invocation:
     )
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     verb: str = front.parse_args(argv[:1]).verb
-    track = _track(verb, argv[1:])
+    track = _track(argv[1:])
     source = _source(track, verb)
     marks = _marks(getattr(source, verb))
     parser = argparse.ArgumentParser(prog=f"python -m cgn {verb}", description=f"{VERBS[verb]} (track {track})")
@@ -132,7 +133,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     call = parse(argv)
     record = load(call.params_file).variant(call.target)
     track, _, name = call.target.partition("/")
-    cell = importlib.import_module(f"cgn.tracks.{track}.{call.verb}")
+    cell = importlib.import_module(f"cgn.{track}.{call.verb}")
     params = getattr(record, call.verb)
     shared = record.shared(call.verb)
     given = {"seed": record.seed, "variant": name, **shared}
@@ -226,16 +227,15 @@ def _look_ahead(verb: str, record: Variant, *, variant: str) -> None:
     It is no part of the stage, whose output does not depend on them.
     """
     if verb == "fetch" and (folders := getattr(record.prepare, "folders", None)) is not None:
-        from cgn.tracks.imagenet.folders import user_sets
+        from cgn.imagenet.folders import user_sets
 
         user_sets(folders, variant=variant)
 
 
-def _track(verb: str, words: Sequence[str]) -> str:
+def _track(words: Sequence[str]) -> str:
     """The track that a command line names first, or the first one there is: its options explain themselves, too."""
-    tracks = sorted(path.parent.name for path in Path(__file__).parent.glob(f"tracks/*/{verb}.py"))
     named = words[0].partition("/")[0] if words else ""
-    return named if named in tracks else tracks[0]
+    return named if named in TRACKS else TRACKS[0]
 
 
 def _source(track: str, verb: str) -> ModuleType:
@@ -244,7 +244,7 @@ def _source(track: str, verb: str) -> ModuleType:
     It may also have a `listing` and a `check`, which refuses command lines before anything is written. All of them take
     what the verb takes: the track's own its parameters, `seed` and `variant`, the stage what `parts` makes of these.
     """
-    cell = importlib.import_module(f"cgn.tracks.{track}.{verb}")
+    cell = importlib.import_module(f"cgn.{track}.{verb}")
     return cell if hasattr(cell, verb) else importlib.import_module(f"cgn.stages.{verb}")
 
 

@@ -23,11 +23,11 @@ PRECISIONS = ("32-true", "bf16-mixed")
 
 
 def fabric(*, accelerator: str, precision: str = "32-true", devices: int = 1) -> "Fabric":
-    """A launched Fabric on one device, or as one of `devices` processes that `cgn.core.ranks` started.
+    """A launched Fabric on one device, or as one of `devices` processes that `cgn.core.launch` started.
 
     Raises ConfigError for an unknown or absent accelerator, and for more devices than there are.
     """
-    chosen = at_hand(accelerator, devices=devices)
+    chosen = resolve_device(accelerator, devices=devices)
     limit_threads()
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
@@ -36,7 +36,7 @@ def fabric(*, accelerator: str, precision: str = "32-true", devices: int = 1) ->
 
     several: dict[str, Any] = {}
     if devices > 1:
-        assert "LOCAL_RANK" in os.environ, "cgn.core.ranks starts the processes"
+        assert "LOCAL_RANK" in os.environ, "cgn.core.launch starts the processes"
         several = {"strategy": "ddp", "plugins": [LightningEnvironment()]}
     made = Fabric(accelerator=chosen, devices=devices, precision=cast(Any, precision), **several)
     made.launch()
@@ -55,7 +55,7 @@ def fits(batch_size: int, *, remedy: str = "lower batch_size or set accelerator 
         ) from error
 
 
-def at_hand(accelerator: str, *, devices: int = 1) -> str:
+def resolve_device(accelerator: str, *, devices: int = 1) -> str:
     """What an accelerator's name stands for here, "cpu" or "cuda". Raises ConfigError where there is too little."""
     if accelerator not in ACCELERATORS:
         raise ConfigError(f"accelerator is {accelerator!r}, allowed: {', '.join(ACCELERATORS)}")

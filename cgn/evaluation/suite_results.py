@@ -16,15 +16,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from cgn.evaluation import background_gap, corruption_error
 from cgn.evaluation.accuracy import Proportion, top
 from cgn.evaluation.corruption_error import CorruptionErrors, corruption_errors
-from cgn.evaluation.corruption_picture import curves
 from cgn.evaluation.examination import Examination
 from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias, undecided
-from cgn.evaluation.shape_bias_picture import bars
 
 CLEAN, IN9, CUE_CONFLICT, STYLIZED, IMAGENET_C = SUITES = (
     corruption_error.CLEAN,
@@ -73,24 +70,6 @@ def summary(found: Numbers) -> dict[str, float]:
     }
 
 
-def pictures(examination: Examination) -> dict[str, Image.Image]:
-    """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
-    found, errors = {}, corruption_errors(examination)
-    for classifier in examination.classifiers:
-        stimuli = {
-            head: rows
-            for head in examination.heads(classifier)
-            if len(rows := examination.of(CUE_CONFLICT, classifier=classifier, head=head))
-        }
-        if stimuli:
-            biases = {head: by_shape(rows, names=examination.facts["categories"]) for head, rows in stimuli.items()}
-            doubtful = [head for head, rows in stimuli.items() if _undecided(rows, examination)]
-            found[f"shape_bias-{classifier}.png"] = bars(biases, undecided=doubtful)
-        if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
-            found[f"corruptions-{classifier}.png"] = curves(corrupted)
-    return found
-
-
 def preparations(shown: Mapping[str, Any]) -> list[list[str]]:
     """A row for each classifier of an examination's fact `shown`: its name, and the texts of PREPARATION."""
     rows = []
@@ -131,10 +110,10 @@ def _cue_conflict(rows: pd.DataFrame, examination: Examination) -> dict[str, Any
     names = examination.facts["categories"]
     categories = {name: _bias(bias, categories=len(names)) for name, bias in by_shape(rows, names=names).items()}
     told = _bias(shape_bias(rows), categories=len(names))
-    return _present(**told, undecided=_undecided(rows, examination), by_category=categories)
+    return _present(**told, undecided=why_undecided(rows, examination), by_category=categories)
 
 
-def _undecided(rows: pd.DataFrame, examination: Examination) -> str | None:
+def why_undecided(rows: pd.DataFrame, examination: Examination) -> str | None:
     """`undecided` of the one head whose stimuli `rows` are."""
     classifier, head = map(str, rows[["classifier", "head"]].iloc[0])
     clean = examination.of(CLEAN, classifier=classifier, head=head)

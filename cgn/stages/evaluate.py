@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cgn.core.arguments import Input, Inputs, OptionalInput, Output
 from cgn.core.errors import ConfigError
 from cgn.core.files import write_json, write_text
 from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
-from cgn.core.roles import Input, Inputs, OptionalInput, Output
 
 DECISIONS = "decisions.parquet"
 ALL = "all"

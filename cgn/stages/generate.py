@@ -16,13 +16,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from cgn.core.arguments import OptionalInput, Output, Pace
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST, read_json, write_json
 from cgn.core.images import from_bytes, save_picture, sheet
 from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
-from cgn.core.roles import OptionalInput, Output, Pace
 from cgn.data.films import write_film
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, read_shard, samples, write_manifest, write_shard
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import torch
 
+from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.images import save_picture, sheet
 from cgn.core.metrics import MetricSink
-from cgn.core.roles import Input, OptionalInput, Output
 
 EXAMPLES = "examples.png"
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import DEFINITION, read_json, write_text
 from cgn.core.metrics import MetricSink
-from cgn.core.roles import Input, Output
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import grimp
 
-from cgn.__main__ import VERBS
+from cgn.__main__ import TRACKS, VERBS
 
 ROOT = Path(__file__).parents[2]
 CODE = "      - cgn/"
@@ -59,8 +59,7 @@ def expanded(paths: set[Path]) -> set[Path]:
 
 def cells() -> list[tuple[str, str]]:
     """Every (track, verb) that has a cell."""
-    files = (ROOT / "cgn/tracks").glob("*/*.py")
-    return sorted((path.parent.name, path.stem) for path in files if path.stem in VERBS)
+    return sorted((track, verb) for track in TRACKS for verb in VERBS if (ROOT / f"cgn/{track}/{verb}.py").is_file())
 
 
 def rewritten(text: str) -> str:
@@ -82,7 +81,7 @@ def _with_code(stage: str) -> str:
         raise ValueError(f"dvc.yaml: {name} needs `deps:`, even if it is empty")
     lines = deps[1].splitlines(keepends=True)
     place = next((number for number, line in enumerate(lines) if line.startswith(CODE)), len(lines))
-    code = [f"      - {path}\n" for path in listed(closure(f"cgn.tracks.{cell[2]}.{cell[1]}"))]
+    code = [f"      - {path}\n" for path in listed(closure(f"cgn.{cell[2]}.{cell[1]}"))]
     lines[place:] = [*code, *(line for line in lines[place:] if not line.startswith(CODE))]
     return stage[: deps.start(1)] + "".join(lines) + stage[deps.end(1) :]
 
@@ -117,5 +116,5 @@ if __name__ == "__main__":
     asked = [tuple(sys.argv[1:3])] if len(sys.argv) == 3 else cells()
     for track, verb in asked:
         print(f"# {track}_{verb}")
-        for path in listed(closure(f"cgn.tracks.{track}.{verb}")):
+        for path in listed(closure(f"cgn.{track}.{verb}")):
             print(f"      - {path}")

@@ -7,7 +7,7 @@ from typing import get_type_hints
 
 import cgn.__main__ as front_door
 from cgn.config.load import load
-from cgn.core.roles import Output
+from cgn.core.arguments import Output
 from tests.architecture.closure import ROOT, cells
 
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc"}
@@ -28,7 +28,7 @@ def test_a_verb_is_a_function_of_every_track_or_one_stage_of_all() -> None:
 
 
 def is_function(track: str, verb: str) -> bool:
-    cell = importlib.import_module(f"cgn.tracks.{track}.{verb}")
+    cell = importlib.import_module(f"cgn.{track}.{verb}")
     function = getattr(cell, verb, None)
     assert (function is None) == hasattr(cell, "parts")
     return function is not None and function.__module__ == cell.__name__
@@ -53,7 +53,7 @@ def test_a_cell_takes_what_the_front_door_gives() -> None:
     """Its parameters, with what a verb reads of others', and, where it is the verb itself, a sink and one output."""
     params = load(ROOT / "params.yaml")
     for track, verb in cells():
-        cell = importlib.import_module(f"cgn.tracks.{track}.{verb}")
+        cell = importlib.import_module(f"cgn.{track}.{verb}")
         own = is_function(track, verb)
         function = getattr(cell, verb if own else "parts")
         for name, record in params.tracks[track].items():

@@ -68,7 +68,7 @@ def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) 
     for stage in stages.values():
         track, verb = _cell(_told(stage.cmd.split(" && ")))
         code = {dep for dep in stage.deps if dep.parts[0] != "runs"}
-        files = closure(f"cgn.tracks.{track}.{verb}")
+        files = closure(f"cgn.{track}.{verb}")
         assert expanded(code) == files, (
             f"{stage.name}: missing {sorted(files - expanded(code))}, too many {sorted(expanded(code) - files)}; "
             "run: python -m tests.architecture.closure --write"
@@ -77,12 +77,12 @@ def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) 
 
 def test_the_closure_sees_what_it_should() -> None:
     """A comparison that cannot fail says nothing."""
-    train = closure("cgn.tracks.mnist.train_cgn")
+    train = closure("cgn.mnist.train_cgn")
     assert Path("cgn/losses.py") in train
     assert Path("cgn/training.py") in train
     assert not {path for path in train if path.parts[1] == "stages"}
     assert Path("cgn/__main__.py") not in train
-    generate = closure("cgn.tracks.mnist.generate")
+    generate = closure("cgn.mnist.generate")
     assert Path("cgn/nets/convgen.py") in generate
     assert not {path for path in generate if path.parts[1] in ("losses.py", "training.py", "classifiers")}
     assert Path("cgn/stages/generate.py") in generate
@@ -204,7 +204,7 @@ def test_the_users_folders_are_surveyed_each_time_and_prepare_depends_on_it(
         assert stage.outs == (Path("runs/imagenet") / variant / "survey",)
         words = _told(stage.cmd.split(" && ")).split()
         assert words[:2] == ['CGN_ROOT="$DVC_ROOT"', "python"], "relative folders start at the user's checkout"
-        assert words[2:5] == ["-m", "cgn.tracks.imagenet.survey", f"imagenet/{variant}"]
+        assert words[2:5] == ["-m", "cgn.imagenet.survey", f"imagenet/{variant}"]
         assert stage.outs[0] in every[f"imagenet_prepare@{variant}"].deps
 
 

@@ -26,12 +26,12 @@ from cgn.core.checkpoints import save_model
 from cgn.core.machine import usable_cores
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import LABELS, Sample, write_shard
+from cgn.imagenet.generate import parts
+from cgn.imagenet.generator import facts, open_model, saliency_tensors
 from cgn.mechanisms import Prior
 from cgn.nets.biggan import BIGGAN_DEEP_256, Table
 from cgn.nets.u2net import U2NET, U2NETP, U2Net
 from cgn.stages.generate import Task
-from cgn.tracks.imagenet.generate import parts
-from cgn.tracks.imagenet.mechanisms import facts, open_model, saliency_tensors
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 from tests.benchmarks.turns import Side, Turn, race, ratios
 

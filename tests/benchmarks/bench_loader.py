@@ -19,8 +19,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from cgn.classifiers.backbones import network
-from cgn.classifiers.ensemble import MECHANISMS, Ensemble
 from cgn.config.imagenet.train_classifier import TrainClassifier
 from cgn.config.load import load
 from cgn.core.devices import fabric
@@ -28,12 +26,14 @@ from cgn.core.images import to_bytes
 from cgn.core.machine import limit_threads
 from cgn.core.metrics import Silent
 from cgn.data.benchmarks import class_folders
-from cgn.data.miniature.scenes import scene
-from cgn.data.miniature.sets import CLASS_FOLDERS, write_split
 from cgn.data.mixing import Batch, Mixture, Stream, batches
 from cgn.data.pools import Folders, Kept, Pool, open_tars
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.tracks.imagenet.train_classifier import fit
+from cgn.imagenet.train_classifier import fit
+from cgn.miniature.scenes import scene
+from cgn.miniature.sets import CLASS_FOLDERS, write_split
+from cgn.nets.backbones import network
+from cgn.nets.ensemble import MECHANISMS, Ensemble
 
 PER_CLASS, COUNTERFACTUALS = 100, 900
 WARM = 2

@@ -22,8 +22,8 @@ from cgn.core.seeding import torch_stream
 from cgn.data.digits import Digits, inked, mnist
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS
 from cgn.mechanisms import Prior
-from cgn.tracks.mnist.constants import CLASSES
-from cgn.tracks.mnist.mechanisms import generator
+from cgn.mnist.constants import CLASSES
+from cgn.mnist.generator import generator
 
 SIDE, BATCH, EPOCHS = 32, 64, 2
 OF_A_CLASS = 100

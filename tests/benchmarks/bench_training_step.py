@@ -22,11 +22,11 @@ from cgn.config.load import load
 from cgn.config.schema import ImageNet
 from cgn.core.heap import keep_freed_memory
 from cgn.core.machine import THREADS, usable_cores
+from cgn.imagenet.generator import net_of, open_model, read_widths
+from cgn.imagenet.train_cgn import Nets, batch_losses, draw_batch, settle_norms
 from cgn.mechanisms import Prior
 from cgn.nets.biggan_folded import fold
 from cgn.nets.features import VggFeatures
-from cgn.tracks.imagenet.mechanisms import net_of, open_model, read_widths
-from cgn.tracks.imagenet.train_cgn import Nets, batch_losses, draw_batch, settle_norms
 from tests.benchmarks.bench_generate import NETS, write_model
 from tests.benchmarks.published_biggan import PublishedBigGan
 from tests.benchmarks.published_step import PublishedStep

@@ -23,11 +23,11 @@ from cgn.config.load import load
 from cgn.core.errors import ArtifactError, CgnError
 from cgn.core.files import DEFINITION, read_json, write_json
 from cgn.core.machine import described
-from cgn.core.records import read_record
 from cgn.evaluation.expected import FILE, Figure, deciding
+from cgn.imagenet import evidence as imagenet
+from cgn.mnist import evidence as mnist
+from cgn.report.records import read_record
 from cgn.stages.report import Material, material
-from cgn.tracks.imagenet import evidence as imagenet
-from cgn.tracks.mnist import evidence as mnist
 
 DEFAULTS = ("imagenet/miniature", "mnist/digits")
 """The variants whose figures are noted where the file is new."""

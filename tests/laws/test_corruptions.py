@@ -9,13 +9,13 @@ import torch
 
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.seeding import torch_stream
-from cgn.data.corruptions import BENCHMARK, CORRUPTIONS, EXTRA, SEVERITIES, corrupt, corrupt_with
-from cgn.data.corruptions.blur import DEFOCUS, origins, soft_disk
-from cgn.data.corruptions.draws import draws_for
-from cgn.data.corruptions.filters import gaussian, streaks
-from cgn.data.corruptions.ice import read_ice
-from cgn.data.corruptions.spatter import distance, edges, equalized
-from cgn.data.corruptions.weather import plasma
+from cgn.corruptions import BENCHMARK, CORRUPTIONS, EXTRA, SEVERITIES, corrupt, corrupt_with
+from cgn.corruptions.blur import DEFOCUS, origins, soft_disk
+from cgn.corruptions.draws import draws_for
+from cgn.corruptions.filters import gaussian, streaks
+from cgn.corruptions.ice import read_ice
+from cgn.corruptions.spatter import distance, edges, equalized
+from cgn.corruptions.weather import plasma
 
 HEIGHT, WIDTH = 72, 88
 FIXED = {

@@ -10,10 +10,10 @@ from torch.nn import functional
 from cgn.core.seeding import torch_stream
 from cgn.losses import binary_entropy, border_hinge, energy_distance, size_hinge, style
 from cgn.mechanisms import Prior, compose, counterfactual, factual, rolled
+from cgn.mnist.generator import generator
 from cgn.nets.convgen import UpsampledConv
 from cgn.nets.discriminators import ProjectionDiscriminator
 from cgn.nets.features import SqueezeFeatures, VggFeatures, vgg_weights
-from cgn.tracks.mnist.mechanisms import generator
 
 SIZES = {"noise_size": 5, "image_size": 16}
 PRIOR = Prior(noise_size=5, tile_size=16)

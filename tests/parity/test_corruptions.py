@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cgn.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, corrupt_with
-from cgn.data.corruptions.ice import read_ice
+from cgn.corruptions import CORRUPTIONS, SEVERITIES, corrupt, corrupt_with
+from cgn.corruptions.ice import read_ice
 from cgn.data.sources import FROST
 from tests.parity.reference_corruptions import references
 from tests.parity.replayed import Replayed

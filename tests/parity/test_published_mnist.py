@@ -18,8 +18,8 @@ from torch import nn
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
 from cgn.mechanisms import Cause, Generator
+from cgn.mnist.generator import from_published, generator
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
-from cgn.tracks.mnist.mechanisms import from_published, generator
 
 VARIANTS = ("colored", "double_colored")
 EQUAL = 1e-6

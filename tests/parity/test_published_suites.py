@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from cgn.__main__ import run
-from cgn.classifiers.backbones import Plain, load_network
 from cgn.core.files import read_json
 from cgn.data.benchmarks import STIMULUS, Listing, class_folders, cue_conflict
 from cgn.data.pictures import Pictures
@@ -22,6 +21,7 @@ from cgn.evaluation.categories.sixteen import MEMBERS, NAMES
 from cgn.evaluation.examination import Examination, gathered, read, write
 from cgn.evaluation.examine import examine
 from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
+from cgn.nets.backbones import Plain, load_network
 from tests.conftest import ROOT
 
 PUBLISHED = "style-transfer-512-nomask-experiment_{}_session-1.csv"

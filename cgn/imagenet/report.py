@@ -1,0 +1,15 @@
+"""imagenet report: the cell that fills in what report needs."""
+
+from cgn.config.imagenet.report import Report
+from cgn.imagenet.evidence import gather
+from cgn.imagenet.page import Run, write
+from cgn.stages.report import Material, Page, Parts
+
+
+def parts(params: Report, *, seed: int, variant: str) -> Parts:
+    """Parameters of a variant -> what the stage needs."""
+
+    def page(material: Material) -> Page:
+        return write(gather(material, variant=variant), run=Run(variant=variant, seed=seed, examples=params.examples))
+
+    return Parts(track="imagenet", variant=variant, page=page)

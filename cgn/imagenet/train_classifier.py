@@ -1,0 +1,256 @@
+"""Train the ensemble of invariant classifiers or its baseline (Sauer & Geiger, ICLR 2021, section 4.2).
+
+The ensemble has one head each for shape, texture and background on one backbone. Real pictures teach the mean of its
+logits, counterfactuals each head its own label. One forward pass takes both kinds, so their gradients meet in one SGD
+step, and a trained BatchNorm sees the mixture that it will keep the statistics of. The baseline is the same training of
+one head without counterfactuals. Real pictures are what prepare calls `train`: class folders, or a folder of shards.
+An epoch is a pass through them, and batches are all full. All of an arm's randomness comes from streams of its name.
+Shapes: R real pictures and C counterfactuals in a batch, S image size, K classes.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from cgn.config.imagenet.train_classifier import TrainClassifier
+from cgn.core.arguments import Input, OptionalInput, Output
+from cgn.core.checkpoints import load_model, refuse_foreign, save_model
+from cgn.core.devices import fabric as open_fabric
+from cgn.core.errors import ConfigError
+from cgn.core.files import MANIFEST, read_object, write_json
+from cgn.core.launch import launch
+from cgn.core.metrics import MetricSink
+from cgn.core.seeding import derive
+from cgn.data.benchmarks import class_folders
+from cgn.data.collection import Collection, read_collection
+from cgn.data.mixing import Batch, Mixture, Stream, batches
+from cgn.data.pools import Folders, Kept, Pool, open_tars
+from cgn.data.shards import read_manifest
+from cgn.data.transforms import normalized
+from cgn.imagenet.classifiers import HEADS, TRACK
+from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
+from cgn.nets.backbones import load_network, network
+from cgn.nets.ensemble import MECHANISMS, Ensemble, Start
+from cgn.training import MODEL, STATE, Training, accuracy
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Scalars = dict[str, torch.Tensor]
+CLASSES = 1000
+"""Of the pretrained backbones."""
+TRAINING = "training.json"
+
+
+def train_classifier(
+    config: TrainClassifier,
+    *,
+    seed: int,
+    variant: str,
+    data: Input,
+    images: OptionalInput = None,
+    assets: OptionalInput = None,
+    classifier: Output,
+    arm: str,
+    sink: MetricSink,
+) -> None:
+    """Train `arm`, a process for each device; write model.safetensors and training.json into `classifier`."""
+    check(config, variant=variant, images=images, assets=assets, arm=arm)
+    if (classifier / MODEL).is_file():  # finished by an earlier run of the same definition: only check it
+        load_model(classifier / MODEL, track=TRACK, variant=variant, arm=arm)
+        values = read_object(classifier / TRAINING)
+        sink.summary({name: value for name, value in values.items() if isinstance(value, float)})
+    else:
+        seed = derive(derive(seed, "train_classifier"), arm)
+        work = partial(
+            train,
+            config,
+            seed=seed,
+            variant=variant,
+            data=data,
+            images=images,
+            assets=assets,
+            classifier=classifier,
+            arm=arm,
+        )
+        launch(
+            work,
+            accelerator=config.accelerator,
+            devices=config.devices,
+            batch_size=config.batch_size,
+            sink=sink,
+        )
+    (classifier / STATE).unlink(missing_ok=True)
+
+
+def check(
+    config: TrainClassifier, *, variant: str, images: Path | None, assets: Path | None, arm: str, **_: object
+) -> None:
+    """Raises ConfigError for what can be refused before anything is written."""
+    if arm not in HEADS:
+        raise ConfigError(f"--arm is {arm!r}, allowed: {', '.join(HEADS)}")
+    needed = {"images": arm == "ensemble", "assets": config.pretrained != "none"}
+    if lacking := [name for name, folder in (("images", images), ("assets", assets)) if needed[name] and not folder]:
+        raise ConfigError(f"arm {arm!r} of {TRACK}/{variant} needs --{lacking[0]}: give that folder")
+
+
+def train(
+    config: TrainClassifier,
+    sink: MetricSink,
+    *,
+    seed: int,
+    variant: str,
+    data: Path,
+    images: Path | None,
+    assets: Path | None,
+    classifier: Path,
+    arm: str,
+) -> None:
+    """In each process: they hold the same weights, and the first one writes."""
+    fabric = open_fabric(accelerator=config.accelerator, precision=config.precision, devices=config.devices)
+    collection = read_collection(data)
+    refuse_foreign(collection.facts, source=data, track=TRACK, variant=variant)
+    real, strays = real_pictures(collection)
+    module = initial_ensemble(config, arm=arm, classes=collection.classes, assets=assets, seed=seed)
+    made = mixed_in = None
+    if arm == "ensemble":
+        assert images is not None
+        made = counterfactuals(images, variant=variant, collection=collection)
+        mixed_in = _stream("counterfactual", made, per_update=config.counterfactuals_per_update, config=config)
+    mixture = Mixture(
+        real=_stream("real", real, per_update=config.batch_size, config=config),
+        counterfactual=mixed_in,
+        seed=seed,
+        image_size=config.image_size,
+        smallest_crop=config.smallest_crop,
+        updates=epoch_ends(config, pictures=len(real))[-1],
+        rank=fabric.global_rank,
+        ranks=fabric.world_size,
+    )
+    training = fit(config, module, mixture, pictures=len(real), seed=seed, folder=classifier, fabric=fabric, sink=sink)
+    if not fabric.is_global_zero:
+        return
+
+    measured = training.means.epoch()
+    sink.summary({**measured, **training.pace})
+    counts = {"real": len(real), "counterfactual": 0 if made is None else len(made)}
+    notes: dict[str, object] = {"unreadable": list(training.means.unreadable), "left_out": list(strays)}
+    notes |= {"device": fabric.device.type}
+    write_json(classifier / TRAINING, {**measured, "images": counts, "updates": training.update, **notes})
+    facts = {
+        "track": TRACK,
+        "variant": variant,
+        "arm": arm,
+        "classes": collection.classes,
+        "class_names": list(collection.class_names),
+        "backbone": config.backbone,
+        "heads": list(HEADS[arm]),
+        "batch_norm": config.batch_norm,
+        "image_size": config.image_size,
+    }
+    save_model(classifier / MODEL, module.state_dict(), facts=facts)  # last: a model file means a finished arm
+
+
+def fit(
+    config: TrainClassifier,
+    module: Ensemble,
+    mixture: Mixture,
+    *,
+    pictures: int,
+    seed: int,
+    folder: Path,
+    fabric: "Fabric",
+    sink: MetricSink,
+) -> Training:
+    """Move the module through all batches of the mixture, from the checkpoint in `folder` where there is one.
+
+    `pictures`: real ones in an epoch.
+    """
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter cheaper on one core
+    ensemble = fabric.setup_module(module)
+    optimizer = torch.optim.SGD(
+        module.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        foreach=True,
+    )
+    training = Training(
+        folder,
+        fabric=fabric,
+        sink=sink,
+        seed=seed,
+        updates=mixture.updates,
+        epoch_ends=epoch_ends(config, pictures=pictures),
+        modules={"classifier": module},
+        optimizers={"classifier": optimizer},
+        log_every=config.log_updates,
+        checkpoint_every=config.checkpoint_updates,
+    )
+    ready = batches(mixture, start=training.update, workers=config.workers, device=fabric.device.type)
+    ensemble.train()
+    for _, batch in zip(training, ready, strict=False):  # the training ends first
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * config.decay_factor ** (training.epoch // config.decay_epochs)
+        training.seed_global(fabric.global_rank)  # of dropout
+        losses, hits = batch_losses(ensemble, batch, device=fabric.device)
+        optimizer.zero_grad()
+        fabric.backward(torch.stack(list(losses.values())).sum())
+        optimizer.step()
+        shown = {f"loss/{name}": loss for name, loss in losses.items()}
+        shown |= {f"accuracy/{name}": hit for name, hit in hits.items()}
+        training.means.add(shown, images=len(batch.pixels), unreadable=batch.unreadable)
+    assert training.update == training.updates, "the batches ended before the training"
+    return training
+
+
+def batch_losses(ensemble: torch.nn.Module, batch: Batch, *, device: torch.device) -> tuple[Scalars, Scalars]:
+    """Losses and accuracies of real pictures, by the mean of the heads' logits, and of each head's counterfactuals."""
+    pixels, label = (held.to(device, non_blocking=True) for held in (batch.pixels, batch.label))
+    labels = {head: values.to(device, non_blocking=True) for head, values in batch.labels.items()}
+    logits = ensemble(normalized(pixels).contiguous(memory_format=torch.channels_last))  # head -> (R+C,K)
+    real = {head: values[: len(label)] for head, values in logits.items()}
+    made = {head: values[len(label) :] for head, values in logits.items()} if labels else {}
+    losses = {"real": mean_logits_cross_entropy(real, label), **head_cross_entropies(made, labels)}
+    mean = torch.stack(list(real.values())).mean(0)
+    return losses, {"real": accuracy(mean, label), **{head: accuracy(made[head], labels[head]) for head in made}}
+
+
+def epoch_ends(config: TrainClassifier, *, pictures: int) -> list[int]:
+    """After so many updates each pass through the real pictures ends, the last one maybe a little further on."""
+    return [-(-epoch * pictures // config.batch_size) for epoch in range(1, config.epochs + 1)]
+
+
+def real_pictures(collection: Collection) -> tuple[Pool, tuple[str, ...]]:
+    """The training pictures, as prepare found them, and sentences on what lies among them and is left out."""
+    folder = collection.unchanged("train")
+    if (folder / MANIFEST).is_file():
+        return open_tars(folder, split="train", classes=collection.classes, mechanisms=("shape",)), ()
+    listing = class_folders(folder, classes=collection.class_names)
+    return Folders(listing), tuple(map(str, listing.strays))
+
+
+def counterfactuals(folder: Path, *, variant: str, collection: Collection) -> Pool:
+    """What generate made for this variant, labels of all three mechanisms among the collection's classes."""
+    refuse_foreign(read_manifest(folder).facts, source=folder, track=TRACK, variant=variant)
+    return open_tars(folder, split="counterfactual", classes=collection.classes, mechanisms=MECHANISMS)
+
+
+def _stream(name: str, pool: Pool, *, per_update: int, config: TrainClassifier) -> Stream:
+    """With `workers` 0 this process keeps what it has decoded, which suits a small set; workers decode anew."""
+    return Stream(name=name, pool=pool if config.workers else Kept(pool), per_update=per_update)
+
+
+def initial_ensemble(config: TrainClassifier, *, arm: str, classes: int, assets: Path | None, seed: int) -> Ensemble:
+    """The arm's module with its first weights; what is drawn comes from the arm's own stream, no other is moved."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "weights"))
+        if config.pretrained == "none":
+            net = network(config.backbone, classes=classes)
+        else:
+            assert assets is not None
+            net = load_network(config.backbone, assets / f"{config.pretrained}.pth", classes=CLASSES)
+        start: Start = "copied" if config.pretrained != "none" and classes == CLASSES else "drawn"
+        return Ensemble(net, classes=classes, heads=HEADS[arm], start=start, batch_norm=config.batch_norm).train()

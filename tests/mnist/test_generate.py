@@ -1,0 +1,164 @@
+"""generate: shards are pure, mendable, and refuse a model that is not theirs."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cgn.config.mnist.generate import Generate
+from cgn.core.checkpoints import load_model, save_model
+from cgn.core.errors import ArtifactError
+from cgn.core.files import sha256
+from cgn.core.metrics import Silent
+from cgn.data.shards import read_manifest, samples, verify
+from cgn.mnist import generator as mechanisms
+from cgn.mnist.generate import parts
+from cgn.stages.generate import Maker, Parts, Task, generate
+
+PARAMS = Generate(factual_images=70, counterfactual_images=150, images_per_mask=5, images_per_shard=50)
+NET = {"shape_width": 4, "tile_width": 4, "noise_size": 6, "image_size": 16}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    net = mechanisms.generator(**NET)
+    save_model(folder / "model.safetensors", net.state_dict(), facts=mechanisms.facts(variant="digits", net=NET))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    generate(digits(), model=model, images=folder, sink=Silent(), workers=1)
+    return folder
+
+
+def digits(seed: int = 0) -> Parts:
+    return parts(PARAMS, seed=seed, variant="digits")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.iterdir())}
+
+
+def test_every_split_has_its_images_in_full_shards(made: Path) -> None:
+    manifest = verify(made)
+    assert manifest.splits == {"counterfactual": 150, "factual": 70}
+    assert [shard.images for shard in manifest.shards] == [50, 50, 50, 50, 20]
+    assert manifest.facts == {"track": "mnist", "variant": "digits", "classes": 10}
+    assert not (made / "notes").exists()
+
+
+def test_labels_and_seeds_stand_beside_each_image(made: Path) -> None:
+    for sample in samples(made, split="factual"):
+        assert sample.facts["shape"] == sample.facts["texture"] == sample.facts["background"]
+    counterfactual = [sample.facts for sample in samples(made, split="counterfactual")]
+    masks = {(facts["seed"], facts["mask"]): facts["shape"] for facts in counterfactual}
+    assert len(masks) == 30
+    assert all(masks[facts["seed"], facts["mask"]] == facts["shape"] for facts in counterfactual)
+    agreeing = sum(facts["shape"] == facts["texture"] for facts in counterfactual)
+    assert agreeing < 40  # one in ten by chance
+    assert len({facts["seed"] for facts in counterfactual}) == 3
+
+
+def test_workers_change_no_byte(made: Path, model: Path, tmp_path: Path) -> None:
+    generate(digits(), model=model, images=tmp_path, sink=Silent(), workers=4)
+    assert hashes(tmp_path) == hashes(made)
+
+
+def test_the_comparison_can_fail(made: Path, model: Path, tmp_path: Path) -> None:
+    generate(digits(seed=1), model=model, images=tmp_path, sink=Silent(), workers=1)
+    assert not set(hashes(tmp_path).values()) & set(hashes(made).values())
+
+
+def test_missing_and_truncated_shards_are_remade_and_no_others(made: Path, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(made, folder)
+    (folder / "factual-000000.tar").unlink()
+    cut = folder / "counterfactual-000001.tar"
+    cut.write_bytes(cut.read_bytes()[:-700])
+    kept = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.tar") if p != cut}
+    generate(digits(), model=model, images=folder, sink=Silent(), workers=1)
+    assert hashes(folder) == hashes(made)
+    assert kept == {name: (folder / name).stat().st_mtime_ns for name in kept}
+
+
+def test_a_stopped_run_continues_with_the_missing_shards(made: Path, model: Path, tmp_path: Path) -> None:
+    asked: list[Task] = []
+    with pytest.raises(KeyboardInterrupt):
+        generate(counting(digits(), asked, stop_after=2), model=model, images=tmp_path, sink=Silent(), workers=1)
+    assert len(asked) == 2
+    assert not (tmp_path / "manifest.json").exists()
+    asked.clear()
+    generate(counting(digits(), asked), model=model, images=tmp_path, sink=Silent(), workers=1)
+    assert len(asked) == 3
+    assert hashes(tmp_path) == hashes(made)
+
+
+def counting(inner: Parts, asked: list[Task], *, stop_after: int | None = None) -> Parts:
+    """The same parts, noting which tasks are made."""
+
+    def opened(folder: Path, worker: int) -> Maker:
+        return Counting(inner.open(folder, worker), asked, stop_after)
+
+    return replace(inner, open=opened)
+
+
+class Counting:
+    """A maker that notes its tasks, and may stop."""
+
+    def __init__(self, maker: Maker, asked: list[Task], stop_after: int | None) -> None:
+        self.maker, self.asked, self.stop_after = maker, asked, stop_after
+        self.facts, self.exhibits = maker.facts, maker.exhibits
+
+    def __call__(self, task: Task) -> Iterator[Any]:
+        if len(self.asked) == self.stop_after:
+            raise KeyboardInterrupt
+        self.asked.append(task)
+        return self.maker(task)
+
+
+def test_a_foreign_or_broken_model_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"is of variant 'digits', expected 'wildlife'"):
+        generate(parts(PARAMS, seed=0, variant="wildlife"), model=model, images=tmp_path, sink=Silent(), workers=1)
+    file = tmp_path / "model.safetensors"
+    for content, told in (
+        ((model / "model.safetensors").read_bytes()[:999], "cut short"),
+        (b"<!DOCTYPE html><html>", "HTML page"),
+        (b"\x80\x02}q\x00.", "a pickle"),
+        (b"", "empty"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ArtifactError, match=told):
+            generate(digits(), model=tmp_path, images=tmp_path / "images", sink=Silent(), workers=1)
+    assert not (tmp_path / "images").exists()
+
+
+@pytest.mark.parametrize(
+    "net",
+    [[], "wide", None, {}, NET | {"shape_width": []}, NET | {"more": 1}, NET | {"tile_width": 10**7},
+     NET | {"image_size": 10**12}, NET | {"noise_size": -1}],
+)  # fmt: skip
+def test_facts_that_describe_no_net_are_refused(model: Path, tmp_path: Path, net: Any) -> None:
+    tensors, told = load_model(model / "model.safetensors")
+    save_model(tmp_path / "model.safetensors", tensors, facts=told | {"net": net})
+    with pytest.raises(ArtifactError, match=r"model\.safetensors (does not say which net it holds|does not fit)"):
+        generate(digits(), model=tmp_path, images=tmp_path / "images", sink=Silent(), workers=1)
+
+
+@pytest.mark.parametrize("note", ["[1]", '{"name": 3}', '{"name": []}', "[" * 100_000, "", "null"])
+def test_a_broken_note_of_a_shard_only_costs_that_shard(model: Path, made: Path, tmp_path: Path, note: str) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "broken.json").write_text(note)
+    generate(digits(), model=model, images=tmp_path, sink=Silent(), workers=1)
+    assert hashes(tmp_path) == hashes(made)
+
+
+def test_the_manifest_reads_back(made: Path) -> None:
+    assert {shard.name for shard in read_manifest(made).shards} == {path.name for path in made.glob("*.tar")}
