@@ -13,7 +13,7 @@ from torch import nn
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.data import sources
 from cgn.imagenet.generator import empty
-from cgn.miniature.weights import load_biggan, load_features, load_segmenter
+from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan
 from cgn.nets.features import VggFeatures, vgg_weights
 from cgn.nets.u2net import U2NET, U2Net, Widths

@@ -13,12 +13,12 @@ import yaml
 from cgn.core.checkpoints import load_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import read_json
+from cgn.miniature.nets import load_biggan, load_features, load_segmenter, save_features
 from cgn.miniature.pretraining import biggan, features, segmenter
 from cgn.miniature.pretraining.__main__ import NETS, main, pretrain
 from cgn.miniature.pretraining.config import PretrainingConfig, load_config
 from cgn.miniature.pretraining.report import difference_from_shipped
 from cgn.miniature.shipped import FEATURES, SHIPPED
-from cgn.miniature.weights import load_biggan, load_features, load_segmenter, save_features
 
 PARAMS = Path(__file__).parents[2] / "results" / "imagenet" / "pretraining" / "params.yaml"
 OFTEN = {"updates": 4, "log_updates": 1, "checkpoint_updates": 2, "sheet_updates": 4}

@@ -11,9 +11,9 @@ from cgn.core.errors import ArtifactError
 from cgn.core.seeding import torch_stream
 from cgn.mechanisms import Prior
 from cgn.miniature import shipped
+from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.miniature.pretraining.report import iou
 from cgn.miniature.scenes import CLASSES, backgrounds, scene
-from cgn.miniature.weights import load_biggan, load_features, load_segmenter
 from cgn.nets.biggan import BigGan, StatisticsNorm
 
 SIZE = 32

@@ -15,12 +15,12 @@ from pathlib import Path
 from cgn.core.errors import CgnError
 from cgn.core.files import read_json, write_json
 from cgn.core.metrics import Files
+from cgn.miniature.nets import save_biggan, save_features, save_segmenter
 from cgn.miniature.pretraining.biggan import train_biggan
 from cgn.miniature.pretraining.config import PretrainingConfig, load_config
 from cgn.miniature.pretraining.features import train_features
 from cgn.miniature.pretraining.report import DEFINITION, write_report
 from cgn.miniature.pretraining.segmenter import train_segmenter
-from cgn.miniature.weights import save_biggan, save_features, save_segmenter
 from cgn.training import STATE
 
 NETS = ("features", "segmenter", "biggan")

@@ -25,11 +25,11 @@ from cgn.core.metrics import read_lines
 from cgn.core.seeding import derive, numpy_stream, torch_stream
 from cgn.mechanisms import Prior
 from cgn.miniature import shipped
+from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.miniature.pretraining.biggan import examples
 from cgn.miniature.pretraining.config import PretrainingConfig, ReportConfig
 from cgn.miniature.pretraining.features import PARTS
 from cgn.miniature.scenes import CLASSES, backgrounds, scene
-from cgn.miniature.weights import load_biggan, load_features, load_segmenter
 from cgn.nets.biggan import BigGan
 
 DEFINITION = "definition.json"
@@ -239,13 +239,13 @@ def draw_sheets(paths: Mapping[str, Path], folder: Path, config: ReportConfig, *
 def tables(report: Mapping[str, Any]) -> str:
     """The report as tables in Markdown."""
     lines = ["| net | file | bytes | updates | seconds | seed |", "|---|---|---|---|---|---|"]
-    for name, part in report.items():
+    for name, part in sorted(report.items()):
         file = part["file"]
         lines.append(
             f"| {name} | {file['name']}, sha256 {file['sha256'][:16]}... | {file['bytes']:,} "
             f"| {part['updates']:,} | {part['seconds']} | {part['seed']} |"
         )
-    for name, part in report.items():
+    for name, part in sorted(report.items()):
         lines += ["", f"**{name}**", "", "| metric | value |", "|---|---|"]
-        lines += [f"| {key} | {value:.3f} |" for key, value in part.get("metrics", {}).items()]
+        lines += [f"| {key} | {value:.3f} |" for key, value in sorted(part.get("metrics", {}).items())]
     return "\n".join(lines) + "\n"
