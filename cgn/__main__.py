@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -26,8 +26,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from cgn.config.load import Params, load
-from cgn.config.schema import Variant
+from cgn.config.load import Params, Variant, load
+from cgn.config.show import show
 from cgn.core.arguments import INPUT, OUTPUT, PACE
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.files import (
@@ -58,6 +58,8 @@ GIVEN = ("seed", "variant", "sink")
 """Arguments of a verb that are no options."""
 CLEAN = "clean"
 """No verb: what it lists and removes is of all of them."""
+PARAMS = "params"
+"""No verb: it prints what all of them get."""
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "webdataset", "numpy", "pillow", "safetensors")
 
 
@@ -94,6 +96,7 @@ def parse(argv: Sequence[str]) -> Invocation:
     front.description = "verbs:\n" + "\n".join(f"  {verb:17} {what}" for verb, what in VERBS.items())
     front.epilog = (
         "python -m cgn VERB --help lists a verb's options\n"
+        "python -m cgn params TRACK/VARIANT prints every resolved value, its unit and where it comes from\n"
         "python -m cgn clean lists what killed and changed commands left behind; with --yes it removes what is stale"
     )
     front.add_argument("verb", choices=VERBS, metavar="VERB")
@@ -149,7 +152,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
             "track": track,
             "variant": name,
             "seed": record.seed,
-            "params": asdict(params) | shared,
+            "params": params.model_dump() | shared,
             "options": call.defining,
             "inputs": {role: [_digest(path, role=role) for path in paths] for role, paths in call.inputs.items()},
         }
@@ -177,6 +180,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         if argv[:1] == [CLEAN]:
             clean(argv[1:])
+        elif argv[:1] == [PARAMS]:
+            show(argv[1:])
         else:
             run(argv)
     except CgnError as error:
@@ -208,7 +213,7 @@ def _is_current(definition: Mapping[str, Any], *, params: Params, code: str) -> 
     """Whether a stage would continue what was begun with a definition, if its inputs are the same."""
     try:
         verb, record = definition["verb"], params.variant(f"{definition['track']}/{definition['variant']}")
-        wanted = _plain({"params": asdict(getattr(record, verb)) | record.shared(verb), "seed": record.seed})
+        wanted = _plain({"params": getattr(record, verb).model_dump() | record.shared(verb), "seed": record.seed})
         return definition["code"] == code and all(definition[key] == value for key, value in wanted.items())
     except (AttributeError, ConfigError, KeyError, TypeError):
         return False

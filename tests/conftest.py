@@ -8,6 +8,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long` runs the tests that are marked `long`, too."""
+    parser.addoption("--long", action="store_true", help="run the tests that take long, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless it is asked for: with `--long`, `-m`, or by the test's own name."""
+    named = any("::" in word for word in config.invocation_params.args)
+    if config.getoption("--long") or config.getoption("-m") or named:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real data and golden outputs; tests that need it are skipped where it is absent."""

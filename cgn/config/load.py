@@ -1,20 +1,25 @@
-"""params.yaml -> records, checked as a whole, or one ConfigError with the dotted key.
+"""params.yaml -> models, checked as a whole, or one ConfigError with the dotted key.
 
-Decided here: the file is read as DVC reads it, as YAML 1.2 by the same library, so that a number is the same number for
-both. A variant's name becomes part of paths, of DVC's keys and of shell commands, so it is a plain identifier.
+The file is read as DVC reads it, as YAML 1.2 by the same library, so that a number is the same number for both. A
+variant's name becomes part of paths, of DVC's keys and of shell commands, so it is a plain identifier.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from cgn.config.record import build
-from cgn.config.schema import TRACKS, Variant
+from cgn.config.imagenet import ImageNet
+from cgn.config.mnist import Mnist
+from cgn.config.validation import build
 from cgn.core.errors import ConfigError
+
+Variant = Mnist | ImageNet
+TRACKS: dict[str, type[Variant]] = {"mnist": Mnist, "imagenet": ImageNet}
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 NAME_RULE = "a variant's name is text: a letter, then letters, digits, _ and -"
@@ -26,6 +31,8 @@ class Params:
 
     active: Mapping[str, tuple[str, ...]]
     tracks: Mapping[str, Mapping[str, Variant]]
+    file: Mapping[str, Any]
+    """What the file itself states, as plain values."""
 
     def variant(self, target: str) -> Variant:
         """The variant called `track/variant`. Raises ConfigError listing the known ones."""
@@ -59,7 +66,7 @@ def load(path: Path) -> Params:
         }
         for track, record in TRACKS.items()
     }
-    return Params(active=_active(tree, tracks), tracks=tracks)
+    return Params(active=_active(tree, tracks), tracks=tracks, file=tree)
 
 
 def _active(tree: dict[str, object], tracks: Mapping[str, Mapping[str, Variant]]) -> dict[str, tuple[str, ...]]:

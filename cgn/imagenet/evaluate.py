@@ -1,6 +1,6 @@
 """imagenet evaluate: the cell that fills in what evaluate needs."""
 
-from cgn.config.imagenet.evaluate import Evaluate
+from cgn.config.imagenet import Evaluate
 from cgn.core.errors import ConfigError
 from cgn.corruptions import CORRUPTIONS
 from cgn.evaluation.suite_results import SUITES

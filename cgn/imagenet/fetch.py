@@ -1,6 +1,6 @@
 """imagenet fetch: the nets and extras that a variant calls for; the miniature's nets ship with the project."""
 
-from cgn.config.imagenet.fetch import Extra, Fetch
+from cgn.config.imagenet import Extra, Fetch
 from cgn.data.sources import (
     BACKGROUNDS_CHALLENGE,
     BIGGAN_DEEP_256,

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cgn.config.imagenet.generate import Generate, Interpolation
+from cgn.config.imagenet import Generate, Interpolation
 from cgn.core.devices import fits, resolve_device
 from cgn.core.errors import ConfigError
 from cgn.core.images import to_bytes

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.config.record import build
+from cgn.config.validation import build
 from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights, sketch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.mechanisms import Generator, Shape, Whole

@@ -7,14 +7,13 @@ files that the collection lists, so the sheet shows what is counted, trained on 
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cgn.config.imagenet.prepare import Folders, Prepare, World
+from cgn.config.imagenet import Folders, Prepare, World
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, on_disk, read_json
 from cgn.core.images import Bytes, from_bytes
@@ -53,10 +52,10 @@ def parts(params: Prepare, *, seed: int, variant: str) -> Parts:
 
 def _draw(world: World, *, seed: int, variant: str, assets: Path, data: Path, survey: Path | None) -> Prepared:
     del assets, survey  # nothing is read: the world is made of formulas
-    write_sets(data, seed=seed, **asdict(world))
+    write_sets(data, seed=seed, **world.model_dump())
     write_frost(data / "frost", seed=seed)
     sets: dict[str, PictureSet] = {name: own_set(data, name) for name in DRAWN}
-    facts = {"track": "imagenet", "variant": variant, "world": asdict(world), "seed": seed}
+    facts = {"track": "imagenet", "variant": variant, "world": world.model_dump(), "seed": seed}
     return _written(Collection(root=data, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
 
 

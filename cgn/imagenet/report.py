@@ -1,6 +1,6 @@
 """imagenet report: the cell that fills in what report needs."""
 
-from cgn.config.imagenet.report import Report
+from cgn.config.imagenet import Report
 from cgn.imagenet.evidence import gather
 from cgn.imagenet.page import Run, write
 from cgn.stages.report import Material, Page, Parts

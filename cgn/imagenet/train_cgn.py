@@ -9,7 +9,7 @@ Shapes: B batch, S image size.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import nn
 
-from cgn.config.imagenet.train_cgn import TrainCgn
+from cgn.config.imagenet import TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import fabric as open_fabric
@@ -193,7 +193,7 @@ def draw_batch(config: TrainCgn, nets: Nets, update: int, number: int, *, seed: 
             target = nets.cgan(causes.shape.noise, causes.shape.label).float()
     if any(weights.texture):
         assert target is not None
-        grid = patch_grid(target, picture.mask.detach(), stream=stream, patches=Patches(**asdict(config.patches)))
+        grid = patch_grid(target, picture.mask.detach(), stream=stream, patches=Patches(**config.patches.model_dump()))
     return Batch(picture=picture, target=target, grid=grid)
 
 

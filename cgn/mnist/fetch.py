@@ -1,6 +1,6 @@
 """mnist fetch: the assets that a variant's digits, look and perceptual features call for."""
 
-from cgn.config.mnist.fetch import Fetch
+from cgn.config.mnist import Fetch
 from cgn.data.sources import (
     BACKGROUND_TEXTURES,
     MNIST_IMAGES,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cgn.config.mnist.prepare import Prepare
+from cgn.config.mnist import Prepare
 from cgn.core.seeding import numpy_stream
 from cgn.data.digits import Digits, Halves, Labels, drawn_motions, inked, mnist, scikit_learn
 from cgn.data.shards import Sample

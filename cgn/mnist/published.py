@@ -85,15 +85,16 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
 
 
 def published(variant: str) -> tuple[Published, ...]:
-    """The published accuracies of a variant; none for `digits`."""
+    """The published accuracies of a variant or of the paper's that it cuts short (`_cpu`); none for `digits`."""
     return tuple(
         Published(variant=name, arm=arm, source=source, train=train, test=test, remark=remark)
         for source, arm, remark, accuracies in _TABLE
         for name, (train, test) in zip(VARIANTS, accuracies, strict=True)
-        if name == variant
+        if name == variant.removesuffix("_cpu")
     )
 
 
 def settings(variant: str) -> Mapping[str, Any]:
     """Dotted parameter -> the published value, for what decides the numbers; none for `digits`."""
-    return {**_COMMON, **_OWN[variant]} if variant in _OWN else {}
+    look = variant.removesuffix("_cpu")
+    return {**_COMMON, **_OWN[look]} if look in _OWN else {}

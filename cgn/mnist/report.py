@@ -1,6 +1,6 @@
 """mnist report: the cell that fills in what report needs."""
 
-from cgn.config.mnist.report import Report
+from cgn.config.mnist import Report
 from cgn.mnist.evidence import gather
 from cgn.mnist.page import Run, write
 from cgn.stages.report import Material, Page, Parts

@@ -1,14 +1,19 @@
-"""What code a stage runs: the import closure of its cell, by grimp.
+"""What code a stage runs: the import closure of its verb, by grimp, and how dvc.yaml lists it.
 
     python -m tests.architecture.closure                 every verb's list
     python -m tests.architecture.closure mnist train_cgn one of them
-    python -m tests.architecture.closure --write         put them into dvc.yaml, which stays as it is otherwise
+    python -m tests.architecture.closure --write         write them into dvc.yaml, which stays as it is otherwise
 
-`--write` also resolves a merge conflict in dvc.yaml, where both sides hold nothing but code paths.
+`--write` also resolves a merge conflict in dvc.yaml where both sides hold nothing but code paths.
 
-Decided here: an import inside a function counts, and so does the data file that bears a module's name. A package's
-`__init__.py` runs with its modules and counts where it holds more than words. A package all of whose modules are in the
-closure is listed as its folder.
+An import inside a function counts, and so does the data file that bears a module's name. A package's `__init__.py` runs
+with its modules and counts where it holds more than words. How the closure is listed:
+
+- `cgn/core` as a folder: every stage uses it.
+- The packages in BY_FILE, and what is in no package, file by file: a stage must not run again for another stage's net,
+  data set, loss or parameters.
+- Any other package as a folder where the stage uses at least half of its modules, else file by file: what uses most of
+  the evaluation depends on the evaluation, and a training that borrows one function from it does not.
 """
 
 import ast
@@ -22,6 +27,9 @@ import grimp
 from cgn.__main__ import TRACKS, VERBS
 
 ROOT = Path(__file__).parents[2]
+ROOM = Path("cgn")
+ALWAYS = ROOM / "core"
+BY_FILE = {ROOM / name for name in ("config", "data", "nets", "mnist", "imagenet")}
 CODE = "      - cgn/"
 CONFLICT = re.compile(rf"^<<<<<<< .*\n(?:{CODE}.*\n|\|{{7}} .*\n|=======\n)*>>>>>>> .*\n", re.MULTILINE)
 
@@ -43,18 +51,26 @@ def closure(cell: str) -> set[Path]:
 
 
 def listed(files: set[Path]) -> list[Path]:
-    """The same, a folder standing for all its Python files where it holds nothing else."""
-    whole = {
-        folder
-        for folder in {parent for file in files for parent in file.parents[:-1]}
-        if _code(folder) and _code(folder) <= files
-    }
-    return sorted({next((folder for folder in [*file.parents][::-1] if folder in whole), file) for file in files})
+    """The closure as dvc.yaml lists it."""
+    return sorted({folder if is_whole(folder := package(file), files) else file for file in files})
 
 
-def expanded(paths: set[Path]) -> set[Path]:
-    """Listed paths as files."""
-    return {file for path in paths for file in (_code(path) if (ROOT / path).is_dir() else {path})}
+def package(file: Path) -> Path:
+    """The package of the library that a file belongs to; `cgn` for a module that is in none."""
+    return Path(*file.parts[:2]) if len(file.parts) > 2 else file.parent
+
+
+def is_whole(folder: Path, files: set[Path]) -> bool:
+    """Whether a package stands in a list as its folder."""
+    if folder in {ROOM, *BY_FILE}:
+        return False
+    modules = {path for path in modules_of(folder) if not _is_empty(path)}
+    return folder == ALWAYS or 2 * len(modules & files) >= len(modules)
+
+
+def modules_of(folder: Path) -> set[Path]:
+    """The Python files of a package."""
+    return {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.py")}
 
 
 def cells() -> list[tuple[str, str]]:
@@ -84,15 +100,6 @@ def _with_code(stage: str) -> str:
     code = [f"      - {path}\n" for path in listed(closure(f"cgn.{cell[2]}.{cell[1]}"))]
     lines[place:] = [*code, *(line for line in lines[place:] if not line.startswith(CODE))]
     return stage[: deps.start(1)] + "".join(lines) + stage[deps.end(1) :]
-
-
-def _code(folder: Path) -> set[Path]:
-    """The files under a folder that say something; none where not all of them are Python."""
-    files = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
-    files = {path for path in files if path.suffix != ".pyc"}
-    if any(path.suffix != ".py" for path in files):
-        return set()
-    return {path for path in files if not _is_empty(path)}
 
 
 def _file(module: str) -> Path:

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from cgn.config.load import NAME_RULE
+from cgn.config.load import NAME_RULE, TRACKS
 from flows import names
 from flows.graph import Stage, read
-from tests.architecture.closure import ROOT, cells, closure, expanded, listed, rewritten
+from tests.architecture.closure import ROOT, cells, closure, listed, modules_of, rewritten
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
 
@@ -68,11 +68,50 @@ def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) 
     for stage in stages.values():
         track, verb = _cell(_told(stage.cmd.split(" && ")))
         code = {dep for dep in stage.deps if dep.parts[0] != "runs"}
-        files = closure(f"cgn.{track}.{verb}")
-        assert expanded(code) == files, (
-            f"{stage.name}: missing {sorted(files - expanded(code))}, too many {sorted(expanded(code) - files)}; "
+        wanted = set(listed(closure(f"cgn.{track}.{verb}")))
+        assert code == wanted, (
+            f"{stage.name}: missing {sorted(wanted - code)}, too many {sorted(code - wanted)}; "
             "run: python -m tests.architecture.closure --write"
         )
+
+
+def test_a_list_covers_what_a_stage_reaches_and_names_nothing_else() -> None:
+    for track, verb in cells():
+        files = closure(f"cgn.{track}.{verb}")
+        paths = listed(files)
+        folders = {path for path in paths if (ROOT / path).is_dir()}
+        assert files <= {file for folder in folders for file in modules_of(folder)} | data_of(folders) | set(paths)
+        assert set(paths) - folders <= files, "no file that the stage does not reach"
+        for folder in folders:
+            assert files & modules_of(folder), f"{track} {verb} uses nothing of {folder}"
+            assert folder.parts[1] not in {"nets", "config", "data", *TRACKS}, "these are listed by file"
+
+
+def data_of(folders: set[Path]) -> set[Path]:
+    """The files below folders that are no Python."""
+    return {file.relative_to(ROOT) for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix != ".py"}
+
+
+EXPENSIVE = {"train_cgn", "train_classifier", "generate"}
+
+
+def test_what_takes_hours_does_not_run_again_for_code_that_it_cannot_need(stages: dict[str, Stage]) -> None:
+    """Shards need no losses, a training needs no evaluation, and only the report needs the report."""
+    for stage in stages.values():
+        track, verb = _cell(_told(stage.cmd.split(" && ")))
+        code = {dep for dep in stage.deps if dep.parts[0] == "cgn"}
+        parts = {dep.parts[1] for dep in code}
+        other = {"mnist": "imagenet", "imagenet": "mnist"}[track]
+        assert not code & {Path("cgn"), Path("cgn/config"), Path("cgn/nets"), Path("cgn/data"), Path("cgn/__main__.py")}
+        assert Path(f"cgn/config/{other}.py") not in code
+        assert not parts & {other, "__main__.py"}, stage.name
+        if verb in EXPENSIVE:
+            assert not code & {Path("cgn/evaluation"), Path("cgn/data/download.py")}, stage.name
+            assert not parts & {"report", "corruptions"}, stage.name
+        if not verb.startswith("train"):
+            assert not parts & {"losses.py", "training.py"}, stage.name
+        if verb in {"fetch", "prepare"}:
+            assert not parts & {"nets", "evaluation", "report", "rendering.py"}, stage.name
 
 
 def test_the_closure_sees_what_it_should() -> None:
@@ -86,7 +125,20 @@ def test_the_closure_sees_what_it_should() -> None:
     assert Path("cgn/nets/convgen.py") in generate
     assert not {path for path in generate if path.parts[1] in ("losses.py", "training.py", "classifiers")}
     assert Path("cgn/stages/generate.py") in generate
-    assert expanded(set(listed(train))) == train
+    assert Path("cgn/core") in listed(train)
+    assert Path("cgn/evaluation") in listed(closure("cgn.imagenet.evaluate"))
+    assert Path("cgn/evaluation") not in listed(closure("cgn.imagenet.train_cgn"))
+
+
+def test_a_package_is_listed_whole_where_half_of_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a package of three modules and one that is listed by file."""
+    modules = {Path("cgn/paint") / f"{name}.py" for name in "abc"}
+    others = [Path("cgn/losses.py"), Path("cgn/nets/a.py")]
+    monkeypatch.setattr("tests.architecture.closure.modules_of", lambda _: modules)
+    one, two, three = sorted(modules)
+    assert listed({one}) == [one]
+    assert listed({one, three}) == [Path("cgn/paint")]
+    assert listed({two, *others}) == [*others, two]
 
 
 def test_the_code_lists_are_written_into_dvc_yaml_and_nothing_else_changes() -> None:

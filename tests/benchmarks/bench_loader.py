@@ -13,13 +13,12 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from cgn.config.imagenet.train_classifier import TrainClassifier
+from cgn.config.imagenet import TrainClassifier
 from cgn.config.load import load
 from cgn.core.devices import fabric
 from cgn.core.images import to_bytes
@@ -34,6 +33,7 @@ from cgn.miniature.scenes import scene
 from cgn.miniature.sets import CLASS_FOLDERS, write_split
 from cgn.nets.backbones import network
 from cgn.nets.ensemble import MECHANISMS, Ensemble
+from tests.support.configs import replace
 
 PER_CLASS, COUNTERFACTUALS = 100, 900
 WARM = 2

@@ -13,13 +13,12 @@ import argparse
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from cgn.config.imagenet import ImageNet
 from cgn.config.load import load
-from cgn.config.schema import ImageNet
 from cgn.core.heap import keep_freed_memory
 from cgn.core.machine import THREADS, usable_cores
 from cgn.imagenet.generator import net_of, open_model, read_widths
@@ -31,6 +30,7 @@ from tests.benchmarks.bench_generate import NETS, write_model
 from tests.benchmarks.published_biggan import PublishedBigGan
 from tests.benchmarks.published_step import PublishedStep
 from tests.benchmarks.turns import Side, Turn, race, ratios
+from tests.support.configs import replace
 
 ROOT = Path(__file__).parents[2]
 

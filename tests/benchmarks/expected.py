@@ -15,7 +15,6 @@ were noted for other values of them are dropped.
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ ABOUT = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Note the runs; exit status 2 where one is broken or of other parameters."""
     options = _options(argv)
-    defaults = {name: deciding(asdict(load(options.params).variant(name))) for name in DEFAULTS}
+    defaults = {name: deciding(load(options.params).variant(name).model_dump()) for name in DEFAULTS}
     variants = _renewed(options.file, defaults, renew=options.renew)
     left_out = 0
     for root in options.runs:

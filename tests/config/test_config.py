@@ -1,6 +1,8 @@
 """params.yaml: what is wrong is named by its dotted key, with what would be right."""
 
+import json
 import re
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from dvc.utils.serialize import parse_yaml  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
 from cgn.config.load import load
-from cgn.config.schema import Mnist
+from cgn.config.mnist import Mnist
 from cgn.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -67,9 +69,32 @@ def test_an_unknown_key_is_named_with_the_known_ones(tmp_path: Path, tree: dict[
     )
 
 
-def test_a_missing_key_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
-    del tree["mnist"]["digits"]["train_cgn"]["optimizer"]["beta1"]
-    assert_rejected(tmp_path, tree, r"mnist\.digits\.train_cgn\.optimizer\.beta1 is missing; .* needs: .*beta1")
+def named_by_dvc() -> list[tuple[str, list[str]]]:
+    """Track and key of every parameter that a stage of dvc.yaml names."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    names = {name for stage in stages for name in stage["params"]}
+    return sorted((name.split(".")[0], name.partition("${item.variant}.")[2].split(".")) for name in names)
+
+
+@pytest.mark.parametrize(("track", "key"), named_by_dvc())
+def test_what_dvc_yaml_names_must_be_in_the_file(
+    tmp_path: Path, tree: dict[str, Any], track: str, key: list[str]
+) -> None:
+    """DVC refuses to start where params.yaml lacks a key that a stage names: this says which, before DVC does."""
+    variant = {"mnist": "digits", "imagenet": "miniature"}[track]
+    *above, last = key
+    block = tree[track][variant]
+    for name in above:
+        block = block[name]
+    del block[last]
+    dotted = re.escape(".".join([track, variant, *key]))
+    parent = re.escape(".".join([track, variant, *above]))
+    assert_rejected(tmp_path, tree, rf"^{dotted} is missing(; a block may be {{}})?; {parent} needs: .*{last}")
+
+
+def test_a_missing_key_of_a_block_without_defaults_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
+    del tree["mnist"]["digits"]["prepare"]["jitter"]["scale"]
+    assert_rejected(tmp_path, tree, r"mnist\.digits\.prepare\.jitter\.scale is missing; .* needs: .*scale")
 
 
 @pytest.mark.parametrize(
@@ -120,11 +145,11 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_sizes_that_a_net_cannot_take_are_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
-    tree["mnist"]["digits"]["train_cgn"]["discriminator"]["conv"] = 32
+    tree["mnist"]["digits"]["train_cgn"]["discriminator"] = {"conv": 32}
     assert_rejected(
         tmp_path, tree, r"mnist\.digits\.prepare\.image_size is 16, allowed: 32 or more with .* a conv discriminator"
     )
-    tree["mnist"]["digits"]["train_cgn"]["discriminator"]["conv"] = 0
+    tree["mnist"]["digits"]["train_cgn"]["discriminator"] = {"conv": 0}
     tree["mnist"]["wildlife"]["prepare"]["image_size"] = 160
     assert_rejected(tmp_path, tree, r"mnist\.wildlife\.prepare\.image_size is 160, allowed: up to 156 for wildlife")
 
@@ -192,7 +217,7 @@ def test_a_seed_is_a_whole_number_from_0(
 
 def test_a_negative_weight_within_a_list_is_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
     tree["mnist"]["digits"]["train_cgn"]["losses"]["perceptual"]["weights"] = [0.1, -0.1, 0.0, 0.0]
-    assert_rejected(tmp_path, tree, r"perceptual\.weights is .*, allowed: four weights of 0 or more")
+    assert_rejected(tmp_path, tree, r"perceptual\.weights\[1\] is -0\.1, allowed: 0 or more")
 
 
 @pytest.mark.parametrize(
@@ -201,18 +226,18 @@ def test_a_negative_weight_within_a_list_is_refused(tmp_path: Path, tree: dict[s
 )
 def test_numbers_are_read_as_dvc_reads_and_writes_them(tmp_path: Path, text: str, value: float) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(re.sub("learning_rate: .*", f"learning_rate: {text}", (ROOT / "params.yaml").read_text()))
+    path.write_text(re.sub("generator_rate: .*", f"generator_rate: {text}", (ROOT / "params.yaml").read_text()))
     record = load(path).variant("mnist/digits")
     assert isinstance(record, Mnist)
-    assert record.train_classifier.learning_rate == value
-    assert parse_yaml(path.read_text(), path)["mnist"]["digits"]["train_classifier"]["learning_rate"] == value
+    assert record.train_cgn.optimizer.generator_rate == value
+    assert parse_yaml(path.read_text(), path)["mnist"]["digits"]["train_cgn"]["optimizer"]["generator_rate"] == value
 
 
 @pytest.mark.parametrize("text", ["1:30", "yes", "0x", "'5e-5'", "1e400"])
 def test_what_is_no_number_in_yaml_1_2_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(re.sub("learning_rate: .*", f"learning_rate: {text}", (ROOT / "params.yaml").read_text()))
-    with pytest.raises(ConfigError, match=r"digits\.train_classifier\.learning_rate is .*: expected a number"):
+    path.write_text(re.sub("generator_rate: .*", f"generator_rate: {text}", (ROOT / "params.yaml").read_text()))
+    with pytest.raises(ConfigError, match=r"digits\.train_cgn\.optimizer\.generator_rate is .*: expected a number"):
         load(path)
 
 
@@ -265,10 +290,11 @@ def test_a_variant_name_that_is_no_identifier_is_refused_with_the_rule(
 
 
 OVERRIDES = [
-    "mnist.digits.train_cgn.losses.binary=0.987",
+    "mnist.digits.train_cgn.losses.mismatched=0.987",
     "mnist.digits.seed=987",
-    "mnist.colored.train_cgn.updates=987",
-    "imagenet.mini.train_cgn.rates.shape=9.87e-5",
+    "++mnist.digits.train_cgn.updates=987",
+    "mnist.colored_cpu.train_cgn.updates=987",
+    "imagenet.miniature.train_cgn.rates.shape=9.87e-5",
     "imagenet.mini.prepare.folders.train=/data/imagenet/train",
     "imagenet.miniature.evaluate.corruption_images=987",
     "active.mnist=[colored,double_colored,wildlife]",
@@ -291,9 +317,47 @@ def test_an_experiment_changes_one_line_of_params_yaml(tmp_path: Path, override:
     load(path)
 
 
+NEW = [
+    ("mnist.digits.train_cgn.losses.binary", 0.987),
+    ("mnist.colored.train_cgn.losses.border.weight", 0.987),
+    ("mnist.wildlife.generate.factual_images", 987),
+    ("imagenet.full.train_cgn.losses.mask_size.weight", 0.987),
+    ("imagenet.miniature.prepare.world.per_pair", 987),
+    ("imagenet.miniature.train_cgn.truncation", 0.98),
+    ("mnist.digits.train_classifier.learning_rate", 5e-05),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), NEW)
+def test_an_experiment_adds_a_key_that_the_file_lacks_and_changes_no_other_line(
+    tmp_path: Path, key: str, value: float
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(shipped((ROOT / "params.yaml").read_text()))
+    before = path.read_text().splitlines()
+    apply_overrides(path, [f"++{key}={value}"])
+    after = path.read_text().splitlines()
+    blocks = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    ((_, first, end, _, _),) = [block for block in blocks if block[0] != "equal"]
+    assert end - first <= 1, "at most the line of the block that was {} or stood in one line"
+    track, variant, *names = key.split(".")
+    found: Any = load(path).variant(f"{track}/{variant}")
+    for name in names:
+        found = getattr(found, name)
+    assert found == value
+
+
+def test_a_published_run_on_the_cpu_has_the_values_it_was_made_with() -> None:
+    """The runs behind the README's table; their numbers are in results/mnist."""
+    params = load(ROOT / "params.yaml")
+    for variant, values in json.loads((Path(__file__).parent / "cpu_runs.json").read_text()).items():
+        assert json.loads(params.variant(f"mnist/{variant}").model_dump_json()) == values
+
+
 def shipped(text: str) -> str:
     """params.yaml without the variants that a user has added, and with the first ones active."""
-    known = {"digits", "colored", "double_colored", "wildlife", "miniature", "mini", "full"}
+    cpu = {f"{look}_cpu" for look in ("colored", "double_colored", "wildlife")}
+    known = {"digits", "colored", "double_colored", "wildlife", *cpu, "miniature", "mini", "full"}
     kept, section, variant = [], "", ""
     for line in text.splitlines(keepends=True):
         if found := re.match(r"(\w+):(.*)", line):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from cgn.config.imagenet.generate import Generate, Interpolation
+from cgn.config.imagenet import Generate, Interpolation
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import partial_folder, sha256
@@ -45,6 +44,7 @@ from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Table
 from cgn.nets.u2net import U2NET, U2Net, Widths, sized_to_corners
 from cgn.stages.generate import Parts, Task, generate
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
+from tests.support.configs import replace
 
 ROOT = Path(__file__).parents[2]
 TABLE = Table(

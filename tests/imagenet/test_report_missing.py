@@ -1,7 +1,7 @@
 """imagenet report: what it says where something is missing, foreign or broken."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,7 +120,7 @@ def test_a_broken_film_is_named(tmp_path: Path) -> None:
 def test_published_settings_are_parameters_that_exist() -> None:
     params = load(Path(__file__).parents[2] / "params.yaml")
     for variant in ("miniature", "mini", "full"):
-        told = asdict(params.variant(f"imagenet/{variant}"))
+        told = params.variant(f"imagenet/{variant}").model_dump()
         known = flat(told)
         assert set(SETTINGS) <= set(known), variant
         listed = {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}

@@ -1,7 +1,6 @@
 """train_cgn on the ImageNet track: its losses, its model file, one process and two, interruption, what is refused."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cgn.config.imagenet.train_cgn import Losses, TrainCgn
+from cgn.config.imagenet import Losses, TrainCgn
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError, ConfigError, TrainingError
 from cgn.core.metrics import Files, Silent
@@ -19,6 +18,7 @@ from cgn.imagenet.assets import open_nets
 from cgn.imagenet.generator import open_model
 from cgn.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, draw_batch, train_cgn
 from cgn.mechanisms import Prior, factual
+from tests.support.configs import replace
 from tests.support.toy_nets import KINDS, PARAMS, TABLE, shrunk, write_nets
 
 LOSSES = {"l1", "perceptual", "binary", "mask_size", "texture", "background"}

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cgn.config.imagenet.train_classifier import TrainClassifier
-from cgn.config.record import OutOfRangeError
+from cgn.config.imagenet import TrainClassifier
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
@@ -23,6 +21,7 @@ from cgn.imagenet.classifiers import open_classifier
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
 from cgn.nets.backbones import network
 from cgn.nets.ensemble import MECHANISMS
+from tests.support.configs import replace
 
 PARAMS = TrainClassifier(
     backbone="shufflenet_v2_x0_5",
@@ -308,9 +307,9 @@ def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(OutOfRangeError, match="batch_size is 4, allowed: a multiple of devices, which is 3"):
+    with pytest.raises(ValueError, match="batch_size is 4, allowed: a multiple of devices, which is 3"):
         replace(PARAMS, devices=3)
-    with pytest.raises(OutOfRangeError, match="pretrained is 'resnet50-0676ba61', allowed: none, or a file of the"):
+    with pytest.raises(ValueError, match="pretrained is 'resnet50-0676ba61', allowed: none, or a file of the"):
         replace(PARAMS, pretrained="resnet50-0676ba61")
     assert replace(PARAMS, devices=2).counterfactuals_per_update == 6
     assert replace(PARAMS, devices=2, counterfactuals_per_real=0.1).counterfactuals_per_update == 2

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -27,6 +27,7 @@ from cgn.imagenet.train_classifier import epoch_ends, fit
 from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble
 from cgn.training import STATE, Training
 from tests.imagenet.test_train_classifier import PARAMS
+from tests.support.configs import replace
 
 CONFIG = replace(
     PARAMS,

@@ -1,13 +1,12 @@
 """prepare: three splits, the label or chance deciding, and the same bytes for the same seed."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cgn.config.mnist.prepare import Jitter, Prepare
+from cgn.config.mnist import Jitter, Prepare
 from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
 from cgn.data.shards import load, read_manifest, samples, verify
@@ -16,6 +15,7 @@ from cgn.data.splits import write_splits
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
 from cgn.mnist.prepare import made_splits, parts
 from cgn.stages.prepare import Parts, prepare
+from tests.support.configs import replace
 
 SMALL = Prepare(
     digits="scikit-learn",
@@ -131,7 +131,7 @@ def test_real_mnist_in_every_look(test_data: Path, tmp_path: Path, look: str) ->
     for path in test_data.rglob("*"):
         if path.name in wanted:
             (assets / path.name).symlink_to(path)
-    params = replace(SMALL, digits="mnist", look=look, image_size=32, jitter=None, train_images=100)  # type: ignore[arg-type]
+    params = replace(SMALL, digits="mnist", look=look, image_size=32, jitter=None, train_images=100)
     # A hundred of the 10,000 test digits do here.
     splits = [replace(split, images=100) for split in made_splits(params, assets, seed=0)]
     write_splits(tmp_path / "data", splits, images_per_shard=50, facts={})

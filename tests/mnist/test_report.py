@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cgn.config.load import load
-from cgn.config.mnist.report import Report
+from cgn.config.mnist import Report
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent
@@ -257,7 +256,7 @@ def test_published_numbers_are_complete_and_named_for_real_arms() -> None:
 
 def test_published_settings_are_parameters_that_exist() -> None:
     record = load(Path(__file__).parents[2] / "params.yaml").variant("mnist/digits")
-    known = flat(asdict(record))
+    known = flat(record.model_dump())
     for variant in VARIANTS:
         assert set(settings(variant)) <= set(known)
 

@@ -1,7 +1,6 @@
 """train_cgn on the MNIST track: every choice of parameters reaches the training it names."""
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ import pytest
 import torch
 
 from cgn.config.load import load
-from cgn.config.mnist.train_cgn import Border, Discriminator, Losses, Perceptual, TrainCgn
-from cgn.config.schema import Mnist
+from cgn.config.mnist import Border, Discriminator, Losses, Mnist, Perceptual, TrainCgn
 from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
@@ -21,6 +19,7 @@ from cgn.mechanisms import Prior, factual
 from cgn.mnist.generator import generator, soften
 from cgn.mnist.train_cgn import by_class, train_cgn
 from cgn.nets.features import VggFeatures
+from tests.support.configs import replace
 
 VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["mnist"]
 PARAMS = {name: record for name, record in VARIANTS.items() if isinstance(record, Mnist)}
@@ -33,7 +32,9 @@ def shrunk(variant: str, **losses: Any) -> TrainCgn:
     return replace(
         params,
         mechanisms=replace(params.mechanisms, shape_width=4, tile_width=4),
-        discriminator=Discriminator(**{kind: min(width, 8) for kind, width in asdict(params.discriminator).items()}),
+        discriminator=Discriminator(
+            **{kind: min(width, 8) for kind, width in params.discriminator.model_dump().items()}
+        ),
         losses=replace(params.losses, **({"perceptual": no_features} | losses)),
         batch_size=4,
         updates=3,

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgn.config.mnist.train_classifier import TrainClassifier
+from cgn.config.mnist import TrainClassifier
 from cgn.core.checkpoints import load_model, load_state
 from cgn.core.devices import fabric, fits
 from cgn.core.errors import ArtifactError, ConfigError
@@ -18,6 +17,7 @@ from cgn.core.metrics import Fanout, Files, MetricSink, Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mnist.train_classifier import train_classifier
 from cgn.training import STATE
+from tests.support.configs import replace
 
 PARAMS = TrainClassifier(
     learning_rate=1.0,

@@ -4,7 +4,7 @@ import math
 from itertools import takewhile
 from pathlib import Path
 
-from cgn.config.imagenet.report import Report
+from cgn.config.imagenet import Report
 from cgn.core.metrics import Silent
 from cgn.imagenet.report import parts as cell
 from cgn.stages.report import report

@@ -1,21 +1,21 @@
 """Tiny nets of the ImageNet track's kinds with random weights, written as fetch leaves them, and its record shrunk."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from cgn.config.imagenet.train_cgn import TrainCgn
+from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import load
-from cgn.config.schema import ImageNet
 from cgn.core.checkpoints import save_model
 from cgn.miniature.nets import MINIATURE
 from cgn.nets.biggan import BigGan, Table
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net, Widths
+from tests.support.configs import replace
 
 VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["imagenet"]
 PARAMS = {name: record for name, record in VARIANTS.items() if isinstance(record, ImageNet)}
