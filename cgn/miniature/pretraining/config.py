@@ -9,7 +9,8 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cgn.config.record import build, require
+from cgn.config.base import require
+from cgn.config.validation import build
 from cgn.core.devices import PRECISIONS
 from cgn.core.errors import ConfigError
 from cgn.nets.biggan import Table
@@ -113,8 +114,9 @@ class ReportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig:
-    """The whole file."""
+    """The whole file. Unknown keys are refused in it and in its parts."""
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (an annotation would make it a field)
     seed: int
     features: FeaturesTraining
     segmenter: SegmenterTraining
