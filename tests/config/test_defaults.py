@@ -1,5 +1,6 @@
 """The models' defaults are the paper's values; what differs is computed, and shown with where it comes from."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +13,8 @@ from cgn.config.base import Departure, departures, settings
 from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import TRACKS, load
 from cgn.config.mnist import PUBLISHED, Mnist
+from cgn.config.validation import stored
+from cgn.core.errors import ConfigError
 from tests.support.configs import mnist, replace
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +77,18 @@ def test_departures_are_those_of_a_record_read_from_plain_values() -> None:
         ("nets", "miniature", "published"),
         ("losses.l1", 1.0, 100.0),
     ]
+
+
+def test_departures_are_found_in_the_parameters_that_a_run_has_stored() -> None:
+    """By verb, some of them missing, with what fetch reads of others."""
+    record = mnist("wildlife", train_cgn={"updates": 900, "mechanisms": {"gain": 0.5}})
+    plain = json.loads(record.model_dump_json())
+    params = {verb: plain[verb] for verb in ("prepare", "train_cgn")} | {"fetch": record.shared("fetch")}
+    assert departures(stored(Mnist, params)) == departures(record) != []
+    del params["prepare"]
+    assert [each.key for each in departures(stored(Mnist, params))] == ["train_cgn.updates"], "the look is not known"
+    with pytest.raises(ConfigError, match=r"^train_cgn\.updates is 'x' \(str\): expected a whole number"):
+        stored(Mnist, {"train_cgn": plain["train_cgn"] | {"updates": "x"}})
 
 
 def test_an_extension_departs_once_it_is_used() -> None:
