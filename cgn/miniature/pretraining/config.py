@@ -9,7 +9,8 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cgn.config.record import build, require
+from cgn.config.base import require
+from cgn.config.validation import build
 from cgn.core.devices import PRECISIONS
 from cgn.core.errors import ConfigError
 from cgn.nets.biggan import Table
