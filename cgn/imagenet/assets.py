@@ -10,16 +10,13 @@ from typing import Literal
 
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly, load_weights, rebuilt
-from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.data import sources
-from cgn.imagenet.generator import empty, read_table, read_widths
+from cgn.imagenet.generator import empty
+from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan
 from cgn.nets.features import VggFeatures, vgg_weights
 from cgn.nets.u2net import U2NET, U2Net, Widths
-
-MINIATURE = {"track": "imagenet", "variant": "miniature"}
-KINDS = ("biggan", "segmenter", "features")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +53,6 @@ def _fill(net: nn.Module, path: Path) -> None:
 
 
 def _miniature(assets: Path) -> Nets:
-    loaded = {kind: load_model(assets / f"{kind}.safetensors", **MINIATURE, kind=kind) for kind in KINDS}
-    told = {kind: facts for kind, (_, facts) in loaded.items()}
-    try:
-        table, widths = read_table(told["biggan"]["net"]), read_widths(told["segmenter"]["net"])
-        blocks = told["features"]["net"]["blocks"]
-    except (KeyError, TypeError, ConfigError) as error:
-        raise ArtifactError(f"a file in {assets} does not say which net it holds ({error}): run fetch again") from None
-    given = {
-        kind: {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-        for kind, (tensors, _) in loaded.items()
-    }
-    again = {"source": str(assets), "remedy": "run fetch again"}
-    return Nets(
-        biggan=rebuilt(lambda: BigGan(table), given["biggan"], **again),
-        saliency=rebuilt(lambda: U2Net(widths), given["segmenter"], **again),
-        widths=widths,
-        features=rebuilt(lambda: VggFeatures(tuple(map(tuple, blocks))), given["features"], **again),
-    )
+    biggan, saliency = load_biggan(assets / "biggan.safetensors"), load_segmenter(assets / "segmenter.safetensors")
+    features = load_features(assets / "features.safetensors")
+    return Nets(biggan=biggan, saliency=saliency, widths=saliency.widths, features=features)

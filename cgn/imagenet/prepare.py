@@ -31,8 +31,7 @@ from cgn.data.collection import (
 from cgn.data.decoding import decode
 from cgn.data.wnids import wnids
 from cgn.imagenet.folders import SURVEY, benchmark_sets, user_sets
-from cgn.miniature.frost import write_frost
-from cgn.miniature.sets import CLASS_FOLDERS, write_sets
+from cgn.miniature.sets import CLASS_FOLDERS, write_frost, write_sets
 from cgn.stages.prepare import Parts, Prepared
 
 DRAWN: tuple[SetName, ...] = ("train", "val", "imagenet9", "cue_conflict", "frost", "masks")

@@ -1,11 +1,12 @@
-"""Scenes: a silhouette, a texture and a background, each of a class of its own, composed as a CGN composes them.
+"""Scenes: a silhouette, a texture and a background, each with a class of its own, composed as a CGN composes them.
 
 Legend: B images, S image size; labels are (B,) classes 0..8, in ImageNet-9's order.
-Decided here: what is drawn for a part hangs on (seed, part, class, index) alone, so changing one label changes one
-part. A texture is shaded by the shape that it covers and bears the shape's marks; away from the outline it fills the
-whole image. Images under 64 pixels are averages of a drawing of 64 or more, so every size shows the same scene.
+What is drawn for a part depends on (seed, part, class, index) only, so changing one label changes one part. A texture
+is shaded by the shape that it covers and has the shape's marks; away from the outline it fills the whole image. Images
+under 64 pixels are averages of a drawing of 64 or more, so every size shows the same scene.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,17 +16,23 @@ import torch
 from cgn.core.seeding import derive
 from cgn.mechanisms import compose
 from cgn.miniature.backgrounds import BACKGROUNDS
-from cgn.miniature.draws import Draws, Floats, Labels, Points, edge, paint
+from cgn.miniature.primitives import Floats, Labels, Points, Rng, edge, paint
 from cgn.miniature.silhouettes import Silhouette, silhouette
 from cgn.miniature.textures import TEXTURES
 
 CLASSES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 DRAWN_SIZE = 64
+IMAGES_PER_BATCH = 288
 IMAGES_PER_BLOCK = 32
-"""Drawn together: enough that numpy's overhead is shared, few enough for the cache."""
+"""Enough that numpy's overhead is shared, few enough for the CPU's cache."""
 MARK = 0.09
 RIM_LIGHT, RIM = 0.42, 0.08
 """How bright a texture is at the outline, and how far from it (in half images) it is in full light."""
+CAUSES = {"shape": 15, "texture": 6, "background": 11}
+"""How many numbers of each random stream are causes. A silhouette draws 15 at most."""
+NOISE_SIZE = sum(CAUSES.values())
+LIMIT = 2.0
+"""Where the normal distribution of the causes is truncated, in standard deviations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,7 @@ def silhouettes(labels: Labels, *, seed: int, index: Labels, image_size: int) ->
 
 
 def silhouette_bank(*, seed: int, per_class: int, image_size: int) -> torch.Tensor:
-    """(9, per_class, S, S) in [0,1]: silhouettes of every class in poses, sizes and places of no scene of this seed."""
+    """(9, per_class, S, S) in [0,1]: silhouettes of every class; none is in a scene of this seed."""
     labels = np.repeat(np.arange(len(CLASSES)), per_class)
     index = np.arange(len(labels))
     masks = silhouettes(labels, seed=derive(seed, "bank"), index=index, image_size=image_size)
@@ -90,11 +97,11 @@ def silhouette_bank(*, seed: int, per_class: int, image_size: int) -> torch.Tens
 def _drawn_shapes(labels: Labels, *, seed: int, index: Labels, image_size: int) -> Iterator[tuple[Labels, Silhouette]]:
     for figure, rows in blocks(labels, index=index, image_size=image_size):
         points = grid(len(rows), drawn_size(image_size))
-        yield rows, silhouette(figure, points, Draws(index[rows], seed=seed, stream="shape"))
+        yield rows, silhouette(figure, points, Rng(index[rows], seed=seed, stream="shape"))
 
 
 def painted(
-    painters: tuple[Callable[[Points, Draws], Floats], ...],
+    painters: tuple[Callable[[Points, Rng], Floats], ...],
     labels: Labels,
     *,
     seed: int,
@@ -106,14 +113,14 @@ def painted(
     size = drawn_size(image_size)
     out = np.empty((len(labels), 3, size, size), dtype=np.float32)
     for label, rows in blocks(labels, index=index, image_size=image_size, kinds=len(painters)):
-        out[rows] = painters[label](grid(len(rows), size), Draws(index[rows], seed=seed, stream=stream))
+        out[rows] = painters[label](grid(len(rows), size), Rng(index[rows], seed=seed, stream=stream))
     return out
 
 
 def blocks(
     labels: Labels, *, index: Labels, image_size: int, kinds: int = len(CLASSES)
 ) -> Iterator[tuple[int, Labels]]:
-    """A class and the places of some images of it, until all are told."""
+    """Split images by class: yields a class and the rows of some images of it."""
     if len(labels) != len(index):
         raise ValueError(f"{len(labels)} labels for {len(index)} images: expected one label for each image")
     if image_size < DRAWN_SIZE and image_size not in (16, 32):
@@ -124,6 +131,12 @@ def blocks(
         rows = np.flatnonzero(labels == label)
         for start in range(0, len(rows), IMAGES_PER_BLOCK):
             yield int(label), rows[start : start + IMAGES_PER_BLOCK]
+
+
+def index_batches(count: int) -> Iterator[Labels]:
+    """0 to `count` - 1 in order, so many at a time as are drawn in one call."""
+    for start in range(0, count, IMAGES_PER_BATCH):
+        yield np.arange(start, min(start + IMAGES_PER_BATCH, count))
 
 
 def grid(count: int, size: int) -> Points:
@@ -145,7 +158,7 @@ def shaded(filled: Floats, drawn: Silhouette) -> Floats:
 
 
 def coverage(drawn: Silhouette) -> Floats:
-    """How much of each pixel lies inside, (B,D,D) in [0,1]."""
+    """How much of each pixel is inside, (B,D,D) in [0,1]."""
     return edge(drawn.distance, 2 / drawn.distance.shape[-1])
 
 
@@ -159,5 +172,27 @@ def reduced(images: Floats, image_size: int) -> Floats:
 
 
 def signed(images: Floats) -> torch.Tensor:
-    """[0,1] -> [-1,1]; what paint has pushed out of its range is clipped."""
+    """[0,1] -> [-1,1]; values that painting has pushed out of the range are clipped."""
     return torch.from_numpy(images).mul_(2).sub_(1).clamp_(-1, 1)
+
+
+def as_images(pixels: torch.Tensor) -> torch.Tensor:
+    """(B,S,S,3) uint8 -> (B,3,S,S) in [-1,1], channels last."""
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
+
+
+def causes(index: Labels, *, seed: int) -> torch.Tensor:
+    """The causes of the images `index` (B,) of the world `seed` as a BigGAN's noise, (B,32) in [-2,2].
+
+    They are the first numbers that an image's shape, texture and background are drawn from (position, size, rotation,
+    mirroring and pose; scale and rotation; horizon and colors). These are uniform and independent; each is mapped to a
+    normal distribution truncated to [-2,2].
+    """
+    numbers = []
+    for stream, count in CAUSES.items():
+        rng = Rng(index, seed=seed, stream=stream)
+        numbers += [rng.uniform(0.0, 1.0)[:, 0, 0] for _ in range(count)]
+    below = 0.5 * (1 + math.erf(-LIMIT / math.sqrt(2)))
+    share = torch.from_numpy(np.stack(numbers, axis=1)).double()
+    normal: torch.Tensor = torch.special.ndtri(below + (1 - 2 * below) * share)
+    return normal.clamp(-LIMIT, LIMIT).float()

@@ -1,7 +1,7 @@
-"""The pretrained nets of the miniature, which ship with this package: what they are and where they lie.
+"""The files of the miniature's pretrained nets, which are part of this package: names, sizes, digests, licence.
 
-Decided here: they are known by their SHA-256 like every other asset, but are never downloaded. They were trained by
-`python -m cgn.miniature.pretrain` on this project's own synthetic world, so they bear this project's licence.
+They are identified by their SHA-256 like every other asset, but never downloaded. `cgn.miniature.pretraining` trained
+them on this project's own synthetic world, so they have this project's licence. fetch reads this module without torch.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """One file of weights in the package."""
+    """One weights file of the package."""
 
     name: str
     bytes: int
@@ -24,11 +24,11 @@ class Shipped:
 
     @property
     def path(self) -> Path:
-        """Where the installed package has it."""
+        """Its path in the installed package."""
         return FOLDER / self.name
 
     def verified(self) -> Path:
-        """The path, once the file is known to be whole. Raises ArtifactError otherwise."""
+        """The path of the file, whose SHA-256 is checked. Raises ArtifactError for a missing or another file."""
         if not self.path.is_file():
             raise ArtifactError(f"{self.path} is missing from the installed package: install the project again")
         if (found := sha256(self.path)) != self.sha256:

@@ -57,7 +57,7 @@ class U2Net(nn.Module):
 
     def __init__(self, widths: Widths, *, resize: Resize = sized) -> None:
         super().__init__()
-        self.resize = resize
+        self.widths, self.resize = widths, resize
         channels = 3
         for number, (middle, out) in enumerate(widths.down, start=1):
             self.add_module(f"stage{number}", _stage(number, channels, middle, out, resize=resize))

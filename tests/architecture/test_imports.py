@@ -36,7 +36,7 @@ ALLOWED = {
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
     "cgn.stages": {*TENSORS, "lightning_fabric", "pandas"},
     "cgn.corruptions": {*TENSORS, "PIL"},
-    "cgn.miniature": {*TENSORS, "PIL", "lightning_fabric", "safetensors"},
+    "cgn.miniature": {*TENSORS, "PIL", "ruamel"},
     "cgn.report": {*TENSORS, "PIL", "pandas"},
     "cgn.mnist": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas"},

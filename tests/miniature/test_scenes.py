@@ -12,11 +12,18 @@ from cgn.core.images import Bytes, from_bytes, to_bytes
 from cgn.core.seeding import derive
 from cgn.evaluation.silhouettes import best_iou
 from cgn.miniature import sets
-from cgn.miniature.draws import Draws, hashed, noise
-from cgn.miniature.geometry import box, circle, ellipse, limb, polygon
+from cgn.miniature.primitives import Rng, box, capsule, circle, ellipse, hashed, polygon, value_noise
 from cgn.miniature.scenes import CLASSES, Scene, grid, scene, silhouette_bank, silhouettes
-from cgn.miniature.sets import CLASS_FOLDERS, WORDNET, write_sets
-from cgn.miniature.variations import VARIATIONS, bounding_boxes, exchanged, tiled, variations
+from cgn.miniature.sets import (
+    CLASS_FOLDERS,
+    VARIATIONS,
+    WORDNET,
+    bounding_boxes,
+    exchanged,
+    tiled,
+    variations,
+    write_sets,
+)
 
 LABELS = np.repeat(np.arange(9), 3)
 INDEX = np.arange(len(LABELS))
@@ -39,30 +46,32 @@ def pixels(path: Path) -> Bytes:
         return np.asarray(picture)
 
 
-def test_numbers_are_even_and_hang_on_seed_stream_and_index() -> None:
-    draws = Draws(np.arange(20_000), seed=1, stream="a")
-    first, second = draws.between(-1, 1).ravel(), draws.between(-1, 1).ravel()
+def test_numbers_are_uniform_and_depend_on_seed_stream_and_index() -> None:
+    rng = Rng(np.arange(20_000), seed=1, stream="a")
+    first, second = rng.uniform(-1, 1).ravel(), rng.uniform(-1, 1).ravel()
     assert np.histogram(first, bins=10, range=(-1, 1))[0].min() > 1_850
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.03
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.03
-    assert np.array_equal(Draws(np.array([7]), seed=1, stream="a").between(-1, 1).ravel(), first[7:8])
-    for other in (Draws(np.array([7]), seed=2, stream="a"), Draws(np.array([7]), seed=1, stream="b")):
-        assert other.between(-1, 1).item() != first[7]
+    assert np.array_equal(Rng(np.array([7]), seed=1, stream="a").uniform(-1, 1).ravel(), first[7:8])
+    for other in (Rng(np.array([7]), seed=2, stream="a"), Rng(np.array([7]), seed=1, stream="b")):
+        assert other.uniform(-1, 1).item() != first[7]
 
 
-def test_noise_is_continuous_and_meets_the_lattice() -> None:
+def test_noise_is_continuous_and_interpolates_the_lattice() -> None:
     key = np.array([[[9]]], dtype=np.uint32)
     x = np.arange(-4, 4, dtype=np.float32)[None, None]
-    assert np.allclose(noise(x, np.full_like(x, 2), key), hashed(x, 2.0, key))
+    assert np.allclose(value_noise(x, np.full_like(x, 2), key), hashed(x, 2.0, key))
     fine = np.linspace(-3, 3, 3_001, dtype=np.float32)[None, None]
-    assert np.abs(np.diff(noise(fine, fine, key))).max() < 0.01
+    assert np.abs(np.diff(value_noise(fine, fine, key))).max() < 0.01
 
 
 def test_distances_are_those_of_the_figures() -> None:
     points = grid(1, 64)
     x, y = points
     assert np.allclose(circle(points, (0.1, 0.2), 0.3), np.hypot(x - 0.1, y - 0.2) - 0.3, atol=1e-6)
-    assert np.allclose(limb(points, (-0.5, 0.0), (0.5, 0.0), (0.2, 0.2))[..., 32], np.abs(y[..., 32]) - 0.2, atol=1e-6)
+    assert np.allclose(
+        capsule(points, (-0.5, 0.0), (0.5, 0.0), (0.2, 0.2))[..., 32], np.abs(y[..., 32]) - 0.2, atol=1e-6
+    )
     areas = {
         math.pi * 0.5 * 0.3: ellipse(points, (0.0, 0.0), (0.5, 0.3), 0.4),
         0.5 * 1.0 * 0.8: polygon(points, [(0.0, -0.4), (0.5, 0.4), (-0.5, 0.4)]),
@@ -135,8 +144,8 @@ def test_silhouettes_of_the_classes_are_distinct() -> None:
 
 
 @pytest.mark.parametrize("part", ["foreground", "background"])
-def test_textures_and_backgrounds_are_told_apart_by_their_colours(part: str) -> None:
-    """Nearest mean of a coarse colour histogram: what a classifier that ignores shape can live on."""
+def test_textures_and_backgrounds_differ_in_their_colors(part: str) -> None:
+    """Nearest mean of a coarse color histogram: enough for a classifier that ignores shape."""
     labels = np.repeat(np.arange(9), 30)
     drawn = getattr(scene((labels + 3) % 9, labels, labels, seed=4, index=np.arange(270), image_size=32), part)
     bins = ((drawn + 1) * 2).long().clamp(max=3)
@@ -147,7 +156,7 @@ def test_textures_and_backgrounds_are_told_apart_by_their_colours(part: str) -> 
     assert (decided == torch.arange(9).repeat_interleave(15)).float().mean() > 0.95
 
 
-def test_wrong_arguments_are_told() -> None:
+def test_wrong_arguments_are_refused() -> None:
     one = np.array([0])
     with pytest.raises(ValueError, match="image_size 48"):
         scene(one, one, one, seed=0, index=one, image_size=48)
@@ -274,7 +283,7 @@ def test_cue_conflict_has_the_published_names_and_one_shape_keeps_its_silhouette
     assert (np.abs(first - second)[inside].max(-1) > 8).mean() > 0.8
 
 
-def test_the_same_seed_writes_the_same_bytes_and_replaces_what_stood_there(written: Path, tmp_path: Path) -> None:
+def test_the_same_seed_writes_the_same_bytes_and_replaces_older_files(written: Path, tmp_path: Path) -> None:
     stale = tmp_path / "val" / "00_dog" / "old.png"
     stale.parent.mkdir(parents=True)
     stale.touch()
@@ -287,7 +296,7 @@ def test_the_same_seed_writes_the_same_bytes_and_replaces_what_stood_there(writt
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_failure_leaves_what_stood_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_keeps_the_older_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets.write_split(tmp_path, "val", seed=5, image_size=32, per_class=1)
     before = sorted((tmp_path / "val").rglob("*.png"))
 

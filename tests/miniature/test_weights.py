@@ -1,4 +1,4 @@
-"""The weights in the package: whole, small, and good for what the miniature needs of them."""
+"""The weights in the package: complete, small, and good enough for what the miniature needs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +10,9 @@ import torch
 from cgn.core.errors import ArtifactError
 from cgn.core.seeding import torch_stream
 from cgn.mechanisms import Prior
-from cgn.miniature import nets, shipped
-from cgn.miniature.judge import iou
+from cgn.miniature import shipped
+from cgn.miniature.nets import load_biggan, load_features, load_segmenter
+from cgn.miniature.pretraining.report import iou
 from cgn.miniature.scenes import CLASSES, backgrounds, scene
 from cgn.nets.biggan import BigGan, StatisticsNorm
 
@@ -24,15 +25,15 @@ SEED = 77
 
 @pytest.fixture(scope="module")
 def biggan() -> BigGan:
-    return nets.biggan(shipped.BIGGAN.verified()).eval()
+    return load_biggan(shipped.BIGGAN.verified()).eval()
 
 
 @pytest.fixture(scope="module")
 def features() -> torch.nn.Module:
-    return nets.features(shipped.FEATURES.verified()).eval()
+    return load_features(shipped.FEATURES.verified()).eval()
 
 
-def test_the_files_are_what_they_are_said_to_be() -> None:
+def test_the_files_have_their_sizes_digests_and_licence() -> None:
     assert {file.path for file in shipped.SHIPPED} == set(shipped.FOLDER.glob("*"))
     for file in shipped.SHIPPED:
         assert file.path.stat().st_size == file.bytes, file.name
@@ -51,7 +52,7 @@ def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_all_weights_are_numbers_and_float32(biggan: BigGan, features: torch.nn.Module) -> None:
-    for net in (biggan, features, nets.saliency_net(shipped.SEGMENTER.verified())):
+    for net in (biggan, features, load_segmenter(shipped.SEGMENTER.verified())):
         for name, tensor in net.state_dict().items():
             assert tensor.dtype in (torch.float32, torch.int64), name
             assert tensor.isfinite().all(), name
@@ -67,7 +68,7 @@ def test_more_truncation_means_more_variance(biggan: BigGan) -> None:
 
 @torch.no_grad()
 def test_the_biggan_draws_its_label(biggan: BigGan) -> None:
-    """Its images lie nearer to the mean scene of their class than to any other's."""
+    """Its images are nearer to the mean scene of their class than to any other's."""
     known = scene(LABELS, LABELS, LABELS, seed=SEED, index=INDEX, image_size=SIZE).image
     labels = torch.from_numpy(LABELS)
     means = torch.stack([known[labels == label].mean(0) for label in range(len(CLASSES))])
@@ -85,19 +86,19 @@ def test_the_biggan_draws_its_label(biggan: BigGan) -> None:
 
 @torch.no_grad()
 def test_the_segmenter_sees_objects_rather_than_backgrounds_though_it_knows_neither() -> None:
-    segment = nets.saliency_net(shipped.SEGMENTER.verified()).eval()
+    segment = load_segmenter(shipped.SEGMENTER.verified()).eval()
     drawn = scene(LABELS, LABELS, LABELS, seed=SEED, index=INDEX, image_size=SIZE)
     empty = backgrounds(LABELS, seed=SEED + 1, index=INDEX, image_size=SIZE)
     assert float(segment(empty).mean()) < 0.15
-    said = segment(drawn.image)
-    assert float((said * drawn.mask).sum() / drawn.mask.sum()) > 0.6
-    found = float(iou(said, drawn.mask).mean())
+    saliency = segment(drawn.image)
+    assert float((saliency * drawn.mask).sum() / drawn.mask.sum()) > 0.6
+    found = float(iou(saliency, drawn.mask).mean())
     assert found > 0.55
-    assert float(iou(said.flip(0), drawn.mask).mean()) < found - 0.15, "the masks of other images do not fit"
+    assert float(iou(saliency.flip(0), drawn.mask).mean()) < found - 0.15, "the masks of other images do not fit"
 
 
 @torch.no_grad()
-def test_the_features_tell_textures_apart(features: torch.nn.Module) -> None:
+def test_the_features_distinguish_textures(features: torch.nn.Module) -> None:
     """The gram matrices of one texture on two shapes are nearer than those of two textures on one shape."""
     images = {}
     for name, shape, texture in (("own", 0, 0), ("other shape", 3, 0), ("other texture", 0, 3)):

@@ -11,7 +11,7 @@ from torch import nn
 from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import load
 from cgn.core.checkpoints import save_model
-from cgn.imagenet.assets import MINIATURE
+from cgn.miniature.nets import MINIATURE
 from cgn.nets.biggan import BigGan, Table
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net, Widths

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cgn.miniature.blobs import BLOBS, salient
-from cgn.miniature.causes import COUNTS, NOISE_SIZE, causes
-from cgn.miniature.draws import Draws
-from cgn.miniature.scenes import grid, silhouettes
+from cgn.miniature.pretraining.segmenter import BLOBS, salient
+from cgn.miniature.primitives import Rng
+from cgn.miniature.scenes import CAUSES, NOISE_SIZE, causes, grid, silhouettes
 from cgn.miniature.silhouettes import FIGURES, silhouette
 
 COUNT = 200
@@ -39,13 +38,13 @@ def test_the_first_say_how_large_and_where_the_shape_is() -> None:
 
 
 @pytest.mark.parametrize("figure", range(len(FIGURES)))
-def test_a_silhouette_draws_no_more_than_is_told(figure: int) -> None:
-    draws = Draws(np.arange(1), seed=0, stream="shape")
-    silhouette(figure, grid(1, 8), draws)
-    assert draws._drawn <= COUNTS["shape"]
+def test_a_silhouette_draws_no_more_than_its_causes(figure: int) -> None:
+    rng = Rng(np.arange(1), seed=0, stream="shape")
+    silhouette(figure, grid(1, 8), rng)
+    assert rng.count <= CAUSES["shape"]
 
 
-def test_one_picture_in_four_has_no_object() -> None:
+def test_one_image_in_four_has_no_object() -> None:
     drawn = salient(np.arange(COUNT), seed=1, image_size=32)
     share = drawn.mask.mean((1, 2, 3))
     assert 0.15 < float((share == 0).float().mean()) < 0.35
@@ -66,7 +65,7 @@ def test_an_object_of_no_class_is_the_same_alone_and_in_a_batch() -> None:
 
 @pytest.mark.parametrize("kind", range(len(BLOBS)))
 def test_every_kind_of_object_has_an_inside_and_an_outside(kind: int) -> None:
-    outline, marks = BLOBS[kind](grid(16, 32), Draws(np.arange(16), seed=2, stream="blob"))
+    outline, marks = BLOBS[kind](grid(16, 32), Rng(np.arange(16), seed=2, stream="blob"))
     inside = (outline < 0).mean((1, 2))
     assert (inside > 0.01).all()
     assert (inside < 0.9).all()
