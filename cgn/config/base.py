@@ -139,6 +139,8 @@ def _field(value: Any, *, about: str, limits: Mapping[str, Any], **extra: Any) -
 
 def _leaves(record: BaseModel, *, prefix: str) -> Iterator[Setting]:
     for name, field in type(record).model_fields.items():
+        if name not in record.__dict__:  # a record of some verbs only
+            continue
         value, key = getattr(record, name), f"{prefix}{name}"
         if isinstance(value, BaseModel):
             yield from _leaves(value, prefix=f"{key}.")

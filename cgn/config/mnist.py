@@ -276,8 +276,8 @@ class Mnist(Config):
         return self
 
     def published_here(self) -> Mapping[str, Any]:
-        """What is published for this look."""
-        return PUBLISHED[self.prepare.look]
+        """What is published for this look; nothing where it is not known."""
+        return PUBLISHED.get(_text(self, "prepare", "look"), {})
 
     def shared(self, verb: str) -> dict[str, str]:
         """What `verb` reads of other verbs' parameters: fetch downloads what prepare and train_cgn will need."""

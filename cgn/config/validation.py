@@ -17,6 +17,7 @@ from cgn.config.base import LARGEST, OutOfRangeError
 from cgn.core.errors import ConfigError
 
 Kind = TypeVar("Kind")
+Track = TypeVar("Track", bound=BaseModel)
 Location = Sequence[int | str]
 SHOWN = 100
 """Characters of a value in a message."""
@@ -38,6 +39,16 @@ def build(kind: type[Kind], values: object, *, key: str) -> Kind:
     except ValidationError as error:
         found = sorted(error.errors(include_url=False), key=lambda each: each["type"] not in UNKNOWN)
         raise ConfigError(_message(kind, found[0], key=key)) from None
+
+
+def stored(track: type[Track], params: Mapping[str, Mapping[str, Any]]) -> Track:
+    """A record of only the verbs whose parameters a run has stored, for `settings` and `departures`. `params`: by verb.
+
+    What a verb stored of other verbs' parameters is left out. Raises ConfigError like `build`.
+    """
+    verbs = {verb: _members(track)[verb][0] for verb in params if verb in _members(track)}
+    own = {verb: {key: value for key, value in params[verb].items() if key in _members(verbs[verb])} for verb in verbs}
+    return track.model_construct(**{verb: build(verbs[verb], own[verb], key=verb) for verb in verbs})
 
 
 def _message(kind: Any, error: Mapping[str, Any], *, key: str) -> str:  # noqa: PLR0911 (one return a kind of error)

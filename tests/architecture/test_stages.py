@@ -52,21 +52,21 @@ def declared(every_declared: dict[str, dict[str, object]]) -> dict[str, dict[str
 
 
 def test_every_cell_is_a_stage(declared: dict[str, dict[str, object]]) -> None:
-    assert {_cell(_told(stage["cmd"])) for stage in declared.values()} == set(cells())
+    assert {_cell(_command(stage["cmd"])) for stage in declared.values()} == set(cells())
 
 
 def test_a_stage_is_called_by_its_track_and_verb_and_then_by_what_sets_it_apart(
     declared: dict[str, dict[str, object]],
 ) -> None:
     for name, stage in declared.items():
-        track, verb = _cell(_told(stage["cmd"]))
+        track, verb = _cell(_command(stage["cmd"]))
         assert f"{name}_".startswith(f"{track}_{verb}_"), name
         assert f"{track}_{verb}" in declared, name
 
 
 def test_code_deps_are_the_import_closure_of_the_cell(stages: dict[str, Stage]) -> None:
     for stage in stages.values():
-        track, verb = _cell(_told(stage.cmd.split(" && ")))
+        track, verb = _cell(_command(stage.cmd.split(" && ")))
         code = {dep for dep in stage.deps if dep.parts[0] != "runs"}
         wanted = set(listed(closure(f"cgn.{track}.{verb}")))
         assert code == wanted, (
@@ -98,7 +98,7 @@ EXPENSIVE = {"train_cgn", "train_classifier", "generate"}
 def test_what_takes_hours_does_not_run_again_for_code_that_it_cannot_need(stages: dict[str, Stage]) -> None:
     """Shards need no losses, a training needs no evaluation, and only the report needs the report."""
     for stage in stages.values():
-        track, verb = _cell(_told(stage.cmd.split(" && ")))
+        track, verb = _cell(_command(stage.cmd.split(" && ")))
         code = {dep for dep in stage.deps if dep.parts[0] == "cgn"}
         parts = {dep.parts[1] for dep in code}
         other = {"mnist": "imagenet", "imagenet": "mnist"}[track]
@@ -158,7 +158,7 @@ def test_the_code_lists_are_written_into_dvc_yaml_and_nothing_else_changes() -> 
 
 def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> None:
     for stage in stages.values():
-        words = shlex.split(_told(stage.cmd.split(" && ")))
+        words = shlex.split(_command(stage.cmd.split(" && ")))
         assert words[:3] == ["python", "-m", "flows.stage"]
         data = [dep for dep in stage.deps if dep.parts[0] == "runs"]
         paths = [Path(word) for word in words if word.startswith("runs/")]
@@ -170,7 +170,7 @@ def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> N
 
 def test_a_stage_reads_its_own_parameters(declared: dict[str, dict[str, object]]) -> None:
     for name, stage in declared.items():
-        track, verb = _cell(_told(stage["cmd"]))
+        track, verb = _cell(_command(stage["cmd"]))
         keys = [verb, *SHARED.get((track, verb), ())] + ([] if verb in SEEDLESS else ["seed"])
         expected = {f"{track}.${{item.variant}}.{key}" for key in keys}
         assert set(stage["params"]) == expected, name  # type: ignore[call-overload]
@@ -232,14 +232,14 @@ def test_no_variants_name_reaches_a_shell(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert not [found for found in tmp_path.rglob("*PWN*") if found.name == "PWN"], told
+    assert not [found for found in tmp_path.rglob("*PWN*") if found.name == "PWN"], output
     for name in HOSTILE:
-        assert f"has the variant {name!r}: {NAME_RULE}" in told
+        assert f"has the variant {name!r}: {NAME_RULE}" in output
 
 
-def _told(commands: object) -> str:
+def _command(commands: object) -> str:
     """Of a stage's commands, the one that says what it does."""
     assert isinstance(commands, list)
     return str(commands[-1])
@@ -254,7 +254,7 @@ def test_the_users_folders_are_surveyed_each_time_and_prepare_depends_on_it(
     for name, stage in surveys.items():
         variant = name.partition("@")[2]
         assert stage.outs == (Path("runs/imagenet") / variant / "survey",)
-        words = _told(stage.cmd.split(" && ")).split()
+        words = _command(stage.cmd.split(" && ")).split()
         assert words[:2] == ['CGN_ROOT="$DVC_ROOT"', "python"], "relative folders start at the user's checkout"
         assert words[2:5] == ["-m", "cgn.imagenet.survey", f"imagenet/{variant}"]
         assert stage.outs[0] in every[f"imagenet_prepare@{variant}"].deps

@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def tree() -> dict[str, Any]:
-    made: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    return made
+    loaded: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    return loaded
 
 
 def written(tmp_path: Path, tree: object) -> Path:
@@ -347,7 +347,7 @@ def test_an_experiment_adds_a_key_that_the_file_lacks_and_changes_no_other_line(
     assert found == value
 
 
-def test_a_published_run_on_the_cpu_has_the_values_it_was_made_with() -> None:
+def test_a_run_on_the_cpu_has_the_values_that_its_results_belong_to() -> None:
     """The runs behind the README's table; their numbers are in results/mnist."""
     params = load(ROOT / "params.yaml")
     for variant, values in json.loads((Path(__file__).parent / "cpu_runs.json").read_text()).items():

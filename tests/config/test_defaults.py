@@ -1,5 +1,6 @@
 """The models' defaults are the paper's values; what differs is computed, and shown with where it comes from."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +13,8 @@ from cgn.config.base import Departure, departures, settings
 from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import TRACKS, load
 from cgn.config.mnist import PUBLISHED, Mnist
+from cgn.config.validation import stored
+from cgn.core.errors import ConfigError
 from tests.support.configs import mnist, replace
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +35,14 @@ def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
+OWN = {"mnist": set(), "imagenet": {"Folders.train", "Folders.val", "Interpolation.mechanism"}}
+"""Fields that a user must state and nothing is published for."""
+
+
 @pytest.mark.parametrize("track", TRACKS)
 def test_every_field_says_where_its_default_comes_from(track: str) -> None:
-    without = {"Folders.train", "Folders.val", "Interpolation.mechanism"}
-    told = {name for name, field in fields(TRACKS[track]) if not field.json_schema_extra}
-    assert {".".join(name.split(".")[-2:]) for name in told} <= without
+    silent = {name for name, field in fields(TRACKS[track]) if not field.json_schema_extra}
+    assert {".".join(name.split(".")[-2:]) for name in silent} == OWN[track]
 
 
 @pytest.mark.parametrize("look", PUBLISHED)
@@ -76,6 +82,18 @@ def test_departures_are_those_of_a_record_read_from_plain_values() -> None:
     ]
 
 
+def test_departures_are_found_in_the_parameters_that_a_run_has_stored() -> None:
+    """By verb, some of them missing, with what fetch reads of others."""
+    record = mnist("wildlife", train_cgn={"updates": 900, "mechanisms": {"gain": 0.5}})
+    plain = json.loads(record.model_dump_json())
+    params = {verb: plain[verb] for verb in ("prepare", "train_cgn")} | {"fetch": record.shared("fetch")}
+    assert departures(stored(Mnist, params)) == departures(record) != []
+    del params["prepare"]
+    assert [each.key for each in departures(stored(Mnist, params))] == ["train_cgn.updates"], "the look is not known"
+    with pytest.raises(ConfigError, match=r"^train_cgn\.updates is 'x' \(str\): expected a whole number"):
+        stored(Mnist, {"train_cgn": plain["train_cgn"] | {"updates": "x"}})
+
+
 def test_an_extension_departs_once_it_is_used() -> None:
     assert {(each.key, each.published) for each in departures(mnist("colored", train_cgn={"ema_decay": 0.9}))} == {
         ("train_cgn.ema_decay", 0.0)
@@ -109,7 +127,7 @@ def test_a_record_is_frozen_and_changed_only_through_validation() -> None:
         replace(record, updates=0)
 
 
-def told(capsys: pytest.CaptureFixture[str], *words: str) -> list[list[str]]:
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> list[list[str]]:
     """What `params` prints, in columns."""
     assert main(["params", *words, "--params", str(ROOT / "params.yaml")]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -117,7 +135,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> list[list[str]]:
 
 
 def test_params_prints_every_value_with_its_unit_and_origin(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = told(capsys, "mnist/digits")
+    lines = printed(capsys, "mnist/digits")
     assert [line[0] for line in lines] == [setting.key for setting in settings(PARAMS.variant("mnist/digits"))]
     by_key = {line[0]: line[1:] for line in lines}
     assert by_key["seed"] == ["0", "params.yaml"]
@@ -134,8 +152,8 @@ def test_params_prints_every_value_with_its_unit_and_origin(capsys: pytest.Captu
 def test_departures_are_what_params_prints_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     for target in ("mnist/digits", "imagenet/mini"):
         expected = [departure.key for departure in departures(PARAMS.variant(target))]
-        assert [line[0] for line in told(capsys, target, "--departures")] == expected
-    assert told(capsys, "mnist/wildlife", "--departures") == [["nothing", "departs"]]
+        assert [line[0] for line in printed(capsys, target, "--departures")] == expected
+    assert printed(capsys, "mnist/wildlife", "--departures") == [["nothing", "departs"]]
 
 
 def test_params_of_an_unknown_variant_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
