@@ -22,7 +22,6 @@ ALLOWED = {
     "cgn.data": {
         *TENSORS,
         "PIL",
-        "av",
         "requests",
         "safetensors",
         "sklearn",
@@ -33,12 +32,14 @@ ALLOWED = {
     },
     "cgn.training": {"lightning_fabric", "torch"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
+    "cgn.rendering": {"PIL", "av", "torch"},
     "cgn.stages": {*TENSORS, "lightning_fabric", "pandas"},
     "cgn.corruptions": {*TENSORS, "PIL"},
     "cgn.miniature": {*TENSORS, "PIL", "lightning_fabric", "safetensors"},
     "cgn.report": {*TENSORS, "PIL", "pandas"},
-    "cgn.mnist": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
+    "cgn.mnist": {*TENSORS, "PIL", "lightning_fabric", "pandas", "tqdm"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
+    "cgn.clean": set(),
     "cgn.__main__": set(),
     "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
 }

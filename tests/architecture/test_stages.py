@@ -85,7 +85,7 @@ def test_the_closure_sees_what_it_should() -> None:
     generate = closure("cgn.mnist.generate")
     assert Path("cgn/nets/convgen.py") in generate
     assert not {path for path in generate if path.parts[1] in ("losses.py", "training.py", "classifiers")}
-    assert Path("cgn/stages/generate.py") in generate
+    assert Path("cgn/rendering.py") in generate
     assert expanded(set(listed(train))) == train
 
 
@@ -204,7 +204,7 @@ def test_the_users_folders_are_surveyed_each_time_and_prepare_depends_on_it(
         assert stage.outs == (Path("runs/imagenet") / variant / "survey",)
         words = _told(stage.cmd.split(" && ")).split()
         assert words[:2] == ['CGN_ROOT="$DVC_ROOT"', "python"], "relative folders start at the user's checkout"
-        assert words[2:5] == ["-m", "cgn.imagenet.survey", f"imagenet/{variant}"]
+        assert words[2:6] == ["-m", "cgn", "survey", f"imagenet/{variant}"]
         assert stage.outs[0] in every[f"imagenet_prepare@{variant}"].deps
 
 

@@ -12,7 +12,7 @@ from cgn.config.imagenet.train_cgn import TrainCgn
 from cgn.config.load import load
 from cgn.config.schema import ImageNet
 from cgn.core.checkpoints import save_model
-from cgn.imagenet.assets import MINIATURE
+from cgn.imagenet.generator import MINIATURE
 from cgn.nets.biggan import BigGan, Table
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net, Widths
