@@ -43,10 +43,10 @@ VERBS = {
 }
 TRACKS = ("imagenet", "mnist")
 COMMANDS = {
-    "clean": ("cgn.clean", "list what stopped and changed commands left behind; with --yes remove what is stale"),
-    "survey": ("cgn.imagenet.survey", "note which images the folders of a variant of imagenet hold"),
+    "clean": ("cgn.clean:clean", "list what stopped and changed commands left behind; with --yes remove what is stale"),
+    "survey": ("cgn.imagenet.survey:survey", "note which images the folders of a variant of imagenet hold"),
 }
-"""Commands that are no verbs, by module: the function of the command's name, which takes the words that follow."""
+"""Commands that are no verbs: a function that takes the words that follow, and what it does."""
 
 
 def parse(argv: Sequence[str]) -> Invocation:
@@ -54,6 +54,7 @@ def parse(argv: Sequence[str]) -> Invocation:
 
     Raises ConfigError for a verb that the track does not have.
     """
+    limit_threads()  # before the verb imports numpy and torch, which start as many threads as there are cores
     front = argparse.ArgumentParser(prog="python -m cgn", formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = {name: what for name, (_, what) in COMMANDS.items()}
     tables = {"verbs, each with TRACK/VARIANT and paths": VERBS, "other commands": commands}
@@ -75,10 +76,12 @@ def parse(argv: Sequence[str]) -> Invocation:
     )
 
 
-def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
-    """Run a verb to its end; metrics go to files and to `sinks`. Raises CgnError for what a user can fix."""
-    limit_threads()  # before numpy and torch are imported, which start as many threads as there are cores
-    call = parse(argv)
+def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -> Invocation:
+    """Run a verb to its end, its command line parsed or not; metrics go to files and to `sinks`.
+
+    Raises CgnError for what a user can fix.
+    """
+    call = argv if isinstance(argv, Invocation) else parse(argv)
     record = load(call.params_file).variant(call.target)
     module = importlib.import_module(f"cgn.{call.track}.{call.verb}")
     stage = _stage(module, call.verb)
@@ -112,8 +115,8 @@ def main(argv: Sequence[str]) -> int:
     """Run a command. Exit status: 0, or 2 for what the user can fix (printed in one line)."""
     try:
         if argv and argv[0] in COMMANDS:
-            module, _ = COMMANDS[argv[0]]
-            getattr(importlib.import_module(module), argv[0])(argv[1:])
+            module, _, function = COMMANDS[argv[0]][0].partition(":")
+            getattr(importlib.import_module(module), function)(argv[1:])
         else:
             run(argv)
     except CgnError as error:

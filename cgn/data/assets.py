@@ -36,10 +36,10 @@ class Shipped(Protocol):
         ...
 
 
-def fetch_assets(
-    folder: Path, assets: Sequence[Asset], *, shipped: Sequence[Shipped] = (), embedded: Sequence[Embedded] = ()
+def fetch_all(
+    assets: Sequence[Asset], folder: Path, *, shipped: Sequence[Shipped] = (), embedded: Sequence[Embedded] = ()
 ) -> dict[str, int]:
-    """Put every file into `folder` and write its sources.json; how many files and bytes there are.
+    """Put every file into `folder` and write its sources.json. Returns how many files and bytes there are.
 
     Raises ArtifactError naming each file that cannot be had.
     """
@@ -54,8 +54,8 @@ def fetch_assets(
     return {"files": len(files), "bytes": sum(file["bytes"] for file in files)}
 
 
-def list_assets(
-    folder: Path, assets: Sequence[Asset], *, shipped: Sequence[Shipped] = (), embedded: Sequence[Embedded] = ()
+def list_all(
+    assets: Sequence[Asset], folder: Path, *, shipped: Sequence[Shipped] = (), embedded: Sequence[Embedded] = ()
 ) -> list[str]:
     """A line for each file: its size, where it is or would come from, its licence; then the sum. Writes nothing.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from cgn.config.imagenet.fetch import Extra, Fetch
 from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
-from cgn.data.assets import Shipped, fetch_assets, list_assets
+from cgn.data.assets import Shipped, fetch_all, list_all
 from cgn.data.sources import (
     BACKGROUNDS_CHALLENGE,
     BIGGAN_DEEP_256,
@@ -36,13 +36,13 @@ EXTRAS: dict[Extra, tuple[Asset, ...]] = {
 def fetch(config: Fetch, *, nets: Parameter, pretrained: Parameter, assets: Output, sink: MetricSink) -> None:
     """Put into `assets` what train_cgn (`nets`), train_classifier (`pretrained`) and prepare (extras) read."""
     wanted = wanted_assets(config, nets=nets, pretrained=pretrained)
-    sink.summary(fetch_assets(assets, wanted, shipped=SHIPPED_NETS[nets]))
+    sink.summary(fetch_all(wanted, assets, shipped=SHIPPED_NETS[nets]))
 
 
 def listing(config: Fetch, *, nets: str, pretrained: str, assets: Path) -> list[str]:
     """What fetch would do, a line for each file. Writes nothing."""
     wanted = wanted_assets(config, nets=nets, pretrained=pretrained)
-    return list_assets(assets, wanted, shipped=SHIPPED_NETS[nets])
+    return list_all(wanted, assets, shipped=SHIPPED_NETS[nets])
 
 
 def wanted_assets(config: Fetch, *, nets: str, pretrained: str) -> tuple[Asset, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from cgn.config.mnist.fetch import Fetch
 from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
-from cgn.data.assets import fetch_assets, list_assets
+from cgn.data.assets import fetch_all, list_all
 from cgn.data.sources import (
     BACKGROUND_TEXTURES,
     MNIST_IMAGES,
@@ -33,13 +33,13 @@ def fetch(
 ) -> None:
     """Put into `assets` what prepare (`digits`, `look`) and train_cgn (`features`) read, and sources.json."""
     wanted = wanted_assets(digits=digits, look=look, features=features)
-    sink.summary(fetch_assets(assets, wanted, embedded=EMBEDDED[digits]))
+    sink.summary(fetch_all(wanted, assets, embedded=EMBEDDED[digits]))
 
 
 def listing(_: Fetch, *, digits: str, look: str, features: str, assets: Path) -> list[str]:
     """What fetch would do, a line for each file. Writes nothing."""
     wanted = wanted_assets(digits=digits, look=look, features=features)
-    return list_assets(assets, wanted, embedded=EMBEDDED[digits])
+    return list_all(wanted, assets, embedded=EMBEDDED[digits])
 
 
 def wanted_assets(*, digits: str, look: str, features: str) -> tuple[Asset, ...]:

@@ -12,7 +12,7 @@ from cgn import __main__ as front
 from cgn.config.imagenet.fetch import Fetch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
-from cgn.data.assets import SOURCES, fetch_assets
+from cgn.data.assets import SOURCES, fetch_all
 from cgn.data.download import MIRROR
 from cgn.data.sources import (
     BACKGROUNDS_CHALLENGE,
@@ -64,7 +64,7 @@ def test_shipped_files_are_copied_and_described(
     tmp_path: Path, toys: tuple[Shipped, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("requests.Session.get", None)
-    assert fetch_assets(tmp_path / "out", (), shipped=toys)["files"] == 2
+    assert fetch_all((), tmp_path / "out", shipped=toys)["files"] == 2
     sources = json.loads((tmp_path / "out" / SOURCES).read_text())
     assert [file["name"] for file in sources["files"]] == ["a.safetensors", "b.safetensors"]
     for file, toy in zip(sources["files"], reversed(toys), strict=True):
@@ -76,10 +76,10 @@ def test_shipped_files_are_copied_and_described(
 def test_a_damaged_or_missing_shipped_file_is_refused(tmp_path: Path, toys: tuple[Shipped, ...]) -> None:
     damaged = (replace(toys[0], sha256="0" * 64), toys[1])
     with pytest.raises(ArtifactError, match=r"b\.safetensors has sha256 .*expected 0000"):
-        fetch_assets(tmp_path / "out", (), shipped=damaged)
+        fetch_all((), tmp_path / "out", shipped=damaged)
     toys[1].path.unlink()
     with pytest.raises(ArtifactError, match=r"a\.safetensors is missing from the installed package"):
-        fetch_assets(tmp_path / "out", (), shipped=toys)
+        fetch_all((), tmp_path / "out", shipped=toys)
 
 
 def test_real_frost_comes_from_a_mirror(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
