@@ -1,6 +1,6 @@
 """What a run says of itself, in `<output>.log/run.json`, before its first step: all that defines it, and its starts.
 
-The definition (verb, variant, seed, parameters, options, digests of inputs) also lies in the output folder; work that
+The definition (verb, variant, seed, parameters, options, digests of inputs) is also in the output folder; work that
 was begun with an equal definition and the same code is continued. Times, versions, machine and git revision are a
 record only.
 """

@@ -33,7 +33,7 @@ from tests.support.toy_nets import PARAMS
 ROOT = Path(__file__).parents[2]
 
 
-def test_each_variant_brings_what_its_stages_read() -> None:
+def test_each_variant_fetches_what_its_stages_read() -> None:
     found = {name: wanted_assets(record.fetch, **record.shared("fetch")) for name, record in PARAMS.items()}
     assert found["miniature"] == ()
     assert SHIPPED_NETS[PARAMS["miniature"].train_cgn.nets] == SHIPPED

@@ -133,11 +133,11 @@ def test_shards_hold_the_images_labels_and_seeds(made: Path) -> None:
     }
     free = [sample.facts for sample in samples(made, split="counterfactual")]
     for role in LABELS:
-        assert {told[role] for told in free} == set(range(5))
-    assert 0 < sum(told["shape"] == told["texture"] for told in free) < 20  # one in five by chance
-    assert [told["place"] for told in free] == [*range(20), *range(20)]
-    assert {told["seed"] for told in free} == {derive(0, "generate", "counterfactual", number) for number in (0, 1)}
-    assert {told["truncation"] for told in free} == {0.5}
+        assert {facts[role] for facts in free} == set(range(5))
+    assert 0 < sum(facts["shape"] == facts["texture"] for facts in free) < 20  # one in five by chance
+    assert [facts["place"] for facts in free] == [*range(20), *range(20)]
+    assert {facts["seed"] for facts in free} == {derive(0, "generate", "counterfactual", number) for number in (0, 1)}
+    assert {facts["truncation"] for facts in free} == {0.5}
     for sample in samples(made, split="factual"):
         assert len({sample.facts[role] for role in LABELS}) == 1
         assert sample.image.shape == (64, 64, 3)
@@ -288,7 +288,7 @@ def test_half_precision_draws_nearly_the_same(made: Path, model: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"truncation": 0.505}, r"^imagenet\.toy\.generate\.truncation is 0\.505: .* nearest: 0\.5 or 0\.52$"),
         ({"classes": (0, 5)}, r"^imagenet\.toy\.generate\.classes: there is no class 5; the model's are 0 to 4$"),
@@ -298,8 +298,8 @@ def test_half_precision_draws_nearly_the_same(made: Path, model: Path, tmp_path:
         ),
     ],
 )
-def test_what_the_model_cannot_draw_is_refused(model: Path, tmp_path: Path, changed: Any, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_the_model_cannot_draw_is_refused(model: Path, tmp_path: Path, changed: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         generated(model, tmp_path / "images", **changed)
     assert not (tmp_path / "images").exists()
 
@@ -334,11 +334,11 @@ def test_an_unknown_interpolation_is_refused_by_its_key(tmp_path: Path) -> None:
     way = {"mechanism": "colour", "first": 0, "last": 1, "frames": 3}
     tree["imagenet"]["miniature"]["generate"]["interpolations"] = [way]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    told = (
+    message = (
         r"imagenet\.miniature\.generate\.interpolations\[0\]\.mechanism is 'colour' \(str\), "
         "allowed: shape, texture, background, all"
     )
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load(tmp_path / "params.yaml")
 
 

@@ -102,7 +102,7 @@ def test_the_world_has_every_set_and_says_how_many(world: Collection) -> None:
         assert sheet.height == (8 + 1 + 1 + 1 + 2 + 1) * 67 + 3
 
 
-def test_the_manifest_hangs_on_every_byte_and_the_seed(world: Collection, tmp_path: Path) -> None:
+def test_the_manifest_depends_on_every_byte_and_the_seed(world: Collection, tmp_path: Path) -> None:
     again = drawn(tmp_path / "again")
     assert folder_digest(again.root) == folder_digest(world.root)
     other = drawn(tmp_path / "other", seed=1)
@@ -259,7 +259,7 @@ def test_relative_folders_start_at_the_users_checkout(
     assert gathered(tmp_path, **{name: name}).folder(name) == (tmp_path / "mine" / name).resolve()  # type: ignore[arg-type]
 
 
-def test_a_folder_that_does_not_do_is_named_by_its_key(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_named_by_its_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"imagenet\.toy\.prepare\.folders\.train is '.*absent': there is no folder"):
         gathered(tmp_path, train=str(tmp_path / "absent"))
     (tmp_path / "empty").mkdir()
@@ -305,7 +305,7 @@ def test_corruptions_unpacked_by_kind_are_taken_by_prepare_as_by_evaluate(
     assert listed.missing == ()
 
 
-def test_a_corruption_that_lies_in_two_folders_is_refused(tmp_path: Path) -> None:
+def test_a_corruption_in_two_folders_is_refused(tmp_path: Path) -> None:
     for home in ("fog", "weather/fog"):
         for severity in range(1, 6):
             photographs(tmp_path / "c" / home / str(severity), pictures=1)
@@ -315,7 +315,7 @@ def test_a_corruption_that_lies_in_two_folders_is_refused(tmp_path: Path) -> Non
         gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
 
 
-def test_benchmarks_that_fetch_brought_are_unpacked(tmp_path: Path) -> None:
+def test_benchmarks_that_were_fetched_are_unpacked(tmp_path: Path) -> None:
     assets = tmp_path / "assets"
     challenge = [f"bg_challenge/{name}/val/00_dog/a_{k}.JPEG" for name in ("original", "mixed_rand") for k in (1, 2)]
     tar(assets / BACKGROUNDS_CHALLENGE.name, *challenge, "bg_challenge/README", mode="w:gz")
@@ -405,7 +405,7 @@ def headers(
 def sparse(path: Path, *, size: int) -> Path:
     """A file of `size` bytes, all of it a hole, in the GNU format."""
     header = bytearray(member(GOOD, 0, type=tarfile.GNUTYPE_SPARSE).tobuf(format=tarfile.GNU_FORMAT))
-    header[386:398] = b"%011o\0" % size  # where its one block of data lies: at the end, empty
+    header[386:398] = b"%011o\0" % size  # where its one block of data is: at the end, empty
     header[398:410] = b"%011o\0" % 0
     header[483:495] = b"%011o\0" % size
     header[148:156] = b" " * 8

@@ -27,10 +27,10 @@ def test_only_what_the_parameters_call_for() -> None:
 def test_embedded_data_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("requests.Session.get", None)
     fetch(Fetch(), digits="scikit-learn", look="double_colored", features="none", assets=tmp_path, sink=Silent())
-    told = json.loads((tmp_path / "sources.json").read_text())
-    assert told["files"] == []
-    assert told["embedded"][0]["name"] == "digits"
-    assert "BSD" in told["embedded"][0]["licence"]
+    sources = json.loads((tmp_path / "sources.json").read_text())
+    assert sources["files"] == []
+    assert sources["embedded"][0]["name"] == "digits"
+    assert "BSD" in sources["embedded"][0]["licence"]
 
 
 def test_a_mirror_fills_the_folder_and_sources_json_is_deterministic(
