@@ -22,8 +22,7 @@ from dataclasses import asdict
 from types import ModuleType
 from typing import Any
 
-from cgn.config.load import load
-from cgn.config.schema import Variant
+from cgn.config.load import Variant, load
 from cgn.core import command_line
 from cgn.core.command_line import Invocation, asked
 from cgn.core.errors import CgnError, ConfigError

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from cgn import __main__ as front
-from cgn.config.mnist.evaluate import Evaluate
+from cgn.config.mnist import Evaluate
 from cgn.core import files
 from cgn.core.arguments import Input, OptionalInput, Output, Speed
 from cgn.core.checkpoints import save_model, save_state

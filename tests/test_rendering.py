@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cgn import rendering
-from cgn.config.mnist.generate import Generate
+from cgn.config.mnist import Generate
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ConfigError
 from cgn.mnist.generate import Renderer

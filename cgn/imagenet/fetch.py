@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cgn.config.imagenet.fetch import Extra, Fetch
+from cgn.config.imagenet import Extra, Fetch
 from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
 from cgn.data.assets import Shipped, fetch_all, list_all

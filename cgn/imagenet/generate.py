@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from cgn.config.imagenet.generate import Generate, Interpolation
+from cgn.config.imagenet import Generate, Interpolation
 from cgn.core.arguments import OptionalInput, Output, Speed
 from cgn.core.devices import fits
 from cgn.core.errors import ConfigError

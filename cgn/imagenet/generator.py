@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from cgn.config.record import build
+from cgn.config.validation import build
 from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights, rebuilt, sketch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.data import sources

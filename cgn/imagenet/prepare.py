@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cgn.config.imagenet.prepare import Folders, Prepare, World
+from cgn.config.imagenet import Folders, Prepare, World
 from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, on_disk, replacing
@@ -35,8 +35,7 @@ from cgn.data.collection import (
 from cgn.data.decoding import decode
 from cgn.data.wnids import wnids
 from cgn.imagenet.folders import check_survey, user_sets
-from cgn.miniature.frost import write_frost
-from cgn.miniature.sets import CLASS_FOLDERS, write_sets
+from cgn.miniature.sets import CLASS_FOLDERS, write_frost, write_sets
 
 WORLD_SETS: tuple[SetName, ...] = ("train", "val", "imagenet9", "cue_conflict", "frost", "masks")
 COLUMNS = 9

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import nn
 
-from cgn.config.imagenet.train_cgn import TrainCgn
+from cgn.config.imagenet import TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import fabric as open_fabric

@@ -1,6 +1,6 @@
 """mnist evaluate: the cell that fills in what evaluate needs."""
 
-from cgn.config.mnist.evaluate import Evaluate
+from cgn.config.mnist import Evaluate
 from cgn.mnist import CLASSES
 from cgn.mnist.arms import ARMS
 from cgn.mnist.examination import Examiner

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cgn.config.mnist.fetch import Fetch
+from cgn.config.mnist import Fetch
 from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
 from cgn.data.assets import fetch_all, list_all

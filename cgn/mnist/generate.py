@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cgn.config.mnist.generate import Generate
+from cgn.config.mnist import Generate
 from cgn.core.arguments import Input, Output, Speed
 from cgn.core.checkpoints import load_model, rebuilt
 from cgn.core.images import to_bytes

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cgn.config.mnist.prepare import Prepare
+from cgn.config.mnist import Prepare
 from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes, from_bytes, save_picture, sheet

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cgn.config.mnist.train_cgn import Discriminator, TrainCgn
+from cgn.config.mnist import Discriminator, TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import load_strictly, load_weights, save_model
 from cgn.core.devices import fabric as open_fabric

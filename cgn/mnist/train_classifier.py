@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from cgn.config.mnist.train_classifier import TrainClassifier
+from cgn.config.mnist import TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, refuse_foreign, save_model
 from cgn.core.devices import fabric as open_fabric

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from cgn.config.imagenet.generate import Generate
+from cgn.config.imagenet import Generate
 from cgn.core.checkpoints import save_model
 from cgn.core.machine import usable_cores
 from cgn.core.seeding import torch_stream

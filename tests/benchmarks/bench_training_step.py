@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
+from cgn.config.imagenet import ImageNet
 from cgn.config.load import load
-from cgn.config.schema import ImageNet
 from cgn.core.heap import keep_freed_memory
 from cgn.core.machine import THREADS, usable_cores
 from cgn.imagenet.generator import biggan_of, load_generator, read_widths

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from cgn.config.imagenet.generate import Generate, Interpolation
+from cgn.config.imagenet import Generate, Interpolation
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import partial_folder, sha256

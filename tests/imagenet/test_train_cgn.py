@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cgn.config.imagenet.train_cgn import Losses, TrainCgn
+from cgn.config.imagenet import Losses, TrainCgn
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError, ConfigError, TrainingError
 from cgn.core.metrics import Files, Silent

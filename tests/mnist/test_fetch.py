@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cgn.config.mnist.fetch import Fetch
+from cgn.config.mnist import Fetch
 from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
 from cgn.data.download import MIRROR

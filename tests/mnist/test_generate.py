@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cgn.config.mnist.generate import Generate
+from cgn.config.mnist import Generate
 from cgn.core.checkpoints import load_model, save_model
 from cgn.core.errors import ArtifactError
 from cgn.core.files import sha256

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from cgn.config.load import load
-from cgn.config.mnist.train_cgn import Border, Discriminator, Losses, Perceptual, TrainCgn
-from cgn.config.schema import Mnist
+from cgn.config.mnist import Border, Discriminator, Losses, Mnist, Perceptual, TrainCgn
 from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files

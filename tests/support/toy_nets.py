@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.config.imagenet.train_cgn import TrainCgn
+from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import load
-from cgn.config.schema import ImageNet
 from cgn.core.checkpoints import save_model
 from cgn.imagenet.generator import MINIATURE
 from cgn.nets.biggan import BigGan, Table
