@@ -5,7 +5,10 @@ import json
 import os
 import re
 import stat
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,10 +16,13 @@ import torch
 import yaml
 
 from cgn import __main__ as front
+from cgn.config.mnist import Evaluate
 from cgn.core import files
+from cgn.core.arguments import Input, OptionalInput, Output, Speed
 from cgn.core.checkpoints import save_model, save_state
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.metrics import Files, MetricSink
+from cgn.core.run_record import code_digest
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,26 +103,15 @@ def test_a_run_defines_itself_and_ends_with_its_time(tmp_path: Path) -> None:
 
 
 def test_run_json_is_there_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object, assets: Path, **__: object) -> None:
+    def failing(_: object, *, assets: Output) -> None:
         assert json.loads((tmp_path / "fetch.log" / "run.json").read_text())["finished"] is None
         (assets / "work").touch()
         raise ArtifactError("stopped here")
 
-    monkeypatch.setattr("cgn.stages.fetch.fetch", failing)
-    call = front.Invocation(
-        verb="fetch",
-        target="mnist/digits",
-        options={"assets": tmp_path / "fetch"},
-        inputs={},
-        output_role="assets",
-        out=tmp_path / "fetch",
-        paces=frozenset(),
-        params_file=ROOT / "params.yaml",
-    )
-    monkeypatch.setattr(front, "parse", lambda _: call)
+    monkeypatch.setattr("cgn.mnist.fetch.fetch", failing)
     for starts in (1, 2):
         with pytest.raises(ArtifactError, match="stopped here"):
-            front.run([])
+            front.run(fetch(tmp_path))
         assert len(json.loads((tmp_path / "fetch.log" / "run.json").read_text())["starts"]) == starts
     assert files.partial_folder(tmp_path / "fetch").is_dir()
     assert not (tmp_path / "fetch").exists()
@@ -149,6 +144,70 @@ def test_an_unknown_variant_is_refused_before_anything_is_written(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def own_verb(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A verb `examine` that only the track mnist has; it reads the section `evaluate`. What it was called with."""
+    calls: list[dict[str, Any]] = []
+
+    def examine(
+        config: Evaluate, *, seed: int, data: Input, more: OptionalInput = None, out: Output, way: str, fast: Speed = 0
+    ) -> None:
+        calls.append({"config": config, "seed": seed, "data": data, "more": more, "way": way, "fast": fast})
+        (out / "work").touch()
+
+    module = ModuleType("cgn.mnist.examine")
+    module.__dict__.update(examine=examine, SECTION="evaluate", __spec__=ModuleSpec("cgn.mnist.examine", None))
+    monkeypatch.setitem(sys.modules, "cgn.mnist.examine", module)
+    monkeypatch.setitem(front.VERBS, "examine", "look at it")
+    return calls
+
+
+def test_a_verb_may_belong_to_one_track_and_read_another_section(
+    tmp_path: Path, small: Path, own_verb: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    words = ["--params", str(small), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--way", "slow"]
+    call = front.run(["examine", "mnist/digits", *words, "--fast", "3"])
+    (given,) = own_verb
+    assert isinstance(given["config"], Evaluate)
+    assert (given["seed"], given["more"], given["way"], given["fast"]) == (0, None, "slow", 3)
+    assert given["data"] == tmp_path / "data"
+    definition = json.loads((call.out / files.DEFINITION).read_text())
+    assert definition["options"] == {"way": "slow"}
+    assert definition["params"] == json.loads((call.log / "run.json").read_text())["params"]
+    assert "batch_size" in definition["params"]
+    assert front.main(["examine", "imagenet/miniature", *words]) == 2
+    assert "the track imagenet has no verb examine; it is a verb of mnist" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        front.parse(["examine", "--help"])
+    assert "(track mnist)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("own_verb")
+def test_what_a_verb_of_another_section_began_is_current(
+    tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    words = ["--params", str(small), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--way", "slow"]
+    front.run(["examine", "mnist/digits", *words])
+    (tmp_path / "out").rename(files.partial_folder(tmp_path / "out"))
+    definition = json.loads((tmp_path / "out.partial" / files.DEFINITION).read_text())
+    files.write_json(tmp_path / "out.partial" / files.DEFINITION, definition | {"code": code_digest()})
+    listed = ran(["clean", "--runs", str(tmp_path), "--params", str(small)], capsys)
+    assert listed[0].endswith("out.partial: unfinished: the same command continues it")
+
+
+def test_every_command_is_found_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        front.main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in (*front.VERBS, *front.COMMANDS))
+    for name in front.COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            front.main([name, "--help"])
+        assert f"python -m cgn {name}" in capsys.readouterr().out
+
+
 def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         front.parse(["trian_cgn", "mnist/digits"])
@@ -161,7 +220,7 @@ def test_a_verb_has_the_options_of_its_track(tmp_path: Path, capsys: pytest.Capt
     assert set(front.parse(["train_cgn", "imagenet/miniature", *words]).options) == {"assets", "model"}
     data = ["--data", str(tmp_path / "data")]
     call = front.parse(["train_cgn", "mnist/digits", *words, *data])
-    assert (set(call.options), call.output_role, call.defining) == ({"assets", "data", "model"}, "model", {})
+    assert (set(call.options), call.output, call.defining) == ({"assets", "data", "model"}, "model", {})
     with pytest.raises(SystemExit, match="2"):
         front.parse(["train_cgn", "mnist/digits", *words])
     assert "the following arguments are required: --data" in capsys.readouterr().err
@@ -182,7 +241,7 @@ def test_a_verb_explains_its_options_with_or_without_a_track(
 
 
 @pytest.mark.parametrize("track", ["mnist/digits", "imagenet/miniature"])
-def test_a_tracks_own_verb_refuses_an_arm_before_anything_is_written(tmp_path: Path, track: str) -> None:
+def test_a_verb_refuses_an_arm_before_anything_is_written(tmp_path: Path, track: str) -> None:
     (tmp_path / "data").mkdir()
     paths = ["--data", str(tmp_path / "data"), "--classifier", str(tmp_path / "out")]
     words = ["train_classifier", track, "--params", str(ROOT / "params.yaml"), *paths, "--arm"]
@@ -195,10 +254,10 @@ def test_a_tracks_own_verb_refuses_an_arm_before_anything_is_written(tmp_path: P
 
 def test_errors_are_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert front.main([*fetch(tmp_path)[:3], str(tmp_path / "absent.yaml"), "--assets", str(tmp_path / "x")]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert "absent.yaml is missing" in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert "absent.yaml is missing" in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_file_in_the_way_of_the_output_is_kept(tmp_path: Path) -> None:
@@ -209,11 +268,11 @@ def test_a_file_in_the_way_of_the_output_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "message"),
     [(errno.ENOSPC, "no space is left"), (errno.EACCES, "permission denied"), (errno.EROFS, "read-only")],
 )
 def test_no_space_or_permission_is_said_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
 ) -> None:
     front.run(fetch(tmp_path))
     before = files.folder_digest(tmp_path / "fetch")
@@ -222,7 +281,7 @@ def test_no_space_or_permission_is_said_and_loses_nothing(
         raise OSError(number, "no")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(CgnError, match=told):
+    with pytest.raises(CgnError, match=message):
         front.run(fetch(tmp_path))
     monkeypatch.undo()
     kept = [folder for folder in (tmp_path / "fetch", tmp_path / "fetch.partial") if folder.is_dir()]
@@ -346,14 +405,14 @@ def test_stale_folders_are_listed_with_their_sizes_and_removed_when_asked(
     (runs / "mine.partial" / "diary.txt").write_text("precious")
     (next(runs.glob("out.partial-*")) / "state.pt").write_bytes(bytes(2_500_000))
     command, before = ["clean", "--runs", str(runs), "--params", str(small)], everything(runs)
-    told = ran(command, capsys)
+    printed = ran(command, capsys)
     assert everything(runs) == before
-    assert [line.split()[0] for line in told] == ["stale", "kept", "stale", "stale", "stale", "4"]
-    assert told[0].endswith("gone.log: the record of a run that made nothing")
-    assert told[1].endswith("mine.partial: not made by this project")
-    assert told[3].endswith("out.partial: begun with other parameters or code")
-    assert "2.5 MB" in told[4]
-    assert told[-1] == "4 stale, 2.5 MB; python -m cgn clean --yes removes them"
+    assert [line.split()[0] for line in printed] == ["stale", "kept", "stale", "stale", "stale", "4"]
+    assert printed[0].endswith("gone.log: the record of a run that made nothing")
+    assert printed[1].endswith("mine.partial: not made by this project")
+    assert printed[3].endswith("out.partial: begun with other parameters or code")
+    assert "2.5 MB" in printed[4]
+    assert printed[-1] == "4 stale, 2.5 MB; python -m cgn clean --yes removes them"
     ran([*command, "--yes"], capsys)
     left = {path.name for path in runs.iterdir()}
     assert left == {"fetch", "fetch.log", "prepare", "prepare.log", "mine.log", "mine.partial"}
@@ -365,27 +424,26 @@ def test_what_the_same_command_would_continue_is_kept(
 ) -> None:
     front.run(fetch(tmp_path))
 
-    def killed(*_: object, data: Path, **__: object) -> None:
+    def killed(_: object, *, assets: Input, data: Output) -> None:
+        del assets
         (data / "work").touch()
         raise KeyboardInterrupt
 
-    call = front.parse(prepare(tmp_path, small))
-    monkeypatch.setattr("cgn.stages.prepare.prepare", killed)
-    monkeypatch.setattr(front, "parse", lambda _: call)
+    monkeypatch.setattr("cgn.mnist.prepare.prepare", killed)
     with pytest.raises(KeyboardInterrupt):
-        front.run([])
+        front.run(prepare(tmp_path, small))
     command = ["clean", "--runs", str(tmp_path), "--params", str(small), "--yes"]
-    told = ran(command, capsys)
-    assert told[0].endswith("prepare.partial: unfinished: the same command continues it")
-    assert told[-1] == "0 stale, 0.0 MB"
+    printed = ran(command, capsys)
+    assert printed[0].endswith("prepare.partial: unfinished: the same command continues it")
+    assert printed[-1] == "0 stale, 0.0 MB"
     small.write_text(small.read_text().replace("train_images: 40", "train_images: 41"))
     assert ran(command, capsys)[0].startswith("removed")
 
 
 def test_what_a_process_works_on_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with files.building(tmp_path / "out", definition={}):
-        told = ran(["clean", "--runs", str(tmp_path), "--params", str(ROOT / "params.yaml"), "--yes"], capsys)
-        assert told[0].endswith("out.partial: a process is working on it")
+        printed = ran(["clean", "--runs", str(tmp_path), "--params", str(ROOT / "params.yaml"), "--yes"], capsys)
+        assert printed[0].endswith("out.partial: a process is working on it")
     assert {path.name for path in tmp_path.iterdir()} == {"out", "out.log"}
 
 
@@ -400,12 +458,12 @@ def test_unfinished_work_waits_for_its_definition_and_code(tmp_path: Path) -> No
 
 
 def test_one_process_builds_a_folder_at_a_time(tmp_path: Path) -> None:
-    told = "is being made by another process"
-    with files.building(tmp_path / "out", definition={}), pytest.raises(ArtifactError, match=told):
+    message = "is being made by another process"
+    with files.building(tmp_path / "out", definition={}), pytest.raises(ArtifactError, match=message):
         work(tmp_path, {})
 
 
-def test_an_error_elsewhere_is_not_told_as_one_of_the_output(tmp_path: Path) -> None:
+def test_an_error_elsewhere_is_not_reported_as_one_of_the_output(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), files.building(tmp_path / "a" / "out", definition={}):
         (tmp_path / "b" / "absent").read_text()
     with (
@@ -444,28 +502,18 @@ def test_a_broken_run_json_is_written_anew_and_stops_nothing(tmp_path: Path, nam
 def test_a_broken_run_json_does_not_cost_the_metrics_of_work_that_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def working(_: object, *, assets: Path, sink: MetricSink) -> None:
+    def working(_: object, *, assets: Output, sink: MetricSink) -> None:
         sink.log({"loss": 0.5}, step=3)
         (assets / "work").touch()
         raise ArtifactError("stopped here")
 
-    monkeypatch.setattr("cgn.stages.fetch.fetch", working)
-    call = front.Invocation(
-        verb="fetch",
-        target="mnist/digits",
-        options={"assets": tmp_path / "fetch"},
-        inputs={},
-        output_role="assets",
-        out=tmp_path / "fetch",
-        paces=frozenset(),
-        params_file=ROOT / "params.yaml",
-    )
-    monkeypatch.setattr(front, "parse", lambda _: call)
+    monkeypatch.setattr("cgn.mnist.fetch.fetch", working)
+    log = files.log_folder(tmp_path / "fetch")
     for expected in (1, 2):
         with pytest.raises(ArtifactError, match="stopped here"):
-            front.run([])
-        assert len((call.log / "metrics.jsonl").read_text().splitlines()) == expected
-        (call.log / "run.json").write_text('{"verb"')
+            front.run(fetch(tmp_path))
+        assert len((log / "metrics.jsonl").read_text().splitlines()) == expected
+        (log / "run.json").write_text('{"verb"')
     assert "run.json is broken" in capsys.readouterr().out
 
 
@@ -513,6 +561,6 @@ def test_an_input_that_the_disk_cannot_read_is_named(tmp_path: Path, monkeypatch
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path / "shard.tar"))
 
     (tmp_path / "fetch").mkdir()
-    monkeypatch.setattr(front, "folder_digest", failing)
+    monkeypatch.setattr("cgn.core.run_record.folder_digest", failing)
     with pytest.raises(ArtifactError, match=r"--assets .*shard\.tar cannot be read: Input/output error"):
         front.run(prepare(tmp_path, ROOT / "params.yaml"))

@@ -1,7 +1,9 @@
-"""The marks by which a verb's signature tells the front door what its arguments are.
+"""Types of a verb's arguments: what each of them is to the front door.
 
-A verb is `def verb(parts, *, <inputs>: Input, <output>: Output, sink: MetricSink, ...)`; the command line's options,
-the checks before the first step and the definition of the output all come from these marks.
+A verb is `def verb(config, *, seed: int, variant: str, sink: MetricSink, <inputs>: Input, <output>: Output, ...)`. Its
+command line, the checks before the first step and the definition of its output follow from these types. `seed`,
+`variant` and `sink` are given to a verb that names them and are no options. Any other keyword argument of a plain type
+(str, int) is an option that defines the output.
 """
 
 from pathlib import Path
@@ -9,20 +11,23 @@ from typing import Annotated
 
 INPUT = "input"
 OUTPUT = "output"
+SPEED = "speed"
+PARAMETER = "parameter"
 
 Input = Annotated[Path, INPUT]
 """A finished folder of an earlier stage, or a file: it must exist; its digest is part of what defines the output."""
 
 OptionalInput = Annotated[Path | None, INPUT]
-"""The same for what not every track needs; a track that does refuses its absence. Its default must be None."""
+"""An input that not every variant needs; a verb that needs it refuses its absence. The default must be None."""
 
 Inputs = Annotated[tuple[Path, ...], INPUT]
-"""Several of them: the option is repeated."""
+"""Several inputs: the option is repeated."""
 
 Output = Annotated[Path, OUTPUT]
-"""The one folder that the verb makes: built under another name, moved into place at the end."""
+"""The one folder that the verb writes: built under a temporary name, moved into place at the end."""
 
-PACE = "pace"
+Speed = Annotated[int, SPEED]
+"""A number that changes how fast a verb works, never what it writes: it is no part of the output's definition."""
 
-Pace = Annotated[int, PACE]
-"""A number that changes how fast a verb works, never what it makes: it is no part of the definition."""
+Parameter = Annotated[str, PARAMETER]
+"""A value from another section of params.yaml. The front door gives it by its name; it is no option."""

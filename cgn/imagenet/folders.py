@@ -1,28 +1,25 @@
-"""The user's photographs and the published benchmarks as a collection: looked through, unpacked, never copied twice.
+"""The user's folders of photographs, where they are: what they hold, and whether that is what the survey saw.
 
-Decided here: the user's folders stay where they are. Each must hold pictures of at least one class, and no class folder
-may be empty; classes without a folder, and what is left out, are counted and shown, not refused: ImageNet-mini
-is ImageNet with most pictures gone. A benchmark is there when fetch brought its archive.
+Each must hold images of at least one class, and no class folder may be empty. Classes without a folder, and files that
+are left out, are counted and shown, not refused: ImageNet-mini is ImageNet with most images gone.
 """
 
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import readable, replacing, user_path
-from cgn.data import archives, sources
+from cgn.core.files import read_json, readable, user_path
 from cgn.data.benchmarks import few
-from cgn.data.collection import Contents, PictureSet, SetName, look, own_set
+from cgn.data.collection import Contents, SetName, look
 from cgn.data.wnids import wnids
 
 SURVEY = "survey.json"
 """Set -> digest of names and sizes, as `cgn.imagenet.survey` writes it."""
 
 
-class Named(Protocol):
+class Folders(Protocol):
     """The user's folders, as `prepare.folders` names them."""
 
     @property
@@ -35,8 +32,19 @@ class Named(Protocol):
     def imagenet_c(self) -> str | None: ...
 
 
-def user_sets(folders: Named, *, variant: str) -> dict[SetName, Contents]:
-    """The user's folders that are named. Raises ConfigError with the dotted key of one that does not do."""
+def check_survey(folder: Path, sets: Mapping[SetName, Contents]) -> None:
+    """Raise ArtifactError where the survey in `folder` is not of what the sets hold now."""
+    surveyed = read_json(folder / SURVEY)
+    for name, contents in sets.items():
+        if not isinstance(surveyed, dict) or surveyed.get(name) != contents.digest:
+            raise ArtifactError(
+                f"{folder / SURVEY} is not of the images that {name} holds now: run the survey again "
+                "(python -m cgn survey)"
+            )
+
+
+def user_sets(folders: Folders, *, variant: str) -> dict[SetName, Contents]:
+    """What each of the user's folders holds. Raises ConfigError with the dotted key of one that cannot be used."""
     named: dict[SetName, str | None] = {
         "train": folders.train,
         "val": folders.val,
@@ -44,41 +52,20 @@ def user_sets(folders: Named, *, variant: str) -> dict[SetName, Contents]:
         "imagenet_c": folders.imagenet_c,
     }
     found: dict[SetName, Contents] = {}
-    for name, told in named.items():
-        if told is not None:
-            key = f"imagenet.{variant}.prepare.folders.{name}"
-            folder = user_path(told)
-            if not folder.is_dir():
-                raise ConfigError(f"{key} is {told!r}: there is no folder {folder}; give the folder of the pictures")
-            try:
-                found[name] = _seen(folder, name)
-            except ArtifactError as error:
-                raise ConfigError(f"{key} is {told!r}: {error}") from None
+    for name, value in named.items():
+        if value is None:
+            continue
+        key, folder = f"imagenet.{variant}.prepare.folders.{name}", user_path(value)
+        if not folder.is_dir():
+            raise ConfigError(f"{key} is {value!r}: there is no folder {folder}; give the folder of the images")
+        try:
+            found[name] = _contents(folder, name)
+        except ArtifactError as error:
+            raise ConfigError(f"{key} is {value!r}: {error}") from None
     return found
 
 
-def benchmark_sets(assets: Path, data: Path) -> dict[str, PictureSet]:
-    """The benchmarks whose files fetch brought, unpacked into `data`."""
-    packed: Mapping[SetName, tuple[tuple[sources.Asset, ...], archives.Place]] = {
-        "imagenet9": ((sources.BACKGROUNDS_CHALLENGE,), archives.imagenet9),
-        "cue_conflict": ((sources.CUE_CONFLICT,), archives.cue_conflict),
-        "imagenet_c": (sources.IMAGENET_C, archives.imagenet_c),
-    }
-    found: dict[str, PictureSet] = {}
-    for name, (files, place) in packed.items():
-        brought = [assets / file.name for file in files if (assets / file.name).is_file()]
-        if brought:
-            archives.unpack(brought, data / name, place=place)
-            found[name] = own_set(data, name)
-    if all((assets / file.name).is_file() for file in sources.FROST):
-        for file in sources.FROST:
-            with replacing(data / "frost" / file.name) as temporary:
-                shutil.copyfile(assets / file.name, temporary)
-        found["frost"] = own_set(data, "frost")
-    return found
-
-
-def _seen(folder: Path, name: SetName) -> Contents:
+def _contents(folder: Path, name: SetName) -> Contents:
     """What a folder holds, and a line that says so."""
     contents = look(folder, name, classes=wnids())
     if contents.empty:
@@ -87,7 +74,7 @@ def _seen(folder: Path, name: SetName) -> Contents:
         )
     classes = len(wnids()) - len(contents.absent)
     of = f"{len(contents.corruptions)} corruptions" if contents.corruptions else f"{classes:,} classes"
-    print(f"{name}: {len(contents.sizes):,} pictures of {of} in {readable(str(folder))}", flush=True)
+    print(f"{name}: {len(contents.sizes):,} images of {of} in {readable(str(folder))}", flush=True)
     if contents.absent:
         _note(f"{name} has {len(contents.absent):,} classes without a folder: {few(contents.absent)}")
     for stray in contents.strays:

@@ -1,13 +1,20 @@
-"""The ImageNet track's generator: three BigGANs, the first one's picture made a mask by a frozen saliency net.
+"""The ImageNet track's generator: three BigGANs, the first one's image segmented to a mask by a frozen saliency net.
 
-Decided here: a model file holds all that it takes to draw, the three BigGANs under their roles (`shape.net.*`, ...) and
-the saliency net (`saliency.*`), and in its facts the layers of both, so that no other file has to be at hand.
+    load_pretrained     the nets that training starts from, as fetch left them
+    build_generator     three mechanisms that start as one BigGAN
+    load_generator      a trained generator, from the folder that train_cgn wrote
+    load_published      the authors' trained generator, from their file
+
+A model file holds all that it takes to draw: the three BigGANs under their mechanisms (`shape.net.*`, ...), the
+saliency net (`saliency.*`), and the sizes of both in its facts. The miniature's pretrained nets are
+read by `cgn.miniature.nets`; the published nets are the public files, loaded under their own keys.
+All weights are loaded strictly.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,17 +22,32 @@ from torch import nn
 from cgn.config.validation import build
 from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights, sketch
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.data import sources
 from cgn.mechanisms import Generator, Shape, Whole
+from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.nets import u2net
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Recompute, Table
-from cgn.nets.u2net import U2Net, Widths, segmenter
+from cgn.nets.features import VggFeatures, vgg_weights
+from cgn.nets.u2net import U2NET, U2Net, Widths, segmenter
 
 MODEL = "model.safetensors"
 SALIENCY = "saliency."
 PUBLISHED = {"f_shape.": "shape.net.", "f_text.": "texture.net.", "f_bg.": "background.net.", "u2net.": SALIENCY}
-"""How the published CGN (Sauer & Geiger, imagenet/models/cgn.py) calls its nets, and how they are called here."""
+"""Names of the nets in the published CGN (Sauer & Geiger, imagenet/models/cgn.py), and ours."""
 PUBLISHED_CGAN = "biggan_GT."
 """The BigGAN that the published CGN learned from is in its file, too; nothing is drawn with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedNets:
+    """On the CPU, in eval mode; no weight requires a gradient."""
+
+    biggan: BigGan
+    saliency: U2Net
+    widths: Widths
+    """Of the saliency net."""
+    features: nn.Module
+    """(B,3,H,W) in [-1,1] -> four maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +64,67 @@ class Model:
         return read_table(self.facts["net"])
 
 
-def copies(biggan: BigGan, *, saliency: U2Net, truncation: float = 1.0, recompute: Recompute = "none") -> Generator:
+def load_pretrained(assets: Path, *, nets: Literal["miniature", "published"]) -> PretrainedNets:
+    """The nets in `assets`. Raises ArtifactError naming the file, and the keys and shapes that differ."""
+    loaded = _published_nets(assets) if nets == "published" else _miniature_nets(assets)
+    for net in (loaded.biggan, loaded.saliency, loaded.features):
+        net.eval().requires_grad_(False)
+    return loaded
+
+
+def build_generator(
+    biggan: BigGan, *, saliency: U2Net, truncation: float = 1.0, recompute: Recompute = "none"
+) -> Generator:
     """Three mechanisms that start as `biggan` (published) and draw at `truncation`; `saliency` is frozen, not copied.
 
     Raises ConfigError for a truncation off the grid.
     """
-    shape, texture, background = (empty(biggan.table, truncation=truncation, recompute=recompute) for _ in range(3))
-    for made in (shape, texture, background):
-        made.load_state_dict(biggan.state_dict())
+    shape, texture, background = (
+        empty_biggan(biggan.table, truncation=truncation, recompute=recompute) for _ in range(3)
+    )
+    for net in (shape, texture, background):
+        net.load_state_dict(biggan.state_dict())
     return Generator(
         shape=Shape(shape, segment=segmenter(saliency)), texture=Whole(texture), background=Whole(background)
     )
 
 
-def facts(*, variant: str, table: Table, widths: Widths) -> dict[str, Any]:
-    """What a model file says of itself; `open_model` rebuilds the nets from it."""
-    told = {"track": "imagenet", "variant": variant, "classes": table.classes}
-    return told | {"net": asdict(table), "saliency": asdict(widths)}
+def load_generator(folder: Path, *, variant: str, device: torch.device | None = None) -> Model:
+    """The model in the folder that train_cgn wrote, on a device (default: CPU); no weight requires a gradient.
+
+    `shape.segment` is on that device, too; `shape.net`, `texture.net` and `background.net` are BigGANs that can be
+    folded. Raises ArtifactError for a missing, broken or foreign file.
+    """
+    path = folder / MODEL
+    tensors, facts = load_model(path, track="imagenet", variant=variant)
+    try:
+        table, widths = read_table(facts["net"]), read_widths(facts["saliency"])
+    except (KeyError, ConfigError) as error:
+        raise ArtifactError(f"{path} does not say which nets it holds ({error}): run train_cgn again") from None
+    again = {"source": str(path), "remedy": "run train_cgn again"}
+    sketch(lambda: U2Net(widths), _under(SALIENCY, tensors), **again)
+    sketch(lambda: BigGan(table), _under("shape.net.", tensors), **again)
+    model = _filled(tensors, empty_biggan(table), saliency=U2Net(widths), facts=facts, source=path)
+    place = device or torch.device("cpu")
+    model.saliency.to(place)
+    model.generator.to(place)
+    return model
+
+
+def load_published(path: Path, *, variant: str, table: Table = BIGGAN_DEEP_256, widths: Widths = U2NET) -> Model:
+    """The authors' trained CGN from its published file, on the CPU, as `load_generator` gives one of ours.
+
+    Its saliency net resizes maps as the published code does. Raises ArtifactError for anything but exactly its tensors.
+    """
+    saliency = U2Net(widths, resize=u2net.sized_to_corners)
+    facts = model_facts(variant=variant, table=table, widths=widths)
+    return _filled(from_published(load_weights(path)), empty_biggan(table), saliency=saliency, facts=facts, source=path)
+
+
+def model_facts(*, variant: str, table: Table, widths: Widths) -> dict[str, Any]:
+    """What a model file says of itself; `load_generator` rebuilds the nets from it."""
+    facts = {"track": "imagenet", "variant": variant, "classes": table.classes}
+    return facts | {"net": asdict(table), "saliency": asdict(widths)}
 
 
 def saliency_tensors(net: U2Net) -> dict[str, torch.Tensor]:
@@ -66,36 +132,11 @@ def saliency_tensors(net: U2Net) -> dict[str, torch.Tensor]:
     return {f"{SALIENCY}{name}": tensor for name, tensor in net.state_dict().items()}
 
 
-def open_model(folder: Path, *, variant: str, device: torch.device | None = None) -> Model:
-    """The model in the folder that train_cgn made, on a device (default: CPU), nothing in it wanting a gradient.
-
-    `shape.segment` is on that device, too; `shape.net`, `texture.net` and `background.net` are BigGANs that can be
-    folded. Raises ArtifactError for a missing, broken or foreign file.
-    """
-    path = folder / MODEL
-    tensors, told = load_model(path, track="imagenet", variant=variant)
-    try:
-        table, widths = read_table(told["net"]), read_widths(told["saliency"])
-    except (KeyError, ConfigError) as error:
-        raise ArtifactError(f"{path} does not say which nets it holds ({error}): run train_cgn again") from None
-    again = {"source": str(path), "remedy": "run train_cgn again"}
-    sketch(lambda: U2Net(widths), _under(SALIENCY, tensors), **again)
-    sketch(lambda: BigGan(table), _under("shape.net.", tensors), **again)
-    model = _filled(tensors, empty(table), saliency=U2Net(widths), facts=told, source=path)
-    place = device or torch.device("cpu")
-    model.saliency.to(place)
-    model.generator.to(place)
-    return model
-
-
-def open_published(path: Path, *, variant: str, table: Table = BIGGAN_DEEP_256, widths: Widths = u2net.U2NET) -> Model:
-    """The authors' trained CGN from its published file, on the CPU, as `open_model` gives one of ours.
-
-    Its saliency net resizes maps as the published code does. Raises ArtifactError for anything but exactly its tensors.
-    """
-    saliency = U2Net(widths, resize=u2net.sized_to_corners)
-    made = facts(variant=variant, table=table, widths=widths)
-    return _filled(from_published(load_weights(path)), empty(table), saliency=saliency, facts=made, source=path)
+def biggan_of(mechanism: nn.Module) -> BigGan:
+    """The BigGAN in a mechanism."""
+    assert isinstance(mechanism, Shape | Whole)
+    assert isinstance(mechanism.net, BigGan)
+    return mechanism.net
 
 
 def from_published(state: Tensors) -> dict[str, torch.Tensor]:
@@ -114,9 +155,27 @@ def from_published(state: Tensors) -> dict[str, torch.Tensor]:
     return renamed
 
 
+def empty_biggan(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
+    """A BigGAN of any content, on the CPU: drawing new weights takes longer than reading trained ones."""
+    with torch.device("meta"):
+        net = BigGan(table, truncation=truncation, recompute=recompute)
+    filled: BigGan = net.to_empty(device="cpu")
+    return filled
+
+
+def read_table(value: object) -> Table:
+    """The layers that a model's facts give. Raises ConfigError for anything else."""
+    return build(Table, value, key="net")
+
+
+def read_widths(value: object) -> Widths:
+    """The saliency net's widths that a model's facts give. Raises ConfigError for anything else."""
+    return build(Widths, value, key="saliency")
+
+
 def _filled(tensors: Tensors, biggan: BigGan, *, saliency: U2Net, facts: Mapping[str, Any], source: Path) -> Model:
     """The model of these tensors, strictly; `biggan` and `saliency` are empty nets of its sizes."""
-    generator = copies(biggan, saliency=saliency)
+    generator = build_generator(biggan, saliency=saliency)
     held = {name: tensor for name, tensor in tensors.items() if name.startswith(SALIENCY)}
     load_strictly(generator, {name: tensors[name] for name in tensors.keys() - held.keys()}, source=str(source))
     load_strictly(saliency, {name.removeprefix(SALIENCY): held[name] for name in held}, source=str(source))
@@ -127,26 +186,17 @@ def _under(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
-    """A BigGAN of any content, on the CPU: drawing new weights takes longer than reading trained ones."""
-    with torch.device("meta"):
-        made = BigGan(table, truncation=truncation, recompute=recompute)
-    filled: BigGan = made.to_empty(device="cpu")
-    return filled
+def _published_nets(assets: Path) -> PretrainedNets:
+    biggan, saliency, features = empty_biggan(BIGGAN_DEEP_256), U2Net(U2NET), VggFeatures()
+    for net, name in ((biggan, sources.BIGGAN_DEEP_256.name), (saliency, sources.U2NET.name)):
+        load_strictly(net, load_weights(assets / name), source=str(assets / name))
+    path = assets / sources.VGG16.name
+    load_strictly(features, vgg_weights(load_weights(path)), source=str(path))
+    return PretrainedNets(biggan=biggan, saliency=saliency, widths=U2NET, features=features)
 
 
-def read_table(told: object) -> Table:
-    """The layers that `facts` told. Raises ConfigError for anything else."""
-    return build(Table, told, key="net")
-
-
-def read_widths(told: object) -> Widths:
-    """The saliency net's widths that `facts` told. Raises ConfigError for anything else."""
-    return build(Widths, told, key="saliency")
-
-
-def net_of(role: nn.Module) -> BigGan:
-    """The BigGAN in a mechanism."""
-    assert isinstance(role, Shape | Whole)
-    assert isinstance(role.net, BigGan)
-    return role.net
+def _miniature_nets(assets: Path) -> PretrainedNets:
+    biggan = load_biggan(assets / "biggan.safetensors")
+    saliency = load_segmenter(assets / "segmenter.safetensors")
+    features = load_features(assets / "features.safetensors")
+    return PretrainedNets(biggan=biggan, saliency=saliency, widths=saliency.widths, features=features)

@@ -1,23 +1,26 @@
-"""imagenet prepare: a world drawn by formulas, or the user's photographs and the published benchmarks, as a collection.
+"""Prepare the images of the ImageNet track: the miniature world, or the user's photographs and downloaded benchmarks.
 
-Decided here: both come in the folders and under the names of the real benchmarks, so whatever reads one reads the
-other. The miniature's frozen panes are drawn as well: its corruptions need no download. Examples are drawn from the
-files that the collection lists, so the sheet shows what is counted, trained on and evaluated.
+Both come in the folders and under the names of the real benchmarks, so whatever reads one reads the other. The
+miniature is drawn by formulas, its frost too, so that its corruptions need no download. The user's folders stay where
+they are; a benchmark is there when fetch downloaded its archive. The examples are read from the files that the manifest
+lists, so the sheet shows what is counted, trained on and evaluated.
 """
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from cgn.config.imagenet import Folders, Prepare, World
+from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.errors import ArtifactError
-from cgn.core.files import MANIFEST, on_disk, read_json
-from cgn.core.images import Bytes, from_bytes
+from cgn.core.files import MANIFEST, on_disk, replacing
+from cgn.core.images import Bytes, from_bytes, save_picture, sheet
+from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
+from cgn.data import archives, sources
 from cgn.data.benchmarks import SEVERITIES, VARIATIONS, is_picture
 from cgn.data.collection import (
     Collection,
@@ -30,102 +33,127 @@ from cgn.data.collection import (
 )
 from cgn.data.decoding import decode
 from cgn.data.wnids import wnids
-from cgn.imagenet.folders import SURVEY, benchmark_sets, user_sets
+from cgn.imagenet.folders import check_survey, user_sets
 from cgn.miniature.sets import CLASS_FOLDERS, write_frost, write_sets
-from cgn.stages.prepare import Parts, Prepared
 
-DRAWN: tuple[SetName, ...] = ("train", "val", "imagenet9", "cue_conflict", "frost", "masks")
+WORLD_SETS: tuple[SetName, ...] = ("train", "val", "imagenet9", "cue_conflict", "frost", "masks")
 COLUMNS = 9
 TILE = 64
 """Pixels of an example."""
 TRIES = 5
-"""Pictures of a class that are tried where the first cannot be read."""
+"""Images of a class that are tried where the first cannot be read."""
 
 
-def parts(params: Prepare, *, seed: int, variant: str) -> Parts:
-    """Parameters of a variant -> what the stage needs."""
-    if params.world is not None:
-        return Parts(write=partial(_draw, params.world, seed=derive(seed, "prepare"), variant=variant))
-    assert params.folders is not None
-    return Parts(write=partial(_gather, params.folders, variant=variant))
+def prepare(
+    config: Prepare,
+    *,
+    seed: int,
+    variant: str,
+    assets: Input,
+    data: Output,
+    survey: OptionalInput = None,
+    sink: MetricSink,
+) -> None:
+    """Write the sets of images, manifest.json and examples.png into `data`.
+
+    `survey`: of the user's folders; the pipeline makes it anew each time, so that a folder that changed is prepared
+    again. Raises ConfigError for a folder that cannot be used, and ArtifactError for a survey of other images.
+    """
+    if config.world is not None:
+        collection = draw_world(config.world, data, seed=derive(seed, "prepare"), variant=variant)
+    else:
+        assert config.folders is not None
+        collection = collect(config.folders, data, variant=variant, assets=assets, survey=survey)
+    write_collection(collection)
+    save_picture(sheet(list(example_rows(collection))), data / "examples.png")
+    sink.picture(data / "examples.png")
+    sink.summary({f"images/{name}": held.images for name, held in collection.sets.items()})
 
 
-def _draw(world: World, *, seed: int, variant: str, assets: Path, data: Path, survey: Path | None) -> Prepared:
-    del assets, survey  # nothing is read: the world is made of formulas
+def draw_world(world: World, data: Path, *, seed: int, variant: str) -> Collection:
+    """Draw the miniature world's sets into `data`."""
     write_sets(data, seed=seed, **world.model_dump())
     write_frost(data / "frost", seed=seed)
-    sets: dict[str, PictureSet] = {name: own_set(data, name) for name in DRAWN}
+    sets: dict[str, PictureSet] = {name: own_set(data, name) for name in WORLD_SETS}
     facts = {"track": "imagenet", "variant": variant, "world": world.model_dump(), "seed": seed}
-    return _written(Collection(root=data, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
+    return Collection(root=data, facts=facts, class_names=CLASS_FOLDERS, sets=sets)
 
 
-def _gather(folders: Folders, *, variant: str, assets: Path, data: Path, survey: Path | None) -> Prepared:
+def collect(folders: Folders, data: Path, *, variant: str, assets: Path, survey: Path | None) -> Collection:
+    """List the user's folders, and unpack into `data` the benchmarks whose files are in `assets`."""
     own = user_sets(folders, variant=variant)  # first: they may be refused
     if survey is not None:
-        _check_survey(survey / SURVEY, {name: contents.digest for name, contents in own.items()})
-    _drop_changed(data)
-    sets: dict[str, PictureSet] = dict(benchmark_sets(assets, data))
+        check_survey(survey, own)
+    remove_changed(data)
+    sets: dict[str, PictureSet] = unpack_benchmarks(assets, data)
     sets |= {name: foreign_set(contents, root=data, name=name) for name, contents in own.items()}
-    facts = {"track": "imagenet", "variant": variant}
-    return _written(Collection(root=data, facts=facts, class_names=wnids(), sets=sets))
+    return Collection(root=data, facts={"track": "imagenet", "variant": variant}, class_names=wnids(), sets=sets)
 
 
-def _drop_changed(data: Path) -> None:
-    """Of what an earlier run unpacked into `data`, remove what is not as it was, so that it is unpacked again."""
-    if (data / MANIFEST).is_file():
-        earlier = read_collection(data)
-        for name, held in earlier.sets.items():
-            if not Path(held.folder).is_absolute():
-                try:
-                    earlier.unchanged(name)  # type: ignore[arg-type]
-                except ArtifactError:
-                    shutil.rmtree(data / held.folder, ignore_errors=True)
+def remove_changed(data: Path) -> None:
+    """Of what an earlier run unpacked into `data`, remove what has changed since, so that it is unpacked again."""
+    if not (data / MANIFEST).is_file():
+        return
+    earlier = read_collection(data)
+    for name, held in earlier.sets.items():
+        if not Path(held.folder).is_absolute():
+            try:
+                earlier.unchanged(name)  # type: ignore[arg-type]
+            except ArtifactError:
+                shutil.rmtree(data / held.folder, ignore_errors=True)
 
 
-def _check_survey(path: Path, digests: Mapping[SetName, str]) -> None:
-    surveyed = read_json(path)
-    for name, digest in digests.items():
-        if not isinstance(surveyed, dict) or surveyed.get(name) != digest:
-            raise ArtifactError(f"{path} is not of the pictures that {name} holds now: make the survey again")
+def unpack_benchmarks(assets: Path, data: Path) -> dict[str, PictureSet]:
+    """The benchmarks whose files are in `assets`, unpacked into `data`."""
+    packed: Mapping[SetName, tuple[tuple[sources.Asset, ...], archives.Place]] = {
+        "imagenet9": ((sources.BACKGROUNDS_CHALLENGE,), archives.imagenet9),
+        "cue_conflict": ((sources.CUE_CONFLICT,), archives.cue_conflict),
+        "imagenet_c": (sources.IMAGENET_C, archives.imagenet_c),
+    }
+    found: dict[str, PictureSet] = {}
+    for name, (files, place) in packed.items():
+        present = [assets / file.name for file in files if (assets / file.name).is_file()]
+        if present:
+            archives.unpack(present, data / name, place=place)
+            found[name] = own_set(data, name)
+    if all((assets / file.name).is_file() for file in sources.FROST):
+        for file in sources.FROST:
+            with replacing(data / "frost" / file.name) as temporary:
+                shutil.copyfile(assets / file.name, temporary)
+        found["frost"] = own_set(data, "frost")
+    return found
 
 
-def _written(collection: Collection) -> Prepared:
-    write_collection(collection)
-    return Prepared(
-        images={name: held.images for name, held in collection.sets.items()}, examples=list(_rows(collection))
-    )
-
-
-def _rows(collection: Collection) -> Iterator[tuple[str, torch.Tensor]]:
-    """A row for each set, or each variation of one: the first picture of up to nine classes evenly spread."""
+def example_rows(collection: Collection) -> Iterator[tuple[str, torch.Tensor]]:
+    """A row for each set, or each variation of one: the first image of up to nine classes evenly spread."""
     for name in sorted(collection.sets):
         folder = collection.root / collection.sets[name].folder
-        pictures = [file for file in collection.files(name) if is_picture(file)]  # type: ignore[arg-type]
+        images = [file for file in collection.files(name) if is_picture(file)]  # type: ignore[arg-type]
         if name in ("imagenet9", "masks"):
-            for inner in sorted({file.partition("/")[0] for file in pictures}):
+            for inner in sorted({file.partition("/")[0] for file in images}):
                 if name == "masks" or inner in VARIATIONS:
-                    held = [file.removeprefix(f"{inner}/") for file in pictures if file.startswith(f"{inner}/")]
+                    held = [file.removeprefix(f"{inner}/") for file in images if file.startswith(f"{inner}/")]
                     yield inner if name == "imagenet9" else f"mask: {inner}", _examples(folder / inner, held, of=name)
         else:
-            yield name, _examples(folder, pictures, of=name)
+            yield name, _examples(folder, images, of=name)
 
 
-def _examples(folder: Path, pictures: Sequence[str], *, of: str) -> torch.Tensor:
+def _examples(folder: Path, images: Sequence[str], *, of: str) -> torch.Tensor:
     """(up to 9,3,64,64) in [-1,1]. Raises ArtifactError when none of those that are tried can be read."""
     by_class: dict[str, list[str]] = {}
-    above = _above_classes(pictures[0], of=of)
-    for name in pictures:
+    above = _above_classes(images[0], of=of)
+    for name in images:
         if name.startswith(above):
             inner, _, below = name.removeprefix(above).partition("/")
             by_class.setdefault(inner if below else "", []).append(name)
-    homes = sorted(by_class)
-    if homes == [""]:  # no folders of classes: the first pictures
-        tried = [[name] for name in pictures[:COLUMNS]]
+    classes = sorted(by_class)
+    if classes == [""]:  # no folders of classes: the first images
+        tried = [[name] for name in images[:COLUMNS]]
     else:
-        tried = [by_class[homes[place]][:TRIES] for place in _spread(len(homes))]
+        tried = [by_class[classes[place]][:TRIES] for place in _spread(len(classes))]
     shown = [tile for names in tried if (tile := _tile(folder, names)) is not None]
     if not shown:
-        raise ArtifactError(f"{folder}: none of the pictures that were tried can be read, such as {tried[0][0]}")
+        raise ArtifactError(f"{folder}: none of the images that were tried can be read, such as {tried[0][0]}")
     return from_bytes(np.stack(shown))
 
 

@@ -1,7 +1,7 @@
 """The miniature's pretrained nets in their files: rebuilt from the facts in the header and loaded strictly.
 
 The files hold half-precision numbers, which halves the package; loading makes them float32. The published nets have no
-such header: `cgn.imagenet.assets` knows their configs.
+such header: `cgn.imagenet.generator` knows their configs.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,3 @@
+"""The MNIST track: coloured digits of ten classes."""
+
+CLASSES = 10

@@ -1,9 +1,10 @@
-"""What makes the variants: digits in colours or textures that depend on a class.
+"""The colorings that make the variants: digits in colours or textures that depend on a class.
 
-Decided here: a look paints ink with the texture of one class over the background of another; who draws the classes
-(the label, or chance) is the split's affair. Colours and textures are the published ones. The colours' jitter is drawn
-once an image and channel, and anew for every image (the published loader adds it to the colours themselves, so they
-wander with every image read). `colored` has no background: it stays black whatever its class.
+A coloring paints a digit's ink with the texture of one class over the background of another; the split decides whether
+these classes are the label or drawn at random. Colours and textures are the published ones. The colours' jitter is
+drawn for each image and channel. (The published loader adds it to the colours themselves, so that they drift with every
+image that is read.) `colored` has no background: it stays black whatever its class.
+Shapes: B images, S image size, T texture size.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes
 from cgn.data.decoding import BROKEN, check_pixels
 from cgn.data.digits import Floats, Labels
-from cgn.mnist.constants import CLASSES
+from cgn.mnist import CLASSES
 
 TEXTURE_PIXELS = 150
 TEXTURE_PADDING = 3
@@ -41,12 +42,12 @@ BACKGROUND_COLORS = tuple(
 )  # fmt: skip
 OBJECT_COLORS = tuple(BACKGROUND_COLORS[(label - 6) % CLASSES] for label in range(CLASSES))
 
-Look = Callable[[Floats, Labels, Labels, np.random.Generator], Bytes]
-"""(ink (B,H,H) in [0,1], texture classes (B,), background classes (B,), randomness) -> (B,H,H,3) uint8."""
+Coloring = Callable[[Floats, Labels, Labels, np.random.Generator], Bytes]
+"""(ink (B,S,S) in [0,1], texture classes (B,), background classes (B,), randomness) -> (B,S,S,3) uint8."""
 
 
-def colored(*, deviation: float) -> Look:
-    """Grey ink times the class's colour, on black. `deviation`: of the jitter, colours in [0,1]."""
+def colored(*, deviation: float) -> Coloring:
+    """Grey ink times the class's colour, on black. `deviation`: of the jitter of colours in [0,1]."""
 
     def paint(ink: Floats, texture: Labels, _: Labels, random: np.random.Generator) -> Bytes:
         colors = _jittered(MEAN_COLORS, texture, deviation=deviation, random=random)
@@ -55,7 +56,7 @@ def colored(*, deviation: float) -> Look:
     return paint
 
 
-def double_colored(*, deviation: float, threshold: float) -> Look:
+def double_colored(*, deviation: float, threshold: float) -> Coloring:
     """Ink above `threshold` in one colour, the rest in another."""
 
     def paint(ink: Floats, texture: Labels, background: Labels, random: np.random.Generator) -> Bytes:
@@ -66,7 +67,7 @@ def double_colored(*, deviation: float, threshold: float) -> Look:
     return paint
 
 
-def wildlife(objects: Bytes, backgrounds: Bytes, *, threshold: float) -> Look:
+def wildlife(objects: Bytes, backgrounds: Bytes, *, threshold: float) -> Coloring:
     """Ink above `threshold` shows a crop of the object's texture, the rest one of the background's.
 
     Both (10,T,T,3) uint8, from `textures`; every image has crops of its own.
@@ -81,9 +82,9 @@ def wildlife(objects: Bytes, backgrounds: Bytes, *, threshold: float) -> Look:
 
 
 def textures(paths: Sequence[Path]) -> Bytes:
-    """(10,156,156,3) uint8: one picture a class, resized to 150 and mirrored over the border by 3, as published.
+    """(10,156,156,3) uint8: one image a class, resized to 150 and mirrored over the border by 3, as published.
 
-    Nearest neighbour, as published: its grain is part of the look, and a smoother filter would make another data set.
+    Nearest neighbour, as published: its grain is part of the images, and a smoother filter would make another data set.
     """
     found = []
     for path in paths:

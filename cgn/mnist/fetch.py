@@ -1,6 +1,11 @@
-"""mnist fetch: the assets that a variant's digits, look and perceptual features call for."""
+"""Fetch the files that a variant of the MNIST track reads: its digits, its textures and its pretrained features."""
+
+from pathlib import Path
 
 from cgn.config.mnist import Fetch
+from cgn.core.arguments import Output, Parameter
+from cgn.core.metrics import MetricSink
+from cgn.data.assets import fetch_all, list_all
 from cgn.data.sources import (
     BACKGROUND_TEXTURES,
     MNIST_IMAGES,
@@ -10,10 +15,11 @@ from cgn.data.sources import (
     SQUEEZENET,
     VGG16,
     Asset,
+    Embedded,
 )
-from cgn.stages.fetch import Parts
 
 DIGITS: dict[str, tuple[Asset, ...]] = {"mnist": (MNIST_IMAGES, MNIST_LABELS), "scikit-learn": ()}
+EMBEDDED: dict[str, tuple[Embedded, ...]] = {"mnist": (), "scikit-learn": (SCIKIT_LEARN_DIGITS,)}
 LOOKS: dict[str, tuple[Asset, ...]] = {
     "colored": (),
     "double_colored": (),
@@ -22,8 +28,20 @@ LOOKS: dict[str, tuple[Asset, ...]] = {
 FEATURES: dict[str, tuple[Asset, ...]] = {"none": (), "squeezenet": (SQUEEZENET,), "vgg16": (VGG16,)}
 
 
-def parts(params: Fetch, *, digits: str, look: str, features: str, **_: object) -> Parts:
-    """What prepare (digits, look) and train_cgn (features) will read; the seed and the variant decide nothing."""
-    del params  # it has no parameter
-    embedded = (SCIKIT_LEARN_DIGITS,) if digits == "scikit-learn" else ()
-    return Parts(assets=DIGITS[digits] + LOOKS[look] + FEATURES[features], embedded=embedded)
+def fetch(
+    _: Fetch, *, digits: Parameter, look: Parameter, features: Parameter, assets: Output, sink: MetricSink
+) -> None:
+    """Put into `assets` what prepare (`digits`, `look`) and train_cgn (`features`) read, and sources.json."""
+    wanted = wanted_assets(digits=digits, look=look, features=features)
+    sink.summary(fetch_all(wanted, assets, embedded=EMBEDDED[digits]))
+
+
+def listing(_: Fetch, *, digits: str, look: str, features: str, assets: Path) -> list[str]:
+    """What fetch would do, a line for each file. Writes nothing."""
+    wanted = wanted_assets(digits=digits, look=look, features=features)
+    return list_all(wanted, assets, embedded=EMBEDDED[digits])
+
+
+def wanted_assets(*, digits: str, look: str, features: str) -> tuple[Asset, ...]:
+    """The files to download."""
+    return DIGITS[digits] + LOOKS[look] + FEATURES[features]

@@ -1,11 +1,11 @@
-"""mnist generate: the cell that fills in what generate needs.
+"""Generate factual and counterfactual MNIST images with a trained generator (Sauer & Geiger, ICLR 2021).
 
-Decided here: labels of a counterfactual's mechanisms are drawn independently and uniformly; `images_per_mask` of them
-share a mask, as published. Batches are of one fixed size, because the size decides the last bit of a float.
+The labels of a counterfactual's mechanisms are drawn independently and uniformly; `images_per_mask` images share a
+mask, as published. Batches have one fixed size, because the size decides the last bit of a float; images beyond the
+end of a shard are thrown away.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,91 +13,94 @@ from typing import Any
 import torch
 
 from cgn.config.mnist import Generate
+from cgn.core.arguments import Input, Output, Speed
 from cgn.core.checkpoints import load_model, rebuilt
 from cgn.core.images import to_bytes
-from cgn.core.machine import usable_cores
+from cgn.core.machine import limit_threads
+from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
-from cgn.mechanisms import Causes, Generator, Prior, counterfactual, factual
-from cgn.mnist.constants import CLASSES
-from cgn.mnist.generator import generator
-from cgn.stages.generate import Exhibit, Parts, Task
+from cgn.mechanisms import Causes, Prior, counterfactual, factual
+from cgn.mnist import CLASSES
+from cgn.mnist.generator import build_generator
+from cgn.rendering import PlannedShard, plan_shards, render_shards, worker_devices, write_examples
 
 MASKS_PER_BATCH = 100
 
 
-def parts(params: Generate, *, seed: int, variant: str) -> Parts:
-    """Parameters of a variant -> what the stage needs."""
-    return Parts(
-        splits={"factual": params.factual_images, "counterfactual": params.counterfactual_images},
-        images_per_shard=params.images_per_shard,
-        open=partial(_open, variant=variant, seed=seed, images_per_mask=params.images_per_mask),
-        examples=2 * params.images_per_mask,
-        workers=usable_cores(),
-        encoders=0,
-    )
+def generate(
+    config: Generate, *, seed: int, variant: str, model: Input, images: Output, workers: Speed = 0, sink: MetricSink
+) -> None:
+    """Draw with the generator in `model`; write shards of both splits, manifest.json and examples.png into `images`.
 
-
-def _open(model: Path, worker: int, *, variant: str, seed: int, images_per_mask: int) -> "_Maker":
-    del worker  # all compute on the CPU
-    path = model / "model.safetensors"
-    tensors, facts = load_model(path, track="mnist", variant=variant)
-    remedy = f"remove {model} and run train_cgn again"
-    module = rebuilt(lambda: generator(**facts["net"]), tensors, source=str(path), remedy=remedy)
-    net = facts["net"]
-    return _Maker(
-        module=module.eval(),
+    `workers`: processes, one a core by default. Raises ArtifactError for a model that is foreign or broken.
+    """
+    limit_threads()
+    renderer = Renderer(config, model=model, seed=seed, variant=variant)  # refuses a model before any worker starts
+    splits = {"factual": config.factual_images, "counterfactual": config.counterfactual_images}
+    render_shards(
+        images,
+        renderer,
+        plan_shards(splits, images_per_shard=config.images_per_shard),
+        devices=worker_devices("cpu", workers=workers),
         facts={"track": "mnist", "variant": variant, "classes": CLASSES},
-        seed=seed,
-        images_per_mask=images_per_mask,
-        prior=Prior(noise_size=net["noise_size"], tile_size=net["image_size"]),
+        sink=sink,
     )
+    sink.picture(write_examples(images, [*splits], columns=2 * config.images_per_mask))
+    sink.summary({f"images/{split}": count for split, count in splits.items()})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Maker:
-    module: Generator
-    facts: Mapping[str, Any]
-    seed: int
-    images_per_mask: int
-    prior: Prior
+class Renderer:
+    """Renders shards with the generator in the folder `model`; pickled, it is its arguments."""
+
+    def __init__(self, config: Generate, *, model: Path, seed: int, variant: str) -> None:
+        path = model / "model.safetensors"
+        tensors, facts = load_model(path, track="mnist", variant=variant)
+        remedy = f"remove {model} and run train_cgn again"
+        generator = rebuilt(lambda: build_generator(**facts["net"]), tensors, source=str(path), remedy=remedy)
+        self.generator = generator.eval()
+        self.prior = Prior(noise_size=facts["net"]["noise_size"], tile_size=facts["net"]["image_size"])
+        self.device = torch.device("cpu")
+        self.config, self.seed = config, seed
+        self.arguments: dict[str, Any] = {"config": config, "model": model, "seed": seed, "variant": variant}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Renderer, **self.arguments), ()
+
+    def to(self, device: torch.device) -> None:
+        """Draw on this device."""
+        self.generator.to(device)
+        self.device = device
 
     @torch.inference_mode()
-    def __call__(self, task: Task) -> Iterator[Sample]:
-        seed = derive(self.seed, "generate", task.split, task.number)
+    def render(self, shard: PlannedShard) -> Iterator[Sample]:
+        """The samples of a shard, a pure function of (model, seed, split, number)."""
+        seed = derive(self.seed, "generate", shard.split, shard.number)
         stream = torch_stream(seed)
-        made = 0
-        while made < task.images:
-            causes = self._causes(task.split, stream)
-            labels = torch.stack([getattr(causes, role).label for role in LABELS], 1).tolist()
-            for image, row in zip(to_bytes(self.module(causes).image), labels, strict=True):
-                if made == task.images:
-                    return
+        images_per_mask = 1 if shard.split == "factual" else self.config.images_per_mask
+        done = 0
+        while done < shard.images:
+            causes = self.causes(shard.split, stream)
+            labels = torch.stack([getattr(causes, mechanism).label for mechanism in LABELS], 1).tolist()
+            drawn = to_bytes(self.generator(causes.to(self.device)).image)
+            for image, row in zip(drawn[: shard.images - done], labels, strict=False):
                 facts = dict(zip(LABELS, row, strict=True))
-                yield Sample(
-                    image=image, facts=facts | {"seed": seed, "place": made, "mask": made // self._per_mask(task)}
-                )
-                made += 1
+                yield Sample(image=image, facts={**facts, "seed": seed, "place": done, "mask": done // images_per_mask})
+                done += 1
 
-    def exhibits(self) -> Iterator[Exhibit]:
-        """None besides the examples that the stage takes from the shards."""
-        return iter(())
-
-    def _causes(self, split: str, stream: torch.Generator) -> Causes:
+    def causes(self, split: str, stream: torch.Generator) -> Causes:
+        """Those of a batch."""
         if split == "factual":
             return factual(_labels(MASKS_PER_BATCH, stream), prior=self.prior, stream=stream)
-        images = MASKS_PER_BATCH * self.images_per_mask
+        images = MASKS_PER_BATCH * self.config.images_per_mask
         return counterfactual(
             shape=_labels(MASKS_PER_BATCH, stream),
             texture=_labels(images, stream),
             background=_labels(images, stream),
-            images_per_mask=self.images_per_mask,
+            images_per_mask=self.config.images_per_mask,
             prior=self.prior,
             stream=stream,
         )
-
-    def _per_mask(self, task: Task) -> int:
-        return 1 if task.split == "factual" else self.images_per_mask
 
 
 def _labels(count: int, stream: torch.Generator) -> torch.Tensor:

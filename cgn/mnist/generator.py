@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from cgn.mechanisms import Generator, Shape, Tiled
-from cgn.mnist.constants import CLASSES
+from cgn.mnist import CLASSES
 from cgn.nets.convgen import MaskNet, TileNet
 
 
-def generator(*, shape_width: int, tile_width: int, noise_size: int, image_size: int) -> Generator:
+def build_generator(*, shape_width: int, tile_width: int, noise_size: int, image_size: int) -> Generator:
     """An untrained generator, torch's own initialization."""
     embedding = nn.Embedding(CLASSES, CLASSES)  # shared: published, and the weights depend on it
     sizes = {"noise_size": noise_size, "image_size": image_size}
@@ -22,8 +22,8 @@ def generator(*, shape_width: int, tile_width: int, noise_size: int, image_size:
     )
 
 
-def facts(*, variant: str, net: Mapping[str, int]) -> dict[str, Any]:
-    """What a model file says of itself; `generator(**facts["net"])` rebuilds it."""
+def model_facts(*, variant: str, net: Mapping[str, int]) -> dict[str, Any]:
+    """What a model file says of itself; `build_generator(**facts["net"])` rebuilds it."""
     return {"track": "mnist", "variant": variant, "classes": CLASSES, "net": dict(net)}
 
 
@@ -33,8 +33,8 @@ def soften(model: Generator, *, contrast: float) -> None:
     The norm before it gives a batch deviation 1 whatever is learned; where nearly all tiles must be black, the few
     classes that make up for them start as white, saturated, and stay there.
     """
-    for role in (model.texture, model.background):
-        *_, last = (layer for layer in role.modules() if isinstance(layer, nn.BatchNorm2d))
+    for mechanism in (model.texture, model.background):
+        *_, last = (layer for layer in mechanism.modules() if isinstance(layer, nn.BatchNorm2d))
         with torch.no_grad():
             last.weight.mul_(contrast)
 
@@ -69,7 +69,7 @@ PUBLISHED_NETS = {
     "f_text1": ("texture", PUBLISHED_TILE),
     "f_text2": ("background", PUBLISHED_TILE),
 }
-"""The authors' nets and places in them -> our role and layer."""
+"""The authors' nets and places in them -> our mechanism and layer."""
 
 
 def from_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -78,11 +78,11 @@ def from_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     for name, tensor in state.items():
         net, _, rest = name.partition(".")
         index, _, leaf = rest.partition(".")
-        role, layers = PUBLISHED_NETS.get(net, ("", {}))
+        mechanism, layers = PUBLISHED_NETS.get(net, ("", {}))
         if name == "label_emb.weight":
-            renamed |= {f"{role}.net.embedding.weight": tensor for role in ("shape", "texture", "background")}
+            renamed |= {f"{name}.net.embedding.weight": tensor for name in ("shape", "texture", "background")}
         elif index.isdigit() and int(index) in layers:
-            renamed[f"{role}.net.{layers[int(index)]}.{leaf}"] = tensor
+            renamed[f"{mechanism}.net.{layers[int(index)]}.{leaf}"] = tensor
         else:
             renamed[name] = tensor
     return renamed

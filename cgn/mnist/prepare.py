@@ -1,126 +1,135 @@
-"""mnist prepare: digits in the variant's look, with the label deciding in training and chance in the randomised test.
+"""Prepare coloured digits: in training the label decides the colours or textures, in the randomised test chance does.
 
-Decided here: three splits. `train`: the training digits, jittered copies of them where asked for, the label decides
-texture and background. `test_iid`: the test digits, still the label. `test_random`: the same digits, texture and
-background each drawn at random, as published: in `double_colored` one image in ten has object and background of one
-colour, so no classifier gets much above 91 % there. The black background of `colored` has the digit's label in all.
+    train          the training digits, and jittered copies of them where asked for; the label decides
+    test_iid       the test digits; still the label decides
+    test_random    the same digits; texture and background are each drawn at random, as published
+
+In `double_colored` one image in ten of test_random has object and background of one colour, so no classifier gets much
+above 91 % there. The black background of `colored` has the digit's label in all splits. A shard draws its randomness
+from its own number; all shards are made anew each time, which takes seconds, so none of an older version is kept.
+Shapes: B digits of a shard, S image size.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
 from cgn.config.mnist import Prepare
+from cgn.core.arguments import Input, Output
+from cgn.core.errors import ArtifactError
+from cgn.core.images import Bytes, from_bytes, save_picture, sheet
+from cgn.core.metrics import MetricSink
 from cgn.core.seeding import numpy_stream
-from cgn.data.digits import Digits, Halves, Labels, drawn_motions, inked, mnist, scikit_learn
-from cgn.data.shards import Sample
+from cgn.data.digits import Halves, Labels, drawn_motions, inked, mnist, scikit_learn
+from cgn.data.shards import Sample, Shard, samples, write_manifest, write_shard
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
-from cgn.data.splits import Split, examples, write_splits
-from cgn.mnist.colorings import Look, colored, double_colored, textures, wildlife
-from cgn.mnist.constants import CLASSES
-from cgn.stages.prepare import Parts, Prepared
+from cgn.mnist import CLASSES
+from cgn.mnist.colorings import Coloring, colored, double_colored, textures, wildlife
+
+FAINT = 24
+"""Grey levels between the darkest and the brightest pixel of an image that shows next to nothing."""
 
 
-def parts(params: Prepare, *, seed: int, variant: str) -> Parts:
-    """Parameters of a variant -> what the stage needs."""
-    return Parts(write=partial(_write, params, seed=seed, variant=variant))
+def prepare(config: Prepare, *, seed: int, variant: str, assets: Input, data: Output, sink: MetricSink) -> None:
+    """Write shards of the three splits, manifest.json and examples.png into `data`."""
+    digits = load_digits(config, assets)
+    coloring = load_coloring(config, assets, threshold=digits.test.threshold)
+    images = split_sizes(config, digits)
+    shards: list[Shard] = []
+    for split, count in images.items():
+        starts = range(0, count, config.images_per_shard)
+        for number, first in enumerate(tqdm(starts, desc=split, unit="shard", disable=None)):
+            indices = np.arange(first, min(first + config.images_per_shard, count))
+            random = numpy_stream(seed, "prepare", split, number)
+            drawn = render(split, indices, config=config, digits=digits, coloring=coloring, random=random)
+            shards.append(write_shard(data, drawn, split=split, number=number, first_index=first))
+    facts: dict[str, Any] = {"track": "mnist", "variant": variant, "digits": config.digits, "look": config.look}
+    facts |= {"image_size": config.image_size, "classes": CLASSES, "seed": seed}
+    write_manifest(data, shards, facts=facts)
+    save_picture(sheet([(split, examples(data, split=split)) for split in images]), data / "examples.png")
+    sink.picture(data / "examples.png")
+    sink.summary({f"images/{split}": count for split, count in images.items()})
 
 
-def _write(params: Prepare, *, seed: int, variant: str, assets: Path, data: Path, survey: Path | None) -> Prepared:
-    del survey  # nothing of the user's is read
-    facts = {
-        "track": "mnist",
-        "variant": variant,
-        "digits": params.digits,
-        "look": params.look,
-        "image_size": params.image_size,
-        "classes": CLASSES,
-        "seed": seed,
-    }
-    splits = made_splits(params, assets, seed=seed)
-    write_splits(data, splits, images_per_shard=params.images_per_shard, facts=facts)
-    return Prepared(
-        images={split.name: split.images for split in splits},
-        examples=[(split.name, examples(data, split=split.name, classes=CLASSES)) for split in splits],
-    )
-
-
-def made_splits(params: Prepare, assets: Path, *, seed: int) -> Sequence[Split]:
-    """The three splits, of digits and textures that lie in `assets`."""
-    halves = _digits(params, assets)
-    look = _look(params, assets, threshold=halves.test.threshold)
-    copies = 1 if params.jitter is None else params.jitter.copies
-    test = len(halves.test)
-    train = partial(_train, halves.train, params=params, look=look, seed=seed)
-    iid = partial(_test, halves.test, params=params, look=look, seed=seed, split="test_iid")
-    randomised = partial(_test, halves.test, params=params, look=look, seed=seed, split="test_random")
-    return (
-        Split(name="train", images=params.train_images * copies, render=train),
-        Split(name="test_iid", images=test, render=iid),
-        Split(name="test_random", images=test, render=randomised),
-    )
-
-
-def _digits(params: Prepare, assets: Path) -> Halves:
-    if params.digits == "scikit-learn":
+def load_digits(config: Prepare, assets: Path) -> Halves:
+    """The training and the test digits, grey. Raises ArtifactError for a file that is missing or broken."""
+    if config.digits == "scikit-learn":
         return scikit_learn()
     return mnist(assets / MNIST_IMAGES.name, assets / MNIST_LABELS.name)
 
 
-def _look(params: Prepare, assets: Path, *, threshold: float) -> Look:
-    if params.look == "colored":
-        return colored(deviation=params.color_deviation)
-    if params.look == "double_colored":
-        return double_colored(deviation=params.color_deviation, threshold=threshold)
+def load_coloring(config: Prepare, assets: Path, *, threshold: float) -> Coloring:
+    """The coloring that `look` names; `threshold`: of the ink, between a digit and its background."""
+    if config.look == "colored":
+        return colored(deviation=config.color_deviation)
+    if config.look == "double_colored":
+        return double_colored(deviation=config.color_deviation, threshold=threshold)
     objects, backgrounds = (
         textures([assets / asset.name for asset in kind]) for kind in (OBJECT_TEXTURES, BACKGROUND_TEXTURES)
     )
     return wildlife(objects, backgrounds, threshold=threshold)
 
 
-def _train(digits: Digits, number: int, indices: range, *, params: Prepare, look: Look, seed: int) -> Iterator[Sample]:
-    """Copy k of all training digits comes after copy k - 1 of all."""
-    random = numpy_stream(seed, "prepare", "train", number)
-    chosen = np.array(indices) % params.train_images
-    motions = None
-    if (jitter := params.jitter) is not None:
-        motions = drawn_motions(
-            random,
-            len(chosen),
-            rotation_degrees=jitter.rotation_degrees,
-            scale=jitter.scale,
-            shift=jitter.shift,
-        )
-    ink = inked(digits, chosen, image_size=params.image_size, motions=motions)
-    labels = digits.labels[chosen]
-    return _samples(look(ink, labels, labels, random), chosen, labels, labels, labels)
+def split_sizes(config: Prepare, digits: Halves) -> dict[str, int]:
+    """Images by split."""
+    copies = 1 if config.jitter is None else config.jitter.copies
+    return {"train": config.train_images * copies, "test_iid": len(digits.test), "test_random": len(digits.test)}
 
 
-def _test(
-    digits: Digits, number: int, indices: range, *, params: Prepare, look: Look, seed: int, split: str
+def render(
+    split: str,
+    indices: Labels,
+    *,
+    config: Prepare,
+    digits: Halves,
+    coloring: Coloring,
+    random: np.random.Generator,
 ) -> Iterator[Sample]:
-    random = numpy_stream(seed, "prepare", split, number)
-    chosen = np.array(indices)
-    ink = inked(digits, chosen, image_size=params.image_size)
-    labels = digits.labels[chosen]
-    texture = background = labels
+    """The images of a split at (B,) indices. In training, copy k of all digits comes after copy k - 1 of all.
+
+    A sample's `digit` is the source's place in its half, by which copies of one digit can be recognised.
+    """
+    half, chosen, motions = digits.test, indices, None
+    if split == "train":
+        half, chosen = digits.train, indices % config.train_images
+        if (jitter := config.jitter) is not None:
+            ranges = {"rotation_degrees": jitter.rotation_degrees, "scale": jitter.scale, "shift": jitter.shift}
+            motions = drawn_motions(random, len(chosen), **ranges)
+    ink = inked(half, chosen, image_size=config.image_size, motions=motions)  # (B,S,S) in [0,1]
+    shape = texture = background = half.labels[chosen]
     if split == "test_random":
         texture, background = random.integers(0, CLASSES, (2, len(chosen)))
-        if params.look == "colored":
-            background = labels
-    return _samples(look(ink, texture, background, random), chosen, labels, texture, background)
+        if config.look == "colored":
+            background = shape
+    images = coloring(ink, texture, background, random)
+    return _samples(images, shape=shape, texture=texture, background=background, digit=chosen)
 
 
-def _samples(
-    images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-    chosen: Labels,
-    shape: Labels,
-    texture: Labels,
-    background: Labels,
-) -> Iterator[Sample]:
-    """`digit` is the source's place in its half, so that copies of one digit can be told."""
-    columns = (column.tolist() for column in (chosen, shape, texture, background))
-    for image, digit, s, t, b in zip(images, *columns, strict=True):
-        yield Sample(image=image, facts={"shape": s, "texture": t, "background": b, "digit": digit})
+def examples(folder: Path, *, split: str) -> torch.Tensor:
+    """(10,3,S,S) in [-1,1]: the split's first image of each shape; white where a shape is absent.
+
+    Where chance drew the same colour for object and background there is nothing to see; such images are passed over.
+    Raises ArtifactError where no image shows anything.
+    """
+    found: dict[int, torch.Tensor] = {}
+    for sample in samples(folder, split=split):
+        if np.ptp(sample.image, axis=(0, 1)).max() < FAINT:
+            continue
+        found.setdefault(int(sample.facts["shape"]), from_bytes(sample.image[None])[0])
+        if len(found) == CLASSES:
+            break
+    if not found:
+        raise ArtifactError(f"no image of split {split!r} shows anything: check the parameters of prepare")
+    white = torch.ones_like(next(iter(found.values())))
+    return torch.stack([found.get(label, white) for label in range(CLASSES)])
+
+
+def _samples(images: Bytes, **columns: Labels) -> Iterator[Sample]:
+    """(B,S,S,3) uint8 images, each with its place in every column as a fact."""
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    for image, row in zip(images, rows, strict=True):
+        yield Sample(image=image, facts=dict(zip(columns, row, strict=True)))

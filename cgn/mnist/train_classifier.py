@@ -24,7 +24,7 @@ from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
 from cgn.data.shards import load, read_manifest
-from cgn.mnist.constants import CLASSES
+from cgn.mnist import CLASSES
 from cgn.nets.cnn import Cnn
 from cgn.training import MODEL, STATE, Training, accuracy, permutation
 

@@ -23,7 +23,6 @@ ALLOWED = {
     "cgn.data": {
         *TENSORS,
         "PIL",
-        "av",
         "requests",
         "safetensors",
         "sklearn",
@@ -34,12 +33,14 @@ ALLOWED = {
     },
     "cgn.training": {"lightning_fabric", "torch"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
+    "cgn.rendering": {"PIL", "av", "torch"},
     "cgn.stages": {*TENSORS, "lightning_fabric", "pandas"},
     "cgn.corruptions": {*TENSORS, "PIL"},
     "cgn.miniature": {*TENSORS, "PIL", "ruamel"},
     "cgn.report": {*TENSORS, "PIL", "pandas"},
-    "cgn.mnist": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
+    "cgn.mnist": {*TENSORS, "PIL", "lightning_fabric", "pandas", "tqdm"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
+    "cgn.clean": set(),
     "cgn.__main__": set(),
     "flows": {"dvc", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
 }

@@ -1,4 +1,4 @@
-"""The names that others build on: the verbs, what a stage and a cell offer, the front door."""
+"""The names that others build on: the verbs, what a verb offers, the front door."""
 
 import importlib
 import inspect
@@ -11,62 +11,51 @@ from cgn.core.arguments import Output
 from tests.architecture.closure import ROOT, cells
 
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc"}
+ONE_TRACK: set[str] = set()
+"""Verbs that not every track has."""
 
 
-def test_every_verb_has_a_cell_in_every_track() -> None:
+def test_every_track_has_every_verb_but_those_of_one_track() -> None:
+    """Rows and columns stay visible: the same files in every track."""
     tracks = {track for track, _ in cells()}
-    assert set(cells()) == {(track, verb) for track in tracks for verb in front_door.VERBS}
-
-
-def test_a_verb_is_a_function_of_every_track_or_one_stage_of_all() -> None:
-    """In every track alike: rows and columns stay visible, and no stage is left that nobody runs."""
-    tracks = {track for track, _ in cells()}
-    stages = {path.stem for path in (ROOT / "cgn/stages").glob("*.py")} - {"__init__"}
-    own = {(track, verb) for track, verb in cells() if is_function(track, verb)}
-    assert {verb for _, verb in own} == set(front_door.VERBS) - stages
-    assert own == {(track, verb) for track in tracks for verb in set(front_door.VERBS) - stages}
+    verbs = set(front_door.VERBS)
+    assert {verb for _, verb in cells()} == verbs
+    assert {verb for verb in verbs if len(front_door.tracks_with(verb)) < len(tracks)} == ONE_TRACK
+    for verb in verbs:
+        assert front_door.tracks_with(verb) == tuple(track for track, name in cells() if name == verb)
 
 
 def is_function(track: str, verb: str) -> bool:
-    cell = importlib.import_module(f"cgn.{track}.{verb}")
-    function = getattr(cell, verb, None)
-    assert (function is None) == hasattr(cell, "parts")
-    return function is not None and function.__module__ == cell.__name__
+    """Whether a track's module is the verb itself; the others fill in what the stage of all tracks needs."""
+    module = importlib.import_module(f"cgn.{track}.{verb}")
+    function = getattr(module, verb, None)
+    assert (function is None) == hasattr(module, "parts")
+    return function is not None and function.__module__ == module.__name__
 
 
 def test_the_front_door_offers() -> None:
     assert list(inspect.signature(front_door.run).parameters) == ["argv", "sinks"]
     assert list(inspect.signature(front_door.parse).parameters) == ["argv"]
+    for place, _ in front_door.COMMANDS.values():
+        module, _, function = place.partition(":")
+        assert list(inspect.signature(getattr(importlib.import_module(module), function)).parameters) == ["argv"]
 
 
-def test_a_stage_offers_its_verb_and_its_parts() -> None:
-    for verb in {path.stem for path in (ROOT / "cgn/stages").glob("*.py")} - {"__init__"}:
-        module = importlib.import_module(f"cgn.stages.{verb}")
-        parameters = list(inspect.signature(getattr(module, verb)).parameters.values())
-        assert parameters[0].name == "parts"
-        assert parameters[0].annotation is module.Parts
-        assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters[1:])
-        assert "sink" in {parameter.name for parameter in parameters}
-
-
-def test_a_cell_takes_what_the_front_door_gives() -> None:
-    """Its parameters, with what a verb reads of others', and, where it is the verb itself, a sink and one output."""
+def test_a_verb_takes_what_the_front_door_gives() -> None:
+    """First its section of params.yaml, then by keyword what it asks for, among it one output."""
     params = load(ROOT / "params.yaml")
     for track, verb in cells():
-        cell = importlib.import_module(f"cgn.{track}.{verb}")
-        own = is_function(track, verb)
-        function = getattr(cell, verb if own else "parts")
-        for name, record in params.tracks[track].items():
-            given = {"seed": record.seed, "variant": name, **record.shared(verb)}
-            bound = inspect.signature(function).bind_partial(getattr(record, verb), **given)
-            assert next(iter(bound.arguments.values())) is getattr(record, verb)
-            if not own:
-                inspect.signature(function).bind(getattr(record, verb), **given)
-        if own:
-            first, *others = inspect.signature(function).parameters.values()
-            assert get_type_hints(function)[first.name] is type(getattr(record, verb))
+        module = importlib.import_module(f"cgn.{track}.{verb}")
+        section = getattr(module, "SECTION", verb)
+        function = getattr(module, verb if is_function(track, verb) else "parts")
+        first, *others = inspect.signature(function).parameters.values()
+        names = {parameter.name for parameter in others}
+        for record in params.tracks[track].values():
+            assert get_type_hints(function)[first.name] is type(getattr(record, section))
+            assert set(record.shared(verb)) <= names
+        if is_function(track, verb):
             assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in others)
-            assert {parameter.name for parameter in others} >= {"seed", "variant", "sink"}
+            assert "sink" in names
             assert [parameter.annotation for parameter in others].count(Output) == 1
 
 

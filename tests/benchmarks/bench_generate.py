@@ -26,12 +26,12 @@ from cgn.core.checkpoints import save_model
 from cgn.core.machine import usable_cores
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import LABELS, Sample, write_shard
-from cgn.imagenet.generate import parts
-from cgn.imagenet.generator import facts, open_model, saliency_tensors
+from cgn.imagenet.generate import Renderer
+from cgn.imagenet.generator import load_generator, model_facts, saliency_tensors
 from cgn.mechanisms import Prior
 from cgn.nets.biggan import BIGGAN_DEEP_256, Table
 from cgn.nets.u2net import U2NET, U2NETP, U2Net
-from cgn.stages.generate import Task
+from cgn.rendering import PlannedShard, encoder_threads, worker_devices
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 from tests.benchmarks.turns import Side, Turn, race, ratios
 
@@ -102,13 +102,13 @@ def write_model(folder: Path, *, net: str) -> None:
     tensors = saliency_tensors(U2Net(widths))
     for role in LABELS:
         tensors |= {f"{role}.net.{name}": tensor for name, tensor in state.items()}
-    save_model(folder / "model.safetensors", tensors, facts=facts(variant="bench", table=table, widths=widths))
+    save_model(folder / "model.safetensors", tensors, facts=model_facts(variant="bench", table=table, widths=widths))
 
 
 def ours(place: int, *, folder: Path, device: str, images: int, batch: int, precision: Any) -> Turn:
     """A worker of the stage."""
     torch.set_num_threads(1)
-    params = Generate(
+    config = Generate(
         weights="trained",
         factual_images=0,
         counterfactual_images=1 << 20,
@@ -121,24 +121,26 @@ def ours(place: int, *, folder: Path, device: str, images: int, batch: int, prec
         accelerator="cuda" if device == "cuda" else "cpu",
         precision=precision,
     )
-    given = parts(params, seed=0, variant="bench")
-    maker = given.open(folder, place)
+    devices = worker_devices(config.accelerator)
+    renderer = Renderer(config, source=folder, seed=0, variant="bench")
+    renderer.to(devices[place % len(devices)])
 
     def turn(number: int) -> Mapping[str, float]:
-        task = Task(split="counterfactual", number=number * given.workers + place, images=images, first_index=0)
-        timed, start = Timed(maker(task)), time.perf_counter()
+        number = number * len(devices) + place
+        shard = PlannedShard(split="counterfactual", number=number, images=images, first_index=0)
+        timed, start = Timed(renderer.render(shard)), time.perf_counter()
         write_shard(
             folder / precision,
             timed,
-            split=task.split,
-            number=task.number,
+            split=shard.split,
+            number=shard.number,
             first_index=0,
-            encoders=given.encoders,
+            encoders=encoder_threads(devices),
         )
         seconds = time.perf_counter() - start
         return {"images": images, "seconds": seconds, "busy": seconds, "drawing": timed.seconds}
 
-    next(maker(Task(split="counterfactual", number=0, images=1, first_index=0)))  # to warm up
+    next(renderer.render(PlannedShard(split="counterfactual", number=0, images=1, first_index=0)))  # to warm up
     return turn
 
 
@@ -162,7 +164,7 @@ class Timed:
 def published(place: int, *, folder: Path, device: str, images: int, threads: int) -> Turn:
     """The published procedure."""
     torch.set_num_threads(threads)
-    opened = open_model(folder, variant="bench")
+    opened = load_generator(folder, variant="bench")
     table, saliency = opened.table, opened.saliency.to(device).eval()
     state = opened.generator.texture.net.state_dict()  # type: ignore[union-attr]
     del opened

@@ -12,6 +12,7 @@ from cgn import __main__ as front
 from cgn.config.imagenet import Fetch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
+from cgn.data.assets import SOURCES, fetch_all
 from cgn.data.download import MIRROR
 from cgn.data.sources import (
     BACKGROUNDS_CHALLENGE,
@@ -24,25 +25,24 @@ from cgn.data.sources import (
     VGG16,
 )
 from cgn.data.wnids import wnids
-from cgn.imagenet.fetch import parts
+from cgn.imagenet.fetch import SHIPPED_NETS, fetch, wanted_assets
 from cgn.miniature import shipped
 from cgn.miniature.shipped import SHIPPED, Shipped
-from cgn.stages.fetch import Parts, fetch
 from tests.support.toy_nets import PARAMS
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_each_variant_brings_what_its_stages_read() -> None:
-    found = {name: parts(record.fetch, **record.shared("fetch")) for name, record in PARAMS.items()}
-    assert found["miniature"].assets == ()
-    assert found["miniature"].shipped == SHIPPED
+def test_each_variant_fetches_what_its_stages_read() -> None:
+    found = {name: wanted_assets(record.fetch, **record.shared("fetch")) for name, record in PARAMS.items()}
+    assert found["miniature"] == ()
+    assert SHIPPED_NETS[PARAMS["miniature"].train_cgn.nets] == SHIPPED
     benchmarks = {BACKGROUNDS_CHALLENGE, CUE_CONFLICT, *FROST}
     for name in ("mini", "full"):
-        assert set(found[name].assets) == {BIGGAN_DEEP_256, U2NET, VGG16, RESNET50_V1, *benchmarks}
-        assert not found[name].shipped
-    every = parts(Fetch(extras=("imagenet_c",)), nets="published", pretrained="none")
-    assert every.assets == (BIGGAN_DEEP_256, U2NET, VGG16, *IMAGENET_C)
+        assert set(found[name]) == {BIGGAN_DEEP_256, U2NET, VGG16, RESNET50_V1, *benchmarks}
+        assert not SHIPPED_NETS[PARAMS[name].train_cgn.nets]
+    every = wanted_assets(Fetch(extras=("imagenet_c",)), nets="published", pretrained="none")
+    assert every == (BIGGAN_DEEP_256, U2NET, VGG16, *IMAGENET_C)
 
 
 @pytest.fixture
@@ -60,14 +60,14 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Shipped, ...]
     return tuple(made)
 
 
-def test_shipped_files_are_copied_and_told(
+def test_shipped_files_are_copied_and_described(
     tmp_path: Path, toys: tuple[Shipped, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("requests.Session.get", None)
-    fetch(Parts(assets=(), shipped=toys, embedded=()), assets=tmp_path / "out", sink=Silent())
-    told = json.loads((tmp_path / "out" / "sources.json").read_text())
-    assert [file["name"] for file in told["files"]] == ["a.safetensors", "b.safetensors"]
-    for file, toy in zip(told["files"], reversed(toys), strict=True):
+    assert fetch_all((), tmp_path / "out", shipped=toys)["files"] == 2
+    sources = json.loads((tmp_path / "out" / SOURCES).read_text())
+    assert [file["name"] for file in sources["files"]] == ["a.safetensors", "b.safetensors"]
+    for file, toy in zip(sources["files"], reversed(toys), strict=True):
         assert (file["sha256"], file["bytes"], file["urls"]) == (toy.sha256, toy.bytes, [])
         assert (tmp_path / "out" / toy.name).read_bytes() == toy.path.read_bytes()
         assert "MIT" in file["licence"]
@@ -76,17 +76,18 @@ def test_shipped_files_are_copied_and_told(
 def test_a_damaged_or_missing_shipped_file_is_refused(tmp_path: Path, toys: tuple[Shipped, ...]) -> None:
     damaged = (replace(toys[0], sha256="0" * 64), toys[1])
     with pytest.raises(ArtifactError, match=r"b\.safetensors has sha256 .*expected 0000"):
-        fetch(Parts(assets=(), shipped=damaged, embedded=()), assets=tmp_path / "out", sink=Silent())
+        fetch_all((), tmp_path / "out", shipped=damaged)
     toys[1].path.unlink()
     with pytest.raises(ArtifactError, match=r"a\.safetensors is missing from the installed package"):
-        fetch(Parts(assets=(), shipped=toys, embedded=()), assets=tmp_path / "out", sink=Silent())
+        fetch_all((), tmp_path / "out", shipped=toys)
 
 
 def test_real_frost_comes_from_a_mirror(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MIRROR, str(test_data))
-    wanted = parts(Fetch(extras=("frost",)), nets="miniature", pretrained="none")
-    fetch(replace(wanted, shipped=()), assets=tmp_path, sink=Silent())
-    assert {path.name for path in tmp_path.iterdir()} == {"sources.json", *(asset.name for asset in FROST)}
+    config = Fetch(extras=("frost",))
+    fetch(config, nets="miniature", pretrained="none", assets=tmp_path, sink=Silent())
+    expected = {"sources.json", *(asset.name for asset in FROST), *(file.name for file in SHIPPED)}
+    assert {path.name for path in tmp_path.iterdir()} == expected
 
 
 @pytest.fixture

@@ -28,21 +28,21 @@ from cgn.core.metrics import Silent
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, read_manifest, samples, verify
 from cgn.data.sources import CGN_IMAGENET
-from cgn.imagenet.generate import on_the_way, parts
+from cgn.imagenet.generate import FoldedGenerator, Renderer, generate, interpolated
 from cgn.imagenet.generator import (
     Model,
-    copies,
-    facts,
+    biggan_of,
+    build_generator,
     from_published,
-    net_of,
-    open_model,
-    open_published,
+    load_generator,
+    load_published,
+    model_facts,
     saliency_tensors,
 )
 from cgn.mechanisms import Generator, Prior, Whole, compose, factual
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Table
 from cgn.nets.u2net import U2NET, U2Net, Widths, sized_to_corners
-from cgn.stages.generate import Parts, Task, generate
+from cgn.rendering import PlannedShard
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 from tests.support.configs import replace
 
@@ -58,7 +58,7 @@ TABLE = Table(
 WIDTHS = Widths(down=((2, 4),) * 6, up=((2, 4),) * 5)
 SHAPE = Interpolation(mechanism="shape", first=1, last=3, frames=4)
 ALL = Interpolation(mechanism="all", first=0, last=4, frames=5)
-PARAMS = Generate(
+CONFIG = Generate(
     weights="trained",
     factual_images=10,
     counterfactual_images=40,
@@ -83,23 +83,33 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for layer in saliency.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
-    made = copies(BigGan(TABLE), saliency=saliency)
+    made = build_generator(BigGan(TABLE), saliency=saliency)
     for role in (made.shape, made.texture, made.background):
-        nn.init.normal_(net_of(role).embeddings.weight, std=3.0)
-    told = facts(variant="toy", table=TABLE, widths=WIDTHS)
-    save_model(folder / "model.safetensors", {**made.state_dict(), **saliency_tensors(saliency)}, facts=told)
+        nn.init.normal_(biggan_of(role).embeddings.weight, std=3.0)
+    facts = model_facts(variant="toy", table=TABLE, widths=WIDTHS)
+    save_model(folder / "model.safetensors", {**made.state_dict(), **saliency_tensors(saliency)}, facts=facts)
     return folder
 
 
 @pytest.fixture(scope="module")
 def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    generate(toy(interpolations=(SHAPE, ALL)), model=model, images=folder, sink=Silent(), workers=1)
+    return generated(model, tmp_path_factory.mktemp("images"), interpolations=(SHAPE, ALL))
+
+
+def generated(
+    model: Path | None,
+    folder: Path,
+    *,
+    assets: Path | None = None,
+    seed: int = 0,
+    variant: str = "toy",
+    workers: int = 1,
+    **changed: Any,
+) -> Path:
+    """Images as `CONFIG` says, but for what is changed."""
+    paths: dict[str, Any] = {"model": model, "assets": assets, "images": folder}
+    generate(replace(CONFIG, **changed), seed=seed, variant=variant, **paths, workers=workers, sink=Silent())
     return folder
-
-
-def toy(seed: int = 0, **changed: Any) -> Parts:
-    return parts(replace(PARAMS, **changed), seed=seed, variant="toy")
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -107,7 +117,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def opened(model: Path) -> Model:
-    return open_model(model, variant="toy")
+    return load_generator(model, variant="toy")
 
 
 def test_shards_hold_the_images_labels_and_seeds(made: Path) -> None:
@@ -123,11 +133,11 @@ def test_shards_hold_the_images_labels_and_seeds(made: Path) -> None:
     }
     free = [sample.facts for sample in samples(made, split="counterfactual")]
     for role in LABELS:
-        assert {told[role] for told in free} == set(range(5))
-    assert 0 < sum(told["shape"] == told["texture"] for told in free) < 20  # one in five by chance
-    assert [told["place"] for told in free] == [*range(20), *range(20)]
-    assert {told["seed"] for told in free} == {derive(0, "generate", "counterfactual", number) for number in (0, 1)}
-    assert {told["truncation"] for told in free} == {0.5}
+        assert {facts[role] for facts in free} == set(range(5))
+    assert 0 < sum(facts["shape"] == facts["texture"] for facts in free) < 20  # one in five by chance
+    assert [facts["place"] for facts in free] == [*range(20), *range(20)]
+    assert {facts["seed"] for facts in free} == {derive(0, "generate", "counterfactual", number) for number in (0, 1)}
+    assert {facts["truncation"] for facts in free} == {0.5}
     for sample in samples(made, split="factual"):
         assert len({sample.facts[role] for role in LABELS}) == 1
         assert sample.image.shape == (64, 64, 3)
@@ -141,24 +151,25 @@ def test_images_differ_and_are_not_stretched(made: Path) -> None:
 
 @pytest.mark.parametrize("workers", [3])
 def test_workers_change_no_byte(made: Path, model: Path, tmp_path: Path, workers: int) -> None:
-    generate(toy(interpolations=(SHAPE, ALL)), model=model, images=tmp_path, sink=Silent(), workers=workers)
+    generated(model, tmp_path, interpolations=(SHAPE, ALL), workers=workers)
     assert hashes(tmp_path) == hashes(made)
 
 
-def test_encoders_change_no_byte(made: Path, model: Path, tmp_path: Path) -> None:
-    threaded = replace(toy(interpolations=(SHAPE, ALL)), encoders=3)
-    generate(threaded, model=model, images=tmp_path, sink=Silent(), workers=1)
+def test_encoders_change_no_byte(made: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cgn.rendering.encoder_threads", lambda _: 3)
+    generated(model, tmp_path, interpolations=(SHAPE, ALL))
     assert hashes(tmp_path) == hashes(made)
 
 
 def test_the_comparison_can_fail(made: Path, model: Path, tmp_path: Path) -> None:
-    generate(toy(seed=1, interpolations=(SHAPE, ALL)), model=model, images=tmp_path, sink=Silent(), workers=1)
+    generated(model, tmp_path, seed=1, interpolations=(SHAPE, ALL))
     assert not set(hashes(tmp_path).values()) & set(hashes(made).values())
 
 
-def test_a_shard_hangs_on_nothing_but_model_seed_split_and_number(made: Path, model: Path) -> None:
-    maker = toy(counterfactual_images=1000).open(model, 7)
-    again = list(maker(Task(split="counterfactual", number=1, images=3, first_index=20)))
+def test_a_shard_depends_on_nothing_but_model_seed_split_and_number(made: Path, model: Path) -> None:
+    config = replace(CONFIG, counterfactual_images=1000)
+    renderer = Renderer(config, source=model, seed=0, variant="toy")
+    again = list(renderer.render(PlannedShard(split="counterfactual", number=1, images=3, first_index=20)))
     kept = list(samples(made, split="counterfactual"))[20:23]
     assert [sample.facts for sample in again] == [sample.facts for sample in kept]
     assert all(np.array_equal(one.image, other.image) for one, other in zip(again, kept, strict=True))
@@ -170,13 +181,13 @@ def test_a_missing_and_a_cut_shard_are_made_again(made: Path, model: Path, tmp_p
     (folder / "factual-000000.tar").unlink()
     cut = folder / "counterfactual-000001.tar"
     cut.write_bytes(cut.read_bytes()[:-700])
-    generate(toy(interpolations=(SHAPE, ALL)), model=model, images=folder, sink=Silent(), workers=1)
+    generated(model, folder, interpolations=(SHAPE, ALL))
     assert hashes(folder) == hashes(made)
 
 
 def test_parts_are_written_on_request_and_make_up_the_image(made: Path, model: Path, tmp_path: Path) -> None:
     asked = ("mask", "premask", "foreground", "background")
-    generate(toy(parts=asked), model=model, images=tmp_path, sink=Silent(), workers=1)
+    generated(model, tmp_path, parts=asked)
     plain = list(samples(made, split="counterfactual"))
     with_parts = list(samples(tmp_path, split="counterfactual", parts=asked))
     for sample, other in zip(with_parts, plain, strict=True):
@@ -193,7 +204,7 @@ def test_parts_are_written_on_request_and_make_up_the_image(made: Path, model: P
 
 
 def test_labels_come_from_the_classes_asked_for(model: Path, tmp_path: Path) -> None:
-    generate(toy(factual_images=0, classes=(1, 4)), model=model, images=tmp_path, sink=Silent(), workers=1)
+    generated(model, tmp_path, factual_images=0, classes=(1, 4))
     assert read_manifest(tmp_path).splits == {"counterfactual": 40}
     found = [tuple(sample.facts[role] for role in LABELS) for sample in samples(tmp_path, split="counterfactual")]
     assert len(set(found)) == 8
@@ -207,10 +218,10 @@ def test_images_are_those_of_the_nets_unfolded(made: Path, model: Path) -> None:
     stream = torch_stream(derive(0, "generate", "factual", 0))
     label = torch.randint(5, (8,), generator=stream)
     causes = factual(label, prior=PRIOR, stream=stream)
-    premask = net_of(net.shape)(causes.shape.noise, label, truncation=0.5)
+    premask = biggan_of(net.shape)(causes.shape.noise, label, truncation=0.5)
     assert net.shape.segment is not None
     foreground, background = (
-        net_of(role)(causes.shape.noise, label, truncation=0.5) for role in (net.texture, net.background)
+        biggan_of(role)(causes.shape.noise, label, truncation=0.5) for role in (net.texture, net.background)
     )
     expected = to_bytes(compose(net.shape.mask(premask), foreground, background))  # type: ignore[operator]
     for sample, image in zip(samples(made, split="factual"), expected, strict=False):
@@ -221,7 +232,7 @@ def test_images_are_those_of_the_nets_unfolded(made: Path, model: Path) -> None:
 @pytest.mark.parametrize("way", [SHAPE, ALL])
 def test_an_interpolation_ends_in_plain_images(model: Path, way: Interpolation) -> None:
     net = opened(model).generator.eval()
-    causes = on_the_way(way, classes=5, prior=PRIOR, seed=0)
+    causes = interpolated(way, classes=5, prior=PRIOR, seed=0)
     frames = net(causes)
     for place, label in ((0, way.first), (-1, way.last)):
         noise = causes.shape.noise[:1]
@@ -270,14 +281,14 @@ def test_a_film_plays(made: Path) -> None:
 
 
 def test_half_precision_draws_nearly_the_same(made: Path, model: Path, tmp_path: Path) -> None:
-    generate(toy(precision="bf16-mixed"), model=model, images=tmp_path, sink=Silent(), workers=1)
+    generated(model, tmp_path, precision="bf16-mixed")
     pairs = zip(samples(tmp_path, split="factual"), samples(made, split="factual"), strict=True)
     off = [np.abs(half.image.astype(int) - single.image).mean() for half, single in pairs]
     assert 0 < np.mean(off) < 4  # grey levels
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"truncation": 0.505}, r"^imagenet\.toy\.generate\.truncation is 0\.505: .* nearest: 0\.5 or 0\.52$"),
         ({"classes": (0, 5)}, r"^imagenet\.toy\.generate\.classes: there is no class 5; the model's are 0 to 4$"),
@@ -287,32 +298,33 @@ def test_half_precision_draws_nearly_the_same(made: Path, model: Path, tmp_path:
         ),
     ],
 )
-def test_what_the_model_cannot_draw_is_refused(model: Path, tmp_path: Path, changed: Any, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        generate(toy(**changed), model=model, images=tmp_path / "images", sink=Silent(), workers=1)
+def test_what_the_model_cannot_draw_is_refused(model: Path, tmp_path: Path, changed: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generated(model, tmp_path / "images", **changed)
     assert not (tmp_path / "images").exists()
 
 
 def test_a_foreign_model_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"is of variant 'toy', expected 'full'"):
-        generate(parts(PARAMS, seed=0, variant="full"), model=model, images=tmp_path, sink=Silent(), workers=1)
+        generated(model, tmp_path, variant="full")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is at hand")
-def test_a_gpu_asked_for_and_absent_is_refused() -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_asked_for_and_absent_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="finds no CUDA GPU here"):
-        toy(accelerator="cuda")
+        generated(model, tmp_path / "images", accelerator="cuda")
+    assert not (tmp_path / "images").exists()
 
 
 def test_a_gpu_that_is_too_small_names_the_batch_size(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    maker = toy().open(model, 0)
+    renderer = Renderer(CONFIG, source=model, seed=0, variant="toy")
 
     def full(*_: object, **__: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("cgn.imagenet.drawing.Drawer.__call__", full)
+    monkeypatch.setattr(FoldedGenerator, "__call__", full)
     with pytest.raises(ConfigError, match=r"does not hold batch_size 8 .*lower batch_size"):
-        next(maker(Task(split="factual", number=0, images=1, first_index=0)))
+        next(renderer.render(PlannedShard(split="factual", number=0, images=1, first_index=0)))
 
 
 def test_an_unknown_interpolation_is_refused_by_its_key(tmp_path: Path) -> None:
@@ -322,11 +334,11 @@ def test_an_unknown_interpolation_is_refused_by_its_key(tmp_path: Path) -> None:
     way = {"mechanism": "colour", "first": 0, "last": 1, "frames": 3}
     tree["imagenet"]["miniature"]["generate"]["interpolations"] = [way]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    told = (
+    message = (
         r"imagenet\.miniature\.generate\.interpolations\[0\]\.mechanism is 'colour' \(str\), "
         "allowed: shape, texture, background, all"
     )
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load(tmp_path / "params.yaml")
 
 
@@ -367,8 +379,8 @@ def tree_of(*, interpolations: list[dict[str, Any]], **changed: Any) -> dict[str
 def rename(file: Path, *, variant: str) -> None:
     from cgn.core.checkpoints import load_model
 
-    tensors, told = load_model(file)
-    save_model(file, tensors, facts=told | {"variant": variant})
+    tensors, facts = load_model(file)
+    save_model(file, tensors, facts=facts | {"variant": variant})
 
 
 class PublishedCgn(nn.Module):
@@ -413,14 +425,14 @@ def fetched(folder: Path, state: dict[str, torch.Tensor]) -> Path:
 
 
 def opened_published(folder: Path) -> Model:
-    return open_published(folder / CGN_IMAGENET.name, variant="toy", table=TABLE, widths=WIDTHS)
+    return load_published(folder / CGN_IMAGENET.name, variant="toy", table=TABLE, widths=WIDTHS)
 
 
 @pytest.fixture
 def small_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cell opens files of the published names but of this test's sizes."""
-    small = partial(open_published, table=TABLE, widths=WIDTHS)
-    monkeypatch.setattr("cgn.imagenet.generate.open_published", small)
+    """generate loads files of the published names but of this test's sizes."""
+    small = partial(load_published, table=TABLE, widths=WIDTHS)
+    monkeypatch.setattr("cgn.imagenet.generate.load_published", small)
 
 
 @torch.no_grad()
@@ -434,7 +446,7 @@ def test_the_authors_network_draws_what_the_published_code_draws(
     noise = Prior(noise_size=8, truncation=0.5).noise(4, torch_stream(0, "noise"))
     expected = published(noise, labels, 0.5)
     shape, texture, background = (
-        net_of(role)(noise, labels[:, place], truncation=0.5)
+        biggan_of(role)(noise, labels[:, place], truncation=0.5)
         for place, role in enumerate((net.shape, net.texture, net.background))
     )
     made = compose(net.shape.mask(shape), texture, background)  # type: ignore[operator]
@@ -448,10 +460,9 @@ def test_the_authors_network_draws_what_the_published_code_draws(
 @pytest.mark.usefixtures("small_published")
 def test_shards_are_drawn_from_the_authors_weights(published: PublishedCgn, model: Path, tmp_path: Path) -> None:
     assets = fetched(tmp_path / "assets", published.state_dict())
-    for name, given in (("alone", {}), ("beside", {"model": model})):
+    for name, other in (("alone", None), ("beside", model)):
         (tmp_path / name).mkdir()
-        images = tmp_path / name
-        generate(toy(weights="authors"), assets=assets, images=images, sink=Silent(), workers=1, **given)
+        generated(other, tmp_path / name, assets=assets, weights="authors")
     assert hashes(tmp_path / "alone") == hashes(tmp_path / "beside")
     manifest = verify(tmp_path / "alone")
     assert manifest.facts["weights"] == "authors"
@@ -488,7 +499,7 @@ def test_weights_that_are_not_exactly_the_authors_are_refused(
 def test_the_authors_weights_without_their_cgan_do(published: PublishedCgn, tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in published.state_dict().items() if not name.startswith("biggan_GT.")}
     opened = opened_published(fetched(tmp_path / "assets", state))
-    drawn = net_of(opened.generator.texture).state_dict()
+    drawn = biggan_of(opened.generator.texture).state_dict()
     theirs = {name.removeprefix("f_text."): tensor for name, tensor in state.items() if name.startswith("f_text.")}
     assert all(torch.equal(drawn[name], tensor) for name, tensor in theirs.items())
     assert theirs
@@ -515,14 +526,14 @@ def test_every_published_key_of_full_size_has_its_place(test_data: Path) -> None
 @pytest.mark.parametrize(("weights", "lacking"), [("authors", "assets"), ("trained", "model")])
 def test_a_source_that_is_not_given_is_named(model: Path, tmp_path: Path, weights: Any, lacking: str) -> None:
     (tmp_path / "images").mkdir()
-    other = {"assets": model} if lacking == "model" else {"model": model}
+    given = (None, model) if lacking == "model" else (model, None)
     with pytest.raises(ConfigError, match=rf"generate needs --{lacking} here: give the folder that"):
-        generate(toy(weights=weights), images=tmp_path / "images", sink=Silent(), workers=1, **other)
+        generated(given[0], tmp_path / "images", assets=given[1], weights=weights)
 
 
 def test_a_file_that_fetch_did_not_get_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"cgn\.pth is missing"):
-        generate(toy(weights="authors"), assets=tmp_path, images=tmp_path / "images", sink=Silent(), workers=1)
+        generated(None, tmp_path / "images", assets=tmp_path, weights="authors")
 
 
 @pytest.mark.parametrize(

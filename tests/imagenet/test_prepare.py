@@ -26,11 +26,11 @@ from cgn.data.benchmarks import imagenet_c
 from cgn.data.collection import Collection, SetName, read_collection
 from cgn.data.sources import BACKGROUNDS_CHALLENGE, CUE_CONFLICT, FROST, IMAGENET_C
 from cgn.data.wnids import wnids
-from cgn.imagenet.prepare import parts
-from cgn.imagenet.survey import survey
+from cgn.imagenet.prepare import prepare
+from cgn.imagenet.survey import folder_digests, survey
 from cgn.miniature.sets import CLASS_FOLDERS
-from cgn.stages.prepare import prepare
 
+ROOT = Path(__file__).parents[2]
 SMALL = World(image_size=64, train_per_class=3, val_per_class=2, per_variation=2, per_pair=1)
 GREY = png(np.full((8, 8, 3), 90, dtype=np.uint8))
 
@@ -38,7 +38,8 @@ GREY = png(np.full((8, 8, 3), 90, dtype=np.uint8))
 def drawn(data: Path, *, seed: int = 0) -> Collection:
     data.mkdir(parents=True)
     sink = Files(data.with_suffix(".log"))
-    prepare(parts(Prepare(world=SMALL, folders=None), seed=seed, variant="toy"), assets=data, data=data, sink=sink)
+    config = Prepare(world=SMALL, folders=None)
+    prepare(config, seed=seed, variant="toy", assets=data, data=data, sink=sink)
     return read_collection(data)
 
 
@@ -60,16 +61,16 @@ def gathered(tmp_path: Path, **folders: Any) -> Collection:
     for name in ("train", "val"):
         if not (tmp_path / name).exists():
             photographs(tmp_path / name)
-    told: dict[str, Any] = {
+    named: dict[str, Any] = {
         "train": str(tmp_path / "train"),
         "val": str(tmp_path / "val"),
         "stylized": None,
         "imagenet_c": None,
     }
-    params = Prepare(world=None, folders=Folders(**(told | folders)))
+    config = Prepare(world=None, folders=Folders(**(named | folders)))
     (tmp_path / "assets").mkdir(exist_ok=True)
     (tmp_path / "data").mkdir(exist_ok=True)
-    prepare(parts(params, seed=0, variant="toy"), assets=tmp_path / "assets", data=tmp_path / "data", sink=Silent())
+    prepare(config, seed=0, variant="toy", assets=tmp_path / "assets", data=tmp_path / "data", sink=Silent())
     return read_collection(tmp_path / "data")
 
 
@@ -101,7 +102,7 @@ def test_the_world_has_every_set_and_says_how_many(world: Collection) -> None:
         assert sheet.height == (8 + 1 + 1 + 1 + 2 + 1) * 67 + 3
 
 
-def test_the_manifest_hangs_on_every_byte_and_the_seed(world: Collection, tmp_path: Path) -> None:
+def test_the_manifest_depends_on_every_byte_and_the_seed(world: Collection, tmp_path: Path) -> None:
     again = drawn(tmp_path / "again")
     assert folder_digest(again.root) == folder_digest(world.root)
     other = drawn(tmp_path / "other", seed=1)
@@ -125,10 +126,10 @@ def test_the_users_folders_stay_where_they_are(tmp_path: Path, capsys: pytest.Ca
     assert found.sets["train"].images == 6
     assert not found.has("imagenet9")
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"manifest.json", "examples.png", "files"}
-    told = capsys.readouterr()
-    assert "train: 6 pictures of 3 classes" in told.out
-    assert "train has 997 classes without a folder" in told.err
-    assert "train has 1 files or folders that are left out: README.txt: not in a class folder" in told.err
+    printed = capsys.readouterr()
+    assert "train: 6 images of 3 classes" in printed.out
+    assert "train has 997 classes without a folder" in printed.err
+    assert "train has 1 files or folders that are left out: README.txt: not in a class folder" in printed.err
 
 
 def test_pictures_in_folders_below_their_class_are_prepared_and_shown(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_a_class_whose_first_picture_is_broken_is_shown_by_its_second(tmp_path: 
     assert gathered(tmp_path).sets["train"].images == 6
     for path in (tmp_path / "val").rglob("*.JPEG"):
         path.write_bytes(b"<html>")
-    with pytest.raises(ArtifactError, match=r"val: none of the pictures that were tried can be read, such as n0"):
+    with pytest.raises(ArtifactError, match=r"val: none of the images that were tried can be read, such as n0"):
         gathered(tmp_path)
 
 
@@ -205,14 +206,14 @@ def test_prepare_refuses_a_survey_of_other_pictures(tmp_path: Path) -> None:
     photographs(tmp_path / "train")
     photographs(tmp_path / "val")
     folders = Folders(train=str(tmp_path / "train"), val=str(tmp_path / "val"), stylized=None, imagenet_c=None)
-    cell = parts(Prepare(world=None, folders=folders), seed=0, variant="toy")
-    write_json(tmp_path / "survey" / "survey.json", survey(folders, variant="toy"))
+    config = Prepare(world=None, folders=folders)
+    write_json(tmp_path / "survey" / "survey.json", folder_digests(folders, variant="toy"))
     where = {"assets": tmp_path / "assets", "data": tmp_path / "data", "survey": tmp_path / "survey"}
     (tmp_path / "data").mkdir()
-    prepare(cell, **where, sink=Silent())
+    prepare(config, seed=0, variant="toy", **where, sink=Silent())
     (tmp_path / "val" / wnids()[0] / "more.JPEG").write_bytes(GREY)
-    with pytest.raises(ArtifactError, match=r"survey\.json is not of the pictures that val holds now"):
-        prepare(cell, **where, sink=Silent())
+    with pytest.raises(ArtifactError, match=r"survey\.json is not of the images that val holds now"):
+        prepare(config, seed=0, variant="toy", **where, sink=Silent())
 
 
 def test_an_unpacked_benchmark_that_changed_is_unpacked_again(tmp_path: Path) -> None:
@@ -229,8 +230,9 @@ def test_an_unpacked_benchmark_that_changed_is_unpacked_again(tmp_path: Path) ->
     assert again.unchanged("cue_conflict") == again.root / "cue_conflict"
 
 
-def test_a_variant_without_folders_has_an_empty_survey() -> None:
-    assert survey(None, variant="miniature") == {}
+def test_a_variant_without_folders_has_an_empty_survey(tmp_path: Path) -> None:
+    survey(["imagenet/miniature", "--params", str(ROOT / "params.yaml"), "--survey", str(tmp_path)])
+    assert (tmp_path / "survey.json").read_text() == "{}\n"
 
 
 def test_another_picture_makes_another_manifest(tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_relative_folders_start_at_the_users_checkout(
     assert gathered(tmp_path, **{name: name}).folder(name) == (tmp_path / "mine" / name).resolve()  # type: ignore[arg-type]
 
 
-def test_a_folder_that_does_not_do_is_named_by_its_key(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_named_by_its_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"imagenet\.toy\.prepare\.folders\.train is '.*absent': there is no folder"):
         gathered(tmp_path, train=str(tmp_path / "absent"))
     (tmp_path / "empty").mkdir()
@@ -303,7 +305,7 @@ def test_corruptions_unpacked_by_kind_are_taken_by_prepare_as_by_evaluate(
     assert listed.missing == ()
 
 
-def test_a_corruption_that_lies_in_two_folders_is_refused(tmp_path: Path) -> None:
+def test_a_corruption_in_two_folders_is_refused(tmp_path: Path) -> None:
     for home in ("fog", "weather/fog"):
         for severity in range(1, 6):
             photographs(tmp_path / "c" / home / str(severity), pictures=1)
@@ -313,7 +315,7 @@ def test_a_corruption_that_lies_in_two_folders_is_refused(tmp_path: Path) -> Non
         gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
 
 
-def test_benchmarks_that_fetch_brought_are_unpacked(tmp_path: Path) -> None:
+def test_benchmarks_that_were_fetched_are_unpacked(tmp_path: Path) -> None:
     assets = tmp_path / "assets"
     challenge = [f"bg_challenge/{name}/val/00_dog/a_{k}.JPEG" for name in ("original", "mixed_rand") for k in (1, 2)]
     tar(assets / BACKGROUNDS_CHALLENGE.name, *challenge, "bg_challenge/README", mode="w:gz")
@@ -403,7 +405,7 @@ def headers(
 def sparse(path: Path, *, size: int) -> Path:
     """A file of `size` bytes, all of it a hole, in the GNU format."""
     header = bytearray(member(GOOD, 0, type=tarfile.GNUTYPE_SPARSE).tobuf(format=tarfile.GNU_FORMAT))
-    header[386:398] = b"%011o\0" % size  # where its one block of data lies: at the end, empty
+    header[386:398] = b"%011o\0" % size  # where its one block of data is: at the end, empty
     header[398:410] = b"%011o\0" % 0
     header[483:495] = b"%011o\0" % size
     header[148:156] = b" " * 8

@@ -10,56 +10,57 @@ from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
 from cgn.data.download import MIRROR
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES, SQUEEZENET, VGG16
-from cgn.mnist.fetch import parts
-from cgn.stages.fetch import fetch
+from cgn.mnist.fetch import EMBEDDED, fetch, wanted_assets
 
 
 def test_only_what_the_parameters_call_for() -> None:
-    embedded = parts(Fetch(), digits="scikit-learn", look="double_colored", features="none")
-    assert embedded.assets == ()
-    assert [data.package for data in embedded.embedded] == ["scikit-learn"]
-    colored = parts(Fetch(), digits="mnist", look="colored", features="squeezenet")
-    assert colored.assets == (MNIST_IMAGES, MNIST_LABELS, SQUEEZENET)
-    assert colored.embedded == ()
-    wildlife = parts(Fetch(), digits="mnist", look="wildlife", features="vgg16")
-    assert len(wildlife.assets) == 23
-    assert {VGG16, *OBJECT_TEXTURES} < set(wildlife.assets)
+    assert wanted_assets(digits="scikit-learn", look="double_colored", features="none") == ()
+    assert [data.package for data in EMBEDDED["scikit-learn"]] == ["scikit-learn"]
+    colored = wanted_assets(digits="mnist", look="colored", features="squeezenet")
+    assert colored == (MNIST_IMAGES, MNIST_LABELS, SQUEEZENET)
+    assert EMBEDDED["mnist"] == ()
+    wildlife = wanted_assets(digits="mnist", look="wildlife", features="vgg16")
+    assert len(wildlife) == 23
+    assert {VGG16, *OBJECT_TEXTURES} < set(wildlife)
 
 
 def test_embedded_data_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("requests.Session.get", None)
-    embedded = parts(Fetch(), digits="scikit-learn", look="double_colored", features="none")
-    fetch(embedded, assets=tmp_path, sink=Silent())
-    told = json.loads((tmp_path / "sources.json").read_text())
-    assert told["files"] == []
-    assert told["embedded"][0]["name"] == "digits"
-    assert "BSD" in told["embedded"][0]["licence"]
+    fetch(Fetch(), digits="scikit-learn", look="double_colored", features="none", assets=tmp_path, sink=Silent())
+    sources = json.loads((tmp_path / "sources.json").read_text())
+    assert sources["files"] == []
+    assert sources["embedded"][0]["name"] == "digits"
+    assert "BSD" in sources["embedded"][0]["licence"]
 
 
 def test_a_mirror_fills_the_folder_and_sources_json_is_deterministic(
     test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = parts(Fetch(), digits="mnist", look="wildlife", features="squeezenet")
+    variant = {"digits": "mnist", "look": "wildlife", "features": "squeezenet"}
+    wanted = wanted_assets(**variant)
     monkeypatch.setenv(MIRROR, str(test_data))
-    fetch(wanted, assets=tmp_path / "a", sink=Silent())
+    fetch(Fetch(), **variant, assets=tmp_path / "a", sink=Silent())
     (tmp_path / "mirror").mkdir()
     for file in (tmp_path / "a").iterdir():
         (tmp_path / "mirror" / file.name).write_bytes(file.read_bytes())
     monkeypatch.setenv(MIRROR, str(tmp_path / "mirror"))
-    fetch(wanted, assets=tmp_path / "b", sink=Silent())
+    fetch(Fetch(), **variant, assets=tmp_path / "b", sink=Silent())
     first, second = ((tmp_path / name / "sources.json").read_bytes() for name in "ab")
     assert first == second
     files = json.loads(first)["files"]
-    assert sorted(file["name"] for file in files) == sorted(asset.name for asset in wanted.assets)
+    assert sorted(file["name"] for file in files) == sorted(asset.name for asset in wanted)
     assert all(len(file["sha256"]) == 64 and file["bytes"] > 0 and file["licence"] for file in files)
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {"sources.json", *(a.name for a in wanted.assets)}
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {"sources.json", *(a.name for a in wanted)}
 
 
 def test_features_without_a_url_ask_for_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MIRROR, str(tmp_path))
     with pytest.raises(ArtifactError, match=f"cannot get {SQUEEZENET.name}.*{MIRROR}"):
         fetch(
-            parts(Fetch(), digits="scikit-learn", look="colored", features="squeezenet"),
+            Fetch(),
+            digits="scikit-learn",
+            look="colored",
+            features="squeezenet",
             assets=tmp_path / "out",
             sink=Silent(),
         )

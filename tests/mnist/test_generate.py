@@ -1,8 +1,7 @@
-"""generate: shards are pure, mendable, and refuse a model that is not theirs."""
+"""generate: shards are pure, can be repaired, and are refused for a model of another variant."""
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from cgn.core.checkpoints import load_model, save_model
 from cgn.core.errors import ArtifactError
 from cgn.core.files import sha256
 from cgn.core.metrics import Silent
-from cgn.data.shards import read_manifest, samples, verify
-from cgn.mnist import generator as mechanisms
-from cgn.mnist.generate import parts
-from cgn.stages.generate import Maker, Parts, Task, generate
+from cgn.data.shards import Sample, read_manifest, samples, verify
+from cgn.mnist.generate import Renderer, generate
+from cgn.mnist.generator import build_generator, model_facts
+from cgn.rendering import PlannedShard
 
-PARAMS = Generate(factual_images=70, counterfactual_images=150, images_per_mask=5, images_per_shard=50)
+CONFIG = Generate(factual_images=70, counterfactual_images=150, images_per_mask=5, images_per_shard=50)
 NET = {"shape_width": 4, "tile_width": 4, "noise_size": 6, "image_size": 16}
 
 
@@ -27,20 +26,21 @@ NET = {"shape_width": 4, "tile_width": 4, "noise_size": 6, "image_size": 16}
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    net = mechanisms.generator(**NET)
-    save_model(folder / "model.safetensors", net.state_dict(), facts=mechanisms.facts(variant="digits", net=NET))
+    net = build_generator(**NET)
+    save_model(folder / "model.safetensors", net.state_dict(), facts=model_facts(variant="digits", net=NET))
     return folder
 
 
 @pytest.fixture(scope="module")
 def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    generate(digits(), model=model, images=folder, sink=Silent(), workers=1)
+    return generated(model, tmp_path_factory.mktemp("images"))
+
+
+def generated(
+    model: Path, folder: Path, *, config: Generate = CONFIG, seed: int = 0, variant: str = "digits", workers: int = 1
+) -> Path:
+    generate(config, seed=seed, variant=variant, model=model, images=folder, workers=workers, sink=Silent())
     return folder
-
-
-def digits(seed: int = 0) -> Parts:
-    return parts(PARAMS, seed=seed, variant="digits")
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -68,12 +68,12 @@ def test_labels_and_seeds_stand_beside_each_image(made: Path) -> None:
 
 
 def test_workers_change_no_byte(made: Path, model: Path, tmp_path: Path) -> None:
-    generate(digits(), model=model, images=tmp_path, sink=Silent(), workers=4)
+    generated(model, tmp_path, workers=4)
     assert hashes(tmp_path) == hashes(made)
 
 
 def test_the_comparison_can_fail(made: Path, model: Path, tmp_path: Path) -> None:
-    generate(digits(seed=1), model=model, images=tmp_path, sink=Silent(), workers=1)
+    generated(model, tmp_path, seed=1)
     assert not set(hashes(tmp_path).values()) & set(hashes(made).values())
 
 
@@ -84,59 +84,54 @@ def test_missing_and_truncated_shards_are_remade_and_no_others(made: Path, model
     cut = folder / "counterfactual-000001.tar"
     cut.write_bytes(cut.read_bytes()[:-700])
     kept = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.tar") if p != cut}
-    generate(digits(), model=model, images=folder, sink=Silent(), workers=1)
+    generated(model, folder)
     assert hashes(folder) == hashes(made)
     assert kept == {name: (folder / name).stat().st_mtime_ns for name in kept}
 
 
-def test_a_stopped_run_continues_with_the_missing_shards(made: Path, model: Path, tmp_path: Path) -> None:
-    asked: list[Task] = []
+def test_a_stopped_run_continues_with_the_missing_shards(
+    made: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = note_shards(monkeypatch, stop_after=2)
     with pytest.raises(KeyboardInterrupt):
-        generate(counting(digits(), asked, stop_after=2), model=model, images=tmp_path, sink=Silent(), workers=1)
-    assert len(asked) == 2
+        generated(model, tmp_path)
+    assert len(rendered) == 2
     assert not (tmp_path / "manifest.json").exists()
-    asked.clear()
-    generate(counting(digits(), asked), model=model, images=tmp_path, sink=Silent(), workers=1)
-    assert len(asked) == 3
+    monkeypatch.undo()
+    rendered = note_shards(monkeypatch)
+    generated(model, tmp_path)
+    assert len(rendered) == 3
     assert hashes(tmp_path) == hashes(made)
 
 
-def counting(inner: Parts, asked: list[Task], *, stop_after: int | None = None) -> Parts:
-    """The same parts, noting which tasks are made."""
+def note_shards(monkeypatch: pytest.MonkeyPatch, *, stop_after: int | None = None) -> list[PlannedShard]:
+    """The shards that are rendered from now on; the command is interrupted after so many."""
+    rendered: list[PlannedShard] = []
+    render = Renderer.render
 
-    def opened(folder: Path, worker: int) -> Maker:
-        return Counting(inner.open(folder, worker), asked, stop_after)
-
-    return replace(inner, open=opened)
-
-
-class Counting:
-    """A maker that notes its tasks, and may stop."""
-
-    def __init__(self, maker: Maker, asked: list[Task], stop_after: int | None) -> None:
-        self.maker, self.asked, self.stop_after = maker, asked, stop_after
-        self.facts, self.exhibits = maker.facts, maker.exhibits
-
-    def __call__(self, task: Task) -> Iterator[Any]:
-        if len(self.asked) == self.stop_after:
+    def noted(self: Renderer, shard: PlannedShard) -> Iterator[Sample]:
+        if len(rendered) == stop_after:
             raise KeyboardInterrupt
-        self.asked.append(task)
-        return self.maker(task)
+        rendered.append(shard)
+        return render(self, shard)
+
+    monkeypatch.setattr(Renderer, "render", noted)
+    return rendered
 
 
 def test_a_foreign_or_broken_model_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"is of variant 'digits', expected 'wildlife'"):
-        generate(parts(PARAMS, seed=0, variant="wildlife"), model=model, images=tmp_path, sink=Silent(), workers=1)
+        generated(model, tmp_path, variant="wildlife")
     file = tmp_path / "model.safetensors"
-    for content, told in (
+    for content, message in (
         ((model / "model.safetensors").read_bytes()[:999], "cut short"),
         (b"<!DOCTYPE html><html>", "HTML page"),
         (b"\x80\x02}q\x00.", "a pickle"),
         (b"", "empty"),
     ):
         file.write_bytes(content)
-        with pytest.raises(ArtifactError, match=told):
-            generate(digits(), model=tmp_path, images=tmp_path / "images", sink=Silent(), workers=1)
+        with pytest.raises(ArtifactError, match=message):
+            generated(tmp_path, tmp_path / "images")
     assert not (tmp_path / "images").exists()
 
 
@@ -146,17 +141,17 @@ def test_a_foreign_or_broken_model_is_refused(model: Path, tmp_path: Path) -> No
      NET | {"image_size": 10**12}, NET | {"noise_size": -1}],
 )  # fmt: skip
 def test_facts_that_describe_no_net_are_refused(model: Path, tmp_path: Path, net: Any) -> None:
-    tensors, told = load_model(model / "model.safetensors")
-    save_model(tmp_path / "model.safetensors", tensors, facts=told | {"net": net})
+    tensors, facts = load_model(model / "model.safetensors")
+    save_model(tmp_path / "model.safetensors", tensors, facts=facts | {"net": net})
     with pytest.raises(ArtifactError, match=r"model\.safetensors (does not say which net it holds|does not fit)"):
-        generate(digits(), model=tmp_path, images=tmp_path / "images", sink=Silent(), workers=1)
+        generated(tmp_path, tmp_path / "images")
 
 
 @pytest.mark.parametrize("note", ["[1]", '{"name": 3}', '{"name": []}', "[" * 100_000, "", "null"])
 def test_a_broken_note_of_a_shard_only_costs_that_shard(model: Path, made: Path, tmp_path: Path, note: str) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "broken.json").write_text(note)
-    generate(digits(), model=model, images=tmp_path, sink=Silent(), workers=1)
+    generated(model, tmp_path)
     assert hashes(tmp_path) == hashes(made)
 
 

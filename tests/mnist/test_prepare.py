@@ -11,10 +11,8 @@ from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
 from cgn.data.shards import load, read_manifest, samples, verify
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
-from cgn.data.splits import write_splits
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
-from cgn.mnist.prepare import made_splits, parts
-from cgn.stages.prepare import Parts, prepare
+from cgn.mnist.prepare import load_digits, prepare
 from tests.support.configs import replace
 
 SMALL = Prepare(
@@ -30,7 +28,7 @@ SMALL = Prepare(
 
 def made(folder: Path, params: Prepare = SMALL, *, seed: int = 0, assets: Path = Path("unused")) -> Path:
     folder.mkdir(parents=True)
-    prepare(parts(params, seed=seed, variant="toy"), assets=assets, data=folder, sink=Silent())
+    prepare(params, seed=seed, variant="toy", assets=assets, data=folder, sink=Silent())
     return folder
 
 
@@ -124,28 +122,28 @@ def test_colored_has_the_label_as_background_and_a_random_colour(tmp_path: Path)
 
 
 @pytest.mark.parametrize("look", ["colored", "double_colored", "wildlife"])
-def test_real_mnist_in_every_look(test_data: Path, tmp_path: Path, look: str) -> None:
+def test_real_mnist_in_every_look(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str) -> None:
     assets = tmp_path / "assets"
     assets.mkdir()
     wanted = {asset.name for asset in (MNIST_IMAGES, MNIST_LABELS, *OBJECT_TEXTURES, *BACKGROUND_TEXTURES)}
     for path in test_data.rglob("*"):
         if path.name in wanted:
             (assets / path.name).symlink_to(path)
-    params = replace(SMALL, digits="mnist", look=look, image_size=32, jitter=None, train_images=100)
-    # A hundred of the 10,000 test digits do here.
-    splits = [replace(split, images=100) for split in made_splits(params, assets, seed=0)]
-    write_splits(tmp_path / "data", splits, images_per_shard=50, facts={})
-    images = load(tmp_path / "data", split="test_random")
+    params = replace(SMALL, digits="mnist", look=look, image_size=32, jitter=None, train_images=100)  # type: ignore[arg-type]
+    # A hundred of the 10,000 test digits are enough here.
+    digits = load_digits(params, assets)
+    test = replace(digits.test, images=digits.test.images[:100], labels=digits.test.labels[:100])
+    monkeypatch.setattr("cgn.mnist.prepare.load_digits", lambda *_: replace(digits, test=test))
+    images = load(made(tmp_path / "data", params, assets=assets), split="test_random")
     assert images.pixels.shape == (100, 32, 32, 3)
     assert images.pixels.float().std() > 20
 
 
-def test_missing_assets_and_a_full_disk_are_told(tmp_path: Path) -> None:
+def test_missing_assets_and_a_full_disk_are_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=f"{MNIST_IMAGES.name} is missing: run fetch"):
         made(tmp_path / "a", replace(SMALL, digits="mnist"), assets=tmp_path)
     with pytest.raises(ArtifactError, match=f"{OBJECT_TEXTURES[0].name} is missing: run fetch"):
         made(tmp_path / "b", replace(SMALL, look="wildlife"), assets=tmp_path)
     (tmp_path / "file").write_text("")
-    ready: Parts = parts(SMALL, seed=0, variant="toy")
     with pytest.raises(ArtifactError, match=r"not a folder|in the way"):
-        prepare(ready, assets=tmp_path, data=tmp_path / "file" / "data", sink=Silent())
+        prepare(SMALL, seed=0, variant="toy", assets=tmp_path, data=tmp_path / "file" / "data", sink=Silent())

@@ -1,32 +1,67 @@
-"""What commands that were killed, refused or changed have left beside the outputs: which of it is of no use any more.
+"""python -m cgn clean: list what stopped and changed commands left beside the outputs; with --yes remove what is stale.
 
     <output>.partial          begun, and continued by the same command
     <output>.partial-<hash>   begun with other parameters, inputs or code, and set aside
     <output>.log              the record of a run; without an output it records nothing
 
-Decided here: what the parameters and the code of today would continue is never stale, nor what a process is working on,
-nor anything of such a name that `building` did not make.
+What today's parameters and code would continue is never stale, nor what a process is working on, nor anything of such a
+name that this project did not make.
 """
 
+import argparse
+import importlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgn.core.errors import ArtifactError
+from cgn.config.load import Params, load
+from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import DEFINITION, LOCK, explained, locked, log_folder, read_json
+from cgn.core.run_record import as_json, code_digest
 
 PARTIAL = re.compile(r"(.+)\.partial(?:-[0-9a-f]{8})?")
 LOGGED = {LOCK, "run.json", "metrics.jsonl", "metrics.json", "curves.csv"}
 
 
+def clean(argv: Sequence[str]) -> None:
+    """List what is left of runs, with sizes; `--yes` removes what nothing would use again."""
+    parser = argparse.ArgumentParser(prog="python -m cgn clean", description=clean.__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the outputs are; default: %(default)s")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="remove what is stale; without, it is only listed")
+    given = parser.parse_args(argv)
+    params, code = load(given.params), code_digest()
+    found = leftovers(given.runs, is_current=lambda definition: _is_current(definition, params=params, code=code))
+    for left in found:
+        word = "kept" if not left.stale else "removed" if given.yes else "stale"
+        if left.stale and given.yes:
+            remove(left)
+        print(f"{word:8}{left.bytes / 1e6:12,.1f} MB  {left.path}: {left.what}", flush=True)
+    stale = [left for left in found if left.stale]
+    total = f"{len(stale)} stale, {sum(left.bytes for left in stale) / 1e6:,.1f} MB"
+    print(total + ("" if given.yes or not stale else "; python -m cgn clean --yes removes them"), flush=True)
+
+
+def _is_current(definition: Mapping[str, Any], *, params: Params, code: str) -> bool:
+    """Whether a verb would continue what was begun with a definition, if its inputs are the same."""
+    try:
+        track, verb = definition["track"], definition["verb"]
+        record = params.variant(f"{track}/{definition['variant']}")
+        section = verb if hasattr(record, verb) else importlib.import_module(f"cgn.{track}.{verb}").SECTION
+        wanted = as_json({"params": getattr(record, section).model_dump() | record.shared(verb), "seed": record.seed})
+        return definition["code"] == code and all(definition[key] == value for key, value in wanted.items())
+    except (AttributeError, ConfigError, ImportError, KeyError, TypeError):
+        return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """A folder, its size, and what it is; `stale`: nothing would use it again."""
+    """A folder, its size, and what it is; `out`: the output it belongs to; `stale`: nothing would use it again."""
 
     path: Path
     out: Path
@@ -58,7 +93,7 @@ def remove(left: Leftover) -> None:
     assert left.stale
     with _idle(left.out) as idle, explained(left.path):
         if not idle:
-            raise ArtifactError(f"{left.path} is in use: a process makes {left.out}; wait for it, or end it")
+            raise ArtifactError(f"{left.path} is in use: a process writes {left.out}; wait for it, or end it")
         shutil.rmtree(left.path)
 
 
@@ -95,7 +130,7 @@ def _definition(path: Path) -> Mapping[str, Any] | None:
 
 @contextmanager
 def _idle(out: Path) -> Iterator[bool]:
-    """Whether no process makes `out`; none can begin inside."""
+    """Whether no process writes `out`; none can begin to while the context lasts."""
     path = log_folder(out) / LOCK
     if not path.is_file():
         yield True

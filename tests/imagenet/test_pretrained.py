@@ -11,8 +11,8 @@ from torch import nn
 
 from cgn.core.errors import ArtifactError
 from cgn.data.sources import BIGGAN_DEEP_256, U2NET, VGG16
-from cgn.imagenet import assets as cell
-from cgn.imagenet.assets import open_nets
+from cgn.imagenet import generator
+from cgn.imagenet.generator import load_pretrained
 from cgn.nets.biggan import BigGan
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net
@@ -29,9 +29,9 @@ FILES: dict[str, Callable[[], nn.Module]] = {
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Toys under the public files' names, with what else these hold."""
-    monkeypatch.setattr(cell, "BIGGAN_DEEP_256", TABLE)
-    monkeypatch.setattr(cell, "U2NET", WIDTHS)
-    monkeypatch.setattr(cell, "VggFeatures", partial(VggFeatures, BLOCKS))
+    monkeypatch.setattr(generator, "BIGGAN_DEEP_256", TABLE)
+    monkeypatch.setattr(generator, "U2NET", WIDTHS)
+    monkeypatch.setattr(generator, "VggFeatures", partial(VggFeatures, BLOCKS))
     torch.manual_seed(3)
     for name, make in FILES.items():
         state = make().state_dict()
@@ -42,7 +42,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_public_files_fill_the_nets(published: Path) -> None:
-    nets = open_nets(published, nets="published")
+    nets = load_pretrained(published, nets="published")
     held = torch.load(published / BIGGAN_DEEP_256.name, weights_only=True)
     assert all(tensor.equal(held[name]) for name, tensor in nets.biggan.state_dict().items())
     for net in (nets.biggan, nets.saliency, nets.features):
@@ -57,33 +57,33 @@ def test_other_keys_and_shapes_are_named(published: Path, name: str) -> None:
     first = next(key for key in state if key.endswith(("weight", "weight_orig")))
     torch.save({key: tensor for key, tensor in state.items() if key != first}, published / name)
     with pytest.raises(ArtifactError, match=rf"{name} does not fit \w+: missing: {first}"):
-        open_nets(published, nets="published")
+        load_pretrained(published, nets="published")
     torch.save(state | {first: torch.zeros(2, 2)}, published / name)
     with pytest.raises(ArtifactError, match=rf"{name} does not fit \w+: of another shape: {first} \(2, 2\), expected"):
-        open_nets(published, nets="published")
+        load_pretrained(published, nets="published")
     if name != VGG16.name:  # of VGG-16 a part is taken
         torch.save(state | {"extra": torch.zeros(1)}, published / name)
         with pytest.raises(ArtifactError, match=rf"{name} does not fit \w+: unknown: extra"):
-            open_nets(published, nets="published")
+            load_pretrained(published, nets="published")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_what_is_no_state_dict_is_refused_and_not_run(published: Path, name: str) -> None:
     path, whole = published / name, (published / name).read_bytes()
     harm = published / "harm"
-    for content, told in (
+    for content, message in (
         (b"<!DOCTYPE html><html>sign in</html>", "HTML page"),
         (whole[: len(whole) // 2], "cut short"),
         (b"", "empty"),
         (pickle.dumps(Bomb(harm), protocol=2), "pickle"),
     ):
         path.write_bytes(content)
-        with pytest.raises(ArtifactError, match=rf"{name} .*{told}"):
-            open_nets(published, nets="published")
+        with pytest.raises(ArtifactError, match=rf"{name} .*{message}"):
+            load_pretrained(published, nets="published")
     torch.save({"weight": Bomb(harm)}, path)
     with pytest.raises(ArtifactError, match=name):
-        open_nets(published, nets="published")
+        load_pretrained(published, nets="published")
     path.unlink()
     with pytest.raises(ArtifactError, match=rf"{name} is missing"):
-        open_nets(published, nets="published")
+        load_pretrained(published, nets="published")
     assert not harm.exists()

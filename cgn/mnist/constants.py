@@ -1,3 +1,0 @@
-"""What all cells of the MNIST track share."""
-
-CLASSES = 10
