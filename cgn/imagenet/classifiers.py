@@ -12,8 +12,7 @@ from typing import Any
 
 from cgn.core.checkpoints import WRONG_FACTS, load_model, load_strictly
 from cgn.core.errors import ArtifactError
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble
+from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, network
 
 MODEL = "model.safetensors"
 TRACK = "imagenet"

@@ -18,7 +18,7 @@ from cgn.core.devices import resolve_device
 from cgn.core.errors import ArtifactError
 from cgn.core.progress import progress, say
 from cgn.corruptions import BENCHMARK, SEVERITIES
-from cgn.corruptions.ice import DRAWN, read_ice
+from cgn.corruptions.weather import FROST_PHOTOGRAPHS, read_ice
 from cgn.data.benchmarks import evenly
 from cgn.data.collection import Collection
 from cgn.data.pictures import Pictures
@@ -196,7 +196,7 @@ class Examiner:
         folders += [assets / "frost", assets] if assets else []
         for folder in folders:
             found = sorted(path for path in folder.glob("frost?.*") if path.is_file())
-            if len(found) >= DRAWN:
+            if len(found) >= FROST_PHOTOGRAPHS:
                 return tuple(found)
         raise ArtifactError(
             f"{collection.root.name} has no photographs of frost (frost1.png ... frost5.jpg in frost/): fetch the "

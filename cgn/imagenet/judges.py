@@ -21,8 +21,7 @@ from cgn.data.collection import Collection
 from cgn.data.recipes import recipe
 from cgn.data.transforms import Preparation, imagenet_size
 from cgn.imagenet.classifiers import open_classifier
-from cgn.nets.backbones import Plain, load_network, refuse_unknown
-from cgn.nets.ensemble import BASELINE, predictions
+from cgn.nets.classifiers import BASELINE, SingleHead, load_network, refuse_unknown, with_mean_heads
 from cgn.report.records import read_record
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -43,7 +42,7 @@ class Judge:
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B,3,crop,crop) float32 -> {head: (B,K)}."""
         answers: Mapping[str, torch.Tensor] = self.module(images.contiguous(memory_format=torch.channels_last))
-        return predictions(answers)
+        return with_mean_heads(answers)
 
 
 def opened(
@@ -82,7 +81,7 @@ def _published(path: Path, network: str, collection: Collection) -> Judge:
         "file": file.name,
         "sha256": digest,
     }
-    module = Plain(net, head=BASELINE[0]).eval()
+    module = SingleHead(net, head=BASELINE[0]).eval()
     return Judge(name=file.stem, module=module, preparation=chosen.preparation, told=told, took={})
 
 

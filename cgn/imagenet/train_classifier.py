@@ -31,8 +31,7 @@ from cgn.data.shards import read_manifest
 from cgn.data.transforms import normalized
 from cgn.imagenet.classifiers import HEADS, TRACK
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
-from cgn.nets.backbones import load_network, network
-from cgn.nets.ensemble import MECHANISMS, Ensemble, Start
+from cgn.nets.classifiers import MECHANISMS, Ensemble, Start, load_network, network
 from cgn.training import MODEL, STATE, Training, accuracy
 
 if TYPE_CHECKING:

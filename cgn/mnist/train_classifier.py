@@ -25,7 +25,7 @@ from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
 from cgn.data.shards import load, read_manifest
 from cgn.mnist.constants import CLASSES
-from cgn.nets.cnn import Cnn
+from cgn.nets.classifiers import Cnn
 from cgn.training import MODEL, STATE, Training, accuracy, permutation
 
 Role = Literal["data", "images"]

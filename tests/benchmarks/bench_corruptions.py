@@ -23,7 +23,7 @@ from PIL import Image
 from cgn.core.machine import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from cgn.corruptions.ice import read_ice
+from cgn.corruptions.weather import read_ice
 from cgn.data.sources import FROST
 from tests.parity.reference_corruptions import Reference, references
 

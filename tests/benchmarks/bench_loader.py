@@ -32,8 +32,7 @@ from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.imagenet.train_classifier import fit
 from cgn.miniature.scenes import scene
 from cgn.miniature.sets import CLASS_FOLDERS, write_split
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import MECHANISMS, Ensemble
+from cgn.nets.classifiers import MECHANISMS, Ensemble, network
 
 PER_CLASS, COUNTERFACTUALS = 100, 900
 WARM = 2

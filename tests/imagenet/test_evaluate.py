@@ -30,7 +30,7 @@ from cgn.evaluation.suite_results import numbers, summary
 from cgn.imagenet import corrupting, examination
 from cgn.imagenet.evaluate import parts as cell
 from cgn.imagenet.judges import Judge
-from cgn.nets.ensemble import MECHANISMS
+from cgn.nets.classifiers import MECHANISMS
 from cgn.report.suite_tables import tables
 from cgn.stages.evaluate import evaluate
 from tests.support import made_examination as made

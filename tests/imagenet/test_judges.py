@@ -27,8 +27,7 @@ from cgn.imagenet.classifiers import open_classifier
 from cgn.imagenet.evaluate import parts as cell
 from cgn.miniature.scenes import CLASSES
 from cgn.miniature.sets import CLASS_FOLDERS, write_sets
-from cgn.nets.backbones import load_network, network
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble
+from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, load_network, network
 from cgn.stages.evaluate import evaluate
 from tests.conftest import ROOT
 
@@ -186,7 +185,7 @@ def test_a_size_that_a_network_cannot_take_is_refused(tmp_path: Path) -> None:
         published(tmp_path, tmp_path, name="squeezenet1_1@16/16/bilinear", files=(file,))
     with torch.device("meta"):
         assert network("vit_b_16", image_size=384).state_dict()["encoder.pos_embedding"].shape[1] == 24**2 + 1
-        with pytest.raises(ConfigError, match="vit_b_32 cannot be built for pictures of 240 pixels"):
+        with pytest.raises(ConfigError, match="vit_b_32 cannot be built for images of 240 pixels"):
             network("vit_b_32", image_size=240)
 
 

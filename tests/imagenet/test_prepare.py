@@ -20,7 +20,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import folder_digest, write_json
 from cgn.core.images import png
 from cgn.core.metrics import Files, Silent
-from cgn.corruptions.ice import read_ice
+from cgn.corruptions.weather import read_ice
 from cgn.data import archives, tars
 from cgn.data.benchmarks import imagenet_c
 from cgn.data.collection import Collection, SetName, read_collection

@@ -21,8 +21,7 @@ from cgn.data.collection import Collection, PictureSet, own_set, write_collectio
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.imagenet.classifiers import open_classifier
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import MECHANISMS
+from cgn.nets.classifiers import MECHANISMS, network
 
 PARAMS = TrainClassifier(
     backbone="shufflenet_v2_x0_5",

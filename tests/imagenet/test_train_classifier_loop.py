@@ -24,7 +24,7 @@ from cgn.core.metrics import Fanout, Files, MetricSink, Silent
 from cgn.data.mixing import Batch, Mixture
 from cgn.data.transforms import normalized
 from cgn.imagenet.train_classifier import epoch_ends, fit
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble
+from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble
 from cgn.training import STATE, Training
 from tests.imagenet.test_train_classifier import PARAMS
 

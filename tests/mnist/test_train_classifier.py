@@ -16,7 +16,7 @@ from cgn.core.metrics import Files, MetricSink, Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mnist.arms import ARMS
 from cgn.mnist.train_classifier import SOURCES, initial_classifier, train_classifier
-from cgn.nets.cnn import Cnn
+from cgn.nets.classifiers import Cnn
 
 PARAMS = TrainClassifier(
     learning_rate=1.0,

@@ -21,7 +21,7 @@ from cgn.evaluation.categories.sixteen import MEMBERS, NAMES
 from cgn.evaluation.examination import Examination, gathered, read, write
 from cgn.evaluation.examine import examine
 from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
-from cgn.nets.backbones import Plain, load_network
+from cgn.nets.classifiers import SingleHead, load_network
 from tests.conftest import ROOT
 
 PUBLISHED = "style-transfer-512-nomask-experiment_{}_session-1.csv"
@@ -76,7 +76,7 @@ def decided(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that no figure hangs on how many cores sum
     found = examine(
-        {"squeezenet1_0": Plain(load_network("squeezenet1_0", weights), head="label").eval()},
+        {"squeezenet1_0": SingleHead(load_network("squeezenet1_0", weights), head="label").eval()},
         pictures=Pictures(listing=listing, transform=transform),
         suite=suite,
         condition="all",
