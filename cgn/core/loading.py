@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from cgn.core.devices import usable_cores
 from cgn.core.errors import ArtifactError
-from cgn.core.machine import usable_cores
 
 PATIENCE_SECONDS = 600.0
 """For one item of one worker; a disk that needs longer for a batch of pictures does not answer any more."""

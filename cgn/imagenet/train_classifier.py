@@ -17,7 +17,7 @@ import torch
 from cgn.config.imagenet.train_classifier import TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, refuse_foreign, save_model
-from cgn.core.devices import fabric as open_fabric
+from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
 from cgn.core.files import MANIFEST, read_object, write_json
 from cgn.core.launch import launch

@@ -15,8 +15,7 @@ from torch import nn
 from cgn.config.mnist.train_cgn import Discriminator, TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import load_strictly, load_weights, save_model
-from cgn.core.devices import fabric as open_fabric
-from cgn.core.devices import fits
+from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.images import from_bytes
 from cgn.core.metrics import MetricSink

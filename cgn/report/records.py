@@ -23,7 +23,7 @@ class Record:
     """More than one where it was interrupted and continued."""
     finished: str | None
     machine: Mapping[str, Any]
-    """As `cgn.core.machine` tells it; empty where it is not told."""
+    """As `cgn.core.devices` tells it; empty where it is not told."""
     metrics: Mapping[str, Any]
     """Final values, nested by the parts of their names."""
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cgn.core.arguments import Input, Inputs, OptionalInput, Output
+from cgn.core.devices import limit_threads
 from cgn.core.errors import ConfigError
 from cgn.core.files import write_json, write_text
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 
 DECISIONS = "decisions.parquet"

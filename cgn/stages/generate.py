@@ -17,10 +17,10 @@ from typing import Any, Literal, Protocol
 import torch
 
 from cgn.core.arguments import OptionalInput, Output, Pace
+from cgn.core.devices import limit_threads
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST, read_json, write_json
 from cgn.core.images import from_bytes, save_picture, sheet
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
 from cgn.data.films import write_film

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cgn.core.machine import THREADS
+from cgn.core.devices import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cgn.corruptions.weather import read_ice

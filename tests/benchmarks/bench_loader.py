@@ -21,9 +21,8 @@ import numpy as np
 
 from cgn.config.imagenet.train_classifier import TrainClassifier
 from cgn.config.load import load
-from cgn.core.devices import fabric
+from cgn.core.devices import limit_threads, open_fabric
 from cgn.core.images import to_bytes
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import Silent
 from cgn.data.benchmarks import class_folders
 from cgn.data.mixing import Batch, Mixture, Stream, batches
@@ -101,7 +100,7 @@ def _training(params: TrainClassifier, ready: list[Batch], *, classes: int, opti
             "folder": Path(folder),
             "sink": Silent(),
         }
-        device = fabric(accelerator=options.accelerator)
+        device = open_fabric(accelerator=options.accelerator)
         once = replace(params, epochs=1, workers=0, log_updates=len(ready), checkpoint_updates=len(ready))
         clocked = _Clocked(ready)
         fit(once, module, cast(Mixture, clocked), **given, fabric=device)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.core.checkpoints import load_model, load_strictly
-from cgn.core.machine import THREADS
+from cgn.core.devices import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.data.digits import Digits, inked, mnist
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS

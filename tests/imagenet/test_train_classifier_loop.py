@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.core.checkpoints import load_state
-from cgn.core.devices import fabric
+from cgn.core.devices import open_fabric
 from cgn.core.errors import ArtifactError, TrainingError
 from cgn.core.launch import together
 from cgn.core.metrics import Fanout, Files, MetricSink, Silent
@@ -117,7 +117,7 @@ def fitted(
         pictures=PICTURES,
         seed=seed,
         folder=folder,
-        fabric=fabric(accelerator="cpu", precision=precision, devices=devices),
+        fabric=open_fabric(accelerator="cpu", precision=precision, devices=devices),
         sink=sink or Silent(),
     )
 
