@@ -1,18 +1,15 @@
-"""Weights and training states on disk: never unpickled, loaded strictly, whole or absent.
+"""Models and training states on disk: never unpickled, loaded strictly, whole or absent.
 
-Decided here: what stages hand on (models) is safetensors with the facts needed to rebuild it (track, variant, net
-settings) as JSON in the header, so a checkpoint of another variant is refused by name. A training state (optimizers
-too) is a torch file read with `weights_only=True`. Both carry checksums, so that no flipped bit is trained on: a model
-the SHA-256 of its tensors, a state the CRC-32 of each record that torch writes and does not look at. A published file
-is recognized by its bytes, not its name; of the ways in which people wrap a state dict, the usual ones are undone.
+Decided here: a model is a safetensors file with the facts needed to rebuild it (track, variant, net settings) as JSON
+in the header, so a checkpoint of another variant is refused by name. A training state (with its optimizers) is a torch
+file read with `weights_only=True`. Both carry checksums, so that no flipped bit is trained on: a model the SHA-256 of
+its tensors, a state the CRC-32 of each record, which torch writes but does not check.
 """
 
 import hashlib
 import json
 import os
 import re
-import sys
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +18,11 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import json_value, replacing
+from cgn.core.weights import Tensors, load_strictly, load_torch_file, looks_like, refuse_unfit
 
 Net = TypeVar("Net", bound=torch.nn.Module)
 
@@ -32,12 +30,11 @@ Net = TypeVar("Net", bound=torch.nn.Module)
 WRONG_FACTS = (
     ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
-"""What building a net or a training raises when what should describe it is of the wrong kind or size."""
+"""What building a net or a training raises when the facts that describe it are of the wrong kind or size."""
 
 
 DIGEST = "sha256"
 """The key beside a model file's facts."""
-
 
 
 def save_model(path: Path, tensors: Tensors, *, facts: Mapping[str, Any]) -> None:
@@ -46,9 +43,9 @@ def save_model(path: Path, tensors: Tensors, *, facts: Mapping[str, Any]) -> Non
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     # One key of metadata only: safetensors writes several in an order that changes from call to call.
-    told = json.dumps({**facts, DIGEST: _digest(held, facts=facts)}, sort_keys=True)
+    metadata = json.dumps({**facts, DIGEST: _digest(held, facts=facts)}, sort_keys=True)
     with replacing(path) as temporary, _system_errors():
-        save_file(held, temporary, metadata={"facts": told})
+        save_file(held, temporary, metadata={"facts": metadata})
 
 
 def read_facts(path: Path, **expected: str) -> dict[str, Any]:
@@ -86,7 +83,7 @@ def _opened(path: Path, expected: Mapping[str, str]) -> Iterator[tuple[Any, dict
         raise
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ArtifactError(
-            f"{path} is not a whole model file of this project ({_looks_like(path)}; {error}): "
+            f"{path} is not a whole model file of this project ({looks_like(path)}; {error}): "
             f"remove {path.parent} and run its stage again"
         ) from None
 
@@ -110,22 +107,8 @@ def refuse_foreign(facts: Mapping[str, Any], *, source: Path, **expected: str) -
             )
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def rebuilt(make: Callable[[], Net], tensors: Tensors, *, source: str, remedy: str) -> Net:
-    """The net that `make` builds from a file's facts, with all of `tensors` in it.
+    """The net that `make` builds from a file's facts, loaded with all of `tensors`.
 
     Raises ArtifactError when the facts describe no net, or another one than that of the tensors.
     """
@@ -136,16 +119,14 @@ def rebuilt(make: Callable[[], Net], tensors: Tensors, *, source: str, remedy: s
 
 
 def sketch(make: Callable[[], torch.nn.Module], tensors: Tensors, *, source: str, remedy: str) -> None:
-    """Raise ArtifactError where `rebuilt` does, from a net without memory: absurd numbers in the facts cost nothing."""
+    """Raise ArtifactError where `rebuilt` does, but on the meta device: absurd sizes in the facts take no memory."""
     try:
         with torch.device("meta"):
-            made = make()
+            net = make()
     except WRONG_FACTS as error:
         reason = f"{type(error).__name__}: {error}"
         raise ArtifactError(f"{source} does not say which net it holds ({reason}): {remedy}") from None
-    _refuse_unfit(made, tensors, source=source)
-
-
+    refuse_unfit(net, tensors, source=source)
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -159,7 +140,7 @@ def load_state(path: Path) -> dict[str, Any]:
     remedy = "remove it and run the same command again to start this stage anew"
     try:
         _check_records(path)
-        state = _loaded(path)
+        state = load_torch_file(path)
     except ArtifactError as error:
         raise ArtifactError(f"{path} holds no whole checkpoint ({error}): {remedy}") from None
     if not isinstance(state, dict):
@@ -169,7 +150,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _system_errors() -> Iterator[None]:
-    """Raise what the system said of a failed write (a full disk), which torch and safetensors wrap in their own."""
+    """Raise the system's own error of a failed write (a full disk), which torch and safetensors wrap."""
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
@@ -184,21 +165,11 @@ def _system_errors() -> Iterator[None]:
 
 
 def _check_records(path: Path) -> None:
-    """Compare each record of a file of torch's with its CRC-32. Raises ArtifactError saying which differs."""
+    """Compare each record of a torch file with its CRC-32. Raises ArtifactError saying which differs."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except Exception:  # zipfile promises nothing of what it raises for bytes that are no archive
-        raise ArtifactError(_looks_like(path)) from None
+    except Exception:  # zipfile does not document what it raises for bytes that are not an archive
+        raise ArtifactError(looks_like(path)) from None
     if broken is not None:
         raise ArtifactError(f"its record {broken} has other bytes than were written")
-
-
-
-
-
-
-
-
-
-

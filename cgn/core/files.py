@@ -1,30 +1,22 @@
-"""Files that are whole or absent: write under a temporary name, then move.
+"""Files: written whole or not at all, read with errors that say what to do, digests, and the files below a folder.
 
-Decided here: an output folder is built as `<name>.partial` and moved into place when it is finished, so a reader
-never meets half of one; what a killed run left in `.partial` is offered to the next run with the same definition and
-code, and set aside, never deleted, for any other. A command that is refused before it has made anything leaves all
-of this as it was. One process builds a folder at a time. What a run says of itself (times, revisions, metrics) lives
-beside the folder in `<name>.log`, never inside: the folder's bytes depend on its parameters and inputs alone.
-
-A folder is read in one way (`walk`): links are followed, never in a circle, and what cannot be followed is listed. A
-file's name is text everywhere (`readable`): bytes that are not UTF-8, control characters and the backslash are written
-as Python writes them, `caf\\xe9.JPEG`, so a name can be stored, shown and turned back (`on_disk`) without loss.
+Decided here: a folder is listed by one function (`walk`): links are followed, never in a circle, and what cannot be
+followed is listed. A file's name is text everywhere (`readable`): bytes that are not UTF-8, control characters and the
+backslash are escaped as Python escapes them, `caf\\xe9.JPEG`, so a name can be stored, shown and restored (`on_disk`).
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20
@@ -34,12 +26,8 @@ ODD = re.compile(r"[\\\x00-\x1f\x7f\udc80-\udcff]")  # the last range: how Pytho
 WRITTEN = re.compile(r"\\(?:\\|x([0-9a-f]{2}))")
 
 
-
-
-
-
 def user_path(text: str) -> Path:
-    """A path that the user gave, absolute; a relative one starts at the folder that CGN_ROOT names, or here.
+    """A path from the user as an absolute one; a relative one starts at the folder in CGN_ROOT, or here.
 
     CGN_ROOT is the user's checkout where a stage runs in a temporary copy of it, which lacks the user's data.
     """
@@ -47,7 +35,7 @@ def user_path(text: str) -> Path:
 
 
 def readable(name: str) -> str:
-    """A file's name or path as text that can be stored and shown; most stay as they are. `on_disk` undoes it."""
+    """A file's name or path as text that can be stored and shown; most stay as they are. `on_disk` is the inverse."""
     return ODD.sub(_written, name) if ODD.search(name) else name
 
 
@@ -56,7 +44,7 @@ def _written(found: re.Match[str]) -> str:
 
 
 def on_disk(name: str) -> str:
-    """What `readable` was given: the name by which the file can be opened."""
+    """The inverse of `readable`: the name by which the file can be opened."""
     return WRITTEN.sub(_byte, name) if "\\" in name else name
 
 
@@ -69,17 +57,17 @@ def _byte(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """What lies below a folder: paths from there, `readable`, sorted."""
+    """What is below a folder: relative paths, `readable`, sorted."""
 
     files: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
-    """(path, reason) of what is no file and could not be entered."""
+    """(path, reason) of what is neither a file nor a folder that can be entered."""
 
 
 def walk(root: Path) -> Walk:
     """All files below `root`, hidden ones too. Raises ArtifactError when `root` itself cannot be read.
 
-    Links are followed, but not to a folder that holds the link: that would go round for ever.
+    Links are followed, but not to a folder that contains the link: that would never end.
     """
     real = root.resolve()
     above = frozenset(_identity(folder.stat()) for folder in (real, *real.parents)) if real.is_dir() else frozenset()
@@ -109,7 +97,7 @@ def walk(root: Path) -> Walk:
 
 
 def _entered(entry: "os.DirEntry[str]", holders: frozenset[tuple[int, int]]) -> frozenset[tuple[int, int]] | str | None:
-    """None for a file; for a folder, what holds the things in it; or the reason why it is left out."""
+    """None for a file; for a folder, the folders around its content; or the reason why it is left out."""
     try:
         if entry.is_file():
             return None
@@ -153,7 +141,7 @@ def explained(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path` (durable), on failure it is removed.
 
-    Whoever writes it, the file may be read by whom the process's umask allows.
+    The file has the permissions of the process's umask, whatever library wrote it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
@@ -162,7 +150,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
-            if temporary.stat().st_mode != mode:  # safetensors makes files that their owner alone may read
+            if temporary.stat().st_mode != mode:  # safetensors writes files that only their owner may read
                 temporary.chmod(mode)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -183,7 +171,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_value(text: str | bytes) -> Any:
-    """JSON as a value. Raises ValueError for whatever is wrong with it: also bytes, digits or depth beyond reading."""
+    """JSON as a value. Raises ValueError for whatever is wrong with it, also for values nested too deeply."""
     try:
         return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
     except RecursionError:
@@ -227,9 +215,9 @@ def checksum(path: Path, *, algorithm: str) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """What a finished folder is: the hash of its manifest where it has one, else of every file's name and bytes.
+    """The digest of a finished folder: of its manifest where it has one, else of every file's name and bytes.
 
-    Folders that it links to count as its own.
+    Linked folders are included.
     """
     if (manifest := folder / MANIFEST).is_file():
         return sha256(manifest)
@@ -237,23 +225,3 @@ def folder_digest(folder: Path) -> str:
     for name in sorted(walk(folder).files, key=lambda name: name.split("/")):
         digest.update(f"{name}\0{sha256(folder / on_disk(name))}\n".encode())
     return digest.hexdigest()
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

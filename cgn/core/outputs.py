@@ -24,12 +24,12 @@ LOCK = "lock"
 
 
 def partial_folder(out: Path) -> Path:
-    """Where `out` is built before it is moved into place."""
+    """The folder in which `out` is built before it is moved into place."""
     return out.with_name(out.name + ".partial")
 
 
 def log_folder(out: Path) -> Path:
-    """Where the run that makes `out` writes metrics.jsonl, metrics.json, details.json, curves.csv and run.json."""
+    """The folder for metrics.jsonl, metrics.json, details.json, curves.csv and run.json of the run that makes `out`."""
     return out.with_name(out.name + ".log")
 
 
@@ -38,10 +38,11 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
     """Yield the folder `<out>.partial` to build in; on success it replaces `out`.
 
     `definition` (JSON) is what the content depends on: resolved parameters, seed, digests of the inputs; `code` is the
-    digest of what makes it. A `.partial` of both is continued, any other is set aside under a name of its own, and
-    taken back when its turn comes again; a failure keeps it, but a refusal (ArtifactError, ConfigError) before anything
-    was made puts everything back. A finished `out` with an equal definition is taken up again as well, so that the verb
-    can check and mend it. Raises ArtifactError when another process builds `out`.
+    digest of the code that writes it. A `.partial` with the same two is continued; any other is set aside under a name
+    of its own, and continued when a run with its definition and code comes. A failure keeps the `.partial`; a refusal
+    (ArtifactError, ConfigError) before anything was written restores everything. A finished `out` with an equal
+    definition is reopened, so that the verb can check and repair it. Raises ArtifactError when another process builds
+    `out`.
     """
     folder, log = partial_folder(out), _contents(log_folder(out))
     if out.exists() and not out.is_dir():
@@ -53,7 +54,7 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
         if taken:
             out.replace(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.rglob(".*.tmp"):  # what a kill left of `replacing`
+        for left in folder.rglob(".*.tmp"):  # a killed process left it in `replacing`
             left.unlink()
         write_json(folder / DEFINITION, {**definition, "code": code})
         untouched = _times(folder)
@@ -61,7 +62,7 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
             yield folder
         except (ArtifactError, ConfigError):
             if not begun and _times(folder) == untouched:
-                with suppress(ArtifactError, OSError):  # the refusal is what counts
+                with suppress(ArtifactError, OSError):  # the refusal is the error to report
                     if taken:
                         write_json(folder / DEFINITION, definition)
                         folder.replace(out)
@@ -72,14 +73,14 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
                             print(f"{folder} is back as it was: nothing was made", flush=True)
                     _put_back(log_folder(out), log)
             raise
-        write_json(folder / DEFINITION, definition)  # the bytes of an output do not hang on the code that made them
+        write_json(folder / DEFINITION, definition)  # the bytes of an output do not depend on the code that wrote them
         if out.exists():
             shutil.rmtree(out)
         folder.replace(out)
 
 
 def _make_room(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
-    """Leave in `folder` what was begun with the wanted definition and code, or nothing; where the rest was put."""
+    """Leave in `folder` what was begun with this definition and code, or nothing; return where the rest was moved."""
     present, moved = _read_definition(folder), None
     if folder.exists() and present != wanted:
         moved = _aside(folder, present)
@@ -93,7 +94,7 @@ def _make_room(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
 
 
 def _times(folder: Path) -> dict[str, tuple[int, int]]:
-    """Name -> size and time of the last change, of all that lies in a folder."""
+    """Name -> size and time of the last change, of everything below a folder."""
     found = {}
     for home, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -103,14 +104,14 @@ def _times(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def _contents(log: Path) -> dict[str, bytes] | None:
-    """The files of a log, which are small, but for the lock; None where there is no log."""
+    """The (small) files of a log folder except the lock; None without a log folder."""
     if not log.is_dir():
         return None
     return {path.name: path.read_bytes() for path in log.iterdir() if path.is_file() and path.name != LOCK}
 
 
 def _put_back(log: Path, contents: Mapping[str, bytes] | None) -> None:
-    """Make a log what it was."""
+    """Restore a log folder."""
     if contents is None:
         shutil.rmtree(log)
         return
@@ -123,8 +124,8 @@ def _put_back(log: Path, contents: Mapping[str, bytes] | None) -> None:
 
 
 def _aside(folder: Path, definition: Any) -> Path:
-    told = json.dumps(definition, sort_keys=True).encode()
-    return folder.with_name(f"{folder.name}-{hashlib.sha256(told).hexdigest()[:8]}")
+    text = json.dumps(definition, sort_keys=True).encode()
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(text).hexdigest()[:8]}")
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def _alone(out: Path) -> Iterator[None]:
         with path.open("ab") as file:
             if not locked(file):
                 raise ArtifactError(f"{out} is being made by another process: wait for it, or end it")
-            if _is_at(path, file):  # else a refused command took the log away while this one opened it
+            if _is_at(path, file):  # else a refused command removed the log while this one opened it
                 yield
                 return
 

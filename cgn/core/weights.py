@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, shortened
 
 Tensors = Mapping[str, torch.Tensor]
 WRAPPED = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "module", "weights")
@@ -25,7 +25,7 @@ AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "ema_model")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """What wrappers put before every name: DataParallel, torch.compile, and the attribute of a Lightning module."""
 DEPTH = 3
-"""How deep a state dict may lie in what is around it."""
+"""How deeply a state dict may be nested."""
 COUNT = "n_averaged"
 """The counter that torch's AveragedModel adds to a state dict."""
 SIGNATURES = {
@@ -42,8 +42,8 @@ SAVE_TENSORS = "torch.save(net.state_dict(), 'weights.pth')"
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from a published .pth or .safetensors file, on the CPU, without unpickling code.
 
-    What training programs put around it is undone (`WRAPPED`, `PREFIXES`). Raises ArtifactError when the file holds
-    no state dict of plain tensors, or is cut short, or is of another kind, and says which.
+    What training programs wrap around it is removed (`WRAPPED`, `PREFIXES`). Raises ArtifactError when the file has no
+    state dict of plain tensors, is cut short, or is of another kind, and says which.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing")
@@ -51,16 +51,16 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         try:
             return _unprefixed(load_file(path))
         except (SafetensorError, OSError) as error:
-            raise ArtifactError(f"{path} holds no weights ({_looks_like(path)}; {error}): fetch it again") from None
+            raise ArtifactError(f"{path} holds no weights ({looks_like(path)}; {error}): fetch it again") from None
     try:
-        loaded = _loaded(path)
+        loaded = load_torch_file(path)
     except ArtifactError as error:
         raise ArtifactError(f"{path} holds no weights ({error})") from None
     return _unprefixed(_state_dict(loaded, path=path))
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By its bytes; what is neither this nor torch's is what its name says."""
+    """By its bytes; a file that is neither this nor torch's is taken for what its name says."""
     try:
         start = _start(path)
     except OSError as error:
@@ -71,7 +71,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _state_dict(loaded: Any, *, path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in what a file holds, taken out of what is around it. Raises ArtifactError when there is none."""
+    """The state dict of a file's content, unwrapped. Raises ArtifactError when the content has none."""
     found = loaded
     for _ in range(DEPTH):
         kept = found if isinstance(found, Mapping) else {}
@@ -86,8 +86,8 @@ def _state_dict(loaded: Any, *, path: Path) -> dict[str, torch.Tensor]:
     wrong = [f"{name!r} ({_described(value)})" for name, value in found.items() if not _is_plain(name, value)]
     if wrong or not found:
         raise ArtifactError(
-            f"{path} holds no state dict of plain tensors, but {_few(wrong) or 'nothing'}: known around one are the "
-            f"keys {', '.join((*WRAPPED, *AVERAGED))}; save it by {SAVE_TENSORS}"
+            f"{path} holds no state dict of plain tensors, but {shortened(wrong) or 'nothing'}: it may be under one of "
+            f"the keys {', '.join((*WRAPPED, *AVERAGED))}; save it by {SAVE_TENSORS}"
         )
     return dict(found)
 
@@ -104,7 +104,7 @@ def _described(value: object) -> str:
 
 
 def _unprefixed(tensors: Tensors) -> dict[str, torch.Tensor]:
-    """Under the names of the bare network: without the prefixes of `PREFIXES` that all names have."""
+    """The same tensors under the bare network's names: without the `PREFIXES` that all names have."""
     kept = {name: tensor for name, tensor in tensors.items() if name != COUNT}
     while kept and (prefix := next((known for known in PREFIXES if all(n.startswith(known) for n in kept)), None)):
         kept = {name.removeprefix(prefix): tensor for name, tensor in kept.items()}
@@ -113,7 +113,7 @@ def _unprefixed(tensors: Tensors) -> dict[str, torch.Tensor]:
 
 def load_strictly(module: torch.nn.Module, tensors: Tensors, *, source: str) -> None:
     """Load all of `tensors` into `module`. Raises ArtifactError naming the keys and shapes that differ."""
-    _refuse_unfit(module, tensors, source=source)
+    refuse_unfit(module, tensors, source=source)
     try:
         module.load_state_dict(dict(tensors))
     except (RuntimeError, TypeError) as error:
@@ -121,7 +121,7 @@ def load_strictly(module: torch.nn.Module, tensors: Tensors, *, source: str) -> 
         raise ArtifactError(f"{source} does not fit {type(module).__name__}: {reason}") from None
 
 
-def _refuse_unfit(module: torch.nn.Module, tensors: Tensors, *, source: str) -> None:
+def refuse_unfit(module: torch.nn.Module, tensors: Tensors, *, source: str) -> None:
     wanted = module.state_dict()
     missing = sorted(wanted.keys() - tensors.keys())
     unknown = sorted(tensors.keys() - wanted.keys())
@@ -132,29 +132,29 @@ def _refuse_unfit(module: torch.nn.Module, tensors: Tensors, *, source: str) -> 
     ]
     problems = [("missing", missing), ("unknown", unknown), ("of another shape", shapes)]
     if any(names for _, names in problems):
-        told = "; ".join(f"{what}: {_few(names)}" for what, names in problems if names)
-        raise ArtifactError(f"{source} does not fit {type(module).__name__}: {told}")
+        reasons = "; ".join(f"{what}: {shortened(names)}" for what, names in problems if names)
+        raise ArtifactError(f"{source} does not fit {type(module).__name__}: {reasons}")
 
 
-def _loaded(path: Path) -> Any:
-    """What torch reads without unpickling code. Raises ArtifactError saying what the file is, without its name."""
+def load_torch_file(path: Path) -> Any:
+    """A torch file's content, read without unpickling code. Raises ArtifactError saying what the file is instead."""
     _refuse_archives(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's protocol; what cannot be read is refused anyway
-            with path.open("rb") as file:  # given a name, torch would look at its ending
+            warnings.simplefilter("ignore")  # about the pickle's protocol; what cannot be read is refused anyway
+            with path.open("rb") as file:  # given a name, torch would decide by its suffix
                 return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch promises nothing of what it raises for bytes that it did not write
+    except Exception as error:  # torch does not document what it raises for bytes that it did not write
         if named := re.search(r"(?:GLOBAL|class) ([A-Za-z_][\w.]*)", str(error), re.ASCII):
             raise ArtifactError(
                 f"it is a pickle of Python objects, {named[1]}, not of tensors alone; it is not unpickled, since that "
                 f"would run its code: where the file comes from, save the tensors by {SAVE_TENSORS}"
             ) from None
-        raise ArtifactError(_looks_like(path)) from None
+        raise ArtifactError(looks_like(path)) from None
 
 
 def _refuse_archives(path: Path) -> None:
-    """Raise ArtifactError for a zip archive that holds no pickle of tensors, saying what it is."""
+    """Raise ArtifactError for a zip archive without a pickle of tensors, saying what it is."""
     try:
         with zipfile.ZipFile(path) as archive:
             files = archive.infolist()
@@ -168,14 +168,10 @@ def _refuse_archives(path: Path) -> None:
         )
     if not any(name.endswith("data.pkl") for name in names):
         raise ArtifactError(
-            f"it is a zip archive that torch.save did not write, of {_few(names, shown=3) or 'nothing'}"
+            f"it is a zip archive that torch.save did not write, of {shortened(names, shown=3) or 'nothing'}"
         )
     if any(file.compress_type != zipfile.ZIP_STORED for file in files):
         raise ArtifactError("it is a compressed archive, which torch.save does not write")
-
-
-def _few(names: list[str], *, shown: int = 8) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _start(path: Path) -> bytes:
@@ -183,7 +179,7 @@ def _start(path: Path) -> bytes:
         return file.read(512)
 
 
-def _looks_like(path: Path) -> str:
+def looks_like(path: Path) -> str:
     try:
         start, size = _start(path), path.stat().st_size
     except OSError as error:

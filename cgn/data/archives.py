@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import explained, partial_folder
+from cgn.core.files import explained
+from cgn.core.outputs import partial_folder
 from cgn.data import tars
 from cgn.data.benchmarks import VARIATIONS
 from cgn.data.wnids import wnids

@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
-from cgn.core.checkpoints import load_weights
 from cgn.core.errors import ArtifactError
+from cgn.core.weights import load_weights
 from cgn.data import tars
 from cgn.data.sources import Asset, Kind
 

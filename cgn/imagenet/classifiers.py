@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgn.core.checkpoints import WRONG_FACTS, load_model, load_strictly
+from cgn.core.checkpoints import WRONG_FACTS, load_model
 from cgn.core.errors import ArtifactError
+from cgn.core.weights import load_strictly
 from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, network
 
 MODEL = "model.safetensors"

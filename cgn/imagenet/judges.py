@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import DEFINITION, read_object, sha256
+from cgn.core.files import read_object, sha256
+from cgn.core.outputs import DEFINITION
 from cgn.data.collection import Collection
 from cgn.data.recipes import recipe
 from cgn.data.transforms import Preparation, imagenet_size

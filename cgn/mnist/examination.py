@@ -16,10 +16,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly, refuse_foreign
+from cgn.core.checkpoints import load_model, refuse_foreign
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import DEFINITION, read_object
+from cgn.core.files import read_object
 from cgn.core.images import from_bytes
+from cgn.core.outputs import DEFINITION
+from cgn.core.weights import load_strictly
 from cgn.data.shards import Images, load, read_manifest
 from cgn.evaluation.accuracy import accuracies
 from cgn.evaluation.confusion import confusion, separable

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import log_folder, read_json
+from cgn.core.files import read_json
+from cgn.core.outputs import log_folder
 
 
 @dataclass(frozen=True, kw_only=True)

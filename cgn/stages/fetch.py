@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cgn.core.arguments import Output
-from cgn.core.files import partial_folder, replacing, sha256, write_json
+from cgn.core.files import replacing, sha256, write_json
 from cgn.core.metrics import MetricSink
+from cgn.core.outputs import partial_folder
 from cgn.data.download import MIRROR, bring, look
 from cgn.data.sources import Asset, Embedded
 

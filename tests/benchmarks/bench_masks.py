@@ -16,9 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.checkpoints import load_model
 from cgn.core.devices import THREADS
 from cgn.core.seeding import torch_stream
+from cgn.core.weights import load_strictly
 from cgn.data.digits import Digits, inked, mnist
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS
 from cgn.mechanisms import Prior

@@ -22,7 +22,8 @@ from typing import Any
 from cgn.config.load import load
 from cgn.core.devices import describe_machine
 from cgn.core.errors import ArtifactError, CgnError
-from cgn.core.files import DEFINITION, read_json, write_json
+from cgn.core.files import read_json, write_json
+from cgn.core.outputs import DEFINITION
 from cgn.evaluation.expected import FILE, Figure, deciding
 from cgn.imagenet import evidence as imagenet
 from cgn.mnist import evidence as mnist

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.weights import load_strictly, load_weights
 from cgn.data.benchmarks import cue_conflict
 from cgn.data.pictures import Pictures
 from cgn.data.transforms import imagenet
