@@ -1,8 +1,8 @@
 """Who is examined: classifiers that train_classifier left in folders, or files of published networks.
 
 A published network is named NAME or NAME@RECIPE: one of torchvision's classification networks, and how pictures are
-prepared for it (`cgn.data.recipes`), which may be left out for files that torchvision publishes. The file holds a state
-dict, torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or
+prepared for it (`cgn.data.preprocessing`), which may be left out for files that torchvision publishes. The file holds a
+state dict, torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or
 .safetensors.
 Decided here: a published network is called after its file, ours after its arm.
 """
@@ -18,9 +18,8 @@ from torch import nn
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import read_object, sha256
 from cgn.core.outputs import DEFINITION
-from cgn.data.collection import Collection
-from cgn.data.recipes import recipe
-from cgn.data.transforms import Preparation, imagenet_size
+from cgn.data.prepared_sets import PreparedSets
+from cgn.data.preprocessing import Preparation, imagenet_size, weights_preparation
 from cgn.imagenet.classifiers import open_classifier
 from cgn.nets.classifiers import BASELINE, SingleHead, load_network, refuse_unknown, with_mean_heads
 from cgn.report.records import read_record
@@ -47,7 +46,7 @@ class Judge:
 
 
 def opened(
-    paths: Sequence[Path], *, network: str, collection: Collection, variant: str, device: torch.device
+    paths: Sequence[Path], *, network: str, collection: PreparedSets, variant: str, device: torch.device
 ) -> dict[str, Judge]:
     """Name -> classifier. Raises ArtifactError for two of a name, a broken file, or another number of classes."""
     found: dict[str, tuple[Path, Judge]] = {}
@@ -62,13 +61,13 @@ def opened(
     return {name: judge for name, (_, judge) in found.items()}
 
 
-def _published(path: Path, network: str, collection: Collection) -> Judge:
+def _published(path: Path, network: str, collection: PreparedSets) -> Judge:
     file = _weights_in(path)
     if not file.is_file():
         raise ArtifactError(f"{file} is missing: give the file of weights, or the folder that holds it alone")
     digest, (name, _, asked) = sha256(file), network.partition("@")
     refuse_unknown(name)
-    chosen = recipe(name, asked=asked, digest=digest, file=file.name)
+    chosen = weights_preparation(name, asked=asked, digest=digest, file=file.name)
     net = load_network(name, file, classes=collection.classes, image_size=chosen.preparation.crop)
     if chosen.transform_input:
         net.transform_input = True  # type: ignore[assignment]
@@ -108,7 +107,7 @@ def _weights_in(path: Path) -> Path:
     return files[0]
 
 
-def _ours(folder: Path, collection: Collection, *, variant: str) -> Judge:
+def _ours(folder: Path, collection: PreparedSets, *, variant: str) -> Judge:
     if not folder.is_dir():
         raise ArtifactError(
             f"{folder} is a file: say of which published network by --network NAME, such as resnet50, or give the "

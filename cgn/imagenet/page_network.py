@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cgn.core.checkpoints import read_facts
-from cgn.data.collection import Collection
+from cgn.data.prepared_sets import PreparedSets
 from cgn.data.wnids import in_words
 from cgn.imagenet.cells import printed
 from cgn.imagenet.evidence import Evidence
@@ -43,7 +43,7 @@ def network_tables(evidence: Evidence) -> list[Table]:
     return [*([_silhouettes(told)] if "iou/own" in told else []), _ablation(evidence, told)]
 
 
-def network_section(evidence: Evidence, collection: Collection | None) -> Html:
+def network_section(evidence: Evidence, collection: PreparedSets | None) -> Html:
     """Sheets, films, masks, ablation; the collection names the classes."""
     names = in_words(collection.class_names) if collection else ()
     images = evidence.material.images

@@ -15,9 +15,8 @@ import numpy as np
 from cgn.config.mnist.prepare import Prepare
 from cgn.core.seeding import numpy_stream
 from cgn.data.digits import Digits, Halves, Labels, drawn_motions, inked, mnist, scikit_learn
-from cgn.data.shards import Sample
+from cgn.data.shards import Sample, Split, examples, write_splits
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
-from cgn.data.splits import Split, examples, write_splits
 from cgn.mnist.colorings import Look, colored, double_colored, textures, wildlife
 from cgn.mnist.constants import CLASSES
 from cgn.stages.prepare import Parts, Prepared

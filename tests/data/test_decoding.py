@@ -101,7 +101,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: int) -> No
 
 def test_a_page_in_place_of_a_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>Forbidden</html>")
-    with pytest.raises(ArtifactError, match=r"page\.jpg cannot be read: it is no picture of a known format \(JPEG"):
+    with pytest.raises(ArtifactError, match=r"page\.jpg cannot be read: it is not an image of a known format \(JPEG"):
         decode(tmp_path / "page.jpg")
     with pytest.raises(ArtifactError, match=r"gone\.jpg cannot be read: No such file"):
         decode(tmp_path / "gone.jpg")

@@ -12,9 +12,9 @@ from torch import nn
 
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.weights import load_strictly, load_weights
-from cgn.data.benchmarks import cue_conflict
-from cgn.data.pictures import Pictures
-from cgn.data.transforms import imagenet
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import cue_conflict
+from cgn.data.preprocessing import imagenet
 from cgn.evaluation.examine import examine
 from cgn.evaluation.shape_bias import shape_bias
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
@@ -214,8 +214,8 @@ def test_heads_and_their_means_are_examined_as_five(tmp_path: Path) -> None:
     ensemble = Ensemble(network("squeezenet1_1", classes=CLASSES), classes=CLASSES).eval()
     rows = examine(
         {"ensemble": lambda images: with_mean_heads(ensemble(images))},
-        pictures=Pictures(
-            listing=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),
+        pictures=TransformedFolder(
+            folder=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),
             transform=imagenet(resize=64, crop=64),
         ),
         suite="cue_conflict",

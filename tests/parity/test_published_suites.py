@@ -12,9 +12,9 @@ import torch
 
 from cgn.__main__ import run
 from cgn.core.files import read_json
-from cgn.data.benchmarks import STIMULUS, Listing, class_folders, cue_conflict
-from cgn.data.pictures import Pictures
-from cgn.data.transforms import Transform, squeezenet
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import STIMULUS, ImageFolder, class_folders, cue_conflict
+from cgn.data.preprocessing import Transform, squeezenet
 from cgn.data.wnids import wnids
 from cgn.evaluation.accuracy import top
 from cgn.evaluation.categories.sixteen import MEMBERS, NAMES
@@ -69,7 +69,7 @@ def test_people_follow_shape(test_data: Path) -> None:
 
 
 def decided(
-    test_data: Path, tmp_path: Path, listing: Listing, *, suite: str, classes: int, transform: Transform
+    test_data: Path, tmp_path: Path, listing: ImageFolder, *, suite: str, classes: int, transform: Transform
 ) -> Examination:
     """SqueezeNet's decisions, from the file that they were written to."""
     weights = test_data / "squeezenet" / "squeezenet1_0_deepcompression_rgb.pth"
@@ -77,7 +77,7 @@ def decided(
     torch.set_num_threads(1)  # so that no figure hangs on how many cores sum
     found = examine(
         {"squeezenet1_0": SingleHead(load_network("squeezenet1_0", weights), head="label").eval()},
-        pictures=Pictures(listing=listing, transform=transform),
+        pictures=TransformedFolder(folder=listing, transform=transform),
         suite=suite,
         condition="all",
         batch_size=32,
