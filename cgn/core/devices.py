@@ -11,7 +11,6 @@ torch and Fabric are imported on the first call: a start without tensors (`--hel
 `limit_threads` must set the environment before torch reads it. So GPUs are described only where torch is loaded.
 """
 
-import ctypes
 import math
 import os
 import platform
@@ -107,6 +106,8 @@ def keep_freed_memory() -> None:
     with zeros page by page. For maps of tens of megabytes that takes longer than the computation with them. The process
     keeps the most that it ever had; it does not take more than that.
     """
+    import ctypes
+
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

@@ -180,7 +180,7 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_next_stands_in(workers: i
 
 
 def test_a_folder_of_unreadable_pictures_is_an_error() -> None:
-    with pytest.raises(ArtifactError, match=r"10 pictures in a row cannot be read, the first: \d\.png cannot be read"):
+    with pytest.raises(ArtifactError, match=r"10 images in a row cannot be read, the first: \d\.png cannot be read"):
         made(mixture(Grey(REAL, broken=frozenset(range(REAL)))))
 
 

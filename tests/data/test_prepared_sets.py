@@ -46,9 +46,9 @@ def test_a_collection_comes_back_with_relative_and_absolute_folders(tmp_path: Pa
 def test_a_set_that_is_absent_or_has_gone_is_named(tmp_path: Path) -> None:
     written(tmp_path, train="train")
     found = read_prepared_sets(tmp_path)
-    with pytest.raises(ArtifactError, match=r"no set 'stylized', only train, val: bring it by fetch\.extras"):
+    with pytest.raises(ArtifactError, match=r"no set 'stylized', only train, val: add it by fetch\.extras"):
         found.folder("stylized")
-    with pytest.raises(ArtifactError, match=r"the folder of train, .*train, has gone since"):
+    with pytest.raises(ArtifactError, match=r"the folder of train, .*train, is missing since"):
         found.folder("train")
 
 
@@ -123,5 +123,5 @@ def test_a_manifest_of_shards_is_refused(tmp_path: Path) -> None:
     foreign: object
     for foreign in ({"shards": [], "facts": {}}, {"facts": {}, "class_names": [], "sets": {"train": {"bytes": 3}}}, []):
         write_json(tmp_path / "manifest.json", foreign)
-        with pytest.raises(ArtifactError, match=r"is no list of picture sets: give the folder that prepare made"):
+        with pytest.raises(ArtifactError, match=r"is not a list of image sets: give the folder that prepare made"):
             read_prepared_sets(tmp_path)

@@ -243,7 +243,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, changed: di
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["shards"][0] |= changed
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match=rf"manifest\.json is no manifest of shards \({told}"):
+    with pytest.raises(ArtifactError, match=rf"manifest\.json is not a manifest of shards \({told}"):
         read_manifest(folder)
 
 
@@ -267,8 +267,8 @@ def test_a_link_is_refused(folder: Path) -> None:
         ({**good(), "00000001.png": b"x"}, r"sample 00000001 has no \.json"),
         ({**good(), **good(1) | {"00000001.png": b"no picture"}}, "sample 00000001 is broken"),
         ({**good(), **good(1) | {"00000001.json": b"{"}}, "sample 00000001 is broken"),
-        ({**good(), **good(1) | {"00000001.json": b"[]"}}, "sample 00000001 is no RGB image"),
-        ({**good(), **good(1) | {"00000001.png": png(np.zeros((8, 8), dtype=np.uint8))}}, "is no RGB image"),
+        ({**good(), **good(1) | {"00000001.json": b"[]"}}, "sample 00000001 is not an RGB image"),
+        ({**good(), **good(1) | {"00000001.png": png(np.zeros((8, 8), dtype=np.uint8))}}, "is not an RGB image"),
         ({**good(), **good(1) | {"00000001.png": good(1)["00000001.png"][:40]}}, "sample 00000001 is broken"),
         (
             {**good(), **good(1) | {"00000001.json": b'{"shape": 1, "texture": 2}'}},
@@ -320,7 +320,7 @@ def test_a_missing_or_foreign_manifest_is_told(folder: Path) -> None:
     broken.append(whole | {"facts": {"image_size": []}})
     for content in broken:
         path.write_text(json.dumps(content))
-        with pytest.raises(ArtifactError, match=r"manifest\.json is no manifest of shards"):
+        with pytest.raises(ArtifactError, match=r"manifest\.json is not a manifest of shards"):
             read_manifest(folder)
 
 
