@@ -39,13 +39,13 @@ DIGEST = "sha256"
 
 def save_model(path: Path, tensors: Tensors, *, facts: Mapping[str, Any]) -> None:
     """Write tensors and `facts` (JSON) as safetensors. Equal content gives equal bytes."""
-    held = {
+    copies = {
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     # One key of metadata only: safetensors writes several in an order that changes from call to call.
-    metadata = json.dumps({**facts, DIGEST: _digest(held, facts=facts)}, sort_keys=True)
+    metadata = json.dumps({**facts, DIGEST: _digest(copies, facts=facts)}, sort_keys=True)
     with replacing(path) as temporary, _system_errors():
-        save_file(held, temporary, metadata={"facts": metadata})
+        save_file(copies, temporary, metadata={"facts": metadata})
 
 
 def read_facts(path: Path, **expected: str) -> dict[str, Any]:

@@ -118,9 +118,9 @@ def _put_back(log: Path, contents: Mapping[str, bytes] | None) -> None:
     for path in log.iterdir():
         if path.name not in {*contents, LOCK}:
             path.unlink()
-    for name, held in contents.items():
+    for name, content in contents.items():
         with replacing(log / name) as temporary:
-            temporary.write_bytes(held)
+            temporary.write_bytes(content)
 
 
 def _aside(folder: Path, definition: Any) -> Path:

@@ -110,9 +110,9 @@ def pixelate(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence
     """Every pixel the mean of its block."""
     share = SHARES[severity - 1]
 
-    def coarse(picture: Image.Image) -> Image.Image:
-        small = picture.resize((int(picture.width * share), int(picture.height * share)), Image.Resampling.BOX)
-        return small.resize(picture.size, Image.Resampling.NEAREST)
+    def coarse(image: Image.Image) -> Image.Image:
+        small = image.resize((int(image.width * share), int(image.height * share)), Image.Resampling.BOX)
+        return small.resize(image.size, Image.Resampling.NEAREST)
 
     return _by_pillow(images, coarse)
 
@@ -120,9 +120,9 @@ def pixelate(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence
 def jpeg_compression(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """Written as JPEG and read again."""
 
-    def again(picture: Image.Image) -> Image.Image:
+    def again(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
-        picture.save(file, format="JPEG", quality=QUALITIES[severity - 1])
+        image.save(file, format="JPEG", quality=QUALITIES[severity - 1])
         return Image.open(file)
 
     return _by_pillow(images, again)

@@ -140,8 +140,8 @@ def check_ice(ice: Sequence[torch.Tensor], *, height: int, width: int) -> None:
 
 def _read(path: Path) -> torch.Tensor:
     try:
-        with Image.open(path) as picture:
-            pixels = np.array(picture.convert("RGB"))  # three of them have an alpha channel, which is not used
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))  # three of them have an alpha channel, which is not used
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing: run fetch again") from None
     except (UnidentifiedImageError, OSError) as error:

@@ -123,8 +123,8 @@ def _file(archive: Path, members: tarfile.TarFile, member: tarfile.TarInfo) -> I
     if not member.isreg() or member.issparse():
         what = "a sparse file" if member.isreg() else "no regular file"
         raise ArtifactError(f"{archive} holds {member.name!r}, which is {what}: nothing of it was kept")
-    held: Any = members.extractfile(member)
-    return cast(IO[bytes], held)
+    file: Any = members.extractfile(member)
+    return cast(IO[bytes], file)
 
 
 def _broken(archive: Path, reason: str) -> ArtifactError:
@@ -166,8 +166,8 @@ def _unpacked(archive: Path, folder: Path, *, place: Place) -> int:
             (folder / target).parent.mkdir(parents=True, exist_ok=True)
             if (folder / target).exists():
                 raise ArtifactError(f"{archive} holds {str(target)!r} twice: remove it and run fetch again")
-            with open_member() as held, (folder / target).open("xb") as file:
-                shutil.copyfileobj(held, file)
+            with open_member() as source, (folder / target).open("xb") as file:
+                shutil.copyfileobj(source, file)
             files += 1
     if not files:
         raise ArtifactError(f"{archive} holds nothing of {folder.name.partition('.')[0]}: it is another archive")

@@ -22,8 +22,6 @@ from cgn.data.sources import Asset
 from cgn.data.verification import mismatch
 
 MIRROR = "CGN_MIRROR"
-
-
 State = Literal["present", "mirror", "download", "unavailable"]
 
 
@@ -62,10 +60,10 @@ def _found(asset: Asset, folder: Path, *, missing: set[str], candidates: Sequenc
 def fetch_assets(
     assets: Sequence[Asset], folder: Path, *, mirror: Path | None = None, patience: Patience | None = None
 ) -> None:
-    """Put every asset into `folder` under its name. What is there and right stays.
+    """Put every asset into `folder` under its name. A correct file that exists is kept.
 
-    `mirror` is a folder to look into first; by default the environment's CGN_MIRROR. When assets cannot be had, the
-    others come all the same; then ArtifactError lists each of them with each URL and its reason.
+    `mirror` is a folder to search first; by default the environment's CGN_MIRROR. When assets are not available, the
+    others are fetched all the same; then ArtifactError lists each missing one with each URL and its reason.
     """
     expected = [_pinned(asset, folder) for asset in assets]
     missing = [asset for asset in expected if mismatch(asset, folder / asset.name) is not None]
@@ -97,10 +95,10 @@ def _summary(reasons: Sequence[tuple[str, str | None]]) -> str:
     return f"cannot get {what}. Try again later, or set {MIRROR} to a folder that holds {named}"
 
 
-def _one(asset: Asset, folder: Path, *, candidates: Sequence[Path], client: "Client") -> None:
+def _one(asset: Asset, folder: Path, *, candidates: Sequence[Path], client: Client) -> None:
     target = folder / asset.name
     source = _copied(asset, candidates, target) or download_file(asset, target, client=client)
-    for left in folder.glob(f".{asset.name}.*.part"):  # begun at another URL, or before there was a mirror
+    for left in folder.glob(f".{asset.name}.*.part"):  # begun at another URL, or before a mirror was set
         left.unlink()
     _note_digest(asset, folder)
     verified = "verified" if asset.documented else "no digest is documented: its own is recorded"

@@ -49,7 +49,7 @@ class Sample:
     parts: Mapping[str, Bytes] = field(default_factory=dict)
 
 
-def encoded(samples: Iterable[Sample], *, encoders: int) -> Iterator[dict[str, bytes]]:
+def encode_samples(samples: Iterable[Sample], *, encoders: int) -> Iterator[dict[str, bytes]]:
     """The members of each sample, in order."""
     if not encoders:
         yield from map(_members_of, samples)
@@ -71,7 +71,7 @@ def _members_of(sample: Sample) -> dict[str, bytes]:
     return {"png": png(sample.image), "json": facts, **parts}
 
 
-def members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
+def read_members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
     """The plain files of a ustar archive, as WebDataset's `group_by_keys` takes them."""
     whole, seen = os.fstat(stream.fileno()).st_size, set[str]()
     while (header := stream.read(BLOCK))[:1] != b"\0":
@@ -95,7 +95,7 @@ def members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
         yield {"fname": name, "data": data, "__url__": path.name}
 
 
-def decoded(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sample:
+def decode_sample(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sample:
     """The one decoder: PNG by Pillow, JSON by the standard library, nothing else."""
     where = f"{path}, sample {found['__key__']}"
     names = [f"{part}.png" for part in parts]
@@ -114,9 +114,9 @@ def decoded(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sa
 def _pixels(data: bytes) -> Bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            check_pixels(picture)
-            return np.array(picture)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            check_pixels(image)
+            return np.array(image)
 
 
 def remedy(folder: Path) -> str:

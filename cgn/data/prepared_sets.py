@@ -27,7 +27,7 @@ from cgn.core.files import MANIFEST, on_disk, read_json, readable, replacing, sh
 from cgn.data.image_folders import SHOWN, Stray, class_folders, corruption_folders, imagenet_c, is_image, merge_strays
 
 SetName = Literal["train", "val", "stylized", "imagenet_c", "imagenet9", "cue_conflict", "frost", "masks"]
-"""`imagenet_c` is prebuilt, <corruption>/<severity>/<class folder>/...; where it is absent it is made from `val`."""
+"""`imagenet_c` is published, <corruption>/<severity>/<class>/...; where it is absent it is computed from `val`."""
 
 FILES = "files"
 AGAIN = "run prepare again, and what follows from it, or put the folder back as it was"
@@ -54,7 +54,7 @@ class FolderContents:
     absent: tuple[str, ...]
     """Classes without a folder."""
     empty: tuple[str, ...]
-    """Classes whose folder holds no picture."""
+    """Classes whose folder has no image."""
     corruptions: tuple[str, ...] = ()
 
     @property
@@ -79,7 +79,7 @@ class PreparedSets:
         return len(self.class_names)
 
     def has(self, name: SetName) -> bool:
-        """Whether prepare found or made this set."""
+        """Whether prepare found or wrote this set."""
         return name in self.sets
 
     def folder(self, name: SetName) -> Path:

@@ -22,7 +22,7 @@ from webdataset.tariterators import group_by_keys
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, read_json, replacing, sha256, write_json
 from cgn.core.images import Bytes, from_bytes
-from cgn.data.members import Sample, decoded, encoded, members, remedy
+from cgn.data.members import Sample, decode_sample, encode_samples, read_members, remedy
 
 __all__ = [
     "LABELS", "Images", "Manifest", "Sample", "Shard", "Split", "check_size", "examples", "is_whole", "load_split",
@@ -79,7 +79,7 @@ def write_shard(
     images = 0
     with replacing(path) as temporary:
         with temporary.open("wb") as file, wds.TarWriter(file, mtime=0, user="cgn", group="cgn", encoder=False) as tar:
-            for sample in encoded(samples, encoders=encoders):
+            for sample in encode_samples(samples, encoders=encoders):
                 tar.write({"__key__": f"{first_index + images:08d}", **sample})
                 images += 1
         size, digest = temporary.stat().st_size, sha256(temporary)
@@ -206,9 +206,9 @@ def _read(folder: Path, shard: Shard, *, parts: Sequence[str] = ()) -> Iterator[
     path = folder / shard.name
     read = 0
     with path.open("rb") as stream:
-        source = partial(members, stream, path=path)
+        source = partial(read_members, stream, path=path)
         for sample in wds.DataPipeline(source, group_by_keys):
-            yield sample["__key__"], decoded(sample, path=path, parts=parts)
+            yield sample["__key__"], decode_sample(sample, path=path, parts=parts)
             read += 1
     if read != shard.images:
         raise ArtifactError(f"{path} holds {read} samples, its manifest says {shard.images}: {remedy(folder)}")

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["gzip", "tar", "tar.gz", "zip", "weights", "safetensors", "picture"]
+Kind = Literal["gzip", "tar", "tar.gz", "zip", "weights", "safetensors", "image"]
 
 MNIST_URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -240,7 +240,7 @@ FROST_FILES = (
     ("frost5.jpg", 155_150, "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2"),
     ("frost6.jpg", 90_185, "1f92b2f48408748085b68dd81d816ef239f42cef3029c25d041fcb6760fb4f25"),
 )
-"""The branch may move; the digests hold the files to what ImageNet-C was made with."""
+"""The branch may move; the digests require the files that ImageNet-C was made with."""
 FROST = tuple(
     Asset(name=name, urls=(FROST_URL + name,), bytes=size, sha256=sha256, licence="Apache-2.0 (hendrycks/robustness)")
     for name, size, sha256 in FROST_FILES

@@ -165,5 +165,5 @@ KINDS: Mapping[Kind, _Reader] = {
     "zip": _Reader(called="a zip archive", starts=(b"PK\x03\x04", b"PK\x05\x06"), names=_zip),
     "weights": _Reader(called="a file of torch weights", starts=(b"PK\x03\x04", *PICKLE), names=_weights),
     "safetensors": _Reader(called="a file of safetensors", starts=(b"",), names=_safetensors),
-    "picture": _Reader(called="a JPEG or PNG image", starts=(b"\xff\xd8\xff", b"\x89PNG"), names=_image),
+    "image": _Reader(called="a JPEG or PNG image", starts=(b"\xff\xd8\xff", b"\x89PNG"), names=_image),
 }

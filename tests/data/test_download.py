@@ -325,7 +325,7 @@ WHOLE: dict[Kind, bytes] = {
     "zip": zipped("cats/1.png", CONTENT),
     "weights": weights(NET),
     "safetensors": safetensors.torch.save(NET),
-    "picture": picture("JPEG"),
+    "image": picture("JPEG"),
 }
 HOLDS: dict[Kind, tuple[str, ...]] = {
     "tar": ("cats/",), "tar.gz": ("cats/",), "zip": ("cats/",), "weights": ("f_shape.",), "safetensors": ("f_shape.",),
