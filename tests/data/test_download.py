@@ -194,12 +194,12 @@ def test_when_all_fail_every_url_and_reason_is_told(server: Server, tmp_path: Pa
     wrong, gone = server.url("bad/data.bin"), server.url("gone/data.bin")
     with pytest.raises(ArtifactError) as caught:
         fetch_assets([asset(wrong, gone, nobody)], tmp_path, patience=QUICK)
-    told = str(caught.value)
-    assert f"{wrong}: wrong file (sha256 " in told
-    assert "HTML page" in told
-    assert f"{gone}: HTTP 404" in told
-    assert f"{nobody}: ConnectionError" in told
-    assert MIRROR in told
+    message = str(caught.value)
+    assert f"{wrong}: wrong file (sha256 " in message
+    assert "HTML page" in message
+    assert f"{gone}: HTTP 404" in message
+    assert f"{nobody}: ConnectionError" in message
+    assert MIRROR in message
     assert files(tmp_path) == []
 
 

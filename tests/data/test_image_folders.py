@@ -62,7 +62,7 @@ def test_strays_are_counted_and_named_with_the_reason(tmp_path: Path) -> None:
     assert str(foreign) == "d/1.png, loose.png: not in a class folder (a ... b)"
 
 
-def test_linked_class_folders_and_linked_pictures_are_read(tmp_path: Path) -> None:
+def test_linked_class_folders_and_linked_images_are_read(tmp_path: Path) -> None:
     for name in ("store/one/1.png", "store/two/2.png", "store/two/below/3.png", "data/a/0.png"):
         save(tmp_path / name)
     (tmp_path / "data" / "b").symlink_to(tmp_path / "store" / "one")
@@ -129,7 +129,7 @@ def test_names_that_differ_are_written_differently() -> None:
     assert [on_disk(readable(name)) for name in names] == names
 
 
-def test_an_unreadable_picture_of_an_odd_name_gives_a_sentence_that_can_be_stored(tmp_path: Path) -> None:
+def test_an_unreadable_image_of_an_odd_name_gives_a_sentence_that_can_be_stored(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png")
     Path(os.fsdecode(os.fsencode(tmp_path / "a") + b"/caf\xe9.png")).write_bytes(b"x")
     pictures = TransformedFolder(folder=class_folders(tmp_path, classes=("a",)), transform=squeezenet())
@@ -191,7 +191,7 @@ def test_stimuli_carry_both_cues(tmp_path: Path) -> None:
     assert listing.strays[-1].reason == "not in the folder of the shape that its name gives"
 
 
-def test_pictures_are_chosen_evenly_over_the_classes() -> None:
+def test_images_are_chosen_evenly_over_the_classes() -> None:
     labels = [0] * 5 + [1] * 2 + [2] * 4 + [3] * 3
     names = tuple(map(str, range(len(labels))))
     listing = ImageFolder(root=Path(), names=names, labels={"shape": tuple(labels)}, strays=())
@@ -224,7 +224,7 @@ def test_prebuilt_corruptions_lie_in_folders_of_kinds_or_side_by_side(tmp_path: 
         imagenet_c(tmp_path, corruptions=("snow",), classes=("a", "b"))
 
 
-def test_an_unreadable_picture_keeps_its_place(tmp_path: Path) -> None:
+def test_an_unreadable_image_keeps_its_place(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", colour=0)
     (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "1.png").read_bytes()[:40])
     save(tmp_path / "a" / "3.png", colour=255)
@@ -253,7 +253,7 @@ def test_colours_are_normalised_as_published() -> None:
     torch.testing.assert_close(squeezenet()(grey)[:, 0, 0], torch.tensor([132.0, -117.0, -53.0]))
 
 
-def test_pictures_stored_at_the_crops_size_are_left_alone() -> None:
+def test_images_stored_at_the_crops_size_are_left_alone() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     left = imagenet(resize=None)(Image.fromarray(pixels))
     scaled = torch.from_numpy(pixels).permute(2, 0, 1) / 255

@@ -51,7 +51,7 @@ def test_what_does_not_fit_becomes_the_largest_central_crop() -> None:
     assert box.tolist() == [[133, 0, 266, 100], [0, 133, 100, 266]]
 
 
-def test_a_picture_of_one_pixel_is_shown_whole() -> None:
+def test_an_image_of_one_pixel_is_shown_whole() -> None:
     numbers = draw_rows(50, stream=torch_stream(0, "one"))
     assert crops([picture(1, 1)] * 50, numbers, size=4, smallest=0.08).shape == (50, 3, 4, 4)
 
@@ -120,7 +120,7 @@ def assert_equal(left: list[MixedBatch], right: list[MixedBatch]) -> None:
         assert all(torch.equal(values, other.labels[name]) for name, values in one.labels.items())
 
 
-def test_an_epoch_is_a_pass_through_the_real_pictures_and_counterfactuals_go_on_endlessly() -> None:
+def test_an_epoch_is_a_pass_through_the_real_images_and_counterfactuals_go_on_endlessly() -> None:
     found = made(mixture())
     assert {tuple(batch.pixels.shape) for batch in found} == {(6, 3, 5, 5)}
     real = torch.cat([batch.label for batch in found]).tolist()
@@ -132,7 +132,7 @@ def test_an_epoch_is_a_pass_through_the_real_pictures_and_counterfactuals_go_on_
         assert sorted(counterfactual[first : first + MADE]) == list(range(MADE))
 
 
-def test_pictures_keep_their_labels() -> None:
+def test_images_keep_their_labels() -> None:
     for batch in made(mixture()):
         assert torch.equal(batch.pixels[:4, 0, 0, 0].long(), batch.label)
         assert torch.equal(batch.pixels[4:, 0, 0, 0].long(), batch.labels["shape"])
@@ -160,7 +160,7 @@ def test_ranks_share_the_same_batches_equally() -> None:
         assert torch.equal(labels, batch.labels["texture"])
 
 
-def test_the_baseline_has_real_pictures_only_and_the_same_ones() -> None:
+def test_the_baseline_has_real_images_only_and_the_same_ones() -> None:
     both = mixture()
     alone = Mixture(**{**vars(both), "counterfactual": None})
     for one, other in zip(made(alone), made(both), strict=True):
@@ -169,17 +169,17 @@ def test_the_baseline_has_real_pictures_only_and_the_same_ones() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_cannot_be_read_is_told_and_the_next_stands_in(workers: int) -> None:
+def test_an_image_that_cannot_be_read_is_reported_and_replaced_by_the_next(workers: int) -> None:
     found = made(mixture(Grey(REAL, broken=frozenset({3, 9}))), workers=workers)
     seen = Counter(torch.cat([batch.label for batch in found]).tolist())
     assert seen == Counter({place: 16 if place in (4, 0) else 8 for place in range(REAL) if place not in (3, 9)})
-    told = Counter(sentence for batch in found for sentence in batch.unreadable)
-    assert told == {"3.png cannot be read": 8, "9.png cannot be read": 8}
+    sentences = Counter(sentence for batch in found for sentence in batch.unreadable)
+    assert sentences == {"3.png cannot be read": 8, "9.png cannot be read": 8}
     for batch in found:
         assert torch.equal(batch.pixels[:4, 0, 0, 0].long(), batch.label)
 
 
-def test_a_folder_of_unreadable_pictures_is_an_error() -> None:
+def test_a_folder_of_unreadable_images_is_an_error() -> None:
     with pytest.raises(ArtifactError, match=r"10 images in a row cannot be read, the first: \d\.png cannot be read"):
         made(mixture(Grey(REAL, broken=frozenset(range(REAL)))))
 

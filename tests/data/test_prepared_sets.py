@@ -77,10 +77,10 @@ def test_a_folder_that_changed_since_prepare_is_refused_and_the_changes_named(
     (folder / "a" / "1.png").unlink()
     (folder / "a" / "2.png").write_bytes(bytes(10))
     (folder / "b" / "new.png").write_bytes(bytes(9))
-    told = (
+    message = (
         r"has changed since prepare: 1 added \(b/new\.png\), 2 removed \(a/0\.png, a/1\.png\), 1 of another size \(a/2"
     )
-    with pytest.raises(ArtifactError, match=rf"{told}.*; run prepare again"):
+    with pytest.raises(ArtifactError, match=rf"{message}.*; run prepare again"):
         prepared.unchanged(name)
 
 

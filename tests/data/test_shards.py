@@ -231,7 +231,7 @@ def test_more_images_than_a_shard_can_hold_are_refused(folder: Path, changed: di
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"images": -1}, "a negative number"),
         ({"bytes": -5}, "a negative number"),
@@ -239,11 +239,11 @@ def test_more_images_than_a_shard_can_hold_are_refused(folder: Path, changed: di
         ({"split": "train"}, r"the shard \('train', 0\) is listed twice"),
     ],
 )
-def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, changed: dict[str, Any], told: str) -> None:
+def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, changed: dict[str, Any], message: str) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["shards"][0] |= changed
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match=rf"manifest\.json is not a manifest of shards \({told}"):
+    with pytest.raises(ArtifactError, match=rf"manifest\.json is not a manifest of shards \({message}"):
         read_manifest(folder)
 
 
@@ -261,7 +261,7 @@ def test_a_link_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "message"),
     [
         ({"00000000.json": b"{}"}, r"sample 00000000 has no \.png"),
         ({**good(), "00000001.png": b"x"}, r"sample 00000001 has no \.json"),
@@ -295,9 +295,9 @@ def test_a_link_is_refused(folder: Path) -> None:
         ),
     ],
 )
-def test_a_broken_sample_is_named(folder: Path, members: dict[str, bytes], told: str) -> None:
+def test_a_broken_sample_is_named(folder: Path, members: dict[str, bytes], message: str) -> None:
     rewrite(folder, members)
-    with pytest.raises(ArtifactError, match=told):
+    with pytest.raises(ArtifactError, match=message):
         load_split(folder, split="test")
 
 
@@ -307,7 +307,7 @@ def test_an_unknown_split_lists_the_known(folder: Path) -> None:
             read()
 
 
-def test_a_missing_or_foreign_manifest_is_told(folder: Path) -> None:
+def test_a_missing_or_foreign_manifest_is_reported(folder: Path) -> None:
     path = folder / "manifest.json"
     whole = json.loads(path.read_text())
     path.unlink()

@@ -80,14 +80,14 @@ def test_an_md5_serves_where_it_is_all_that_is_documented(tmp_path: Path) -> Non
 def test_a_prefix_of_the_digest_serves(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"cgn")
     wrong = Asset(name="a", urls=(), sha256="00000000", licence="none")
-    told = digest_mismatch(wrong, tmp_path / "a")
-    assert told is not None
-    digest = told.split()[1].rstrip(",")
+    message = digest_mismatch(wrong, tmp_path / "a")
+    assert message is not None
+    digest = message.split()[1].rstrip(",")
     assert digest_mismatch(Asset(name="a", urls=(), sha256=digest[:8], licence="none"), tmp_path / "a") is None
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"name": "../a"}, "plain file name"),
         ({"name": ""}, "plain file name"),
@@ -98,7 +98,7 @@ def test_a_prefix_of_the_digest_serves(tmp_path: Path) -> None:
         ({"urls": ("ftp://host/a",)}, "only http"),
     ],
 )
-def test_a_malformed_asset_is_refused(values: dict[str, object], told: str) -> None:
+def test_a_malformed_asset_is_refused(values: dict[str, object], message: str) -> None:
     given: dict[str, object] = {"name": "a", "urls": (), "sha256": "0" * 64, "licence": "none"} | values
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         Asset(**given)  # type: ignore[arg-type]

@@ -106,7 +106,7 @@ def test_the_worst_severity_changes_more_than_the_mildest(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"name": "rain"}, r"unknown corruption 'rain'; known: gaussian_noise, .*saturate"),
         ({"severity": 0}, r"severity 0 of fog: allowed are 1, 2, 3, 4 and 5"),
@@ -119,9 +119,9 @@ def test_the_worst_severity_changes_more_than_the_mildest(name: str) -> None:
         ({"name": "frost", "ice": ice(height=20)}, r"photograph 1 of frost is 29x95, images are 72x88"),
     ],
 )
-def test_what_cannot_be_is_refused(changed: dict[str, object], told: str) -> None:
+def test_what_cannot_be_is_refused(changed: dict[str, object], message: str) -> None:
     given: dict[str, object] = {"images": smooth(2), "name": "fog", "severity": 1, "numbers": [0, 1], "seed": 0}
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         corrupt(**given | changed)  # type: ignore[arg-type]
 
 

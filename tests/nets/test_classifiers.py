@@ -271,7 +271,7 @@ def test_a_file_of_another_net_is_refused_by_key() -> None:
 def test_it_computes_the_published_function_and_gradient(cnn: Cnn, mode: str) -> None:
     images = torch.rand(5, 3, 32, 32) * 2 - 1
     labels = torch.arange(5)
-    told = {}
+    results = {}
     start = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
     for name, module in (("ours", cnn), ("published", plain(cnn))):
         cnn.load_state_dict(start)
@@ -279,9 +279,9 @@ def test_it_computes_the_published_function_and_gradient(cnn: Cnn, mode: str) ->
         answers = module(images)
         gradients = torch.autograd.grad(nn.functional.nll_loss(answers, labels), list(cnn.parameters()))
         statistics = [buffer.clone() for buffer in cnn.buffers()]
-        told[name] = [answers.detach(), *gradients, *statistics]
-    assert len(told["ours"]) == 1 + len(list(cnn.parameters())) + 3
-    for ours, published in zip(told["ours"], told["published"], strict=True):
+        results[name] = [answers.detach(), *gradients, *statistics]
+    assert len(results["ours"]) == 1 + len(list(cnn.parameters())) + 3
+    for ours, published in zip(results["ours"], results["published"], strict=True):
         torch.testing.assert_close(ours, published, atol=1e-5, rtol=1e-4)
 
 
