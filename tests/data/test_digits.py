@@ -40,7 +40,7 @@ def test_a_file_of_other_dimensions_or_magic_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 5, 20, 200])
-def test_a_truncated_file_is_told(tmp_path: Path, kept: int) -> None:
+def test_a_truncated_file_is_reported(tmp_path: Path, kept: int) -> None:
     random = np.random.default_rng(0).integers(0, 256, (4, 8, 8))
     path = idx(tmp_path / "images.gz", random)
     path.write_bytes(path.read_bytes()[:kept])
@@ -49,7 +49,7 @@ def test_a_truncated_file_is_told(tmp_path: Path, kept: int) -> None:
 
 
 @pytest.mark.parametrize("change", [-7, 7])
-def test_a_length_that_does_not_fit_the_shape_is_told(tmp_path: Path, change: int) -> None:
+def test_a_length_that_does_not_fit_the_shape_is_reported(tmp_path: Path, change: int) -> None:
     content = struct.pack(">II", 0x0801, 100) + bytes(100 + change)
     (tmp_path / "labels.gz").write_bytes(gzip.compress(content))
     with pytest.raises(
@@ -58,7 +58,7 @@ def test_a_length_that_does_not_fit_the_shape_is_told(tmp_path: Path, change: in
         read_idx(tmp_path / "labels.gz", dimensions=1)
 
 
-def test_a_file_that_is_no_gzip_or_missing_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_gzip_or_missing_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_text("<html>not found</html>")
     with pytest.raises(ArtifactError, match=r"a\.gz is broken"):
         read_idx(tmp_path / "a.gz", dimensions=1)

@@ -181,7 +181,7 @@ def test_wrong_bytes_keep_nothing_and_the_next_mirror_serves(server: Server, tmp
     assert files(tmp_path) == ["data.bin"]
 
 
-def test_when_all_fail_every_url_and_reason_is_told(server: Server, tmp_path: Path) -> None:
+def test_when_all_fail_every_url_and_reason_is_reported(server: Server, tmp_path: Path) -> None:
     def behave(request: Handler) -> bool:
         if request.path == "/gone/data.bin":
             request.send_error(404)
@@ -234,7 +234,7 @@ def test_the_mirror_comes_first_and_a_wrong_file_there_is_passed_over(
     assert server.ranges == [None]
 
 
-def test_a_mirror_that_is_no_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_that_is_no_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MIRROR, str(tmp_path / "nowhere"))
     with pytest.raises(ArtifactError, match=r"CGN_MIRROR is .*nowhere"):
         fetch_assets([asset()], tmp_path, patience=QUICK)
@@ -246,7 +246,7 @@ def test_an_asset_without_url_asks_for_a_mirror(tmp_path: Path, monkeypatch: pyt
         fetch_assets([asset()], tmp_path, patience=QUICK)
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
 
@@ -258,7 +258,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert files(tmp_path / "out") == []
 
 
-def test_a_full_disk_in_a_download_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_in_a_download_is_reported(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -267,7 +267,7 @@ def test_a_full_disk_in_a_download_is_told(server: Server, tmp_path: Path, monke
         fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
 
 
-def test_a_folder_below_a_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_below_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"a file, not a folder|in the way"):
         fetch_assets([asset()], tmp_path / "file" / "out", patience=QUICK)
@@ -448,7 +448,7 @@ def test_half_a_file_that_a_killed_run_left_unrecorded_is_not_recorded(server: S
 
 
 @pytest.mark.parametrize("content", [b"", b"none", b"\xff\xff"])
-def test_a_broken_record_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_record_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "data.bin.sha256").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"data\.bin\.sha256 holds no SHA-256: remove it"):
         fetch_assets([undocumented()], tmp_path, patience=QUICK)

@@ -153,7 +153,7 @@ def test_a_changed_byte_is_found(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 100, 700, 1200, 3000])
-def test_a_tar_cut_short_is_told_even_where_the_manifest_agrees(folder: Path, kept: int) -> None:
+def test_a_tar_cut_short_is_reported_even_where_the_manifest_agrees(folder: Path, kept: int) -> None:
     path = folder / "test-000000.tar"
     path.write_bytes(path.read_bytes()[:kept])
     vouch(folder, "test-000000.tar")
@@ -345,7 +345,7 @@ def test_a_disk_that_fills_up_within_a_shard_leaves_no_half(folder: Path) -> Non
     assert not list(folder.glob("more*"))
 
 
-def test_a_folder_below_a_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_below_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"not a folder|in the way"):
         write_shard(tmp_path / "file" / "out", made(1), split="train", number=0, first_index=0)
