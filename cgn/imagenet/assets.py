@@ -14,7 +14,7 @@ from cgn.core.checkpoints import load_model, rebuilt
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.weights import load_strictly, load_weights
 from cgn.data import sources
-from cgn.imagenet.generator import empty, read_table, read_widths
+from cgn.imagenet.generator import empty_biggan, read_table, read_widths
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan
 from cgn.nets.features import VggFeatures, vgg_weights
 from cgn.nets.u2net import U2NET, U2Net, Widths
@@ -44,7 +44,7 @@ def open_nets(assets: Path, *, nets: Literal["miniature", "published"]) -> Nets:
 
 
 def _published(assets: Path) -> Nets:
-    nets = Nets(biggan=empty(BIGGAN_DEEP_256), saliency=U2Net(U2NET), widths=U2NET, features=VggFeatures())
+    nets = Nets(biggan=empty_biggan(BIGGAN_DEEP_256), saliency=U2Net(U2NET), widths=U2NET, features=VggFeatures())
     _fill(nets.biggan, assets / sources.BIGGAN_DEEP_256.name)
     _fill(nets.saliency, assets / sources.U2NET.name)
     path = assets / sources.VGG16.name

@@ -12,7 +12,7 @@ import torch
 
 from cgn.core.devices import keep_freed_memory
 from cgn.core.images import Bytes, to_bytes
-from cgn.imagenet.generator import Model, net_of
+from cgn.imagenet.generator import Model, biggan_of
 from cgn.mechanisms import Causes, Generator, Picture, Shape, Whole
 from cgn.nets import biggan_folded, u2net
 
@@ -66,7 +66,7 @@ def folded(model: Model, *, truncation: float, precision: str, device: torch.dev
     saliency = u2net.segmenter(u2net.fold(model.saliency).to(device, dtype))
     for role in (generator.shape, generator.texture, generator.background):
         assert isinstance(role, Shape | Whole)
-        role.net = biggan_folded.fold(net_of(role), truncation=truncation, dtype=dtype)
+        role.net = biggan_folded.fold(biggan_of(role), truncation=truncation, dtype=dtype)
         if isinstance(role, Shape):
             role.segment = lambda image: saliency(image.to(dtype))
     if device.type == "cuda":

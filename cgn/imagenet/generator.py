@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.config.record import build
+from cgn.config.validation import build
 from cgn.core.checkpoints import load_model, sketch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.weights import Tensors, load_strictly, load_weights

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cgn.config.imagenet.prepare import Folders, Prepare, World
+from cgn.config.imagenet import Folders, Prepare, World
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, on_disk, read_json
 from cgn.core.images import Bytes, from_bytes
@@ -32,8 +32,7 @@ from cgn.data.prepared_sets import (
 )
 from cgn.data.wnids import wnids
 from cgn.imagenet.folders import SURVEY, benchmark_sets, user_sets
-from cgn.miniature.frost import write_frost
-from cgn.miniature.sets import CLASS_FOLDERS, write_sets
+from cgn.miniature.sets import CLASS_FOLDERS, write_frost, write_sets
 from cgn.stages.prepare import Parts, Prepared
 
 DRAWN: tuple[SetName, ...] = ("train", "val", "imagenet9", "cue_conflict", "frost", "masks")

@@ -17,9 +17,10 @@ from cgn.core.files import read_json, sha256, write_json, write_text
 from cgn.core.images import save_image, sheet
 from cgn.core.metrics import read_lines
 from cgn.core.seeding import derive
-from cgn.miniature import judge, nets
-from cgn.miniature import pretraining_adversarial as adversarial
-from cgn.miniature.pretraining_configs import IMAGE_SIZE
+from cgn.miniature import nets
+from cgn.miniature.pretraining import biggan as adversarial
+from cgn.miniature.pretraining import report
+from cgn.miniature.pretraining.config import IMAGE_SIZE
 from cgn.miniature.scenes import CLASSES, scene
 from cgn.nets.biggan import BigGan
 
@@ -59,27 +60,27 @@ def _training(out: Path, name: str, path: Path) -> dict[str, Any]:
 def _figures(present: dict[str, Path], *, seed: int) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
     if "segmenter" in present:
-        segment = nets.saliency_net(present["segmenter"])
-        figures["segmenter"] = judge.judge_segmenter(segment, seed=seed, image_size=IMAGE_SIZE)
+        segment = nets.load_segmenter(present["segmenter"])
+        figures["segmenter"] = report.judge_segmenter(segment, seed=seed, image_size=IMAGE_SIZE)
     if "features" in present:
         world = derive(seed, "judge", "features")
-        fitted = judge.readout(
-            nets.features(present["features"]), seed=world, count=READOUT_IMAGES, image_size=IMAGE_SIZE
+        fitted = report.readout(
+            nets.load_features(present["features"]), seed=world, count=READOUT_IMAGES, image_size=IMAGE_SIZE
         )
-        figures["features"] = judge.judge_features(fitted, seed=world, image_size=IMAGE_SIZE)
+        figures["features"] = report.judge_features(fitted, seed=world, image_size=IMAGE_SIZE)
         if "biggan" in present:
-            net = nets.biggan(present["biggan"])
+            net = nets.load_biggan(present["biggan"])
             for truncation in TRUNCATIONS:
-                told = judge.judge_biggan(net, fitted, seed=seed, truncation=truncation)
+                told = report.judge_biggan(net, fitted, seed=seed, truncation=truncation)
                 figures.setdefault("biggan", {}).update({f"{key}@{truncation:g}": told[key] for key in told})
-            real = judge.judge_scenes(fitted, seed=seed, image_size=IMAGE_SIZE)
+            real = report.judge_scenes(fitted, seed=seed, image_size=IMAGE_SIZE)
             figures["biggan"].update({f"{key}@real": real[key] for key in real})
     return figures
 
 
 @torch.no_grad()
 def _draw(out: Path, present: dict[str, Path], *, seed: int) -> None:
-    segment = nets.saliency_net(present["segmenter"]).eval() if "segmenter" in present else None
+    segment = nets.load_segmenter(present["segmenter"]).eval() if "segmenter" in present else None
     if segment is not None:
         labels = np.arange(2 * len(CLASSES)) % len(CLASSES)
         world = derive(seed, "report")
@@ -88,7 +89,7 @@ def _draw(out: Path, present: dict[str, Path], *, seed: int) -> None:
         background = [("background", drawn.background), ("saliency", segment(drawn.background) * 2 - 1)]
         save_image(sheet([*rows, *background], tile_pixels=TILE_PIXELS), out / "segmenter.png")
     if "biggan" in present:
-        _draw_biggan(out, nets.biggan(present["biggan"]).eval(), segment, seed=seed)
+        _draw_biggan(out, nets.load_biggan(present["biggan"]).eval(), segment, seed=seed)
 
 
 def _draw_biggan(out: Path, net: BigGan, segment: nn.Module | None, *, seed: int) -> None:

@@ -21,9 +21,9 @@ from cgn.core.files import explained
 from cgn.core.images import Bytes, png, to_bytes
 from cgn.core.outputs import partial_folder
 from cgn.core.seeding import derive, numpy_stream
-from cgn.miniature.draws import Labels
+from cgn.miniature.primitives import Labels
 from cgn.miniature.scenes import CLASSES, scene
-from cgn.miniature.variations import exchanged, variations
+from cgn.miniature.sets import exchanged, variations
 
 CLASS_FOLDERS = (
     "00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore",

@@ -16,7 +16,7 @@ from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes
 from cgn.data.decoding import DECODE_ERRORS, check_pixels
 from cgn.data.digits import Floats, Labels
-from cgn.mnist.constants import CLASSES
+from cgn.mnist import CLASSES
 
 TEXTURE_PIXELS = 150
 TEXTURE_PADDING = 3

@@ -1,8 +1,8 @@
 """mnist evaluate: the cell that fills in what evaluate needs."""
 
-from cgn.config.mnist.evaluate import Evaluate
+from cgn.config.mnist import Evaluate
+from cgn.mnist import CLASSES
 from cgn.mnist.arms import ARMS
-from cgn.mnist.constants import CLASSES
 from cgn.mnist.examination import Examiner
 from cgn.nets.classifiers import Cnn
 from cgn.stages.evaluate import Parts

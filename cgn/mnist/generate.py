@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from cgn.config.mnist.generate import Generate
+from cgn.config.mnist import Generate
 from cgn.core.checkpoints import load_model, rebuilt
 from cgn.core.devices import usable_cores
 from cgn.core.images import to_bytes
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms import Causes, Generator, Prior, counterfactual, factual
-from cgn.mnist.constants import CLASSES
-from cgn.mnist.generator import generator
+from cgn.mnist import CLASSES
+from cgn.mnist.generator import build_generator
 from cgn.stages.generate import Exhibit, Parts, Task
 
 MASKS_PER_BATCH = 100
@@ -43,7 +43,7 @@ def _open(model: Path, worker: int, *, variant: str, seed: int, images_per_mask:
     path = model / "model.safetensors"
     tensors, facts = load_model(path, track="mnist", variant=variant)
     remedy = f"remove {model} and run train_cgn again"
-    module = rebuilt(lambda: generator(**facts["net"]), tensors, source=str(path), remedy=remedy)
+    module = rebuilt(lambda: build_generator(**facts["net"]), tensors, source=str(path), remedy=remedy)
     net = facts["net"]
     return _Maker(
         module=module.eval(),

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cgn.config.mnist.prepare import Prepare
+from cgn.config.mnist import Prepare
 from cgn.core.seeding import numpy_stream
 from cgn.data.digits import Digits, DigitSplits, Labels, mnist, random_motions, render_digits, scikit_learn
 from cgn.data.shards import Sample, Split, examples, write_splits
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
+from cgn.mnist import CLASSES
 from cgn.mnist.colorings import Look, colored, double_colored, textures, wildlife
-from cgn.mnist.constants import CLASSES
 from cgn.stages.prepare import Parts, Prepared
 
 

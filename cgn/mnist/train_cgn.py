@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cgn.config.mnist.train_cgn import Discriminator, TrainCgn
+from cgn.config.mnist import Discriminator, TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import fits, open_fabric
@@ -33,9 +33,9 @@ from cgn.losses import (
     style,
 )
 from cgn.mechanisms import Causes, Generator, Picture, Prior, counterfactual, factual
-from cgn.mnist.constants import CLASSES
-from cgn.mnist.generator import facts, initialize, soften
-from cgn.mnist.generator import generator as build_generator
+from cgn.mnist import CLASSES
+from cgn.mnist.generator import build_generator as build_generator
+from cgn.mnist.generator import initialize, model_facts, soften
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator, MultiDiscriminator, ProjectionDiscriminator
 from cgn.nets.features import SqueezeFeatures, VggFeatures, squeezenet_weights, vgg_weights
 from cgn.training import EMA, MODEL, STATE, Rows, Training, adam, at_rest, batch_indices, finished, frozen, linear_decay
@@ -107,7 +107,7 @@ def train_cgn(
 
     sink.summary(training.values)
     # Last: a model file means a finished run.
-    about = {**facts(variant=variant, net=net), "losses": training.values}
+    about = {**model_facts(variant=variant, net=net), "losses": training.values}
     save_model(model / MODEL, ema.module.state_dict(), facts=about)
     (model / STATE).unlink(missing_ok=True)
 

@@ -16,15 +16,15 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from cgn.core.arguments import OptionalInput, Output, Pace
+from cgn.core.arguments import OptionalInput, Output, Speed
 from cgn.core.devices import limit_threads
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST, read_json, write_json
 from cgn.core.images import from_bytes, save_image, sheet
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
-from cgn.data.films import write_film
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, read_shard, samples, write_manifest, write_shard
+from cgn.rendering import write_film
 
 NOTES = "notes"
 
@@ -90,7 +90,7 @@ def generate(
     assets: OptionalInput = None,
     images: Output,
     sink: MetricSink,
-    workers: Pace = 0,
+    workers: Speed = 0,
 ) -> None:
     """Write the shards of all splits, manifest.json, examples.png and the track's exhibits.
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cgn.config.imagenet.train_classifier import TrainClassifier
+from cgn.config.imagenet import TrainClassifier
 from cgn.config.load import load
 from cgn.core.devices import limit_threads, open_fabric
 from cgn.core.images import to_bytes

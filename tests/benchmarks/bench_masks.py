@@ -23,8 +23,8 @@ from cgn.core.weights import load_strictly
 from cgn.data.digits import Digits, mnist, render_digits
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS
 from cgn.mechanisms import Prior
-from cgn.mnist.constants import CLASSES
-from cgn.mnist.generator import generator
+from cgn.mnist import CLASSES
+from cgn.mnist.generator import build_generator
 
 SIDE, BATCH, EPOCHS = 32, 64, 2
 OF_A_CLASS = 100
@@ -59,7 +59,7 @@ def _real(digits: Digits, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _made(model: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     path = model / "model.safetensors"
     tensors, facts = load_model(path, track="mnist")
-    net = generator(**facts["net"])
+    net = build_generator(**facts["net"])
     load_strictly(net, tensors, source=str(path))
     prior, stream = Prior(noise_size=facts["net"]["noise_size"]), torch_stream(0, "masks")
     label = torch.randint(CLASSES, (count,), generator=stream)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cgn.config.imagenet.evaluate import Evaluate
+from cgn.config.imagenet import Evaluate
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
 from cgn.corruptions import corrupt

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cgn import __main__ as front
-from cgn.config.imagenet.fetch import Fetch
+from cgn.config.imagenet import Fetch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
 from cgn.data.download import MIRROR

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from cgn.__main__ import run
-from cgn.config.imagenet.evaluate import Evaluate
+from cgn.config.imagenet import Evaluate
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256, write_json

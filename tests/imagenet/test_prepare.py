@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgn.config.imagenet.prepare import Folders, Prepare, World
+from cgn.config.imagenet import Folders, Prepare, World
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import folder_digest, write_json
 from cgn.core.images import png

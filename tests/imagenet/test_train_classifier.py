@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cgn.config.base import OutOfRangeError
 from PIL import Image
 
-from cgn.config.imagenet.train_classifier import TrainClassifier
-from cgn.config.record import OutOfRangeError
+from cgn.config.imagenet import TrainClassifier
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cgn.config.mnist.evaluate import Evaluate
+from cgn.config.mnist import Evaluate
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import write_json

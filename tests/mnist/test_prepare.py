@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgn.config.mnist.prepare import Jitter, Prepare
+from cgn.config.mnist import Jitter, Prepare
 from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
 from cgn.data.shards import load_split, read_manifest, samples, verify, write_splits

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgn.config.mnist.train_classifier import TrainClassifier
+from cgn.config.mnist import TrainClassifier
 from cgn.core.checkpoints import load_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent

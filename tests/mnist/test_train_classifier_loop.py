@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgn.config.mnist.train_classifier import TrainClassifier
+from cgn.config.mnist import TrainClassifier
 from cgn.core.checkpoints import load_model, load_state
 from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
