@@ -24,10 +24,10 @@ from typing import Any
 from cgn.config.load import Variant, load
 from cgn.core import command_line
 from cgn.core.command_line import Invocation, asked
+from cgn.core.devices import limit_threads
 from cgn.core.errors import CgnError, ConfigError
-from cgn.core.files import DEFINITION, building
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import Fanout, Files, MetricSink
+from cgn.core.outputs import DEFINITION, building
 from cgn.core.run_record import RunRecord, as_json, code_digest, input_digests
 
 VERBS = {

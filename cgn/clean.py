@@ -21,7 +21,8 @@ from typing import Any
 
 from cgn.config.load import Params, load
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import DEFINITION, LOCK, explained, locked, log_folder, read_json
+from cgn.core.files import explained, read_json
+from cgn.core.outputs import DEFINITION, LOCK, locked, log_folder
 from cgn.core.run_record import as_json, code_digest
 
 PARTIAL = re.compile(r"(.+)\.partial(?:-[0-9a-f]{8})?")

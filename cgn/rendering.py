@@ -21,11 +21,10 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
-from cgn.core.devices import resolve_device
+from cgn.core.devices import limit_threads, resolve_device, usable_cores
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, read_json, replacing, write_json
-from cgn.core.images import Bytes, from_bytes, save_picture, sheet, to_bytes
-from cgn.core.machine import limit_threads, usable_cores
+from cgn.core.images import Bytes, from_bytes, save_image, sheet, to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, read_shard, samples, write_manifest, write_shard
@@ -196,7 +195,7 @@ def write_examples(folder: Path, splits: Sequence[str], *, columns: int) -> Path
 
 def write_sheet(rows: Sequence[tuple[str, torch.Tensor]], path: Path) -> Path:
     """Write labelled rows of images, (F,1 or 3,H,W) in [-1,1], as one PNG; its path."""
-    save_picture(sheet(rows), path)
+    save_image(sheet(rows), path)
     return path
 
 

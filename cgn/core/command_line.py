@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from cgn.core.arguments import INPUT, OUTPUT, PARAMETER, SPEED
-from cgn.core.files import log_folder
+from cgn.core.outputs import log_folder
 
 GIVEN = ("seed", "variant", "sink")
 """Arguments that the front door fills in itself."""

@@ -15,9 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cgn.core.devices import machine
 from cgn.core.errors import ArtifactError
-from cgn.core.files import folder_digest, partial_folder, read_object, sha256, write_json
-from cgn.core.machine import machine
+from cgn.core.files import folder_digest, read_object, sha256, write_json
+from cgn.core.outputs import partial_folder
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "webdataset", "numpy", "pillow", "safetensors")
 LIBRARY = Path(__file__).parents[1]

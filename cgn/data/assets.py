@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from cgn.core.files import partial_folder, replacing, sha256, write_json
-from cgn.data.download import MIRROR, bring, look
+from cgn.core.files import replacing, sha256, write_json
+from cgn.core.outputs import partial_folder
+from cgn.data.download import MIRROR, fetch_assets, locate_assets
 from cgn.data.sources import Asset, Embedded
 
 SOURCES = "sources.json"
@@ -43,7 +44,7 @@ def fetch_all(
 
     Raises ArtifactError naming each file that cannot be had.
     """
-    bring(assets, folder)
+    fetch_assets(assets, folder)
     for file in shipped:
         with replacing(folder / file.name) as temporary:
             shutil.copyfile(file.verified(), temporary)
@@ -61,7 +62,7 @@ def list_all(
 
     Looks into `folder`, or into what an unfinished run left of it. A file that is there has been verified.
     """
-    found = look(assets, folder if folder.is_dir() else partial_folder(folder))
+    found = locate_assets(assets, folder if folder.is_dir() else partial_folder(folder))
     rows = [(file.asset.name, file.bytes, WHERE[file.state] + file.source, file.asset.licence) for file in found]
     rows += [(file.name, file.verified().stat().st_size, "in the package", file.licence) for file in shipped]
     rows += [(data.name, None, f"in the package {data.package}", data.licence) for data in embedded]

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.errors import ArtifactError, ConfigError, shortened
 from cgn.core.files import read_json, readable, user_path
-from cgn.data.benchmarks import few
-from cgn.data.collection import Contents, SetName, look
+from cgn.data.prepared_sets import FolderContents, SetName, inspect_folder
 from cgn.data.wnids import wnids
 
 SURVEY = "survey.json"
@@ -32,7 +31,7 @@ class Folders(Protocol):
     def imagenet_c(self) -> str | None: ...
 
 
-def check_survey(folder: Path, sets: Mapping[SetName, Contents]) -> None:
+def check_survey(folder: Path, sets: Mapping[SetName, FolderContents]) -> None:
     """Raise ArtifactError where the survey in `folder` is not of what the sets hold now."""
     surveyed = read_json(folder / SURVEY)
     for name, contents in sets.items():
@@ -43,7 +42,7 @@ def check_survey(folder: Path, sets: Mapping[SetName, Contents]) -> None:
             )
 
 
-def user_sets(folders: Folders, *, variant: str) -> dict[SetName, Contents]:
+def user_sets(folders: Folders, *, variant: str) -> dict[SetName, FolderContents]:
     """What each of the user's folders holds. Raises ConfigError with the dotted key of one that cannot be used."""
     named: dict[SetName, str | None] = {
         "train": folders.train,
@@ -51,7 +50,7 @@ def user_sets(folders: Folders, *, variant: str) -> dict[SetName, Contents]:
         "stylized": folders.stylized,
         "imagenet_c": folders.imagenet_c,
     }
-    found: dict[SetName, Contents] = {}
+    found: dict[SetName, FolderContents] = {}
     for name, value in named.items():
         if value is None:
             continue
@@ -65,18 +64,18 @@ def user_sets(folders: Folders, *, variant: str) -> dict[SetName, Contents]:
     return found
 
 
-def _contents(folder: Path, name: SetName) -> Contents:
+def _contents(folder: Path, name: SetName) -> FolderContents:
     """What a folder holds, and a line that says so."""
-    contents = look(folder, name, classes=wnids())
+    contents = inspect_folder(folder, name, classes=wnids())
     if contents.empty:
         raise ArtifactError(
-            f"{folder} holds class folders without a picture: {few(contents.empty)}; fill or remove them"
+            f"{folder} holds class folders without a picture: {shortened(contents.empty)}; fill or remove them"
         )
     classes = len(wnids()) - len(contents.absent)
     of = f"{len(contents.corruptions)} corruptions" if contents.corruptions else f"{classes:,} classes"
     print(f"{name}: {len(contents.sizes):,} images of {of} in {readable(str(folder))}", flush=True)
     if contents.absent:
-        _note(f"{name} has {len(contents.absent):,} classes without a folder: {few(contents.absent)}")
+        _note(f"{name} has {len(contents.absent):,} classes without a folder: {shortened(contents.absent)}")
     for stray in contents.strays:
         _note(f"{name} has {stray.count:,} files or folders that are left out: {stray}")
     return contents

@@ -17,11 +17,9 @@ import torch
 
 from cgn.config.imagenet import Generate, Interpolation
 from cgn.core.arguments import OptionalInput, Output, Speed
-from cgn.core.devices import fits
+from cgn.core.devices import fits, keep_freed_memory, limit_threads
 from cgn.core.errors import ConfigError
-from cgn.core.heap import keep_freed_memory
 from cgn.core.images import Bytes, to_bytes
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample

@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from cgn.config.validation import build
-from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights, sketch
+from cgn.core.checkpoints import load_model, sketch
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.weights import Tensors, load_strictly, load_weights
 from cgn.data import sources
 from cgn.mechanisms import Generator, Shape, Whole
 from cgn.miniature.nets import load_biggan, load_features, load_segmenter

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cgn.core.checkpoints import read_facts
-from cgn.data.collection import Collection
-from cgn.data.wnids import in_words
+from cgn.data.prepared_sets import PreparedSets
+from cgn.data.wnids import class_words
 from cgn.imagenet.cells import printed
 from cgn.imagenet.evidence import Evidence
 from cgn.imagenet.pictures import first_frame
@@ -43,9 +43,9 @@ def network_tables(evidence: Evidence) -> list[Table]:
     return [*([_silhouettes(told)] if "iou/own" in told else []), _ablation(evidence, told)]
 
 
-def network_section(evidence: Evidence, collection: Collection | None) -> Html:
+def network_section(evidence: Evidence, collection: PreparedSets | None) -> Html:
     """Sheets, films, masks, ablation; the collection names the classes."""
-    names = in_words(collection.class_names) if collection else ()
+    names = class_words(collection.class_names) if collection else ()
     images = evidence.material.images
     drawn = [
         *last_sheet(evidence.material.model),

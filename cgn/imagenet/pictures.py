@@ -5,7 +5,7 @@ import io
 from PIL import Image, ImageChops
 
 from cgn.core.errors import ArtifactError
-from cgn.data.decoding import BROKEN, check_pixels
+from cgn.data.decoding import DECODE_ERRORS, check_pixels
 
 
 def drawn(picture: Image.Image) -> bytes:
@@ -31,5 +31,5 @@ def first_frame(gif: bytes, *, source: str) -> bytes:
         with Image.open(io.BytesIO(gif), formats=["GIF"]) as film:
             check_pixels(film)
             return drawn(film.convert("RGB"))
-    except BROKEN as error:
+    except DECODE_ERRORS as error:
         raise ArtifactError(f"{source} is no GIF picture ({error}): run the stage that makes it again") from None

@@ -17,21 +17,21 @@ from cgn.config.imagenet import Folders, Prepare, World
 from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, on_disk, replacing
-from cgn.core.images import Bytes, from_bytes, save_picture, sheet
+from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
-from cgn.data import archives, sources
-from cgn.data.benchmarks import SEVERITIES, VARIATIONS, is_picture
-from cgn.data.collection import (
-    Collection,
-    PictureSet,
-    SetName,
-    foreign_set,
-    own_set,
-    read_collection,
-    write_collection,
-)
+from cgn.data import archives, image_folders, sources
 from cgn.data.decoding import decode
+from cgn.data.image_folders import SEVERITIES, VARIATIONS, is_image
+from cgn.data.prepared_sets import (
+    PreparedSet,
+    PreparedSets,
+    SetName,
+    external_set,
+    internal_set,
+    read_prepared_sets,
+    write_prepared_sets,
+)
 from cgn.data.wnids import wnids
 from cgn.imagenet.folders import check_survey, user_sets
 from cgn.miniature.sets import CLASS_FOLDERS, write_frost, write_sets
@@ -64,37 +64,37 @@ def prepare(
     else:
         assert config.folders is not None
         collection = collect(config.folders, data, variant=variant, assets=assets, survey=survey)
-    write_collection(collection)
-    save_picture(sheet(list(example_rows(collection))), data / "examples.png")
+    write_prepared_sets(collection)
+    save_image(sheet(list(example_rows(collection))), data / "examples.png")
     sink.picture(data / "examples.png")
     sink.summary({f"images/{name}": held.images for name, held in collection.sets.items()})
 
 
-def draw_world(world: World, data: Path, *, seed: int, variant: str) -> Collection:
+def draw_world(world: World, data: Path, *, seed: int, variant: str) -> PreparedSets:
     """Draw the miniature world's sets into `data`."""
     write_sets(data, seed=seed, **world.model_dump())
     write_frost(data / "frost", seed=seed)
-    sets: dict[str, PictureSet] = {name: own_set(data, name) for name in WORLD_SETS}
+    sets: dict[str, PreparedSet] = {name: internal_set(data, name) for name in WORLD_SETS}
     facts = {"track": "imagenet", "variant": variant, "world": world.model_dump(), "seed": seed}
-    return Collection(root=data, facts=facts, class_names=CLASS_FOLDERS, sets=sets)
+    return PreparedSets(root=data, facts=facts, class_names=CLASS_FOLDERS, sets=sets)
 
 
-def collect(folders: Folders, data: Path, *, variant: str, assets: Path, survey: Path | None) -> Collection:
+def collect(folders: Folders, data: Path, *, variant: str, assets: Path, survey: Path | None) -> PreparedSets:
     """List the user's folders, and unpack into `data` the benchmarks whose files are in `assets`."""
     own = user_sets(folders, variant=variant)  # first: they may be refused
     if survey is not None:
         check_survey(survey, own)
     remove_changed(data)
-    sets: dict[str, PictureSet] = unpack_benchmarks(assets, data)
-    sets |= {name: foreign_set(contents, root=data, name=name) for name, contents in own.items()}
-    return Collection(root=data, facts={"track": "imagenet", "variant": variant}, class_names=wnids(), sets=sets)
+    sets: dict[str, PreparedSet] = unpack_benchmarks(assets, data)
+    sets |= {name: external_set(contents, root=data, name=name) for name, contents in own.items()}
+    return PreparedSets(root=data, facts={"track": "imagenet", "variant": variant}, class_names=wnids(), sets=sets)
 
 
 def remove_changed(data: Path) -> None:
     """Of what an earlier run unpacked into `data`, remove what has changed since, so that it is unpacked again."""
     if not (data / MANIFEST).is_file():
         return
-    earlier = read_collection(data)
+    earlier = read_prepared_sets(data)
     for name, held in earlier.sets.items():
         if not Path(held.folder).is_absolute():
             try:
@@ -103,32 +103,32 @@ def remove_changed(data: Path) -> None:
                 shutil.rmtree(data / held.folder, ignore_errors=True)
 
 
-def unpack_benchmarks(assets: Path, data: Path) -> dict[str, PictureSet]:
+def unpack_benchmarks(assets: Path, data: Path) -> dict[str, PreparedSet]:
     """The benchmarks whose files are in `assets`, unpacked into `data`."""
     packed: Mapping[SetName, tuple[tuple[sources.Asset, ...], archives.Place]] = {
-        "imagenet9": ((sources.BACKGROUNDS_CHALLENGE,), archives.imagenet9),
-        "cue_conflict": ((sources.CUE_CONFLICT,), archives.cue_conflict),
-        "imagenet_c": (sources.IMAGENET_C, archives.imagenet_c),
+        "imagenet9": ((sources.BACKGROUNDS_CHALLENGE,), image_folders.imagenet9_member),
+        "cue_conflict": ((sources.CUE_CONFLICT,), image_folders.cue_conflict_member),
+        "imagenet_c": (sources.IMAGENET_C, image_folders.imagenet_c_member),
     }
-    found: dict[str, PictureSet] = {}
+    found: dict[str, PreparedSet] = {}
     for name, (files, place) in packed.items():
         present = [assets / file.name for file in files if (assets / file.name).is_file()]
         if present:
             archives.unpack(present, data / name, place=place)
-            found[name] = own_set(data, name)
+            found[name] = internal_set(data, name)
     if all((assets / file.name).is_file() for file in sources.FROST):
         for file in sources.FROST:
             with replacing(data / "frost" / file.name) as temporary:
                 shutil.copyfile(assets / file.name, temporary)
-        found["frost"] = own_set(data, "frost")
+        found["frost"] = internal_set(data, "frost")
     return found
 
 
-def example_rows(collection: Collection) -> Iterator[tuple[str, torch.Tensor]]:
+def example_rows(collection: PreparedSets) -> Iterator[tuple[str, torch.Tensor]]:
     """A row for each set, or each variation of one: the first image of up to nine classes evenly spread."""
     for name in sorted(collection.sets):
         folder = collection.root / collection.sets[name].folder
-        images = [file for file in collection.files(name) if is_picture(file)]  # type: ignore[arg-type]
+        images = [file for file in collection.files(name) if is_image(file)]  # type: ignore[arg-type]
         if name in ("imagenet9", "masks"):
             for inner in sorted({file.partition("/")[0] for file in images}):
                 if name == "masks" or inner in VARIATIONS:

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cgn.core.files import explained, partial_folder, replacing
+from cgn.core.files import explained, replacing
 from cgn.core.images import Bytes, png, to_bytes
+from cgn.core.outputs import partial_folder
 from cgn.core.seeding import derive, numpy_stream
 from cgn.data.sources import FROST
 from cgn.mechanisms import compose

@@ -15,8 +15,8 @@ import torch
 from cgn.config.mnist import Generate
 from cgn.core.arguments import Input, Output, Speed
 from cgn.core.checkpoints import load_model, rebuilt
+from cgn.core.devices import limit_threads
 from cgn.core.images import to_bytes
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from cgn.config.mnist import Prepare
 from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
-from cgn.core.images import Bytes, from_bytes, save_picture, sheet
+from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import numpy_stream
-from cgn.data.digits import Halves, Labels, drawn_motions, inked, mnist, scikit_learn
+from cgn.data.digits import DigitSplits, Labels, mnist, random_motions, render_digits, scikit_learn
 from cgn.data.shards import Sample, Shard, samples, write_manifest, write_shard
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
 from cgn.mnist import CLASSES
@@ -50,12 +50,12 @@ def prepare(config: Prepare, *, seed: int, variant: str, assets: Input, data: Ou
     facts: dict[str, Any] = {"track": "mnist", "variant": variant, "digits": config.digits, "look": config.look}
     facts |= {"image_size": config.image_size, "classes": CLASSES, "seed": seed}
     write_manifest(data, shards, facts=facts)
-    save_picture(sheet([(split, examples(data, split=split)) for split in images]), data / "examples.png")
+    save_image(sheet([(split, examples(data, split=split)) for split in images]), data / "examples.png")
     sink.picture(data / "examples.png")
     sink.summary({f"images/{split}": count for split, count in images.items()})
 
 
-def load_digits(config: Prepare, assets: Path) -> Halves:
+def load_digits(config: Prepare, assets: Path) -> DigitSplits:
     """The training and the test digits, grey. Raises ArtifactError for a file that is missing or broken."""
     if config.digits == "scikit-learn":
         return scikit_learn()
@@ -74,7 +74,7 @@ def load_coloring(config: Prepare, assets: Path, *, threshold: float) -> Colorin
     return wildlife(objects, backgrounds, threshold=threshold)
 
 
-def split_sizes(config: Prepare, digits: Halves) -> dict[str, int]:
+def split_sizes(config: Prepare, digits: DigitSplits) -> dict[str, int]:
     """Images by split."""
     copies = 1 if config.jitter is None else config.jitter.copies
     return {"train": config.train_images * copies, "test_iid": len(digits.test), "test_random": len(digits.test)}
@@ -85,7 +85,7 @@ def render(
     indices: Labels,
     *,
     config: Prepare,
-    digits: Halves,
+    digits: DigitSplits,
     coloring: Coloring,
     random: np.random.Generator,
 ) -> Iterator[Sample]:
@@ -98,8 +98,8 @@ def render(
         half, chosen = digits.train, indices % config.train_images
         if (jitter := config.jitter) is not None:
             ranges = {"rotation_degrees": jitter.rotation_degrees, "scale": jitter.scale, "shift": jitter.shift}
-            motions = drawn_motions(random, len(chosen), **ranges)
-    ink = inked(half, chosen, image_size=config.image_size, motions=motions)  # (B,S,S) in [0,1]
+            motions = random_motions(random, len(chosen), **ranges)
+    ink = render_digits(half, chosen, image_size=config.image_size, motions=motions)  # (B,S,S) in [0,1]
     shape = texture = background = half.labels[chosen]
     if split == "test_random":
         texture, background = random.integers(0, CLASSES, (2, len(chosen)))

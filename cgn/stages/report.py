@@ -13,8 +13,9 @@ from typing import Any
 
 from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
-from cgn.core.files import DEFINITION, read_json, write_text
+from cgn.core.files import read_json, write_text
 from cgn.core.metrics import MetricSink
+from cgn.core.outputs import DEFINITION
 
 
 @dataclass(frozen=True, kw_only=True)

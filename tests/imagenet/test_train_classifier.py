@@ -15,12 +15,11 @@ from cgn.config.imagenet import TrainClassifier
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
-from cgn.data.collection import Collection, PictureSet, own_set, write_collection
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, internal_set, write_prepared_sets
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.imagenet.classifiers import open_classifier
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import MECHANISMS
+from cgn.nets.classifiers import MECHANISMS, network
 from tests.support.configs import replace
 
 PARAMS = TrainClassifier(
@@ -62,8 +61,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def collected(root: Path, *, names: tuple[str, ...] = NAMES, variant: str = "miniature") -> Path:
-    held = {"train": PictureSet(folder="train", images=9, digest="0")}
-    write_collection(Collection(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
+    held = {"train": PreparedSet(folder="train", images=9, digest="0")}
+    write_prepared_sets(PreparedSets(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
     return root
 
 
@@ -164,8 +163,8 @@ class Interrupted(Files):
 
 def prepared(root: Path) -> Path:
     """The nine pictures as prepare records them."""
-    held = {"train": own_set(root, "train")}
-    write_collection(Collection(root=root, facts=FACTS, class_names=NAMES, sets=held))
+    held = {"train": internal_set(root, "train")}
+    write_prepared_sets(PreparedSets(root=root, facts=FACTS, class_names=NAMES, sets=held))
     return root
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cgn.core.devices import fabric as open_fabric
+from cgn.core.devices import open_fabric
 from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream

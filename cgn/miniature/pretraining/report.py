@@ -20,7 +20,7 @@ from torch import nn
 
 from cgn.core.checkpoints import load_model
 from cgn.core.files import read_json, sha256, write_json, write_text
-from cgn.core.images import save_picture, sheet
+from cgn.core.images import save_image, sheet
 from cgn.core.metrics import read_lines
 from cgn.core.seeding import derive, numpy_stream, torch_stream
 from cgn.mechanisms import Prior
@@ -224,16 +224,16 @@ def draw_sheets(paths: Mapping[str, Path], folder: Path, config: ReportConfig, *
         drawn = scene(labels, labels, labels, seed=world, index=index, image_size=config.image_size)
         rows = [("scene", drawn.image), ("true mask", drawn.mask * 2 - 1), ("saliency", segment(drawn.image) * 2 - 1)]
         rows += [("background", drawn.background), ("saliency", segment(drawn.background) * 2 - 1)]
-        save_picture(sheet(rows, tile_pixels=TILE_PIXELS), folder / "segmenter.png")
+        save_image(sheet(rows, tile_pixels=TILE_PIXELS), folder / "segmenter.png")
     if "biggan" not in paths:
         return
     net = load_biggan(paths["biggan"]).eval()
     for truncation in config.truncations:
         generated = examples(net, seed=derive(seed, "report"), truncation=truncation)
-        save_picture(sheet(generated, tile_pixels=TILE_PIXELS), folder / f"biggan-{truncation:g}.png")
+        save_image(sheet(generated, tile_pixels=TILE_PIXELS), folder / f"biggan-{truncation:g}.png")
         if segment is not None:
             masked = [row for name, images in generated[:3] for row in ((name, images), ("", segment(images) * 2 - 1))]
-            save_picture(sheet(masked, tile_pixels=TILE_PIXELS), folder / f"biggan-{truncation:g}-saliency.png")
+            save_image(sheet(masked, tile_pixels=TILE_PIXELS), folder / f"biggan-{truncation:g}-saliency.png")
 
 
 def tables(report: Mapping[str, Any]) -> str:
