@@ -11,6 +11,7 @@ asked for: `--help` needs no torch.
 import argparse
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import platform
@@ -51,6 +52,7 @@ VERBS = {
     "generate": "make shards of factual and counterfactual images",
     "train_classifier": "train one classifier on original, generated or mixed images",
     "evaluate": "store every classifier's decision on every image",
+    "evaluate_network": "the same for a published network or your own, from its file of weights",
     "report": "make the page with tables and sheets",
 }
 TRACKS = ("imagenet", "mnist")
@@ -98,7 +100,7 @@ def parse(argv: Sequence[str]) -> Invocation:
     )
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     verb: str = front.parse_args(argv[:1]).verb
-    track = _track(argv[1:])
+    track = _track(argv[1:], verb=verb)
     source = _source(track, verb)
     marks = _marks(getattr(source, verb))
     parser = argparse.ArgumentParser(prog=f"python -m cgn {verb}", description=f"{VERBS[verb]} (track {track})")
@@ -134,7 +136,7 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
     record = load(call.params_file).variant(call.target)
     track, _, name = call.target.partition("/")
     cell = importlib.import_module(f"cgn.{track}.{call.verb}")
-    params = getattr(record, call.verb)
+    params = getattr(record, getattr(cell, "SECTION", call.verb))
     shared = record.shared(call.verb)
     given = {"seed": record.seed, "variant": name, **shared}
     source = _source(track, call.verb)
@@ -208,9 +210,11 @@ def _is_current(definition: Mapping[str, Any], *, params: Params, code: str) -> 
     """Whether a stage would continue what was begun with a definition, if its inputs are the same."""
     try:
         verb, record = definition["verb"], params.variant(f"{definition['track']}/{definition['variant']}")
-        wanted = _plain({"params": asdict(getattr(record, verb)) | record.shared(verb), "seed": record.seed})
+        cell = importlib.import_module(f"cgn.{definition['track']}.{verb}")
+        section = getattr(cell, "SECTION", verb)
+        wanted = _plain({"params": asdict(getattr(record, section)) | record.shared(verb), "seed": record.seed})
         return definition["code"] == code and all(definition[key] == value for key, value in wanted.items())
-    except (AttributeError, ConfigError, KeyError, TypeError):
+    except (AttributeError, ConfigError, ImportError, KeyError, TypeError):
         return False
 
 
@@ -232,10 +236,18 @@ def _look_ahead(verb: str, record: Variant, *, variant: str) -> None:
         user_sets(folders, variant=variant)
 
 
-def _track(words: Sequence[str]) -> str:
-    """The track that a command line names first, or the first one there is: its options explain themselves, too."""
+def _track(words: Sequence[str], *, verb: str) -> str:
+    """The track that a command line names first, or the first one there is: its options explain themselves, too.
+
+    Raises ConfigError for a track that does not have the verb.
+    """
     named = words[0].partition("/")[0] if words else ""
-    return named if named in TRACKS else TRACKS[0]
+    known = [track for track in TRACKS if importlib.util.find_spec(f"cgn.{track}.{verb}")]
+    if named in TRACKS and named not in known:
+        raise ConfigError(
+            f"{verb} {words[0]}: the track {named} has no verb {verb}; it is a verb of {', '.join(known)}"
+        )
+    return named if named in known else known[0]
 
 
 def _source(track: str, verb: str) -> ModuleType:

@@ -52,7 +52,8 @@ def declared(every_declared: dict[str, dict[str, object]]) -> dict[str, dict[str
 
 
 def test_every_cell_is_a_stage(declared: dict[str, dict[str, object]]) -> None:
-    assert {_cell(_told(stage["cmd"])) for stage in declared.values()} == set(cells())
+    by_hand = {("imagenet", "evaluate_network")}  # of a file that the user names
+    assert {_cell(_told(stage["cmd"])) for stage in declared.values()} == set(cells()) - by_hand
 
 
 def test_a_stage_is_called_by_its_track_and_verb_and_then_by_what_sets_it_apart(

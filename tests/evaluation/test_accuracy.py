@@ -6,8 +6,9 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from cgn.evaluation.accuracy import EQUAL, Z_95, Proportion, accuracies, accuracy, compared, wilson
-from cgn.evaluation.decisions import Decisions
+from cgn.evaluation.intervals import EQUAL, Z_95, Proportion, compared, wilson
+from cgn.evaluation.metrics import accuracies, accuracy, top
+from cgn.evaluation.predictions import Predictions
 
 
 @pytest.mark.parametrize(
@@ -55,16 +56,25 @@ def test_accuracy_counts_decisions_that_equal_the_shape() -> None:
             "condition": ["train", "train", "test", "test"],
             "label": [0, 1, 2, 3],
             "texture": [9, 9, 9, 9],
-            "decision": [0, 9, 2, 9],
+            "top_1": [0, 9, 2, 9],
         }
     )
     assert accuracy(rows) == Proportion(hits=2, images=4)
-    found = accuracies(Decisions(rows=rows, facts={"classes": 10}))
+    found = accuracies(Predictions(rows=rows, facts={"classes": 10}))
     assert found == {
         "a": {"test": Proportion(hits=1, images=1), "train": Proportion(hits=1, images=2)},
         "b": {"test": Proportion(hits=0, images=1)},
     }
     assert found["a"]["train"].share == 0.5
+
+
+def test_top_accuracy_looks_among_the_kept() -> None:
+    ranks = {"label": [3, 3, 3, 3], "top_1": [3, 0, 0, 0], "top_2": [1, 3, 1, 1]}
+    rows = pd.DataFrame({**ranks, "top_3": [2, 1, 2, 2], "top_4": [4, 2, 4, 4], "top_5": [5, 4, 3, 5]})
+    assert [top(rows, kept=kept) for kept in (1, 2, 5)] == [Proportion(hits=hits, images=4) for hits in (1, 2, 3)]
+    for kept in (0, 6):
+        with pytest.raises(ValueError, match=f"top-{kept}: the five best"):
+            top(rows, kept=kept)
 
 
 WILDLIFE = Proportion(hits=8587, images=10_000)

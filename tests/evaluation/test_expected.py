@@ -12,7 +12,7 @@ from cgn.core.files import write_json
 from cgn.core.machine import described, machine
 from cgn.evaluation.expected import FILE, Figure, deciding, measured, remarks
 from tests.benchmarks import expected as command
-from tests.support import made_examination as made
+from tests.support import sample_predictions as made
 from tests.support.rendered import render
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ def test_the_file_that_ships_holds_for_the_parameters_that_ship(target: str) -> 
 
 def run_folder(root: Path, *, params: dict[str, Any] = PARAMS, seed: int = 4, on: str = "AVX2") -> Path:
     """A finished run in the pipeline's layout."""
-    folders = made.make_run(root / "made", made.examination())
+    folders = made.make_run(root / "made", made.predictions())
     home = root / TARGET
     home.mkdir(parents=True)
     names = {"data": "prepare", "model": "train_cgn", "images": "generate", "decisions": "evaluate"}

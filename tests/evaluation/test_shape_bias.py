@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from cgn.evaluation.accuracy import Proportion
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, categories, shape_bias, undecided
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import ShapeBias, by_shape, shape_bias, undecided
+from cgn.evaluation.predict import categories
 from cgn.report.confusion_picture import DARK, LIGHT, Theme
 from cgn.report.shape_bias_picture import BAR, FOOT, GAP, LENGTH, NAMES, ROW, TITLE, bars, headings
 

@@ -18,8 +18,8 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.evaluation.accuracy import accuracy
-from cgn.evaluation.decisions import Decisions, decided, gathered, write
+from cgn.evaluation.metrics import accuracy
+from cgn.evaluation.predictions import Predictions, gather, image_names, table, write
 from cgn.mnist.arms import ARMS
 from cgn.mnist.published import VARIANTS, published, settings
 from cgn.mnist.report import parts as cell
@@ -60,7 +60,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def make_decisions(*, variant: str = "digits") -> Decisions:
+def make_decisions(*, variant: str = "digits") -> Predictions:
     random = np.random.default_rng(0)
     tables = []
     for condition in ("train", "test_iid", "test_random"):
@@ -68,9 +68,18 @@ def make_decisions(*, variant: str = "digits") -> Decisions:
         for arm, right in zip(ARMS, (0.1, 0.2, 0.8, 0.9), strict=True):
             decision = np.where(random.random(IMAGES) < right, labels["shape"], labels["background"])
             tables.append(
-                decided(arm, condition=condition, labels=labels, decision=decision, probability=np.ones(IMAGES))
+                table(
+                    classifier=arm,
+                    head="label",
+                    suite="splits",
+                    condition=condition,
+                    images=image_names(IMAGES),
+                    labels=labels,
+                    tops=decision[:, None],
+                    probability=np.ones(IMAGES),
+                )
             )
-    return gathered(tables, facts={"track": "mnist", "variant": variant, "classes": 10})
+    return gather(tables, track="mnist", variant=variant, classes=10, suites={"splits": 10})
 
 
 def define(folder: Path, verb: str, params: Mapping[str, Any], *, variant: str) -> None:

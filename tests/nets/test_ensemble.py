@@ -13,8 +13,8 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.data.benchmarks import cue_conflict
 from cgn.data.pictures import Pictures
 from cgn.data.transforms import imagenet
-from cgn.evaluation.examine import examine
-from cgn.evaluation.shape_bias import shape_bias
+from cgn.evaluation.metrics import shape_bias
+from cgn.evaluation.predict import predict
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
 from cgn.nets.backbones import Plain, load_network, network, output_layer, without_output
 from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble, predictions
@@ -198,7 +198,7 @@ def test_heads_and_their_means_are_examined_as_five(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(random.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(tmp_path / name)
     ensemble = Ensemble(network("squeezenet1_1", classes=CLASSES), classes=CLASSES).eval()
-    rows = examine(
+    rows = predict(
         {"ensemble": lambda images: predictions(ensemble(images))},
         pictures=Pictures(
             listing=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),
