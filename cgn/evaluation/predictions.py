@@ -100,6 +100,7 @@ class Predictions:
         condition: str | None = None,
     ) -> pd.DataFrame:
         """The rows of one suite, classifier, head or condition, or of any of them; empty where it was not run."""
+        assert suite is None or suite in self.facts["suites"], f"{suite!r} is none of {', '.join(self.facts['suites'])}"
         wanted = {"suite": suite, "classifier": classifier, "head": head, "condition": condition}
         chosen = pd.Series(True, index=self.rows.index)
         for name, value in wanted.items():

@@ -98,7 +98,8 @@ def test_rows_are_chosen_by_suite_classifier_head_and_condition(mnist: Predictio
     assert len(imagenet.of("cue")) == 18
     assert len(imagenet.of("cue", head="texture", classifier="linear")) == 9
     assert imagenet.of("cue", classifier="another").empty
-    assert imagenet.of("none").empty
+    with pytest.raises(AssertionError, match="'gan' is none of splits"):
+        mnist.of("gan")  # a suite comes first, not a classifier
     assert len(imagenet.of()) == 28
 
 

@@ -177,7 +177,7 @@ def test_accuracies_on_the_page_are_those_of_the_decisions(full: tuple[Path, Pag
     for arm, title in ARMS.items():
         (line,) = (line for line in summary.splitlines() if line.startswith(f"| {title} |"))
         for condition in ("test_iid", "test_random"):
-            measured = accuracy(decisions.of(arm, condition=condition))
+            measured = accuracy(decisions.of(classifier=arm, condition=condition))
             number = f"{100 * measured.share:.1f}\N{NO-BREAK SPACE}%"
             ends = f"{100 * measured.low:.1f} to {100 * measured.high:.1f}"
             assert f"{number} ({ends})" in line
@@ -203,7 +203,7 @@ def test_departures_from_the_published_settings_are_listed(full: tuple[Path, Pag
 
 
 def test_the_look_that_hides_digits_is_told(full: tuple[Path, Page]) -> None:
-    rows = make_decisions().of("gan", condition="test_random")
+    rows = make_decisions().of(classifier="gan", condition="test_random")
     hidden = int((rows["background"] == (rows["texture"] - 6) % 10).sum())
     assert f"In {hidden} of the {IMAGES} random looks" in full[1].words
 
@@ -290,7 +290,7 @@ def test_the_two_train_accuracies_are_named_and_kept_apart(full: tuple[Path, Pag
     decisions = make_decisions(variant="double_colored")
     for arm, title in ARMS.items():
         cells = next(line for line in summary if line.startswith(f"| {title} |")).strip("|").split("|")
-        share = accuracy(decisions.of(arm, condition="train")).share
+        share = accuracy(decisions.of(classifier=arm, condition="train")).share
         assert cells[1].strip() == "12.3\N{NO-BREAK SPACE}%"
         assert cells[2].strip().startswith(f"{100 * share:.1f}\N{NO-BREAK SPACE}% (")
     assert "it is what stands beside the published train accuracy" in page.words
@@ -302,7 +302,7 @@ def test_a_published_accuracy_says_whether_it_was_reached_by_the_interval_alone(
     decisions = make_decisions(variant="double_colored")
     for row in published("double_colored"):
         line = next(line for line in summary if line.startswith(f"| {ARMS[row.arm]} |"))
-        measured = accuracy(decisions.of(row.arm, condition="test_random"))
+        measured = accuracy(decisions.of(classifier=row.arm, condition="test_random"))
         verdict = "equal within the interval"
         if measured.low > row.test / 100 + 0.0005:
             verdict = "better"
