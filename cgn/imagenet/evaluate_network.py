@@ -7,16 +7,18 @@ The network is NAME or NAME@PREPARATION: one of torchvision's classification net
 it (`cgn.data.recipes`), which may be left out for files that torchvision publishes. The file holds a state dict,
 torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or .safetensors.
 A network is called after its file. The parameters are those of evaluate, and what is written is the same.
+
+In Python, `evaluate_models` does the same with any torch module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from cgn.config.imagenet.evaluate import Evaluate
+from cgn.config.imagenet.evaluate import Evaluate, Suite
 from cgn.core.arguments import Input, Inputs, OptionalInput, Output
 from cgn.core.devices import resolve_device
 from cgn.core.errors import ArtifactError, ConfigError
@@ -25,6 +27,9 @@ from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 from cgn.data.collection import Collection
 from cgn.data.recipes import recipe
+from cgn.data.transforms import Preparation
+from cgn.evaluation.predictions import Predictions
+from cgn.evaluation.suites import Numbers, numbers
 from cgn.imagenet.classifiers import Classifier, by_name
 from cgn.imagenet.predict import predict_suites, write_evaluation
 from cgn.imagenet.suites import ALL, HEADLINES, check_options, open_data
@@ -79,6 +84,67 @@ def evaluate_network(
         sink=sink,
     )
     write_evaluation(predictions, networks, decisions, sink=sink)
+
+
+def evaluate_models(
+    models: nn.Module | Mapping[str, nn.Module],
+    *,
+    preparation: Preparation,
+    data: Path,
+    suites: Sequence[Suite] = ("clean", "in9", "cue_conflict", "stylized", "imagenet_c"),
+    corruptions: Sequence[str] = (),
+    corruption_images: int | None = None,
+    assets: Path | None = None,
+    batch_size: int = 64,
+    workers: int = 0,
+    accelerator: str = "auto",
+    seed: int = 0,
+) -> tuple[Predictions, Numbers]:
+    """Evaluate any network on ImageNet's suites: its predictions, and their numbers by model, head and suite.
+
+    `models`: one in eval mode, called "model", or several by name: images (B,3,crop,crop) as `preparation` makes them
+    -> logits (B,K), or a mapping of heads to them. `data`: a folder that `prepare` wrote, or one that holds imagenet9/,
+    cue_conflict/, val/, stylized/ or imagenet_c/ as their authors lay them out; suites that it lacks are left out.
+    `corruptions`, `corruption_images`, `batch_size`, `workers`: as in params.yaml; `assets`: photographs of frost,
+    where `data` has none; `seed`: of the corruptions. Raises ConfigError for a suite, a corruption or a model that
+    cannot be evaluated, ArtifactError for broken or missing data.
+    """
+    config = Evaluate(
+        suites=tuple(suites),
+        corruptions=tuple(corruptions),
+        corruption_images=corruption_images,
+        batch_size=batch_size,
+        workers=workers,
+        accelerator=accelerator,  # type: ignore[arg-type]
+    )
+    collection = open_data(data)
+    variant = str(collection.facts.get("variant", "benchmarks"))
+    for suite in suites:
+        check_options(suite, corruptions=corruptions, variant=variant)
+    device = torch.device(resolve_device(accelerator))
+    named = {"model": models} if isinstance(models, nn.Module) else models
+    classifiers = {
+        name: Classifier(name=name, module=module, preparation=preparation).to(device) for name, module in named.items()
+    }
+    for classifier in classifiers.values():
+        _refuse_unfit(classifier, classes=collection.classes, device=device)
+    predictions = predict_suites(classifiers, collection, config=config, variant=variant, seed=seed, assets=assets)
+    return predictions, numbers(predictions)
+
+
+def _refuse_unfit(classifier: Classifier, *, classes: int, device: torch.device) -> None:
+    """Raise ConfigError for a module in training mode, or a head that does not answer with `classes` logits."""
+    if classifier.module.training:
+        raise ConfigError(f"{classifier.name} is in training mode: call eval() before it is evaluated")
+    crop = classifier.preparation.crop
+    with torch.inference_mode():
+        answers = classifier(torch.zeros(1, 3, crop, crop, device=device))
+    for head, logits in answers.items():
+        if logits.shape != (1, classes):
+            raise ConfigError(
+                f"the head {head} of {classifier.name} answers an image with {tuple(logits.shape)}: expected "
+                f"(1, {classes}), a logit for each class of the data"
+            )
 
 
 def open_networks(

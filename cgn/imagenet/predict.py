@@ -15,11 +15,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 
-from cgn.config.imagenet.evaluate import Evaluate, Suite
+from cgn.config.imagenet.evaluate import Evaluate
 from cgn.core.devices import resolve_device
-from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json, write_text
 from cgn.core.metrics import MetricSink, Silent
 from cgn.core.progress import progress, say
@@ -27,22 +26,19 @@ from cgn.corruptions import BENCHMARK, SEVERITIES
 from cgn.data.benchmarks import evenly
 from cgn.data.collection import Collection
 from cgn.data.pictures import Pictures
-from cgn.data.transforms import Preparation
 from cgn.evaluation.predict import Predicted, predict
 from cgn.evaluation.predictions import CLEAN, FILE, IMAGENET_C, Predictions, gather, read_rows, write, write_rows
-from cgn.evaluation.suites import Numbers, numbers, summary
+from cgn.evaluation.suites import numbers, summary
 from cgn.imagenet.classifiers import Classifier, by_preparation
 from cgn.imagenet.corrupting import Corrupter, blocks, frost_photographs
 from cgn.imagenet.suites import (
     ALL,
     Part,
-    check_options,
     corrupted_by,
     coverage,
     is_prebuilt,
     kind_of,
     label_classes,
-    open_data,
     parts_of,
     shown_as,
     suites_to_run,
@@ -106,7 +102,7 @@ def predict_suites(
     plan = _plan(classifiers, collection, config=config, variant=variant, seed=seed, suite=suite, assets=assets)
     for remark in plan.remarks:
         print(remark, flush=True)
-    found: list[Predicted] = []
+    by_suite: dict[str, list[Predicted]] = {}
     shown = 0
     done = sum(piece.images for piece in plan.pieces if folder and _piece_path(folder, piece).is_file())
     if done:
@@ -117,17 +113,13 @@ def predict_suites(
             if predicted is None:
                 predicted = _predict_piece(piece, plan, classifiers, collection, config=config, advance=bar.update)
                 if folder:
-                    write_rows(
-                        predicted.rows, _piece_path(folder, piece), facts={"unreadable": list(predicted.unreadable)}
-                    )
-            found.append(predicted)
+                    _write_piece(folder, piece, predicted)
             shown += piece.images
+            found = by_suite.setdefault(piece.part.suite, [])
+            found.append(predicted)
             if not any(later.part.suite == piece.part.suite for later in plan.pieces[number + 1 :]):
-                of_suite = [
-                    one for one, its in zip(found, plan.pieces, strict=False) if its.part.suite == piece.part.suite
-                ]
-                sink.log(summary(numbers(_gather(of_suite, plan, collection, variant=variant))), step=shown)
-    return _gather(found, plan, collection, variant=variant)
+                sink.log(summary(numbers(_gather(found, plan, collection, variant=variant))), step=shown)
+    return _gather([one for found in by_suite.values() for one in found], plan, collection, variant=variant)
 
 
 def write_evaluation(
@@ -158,67 +150,6 @@ def _training_speeds(classifiers: Mapping[str, Classifier]) -> dict[str, float]:
     }
 
 
-def evaluate_models(
-    models: nn.Module | Mapping[str, nn.Module],
-    *,
-    preparation: Preparation,
-    data: Path,
-    suites: Sequence[Suite] = ("clean", "in9", "cue_conflict", "stylized", "imagenet_c"),
-    corruptions: Sequence[str] = (),
-    corruption_images: int | None = None,
-    assets: Path | None = None,
-    batch_size: int = 64,
-    workers: int = 0,
-    accelerator: str = "auto",
-    seed: int = 0,
-) -> tuple[Predictions, Numbers]:
-    """Evaluate any network on ImageNet's suites: its predictions, and their numbers by model, head and suite.
-
-    `models`: one in eval mode, called "model", or several by name: images (B,3,crop,crop) as `preparation` makes them
-    -> logits (B,K), or a mapping of heads to them. `data`: a folder that `prepare` wrote, or one that holds imagenet9/,
-    cue_conflict/, val/, stylized/ or imagenet_c/ as their authors lay them out; suites that it lacks are left out.
-    `corruptions`: of the nineteen, by name; empty: the benchmark's fifteen; `corruption_images`: of the clean images,
-    so many are corrupted (None: all). `assets`: photographs of frost, where `data` has none. Raises ConfigError for a
-    suite, a corruption or a model that cannot be evaluated, ArtifactError for broken or missing data.
-    """
-    config = Evaluate(
-        suites=tuple(suites),
-        corruptions=tuple(corruptions),
-        corruption_images=corruption_images,
-        batch_size=batch_size,
-        workers=workers,
-        accelerator=accelerator,  # type: ignore[arg-type]
-    )
-    collection = open_data(data)
-    variant = str(collection.facts.get("variant", "benchmarks"))
-    for suite in suites:
-        check_options(suite, corruptions=corruptions, variant=variant)
-    device = torch.device(resolve_device(accelerator))
-    named = {"model": models} if isinstance(models, nn.Module) else models
-    if training := [name for name, module in named.items() if module.training]:
-        raise ConfigError(f"{', '.join(training)} is in training mode: call eval() before it is evaluated")
-    classifiers = {
-        name: Classifier(name=name, module=module, preparation=preparation).to(device) for name, module in named.items()
-    }
-    for classifier in classifiers.values():
-        _refuse_other_classes(classifier, classes=collection.classes, device=device)
-    predictions = predict_suites(classifiers, collection, config=config, variant=variant, seed=seed, assets=assets)
-    return predictions, numbers(predictions)
-
-
-def _refuse_other_classes(classifier: Classifier, *, classes: int, device: torch.device) -> None:
-    """Raise ConfigError unless every head answers with `classes` logits."""
-    crop = classifier.preparation.crop
-    with torch.inference_mode():
-        answers = classifier(torch.zeros(1, 3, crop, crop, device=device))
-    for head, logits in answers.items():
-        if logits.shape != (1, classes):
-            raise ConfigError(
-                f"the head {head} of {classifier.name} answers an image with {tuple(logits.shape)}: expected "
-                f"(1, {classes}), a logit for each class of the data"
-            )
-
-
 def _plan(
     classifiers: Mapping[str, Classifier],
     collection: Collection,
@@ -238,28 +169,17 @@ def _plan(
         parts, lacking = parts_of(name, collection, corruptions=corruptions)
         suites_shown[name] = shown_as(name, parts[0], collection)
         if name == IMAGENET_C and not is_prebuilt(collection):
+            frost = frost_photographs(collection, assets, variant=variant) if "frost" in corruptions else ()
+            corrupter = _corrupter(parts[0], classifiers, collection, config=config, seed=seed, photographs=frost)
             listing = parts[0].listing
             places = evenly(listing, images=config.corruption_images or len(listing))
             labels = {"shape": [listing.labels["shape"][place] for place in places]}
             pieces += _corrupted_pieces(parts[0], places, corruptions)
-            frost = frost_photographs(collection, assets, variant=variant) if "frost" in corruptions else ()
-            corrupter = Corrupter(
-                listing,
-                classifiers=classifiers,
-                kind=kind_of(collection),
-                photographs=frost,
-                seed=seed,
-                batch_size=config.batch_size,
-                workers=config.workers,
-                device=_device(config),
-            )
         else:
-            cues = parts[0].listing.labels
-            labels = {cue: [label for part in parts for label in part.listing.labels[cue]] for cue in cues}
-            groups = len(by_preparation(classifiers))
-            pieces += [
-                Piece(key=f"{name}/{part.condition}", part=part, images=len(part.listing) * groups) for part in parts
-            ]
+            labels = {
+                cue: [label for part in parts for label in part.listing.labels[cue]] for cue in parts[0].listing.labels
+            }
+            pieces += _stored_pieces(parts, times=len(by_preparation(classifiers)))
         remarks += [*lacking, *(remark for part in parts for remark in part.remarks)]
         remarks += coverage(name, labels, collection)
     described = {
@@ -267,6 +187,32 @@ def _plan(
     }
     shown = {"classifiers": described, "suites": suites_shown, "corrupted_by": corrupted_by(collection)}
     return Plan(pieces=pieces, corrupter=corrupter, remarks=remarks, shown=shown)
+
+
+def _corrupter(
+    part: Part,
+    classifiers: Mapping[str, Classifier],
+    collection: Collection,
+    *,
+    config: Evaluate,
+    seed: int,
+    photographs: Sequence[Path],
+) -> Corrupter:
+    return Corrupter(
+        part.listing,
+        classifiers=classifiers,
+        kind=kind_of(collection),
+        photographs=photographs,
+        seed=seed,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        device=_device(config),
+    )
+
+
+def _stored_pieces(parts: Sequence[Part], *, times: int) -> list[Piece]:
+    """Pictures as they are stored, each shown `times`, once a preparation."""
+    return [Piece(key=f"{part.suite}/{part.condition}", part=part, images=len(part.listing) * times) for part in parts]
 
 
 def _corrupted_pieces(part: Part, places: Sequence[int], corruptions: Sequence[str]) -> list[Piece]:
@@ -328,6 +274,11 @@ def _read_piece(folder: Path, piece: Piece) -> Predicted | None:
     except (ArtifactError, KeyError):
         path.unlink()
         return None
+
+
+def _write_piece(folder: Path, piece: Piece, predicted: Predicted) -> None:
+    facts = {"unreadable": list(predicted.unreadable)}
+    write_rows(predicted.rows, _piece_path(folder, piece), facts=facts)
 
 
 def _gather(found: Sequence[Predicted], plan: Plan, collection: Collection, *, variant: str) -> Predictions:

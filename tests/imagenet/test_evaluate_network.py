@@ -28,8 +28,7 @@ from cgn.evaluation.suites import numbers
 from cgn.imagenet import evaluate_network as verb
 from cgn.imagenet.classifiers import load_trained
 from cgn.imagenet.evaluate import evaluate
-from cgn.imagenet.evaluate_network import evaluate_network, open_networks
-from cgn.imagenet.predict import evaluate_models
+from cgn.imagenet.evaluate_network import evaluate_models, evaluate_network, open_networks
 from cgn.imagenet.suites import open_data
 from cgn.miniature.scenes import CLASSES
 from cgn.miniature.sets import CLASS_FOLDERS, write_sets
