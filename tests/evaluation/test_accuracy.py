@@ -81,7 +81,7 @@ WILDLIFE = Proportion(hits=8587, images=10_000)
 
 
 @pytest.mark.parametrize(
-    ("measured", "published", "told"),
+    ("measured", "published", "verdict"),
     [
         (WILDLIFE, 85.7, "equal within the interval"),  # 85.9 (85.2 to 86.5): "above the paper" it is not
         (Proportion(hits=9458, images=10_000), 95.1, "worse"),  # 94.6 (94.1 to 95.0)
@@ -91,9 +91,9 @@ WILDLIFE = Proportion(hits=8587, images=10_000)
     ],
 )
 def test_a_published_number_inside_the_interval_is_neither_beaten_nor_missed(
-    measured: Proportion, published: float, told: str
+    measured: Proportion, published: float, verdict: str
 ) -> None:
-    assert compared(measured, published / 100) == told
+    assert compared(measured, published / 100) == verdict
 
 
 def test_where_less_is_better_the_verdict_turns_round() -> None:

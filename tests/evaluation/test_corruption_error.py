@@ -112,8 +112,8 @@ def test_heads_are_kept_apart_and_other_suites_left_alone() -> None:
     tables += rows("a", {"original": 3}, suite="in9")
     tables += [table.assign(head="shape") for table in rows("b", corrupted(snow=(100,) * 5))]
     found = corruption_errors(gathered(tables))
-    told = [(one.title, one.mean("snow"), one.clean) for one in found]
-    assert told == [("a, label", 1, None), ("b, label", 0, None), ("b, shape", 0.5, None)]
+    values = [(one.title, one.mean("snow"), one.clean) for one in found]
+    assert values == [("a, label", 1, None), ("b, label", 0, None), ("b, shape", 0.5, None)]
 
 
 def test_clean_pictures_are_those_that_were_corrupted_or_else_the_clean_suite() -> None:

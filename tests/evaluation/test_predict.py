@@ -94,7 +94,7 @@ def test_unreadable_pictures_are_named_and_move_no_other() -> None:
     kept = whole[~whole["image"].isin([vectors.names[place] for place in vectors.broken])]
     exact = [name for name in kept.columns if name != "probability"]
     pd.testing.assert_frame_equal(found.rows[exact], kept[exact].reset_index(drop=True))
-    told = gather(
+    gathered = gather(
         [found.rows],
         track="imagenet",
         variant="toy",
@@ -102,7 +102,7 @@ def test_unreadable_pictures_are_named_and_move_no_other() -> None:
         suites={"cue": 3},
         unreadable=found.unreadable,
     )
-    assert told.facts["unreadable"] == sorted(found.unreadable)
+    assert gathered.facts["unreadable"] == sorted(found.unreadable)
 
 
 def test_nothing_to_evaluate_is_an_error() -> None:

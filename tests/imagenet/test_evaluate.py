@@ -222,11 +222,11 @@ def test_what_a_suite_lacks_is_named_and_no_reason_to_stop(tmp_path: Path) -> No
     make_in9(tmp_path, {"original": 2, "mixed_same": 4})
     (tmp_path / "imagenet9" / "original" / "val" / "notes.txt").write_text("x")
     found = evaluated(tmp_path, tmp_path, suites=("in9", "stylized"))
-    told = "\n".join(found["remarks"])
+    remarks = "\n".join(found["remarks"])
     assert "bg_gap" not in found["classifiers"]["known"]["shape"]["in9"]
     assert "in9: no variation mixed_rand of 8" in found["remarks"]
     assert f"stylized: not in {tmp_path.name}, left out" in found["remarks"]
-    assert "in9/original: left out notes.txt: not in a class folder" in told
+    assert "in9/original: left out notes.txt: not in a class folder" in remarks
     assert "in9/original: 8 classes have no folder: 01_, 02_, 03_ ..." in found["remarks"]
 
 
@@ -235,8 +235,8 @@ def test_many_strays_are_counted_by_reason(tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / "imagenet9" / "original" / "val" / f"{number:02d}.txt").write_text("x")
     remarks = evaluated(tmp_path, tmp_path, suite="in9")["remarks"]
-    (told,) = [remark for remark in remarks if "left out" in remark]
-    assert told.startswith("in9/original: left out 00.txt, 01.txt, 02.txt, 03.txt, 04.txt and 25 more: not in a class")
+    (left,) = [remark for remark in remarks if "left out" in remark]
+    assert left.startswith("in9/original: left out 00.txt, 01.txt, 02.txt, 03.txt, 04.txt and 25 more: not in a class")
 
 
 def test_linked_class_folders_are_evaluated_whole(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_odd_pictures_are_decided_and_broken_ones_named(tmp_path: Path) -> None:
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     (folder / "page.jpg").write_text("<html>not found</html>")
     found = evaluated(tmp_path, tmp_path, suite="clean")
-    assert [told.partition(" cannot be read")[0] for told in found["unreadable"]] == [
+    assert [why.partition(" cannot be read")[0] for why in found["unreadable"]] == [
         f"clean/clean/{wnids()[200]}/{name}" for name in ("cut.png", "page.jpg")
     ]
     rows = read(tmp_path / "out" / "decisions.parquet").of("clean", head="shape")
@@ -383,10 +383,10 @@ def test_corrupted_pictures_are_the_clean_ones_corrupted(
     made = corrupt(pixels.round().to(torch.uint8)[None], name="gaussian_noise", severity=3, numbers=[place], seed=0)
     (image,) = shown[f"gaussian_noise/3 {wnids()[3]}/1.png"]
     assert torch.equal(image, PIXELS.batch(made, view="whole")[0])
-    told = found["classifiers"]["known"]["shape"]["imagenet_c"]
-    assert list(told["corruptions"]) == ["contrast", "gaussian_noise"]
-    assert told["corruptions"]["contrast"]["severities"][0]["images"] == told["clean_error"]["images"] == 4
-    assert "mce" not in told
+    errors = found["classifiers"]["known"]["shape"]["imagenet_c"]
+    assert list(errors["corruptions"]) == ["contrast", "gaussian_noise"]
+    assert errors["corruptions"]["contrast"]["severities"][0]["images"] == errors["clean_error"]["images"] == 4
+    assert "mce" not in errors
 
 
 def test_corrupted_pictures_are_made_once_for_all_classifiers(
@@ -444,9 +444,9 @@ def test_prebuilt_folders_are_taken_as_they_are(tmp_path: Path) -> None:
             )
     save(tmp_path / "val" / wnids()[7] / "0.png", shape=7)
     found = evaluated(tmp_path, tmp_path, suites=("clean", "imagenet_c"))
-    told = found["classifiers"]["known"]["shape"]["imagenet_c"]
-    assert [severity["value"] for severity in told["corruptions"]["fog"]["severities"]] == [0, 0.25, 0.5, 0.75, 1]
-    assert told["clean_error"]["images"] == 1
+    errors = found["classifiers"]["known"]["shape"]["imagenet_c"]
+    assert [severity["value"] for severity in errors["corruptions"]["fog"]["severities"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert errors["clean_error"]["images"] == 1
     table = (tmp_path / "out" / "results.md").read_text()
     assert "| fog | 0.0 % | 25.0 % | 50.0 % | 75.0 % | 100.0 % | 50.0 % | 61.0 % | 130.0 % |" in table
     assert "clean error 0.0 % (0.0 to 79.3), 4 images each." in table
@@ -463,10 +463,10 @@ def test_an_interrupted_evaluation_repeats_nothing(
     make_in9(photographs, {"original": 2})
     given: dict[str, Any] = {"suites": ("in9", "imagenet_c"), "corruptions": ("fog", "contrast")}
 
-    def stopped(images: torch.Tensor, **told: Any) -> torch.Tensor:
-        if told["name"] == "contrast" and told["severity"] == 4:
+    def stopped(images: torch.Tensor, **given: Any) -> torch.Tensor:
+        if given["name"] == "contrast" and given["severity"] == 4:
             raise KeyboardInterrupt
-        return corrupt(images, **told)
+        return corrupt(images, **given)
 
     monkeypatch.setattr(corrupting, "corrupt", stopped)
     with pytest.raises(KeyboardInterrupt):

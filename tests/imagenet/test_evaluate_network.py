@@ -109,7 +109,7 @@ def test_a_network_whose_recipe_is_unknown_is_refused_with_how_to_give_it(tmp_pa
 
 
 def test_every_file_of_torchvision_is_shown_what_torchvision_prepares_for_it() -> None:
-    """All of its networks, the files of one network told apart by their digests."""
+    """All of its networks, the files of one network distinguished by their digests."""
     pixels = np.random.default_rng(0).integers(0, 256, (270, 330, 3), dtype=np.uint8)
     picture, files = Image.fromarray(pixels), 0
     for name in models.list_models(module=models):
@@ -249,11 +249,11 @@ def trained(folder: Path, arm: str, **facts: Any) -> Path:
     heads = BASELINE if arm == "baseline" else MECHANISMS
     torch.manual_seed(len(heads))
     module = Ensemble(network("resnet18", classes=9), classes=9, heads=heads, batch_norm="trained")
-    told = {
+    usual = {
         "track": "imagenet", "variant": "miniature", "arm": arm, "classes": 9, "class_names": list(CLASS_FOLDERS),
         "backbone": "resnet18", "heads": list(heads), "batch_norm": "trained", "image_size": 32,
     }  # fmt: skip
-    save_model(folder / "model.safetensors", module.state_dict(), facts={**told, **facts})
+    save_model(folder / "model.safetensors", module.state_dict(), facts={**usual, **facts})
     write_json(folder / "definition.json", {"verb": "train_classifier", "seed": 3, "params": {"epochs": 2}})
     return folder
 
@@ -302,10 +302,10 @@ def test_the_miniatures_classifiers_are_evaluated_on_every_suite(tmp_path: Path,
     heads = 1 + 5
     shown = {suite: len(found.of(suite)) / heads for suite in ("clean", "in9", "cue_conflict", "imagenet_c")}
     assert shown == {"clean": 18, "in9": 8 * 18, "cue_conflict": 81, "imagenet_c": 9 * (1 + 5 * 15)}
-    told = json.loads((out / "results.json").read_text())
-    assert told["remarks"] == []
-    assert list(told["classifiers"]["ensemble"]["shape"]["cue_conflict"]["by_category"])[:2] == ["bird", "carnivore"]
-    assert told["classifiers"]["baseline"]["label"]["imagenet_c"]["mean_error"] > 0.5
+    results = json.loads((out / "results.json").read_text())
+    assert results["remarks"] == []
+    assert list(results["classifiers"]["ensemble"]["shape"]["cue_conflict"]["by_category"])[:2] == ["bird", "carnivore"]
+    assert results["classifiers"]["baseline"]["label"]["imagenet_c"]["mean_error"] > 0.5
     kept = json.loads((out / "classifiers.json").read_text())["baseline"]
     assert (kept["params"], kept["preparation"]["resize"], kept["preparation"]["crop"]) == ({"epochs": 2}, 37, 32)
     assert found.facts["shown"]["classifiers"]["ensemble"]["preparation"] == kept["preparation"]
@@ -349,14 +349,14 @@ def test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest(tmp_path:
     defined = json.loads((out / "definition.json").read_text())
     assert defined["options"] == {"suite": "in9", "network": "squeezenet1_1@256/224/bilinear"}
     assert set(defined["inputs"]) == {"data", "weights"}
-    told = json.loads((out / "classifiers.json").read_text())["mine"]
-    assert defined["inputs"]["weights"] == [told["sha256"]]
+    stored = json.loads((out / "classifiers.json").read_text())["mine"]
+    assert defined["inputs"]["weights"] == [stored["sha256"]]
     table = (out / "results.md").read_text()
     assert (
         "| mine | squeezenet1_1 | 256/224/bilinear, says --network | 256/224/bilinear | 0 to 1, minus 0.485, " in table
     )
-    assert f" | mine.pth | {told['sha256']} |" in table
-    assert read(out / "decisions.parquet").facts["shown"]["classifiers"] == {"mine": told}
+    assert f" | mine.pth | {stored['sha256']} |" in table
+    assert read(out / "decisions.parquet").facts["shown"]["classifiers"] == {"mine": stored}
     metrics = json.loads((call.log / "details.json").read_text())
     assert set(metrics["mine"]["label"]["in9"]) == {"original"}
     assert defined["verb"] == "evaluate_network"

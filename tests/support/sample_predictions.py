@@ -179,8 +179,15 @@ def make_run(root: Path, made: Predictions) -> dict[str, Path]:
 
 def define(folder: Path, verb: str, params: Mapping[str, Any], *, variant: str = "miniature") -> None:
     """What the front door writes into a finished folder."""
-    told = {"verb": verb, "track": "imagenet", "variant": variant, "seed": 4, "params": dict(params), "inputs": {}}
-    write_json(folder / "definition.json", told)
+    definition = {
+        "verb": verb,
+        "track": "imagenet",
+        "variant": variant,
+        "seed": 4,
+        "params": dict(params),
+        "inputs": {},
+    }
+    write_json(folder / "definition.json", definition)
 
 
 def note(folder: Path, *, seconds: float, starts: int = 1, metrics: Mapping[str, Any] | None = None) -> None:
