@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import WRONG_FACTS, load_model, load_strictly
+from cgn.core.checkpoints import WRONG_FACTS, load_model
 from cgn.core.errors import ArtifactError
-from cgn.core.files import DEFINITION, read_object
-from cgn.data.collection import Collection
-from cgn.data.transforms import Preparation, imagenet_size
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble, predictions
+from cgn.core.files import read_object
+from cgn.core.outputs import DEFINITION
+from cgn.core.weights import load_strictly
+from cgn.data.prepared_sets import PreparedSets
+from cgn.data.preprocessing import Preparation, imagenet_size
+from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, network, with_mean_heads
 
 MODEL = "model.safetensors"
 TRACK = "imagenet"
@@ -45,7 +46,7 @@ class Classifier:
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B,3,crop,crop) float32 -> {head: (B,K)}, means of heads included."""
         answers = self.module(images.contiguous(memory_format=torch.channels_last))
-        return predictions(answers if isinstance(answers, Mapping) else {BASELINE[0]: answers})
+        return with_mean_heads(answers if isinstance(answers, Mapping) else {BASELINE[0]: answers})
 
     def to(self, device: torch.device) -> "Classifier":
         """Moves its network to a device, channels last, which CPUs and GPUs compute faster."""
@@ -54,7 +55,7 @@ class Classifier:
 
 
 def open_classifiers(
-    folders: Sequence[Path], *, collection: Collection, variant: str, device: torch.device
+    folders: Sequence[Path], *, collection: PreparedSets, variant: str, device: torch.device
 ) -> dict[str, Classifier]:
     """Name -> classifier that train_classifier left in a folder.
 
@@ -84,7 +85,7 @@ def by_preparation(classifiers: Mapping[str, Classifier]) -> dict[Preparation, d
     return groups
 
 
-def open_trained(folder: Path, collection: Collection, *, variant: str) -> Classifier:
+def open_trained(folder: Path, collection: PreparedSets, *, variant: str) -> Classifier:
     """The classifier that train_classifier left in `folder`, on the CPU.
 
     Raises ArtifactError as `load_trained`, and for one of other classes than the collection's.

@@ -16,11 +16,11 @@ import torch
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
 from cgn.corruptions import SEVERITIES, corrupt
-from cgn.corruptions.ice import DRAWN, read_ice
-from cgn.data.benchmarks import Listing
-from cgn.data.collection import Collection
-from cgn.data.pictures import Pictures
-from cgn.data.transforms import Stored
+from cgn.corruptions.weather import FROST_PHOTOGRAPHS, read_ice
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import ImageFolder
+from cgn.data.prepared_sets import PreparedSets
+from cgn.data.preprocessing import Stored
 from cgn.evaluation.corruption_error import condition
 from cgn.evaluation.predict import Predicted, batches, decide, known
 from cgn.evaluation.predictions import CLEAN, IMAGENET_C
@@ -50,7 +50,7 @@ class Corrupter:
 
     def __init__(
         self,
-        listing: Listing,
+        listing: ImageFolder,
         *,
         classifiers: Mapping[str, Classifier],
         kind: Kind,
@@ -63,7 +63,7 @@ class Corrupter:
         """`photographs`: those of frost, where it is among the corruptions; `seed`: of the corruptions' randomness."""
         self.classifiers, self.kind, self.photographs, self.seed = classifiers, kind, photographs, seed
         self.batch_size, self.workers, self.device = batch_size, workers, device
-        self.pictures = Pictures(listing=listing, transform=Stored(kind.crop))
+        self.pictures = TransformedFolder(listing=listing, transform=Stored(kind.crop))
         self.block: tuple[tuple[int, ...], Block] | None = None
         self.ice: dict[tuple[int, int], Sequence[torch.Tensor]] = {}
 
@@ -128,13 +128,13 @@ class Corrupter:
         return Block(pixels=torch.stack(pixels), places=tuple(kept), unreadable=tuple(unreadable))
 
 
-def frost_photographs(collection: Collection, assets: Path | None, *, variant: str) -> tuple[Path, ...]:
+def frost_photographs(collection: PreparedSets, assets: Path | None, *, variant: str) -> tuple[Path, ...]:
     """The photographs of frost, from the collection or from a given folder. Raises ArtifactError without them."""
     folders = [collection.unchanged("frost")] if collection.has("frost") else []
     folders += [assets / "frost", assets] if assets else []
     for folder in folders:
         found = sorted(path for path in folder.glob("frost?.*") if path.is_file())
-        if len(found) >= DRAWN:
+        if len(found) >= FROST_PHOTOGRAPHS:
             return tuple(found)
     raise ArtifactError(
         f"{collection.root.name} has no photographs of frost (frost1.png ... frost5.jpg in frost/): fetch the "
@@ -146,7 +146,7 @@ def frost_photographs(collection: Collection, assets: Path | None, *, variant: s
 class _Chosen:
     """Some of the pictures; a class, so that workers can be sent it."""
 
-    def __init__(self, pictures: Pictures, places: Sequence[int]) -> None:
+    def __init__(self, pictures: TransformedFolder, places: Sequence[int]) -> None:
         self.pictures, self.places = pictures, places
 
     @property

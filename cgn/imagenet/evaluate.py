@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from cgn.config.imagenet.evaluate import Evaluate
+from cgn.config.imagenet import Evaluate
 from cgn.core.arguments import Input, Inputs, OptionalInput, Output
-from cgn.core.devices import resolve_device
-from cgn.core.machine import limit_threads
+from cgn.core.devices import limit_threads, resolve_device
 from cgn.core.metrics import MetricSink
 from cgn.imagenet.classifiers import open_classifiers
 from cgn.imagenet.predict import predict_suites, write_evaluation

@@ -4,7 +4,7 @@
         --data DATA --decisions OUT       # DATA holds cue_conflict/, imagenet9/, val/, stylized/ or imagenet_c/
 
 The network is NAME or NAME@PREPARATION: one of torchvision's classification networks, and how pictures are prepared for
-it (`cgn.data.recipes`), which may be left out for files that torchvision publishes. The file holds a state dict,
+it (`cgn.data.preprocessing`), which may be left out for files that torchvision publishes. The file holds a state dict,
 torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or .safetensors.
 A network is called after its file. The parameters are those of evaluate, and what is written is the same.
 
@@ -18,23 +18,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.config.imagenet.evaluate import Evaluate, Suite
+from cgn.config.imagenet import Evaluate, Suite
 from cgn.core.arguments import Input, Inputs, OptionalInput, Output
-from cgn.core.devices import resolve_device
+from cgn.core.devices import limit_threads, resolve_device
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
-from cgn.data.collection import Collection
-from cgn.data.recipes import recipe
-from cgn.data.transforms import Preparation
+from cgn.data.prepared_sets import PreparedSets
+from cgn.data.preprocessing import Preparation, weights_preparation
 from cgn.evaluation.predictions import Predictions
 from cgn.evaluation.suites import Numbers, numbers
 from cgn.imagenet.classifiers import Classifier, by_name
 from cgn.imagenet.predict import predict_suites, write_evaluation
 from cgn.imagenet.suites import ALL, HEADLINES, check_options, open_data
-from cgn.nets.backbones import Plain, load_network, refuse_unknown
-from cgn.nets.ensemble import BASELINE
+from cgn.nets.classifiers import BASELINE, SingleHead, load_network, refuse_unknown
 
 COMPARED = HEADLINES
 SECTION = "evaluate"
@@ -148,19 +145,19 @@ def _refuse_unfit(classifier: Classifier, *, classes: int, device: torch.device)
 
 
 def open_networks(
-    paths: Sequence[Path], *, network: str, collection: Collection, device: torch.device
+    paths: Sequence[Path], *, network: str, collection: PreparedSets, device: torch.device
 ) -> dict[str, Classifier]:
     """File name -> network. Raises ArtifactError for two of a name, a broken file, or another number of classes."""
     return by_name([(path, _open(path, network, collection).to(device)) for path in paths])
 
 
-def _open(path: Path, network: str, collection: Collection) -> Classifier:
+def _open(path: Path, network: str, collection: PreparedSets) -> Classifier:
     file = _weights_in(path)
     if not file.is_file():
         raise ArtifactError(f"{file} is missing: give the file of weights, or the folder that holds it alone")
     digest, (name, _, asked) = sha256(file), network.partition("@")
     refuse_unknown(name)
-    chosen = recipe(name, asked=asked, digest=digest, file=file.name)
+    chosen = weights_preparation(name, asked=asked, digest=digest, file=file.name)
     net = load_network(name, file, classes=collection.classes, image_size=chosen.preparation.crop)
     if chosen.transform_input:
         net.transform_input = True  # type: ignore[assignment]
@@ -168,7 +165,7 @@ def _open(path: Path, network: str, collection: Collection) -> Classifier:
         _refuse_size(net, chosen.preparation.crop, network=network)
     return Classifier(
         name=file.stem,
-        module=Plain(net, head=BASELINE[0]).eval(),
+        module=SingleHead(net, head=BASELINE[0]).eval(),
         preparation=chosen.preparation,
         metadata={
             "network": name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
-from cgn.data.collection import Collection, read_collection
+from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
 from cgn.evaluation.suites import span
 from cgn.imagenet.evidence import Evidence
@@ -120,12 +120,12 @@ def _facts(evidence: Evidence, *, run: Run) -> list[tuple[str, object]]:
     return facts + [(label, shown(everything[key], key=key)) for key, label in known.items() if key in everything]
 
 
-def _collection(evidence: Evidence) -> Collection | None:
+def _collection(evidence: Evidence) -> PreparedSets | None:
     """The sets that prepare left; None where they are not at hand."""
     if not (evidence.material.data / MANIFEST).is_file():
         return None
     try:
-        return read_collection(evidence.material.data)
+        return read_prepared_sets(evidence.material.data)
     except ArtifactError:
         return None
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cgn.core.files import on_disk
-from cgn.data.benchmarks import VARIATIONS
-from cgn.data.collection import Collection
 from cgn.data.decoding import decode
+from cgn.data.image_folders import VARIATIONS
+from cgn.data.prepared_sets import PreparedSets
 from cgn.evaluation.metrics import CHANCE, RANDOM, SAME
 from cgn.evaluation.predictions import IN9
 from cgn.imagenet.cells import alone, beside, gap_cell, name, share, side_by_side
@@ -39,7 +39,7 @@ def background_tables(evidence: Evidence) -> list[Table]:
     return [_gaps(heads), _variations(heads, pictures={})] if heads else []
 
 
-def background_section(evidence: Evidence, collection: Collection | None) -> Html:
+def background_section(evidence: Evidence, collection: PreparedSets | None) -> Html:
     """BG-gap and accuracies of each head."""
     heads = [head for head in evidence.heads if head.variations]
     told = (
@@ -95,7 +95,7 @@ def _variations(heads: list[Head], *, pictures: Mapping[str, Html]) -> Table:
     )
 
 
-def _pictures(evidence: Evidence, collection: Collection) -> dict[str, Html]:
+def _pictures(evidence: Evidence, collection: PreparedSets) -> dict[str, Html]:
     """One scene in every variation: the first picture that all of them show."""
     if not evidence.params.get("prepare", {}).get("world") or not collection.has("imagenet9"):
         return {}

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cgn.core.files import on_disk
-from cgn.data.collection import Collection
 from cgn.data.decoding import decode
+from cgn.data.prepared_sets import PreparedSets
 from cgn.evaluation.predictions import CUE_CONFLICT
 from cgn.imagenet.evidence import Evidence, Head
 from cgn.imagenet.pictures import drawn
@@ -21,7 +21,7 @@ from cgn.report.wording import DASH
 GOLDEN = 0.618034
 
 
-def examples_section(evidence: Evidence, collection: Collection | None, *, count: int) -> Html | None:
+def examples_section(evidence: Evidence, collection: PreparedSets | None, *, count: int) -> Html | None:
     """Pictures as columns, heads as rows; None where there are no decisions or the pictures are not at hand."""
     rows = evidence.examination.of(CUE_CONFLICT)
     conflicts = rows[rows["label"] != rows["texture"]]

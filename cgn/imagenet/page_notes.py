@@ -6,7 +6,7 @@ is counted and named, whether or not a number would change. Departures from publ
 
 from collections.abc import Mapping, Sequence
 
-from cgn.data.benchmarks import VARIATIONS
+from cgn.data.image_folders import VARIATIONS
 from cgn.evaluation.corruption_error import ALEXNET
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, SUITES
 from cgn.evaluation.suites import PREPARATION, preparations, span

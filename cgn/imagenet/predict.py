@@ -4,7 +4,7 @@ A picture is read once for all classifiers that see it prepared alike. Everythin
 the first picture is shown. A suite that the data lack is left out and named, but a suite that was asked for by name
 must be there. A piece of work is a suite's condition, or one block of pictures under one corruption: when it is done
 its predictions are stored below the output folder, so that a killed evaluation repeats no finished piece. That folder
-is continued by the same definition and code only (`cgn.core.files.building`), so a piece that can be read is right.
+is continued by the same definition and code only (`cgn.core.outputs.building`), so a piece that can be read is right.
 """
 
 import shutil
@@ -16,16 +16,16 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cgn.config.imagenet.evaluate import Evaluate
+from cgn.config.imagenet import Evaluate
 from cgn.core.devices import resolve_device
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json, write_text
 from cgn.core.metrics import MetricSink, Silent
 from cgn.core.progress import progress, say
 from cgn.corruptions import BENCHMARK, SEVERITIES
-from cgn.data.benchmarks import evenly
-from cgn.data.collection import Collection
-from cgn.data.pictures import Pictures
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import balanced_subset
+from cgn.data.prepared_sets import PreparedSets
 from cgn.evaluation.predict import Predicted, predict
 from cgn.evaluation.predictions import CLEAN, FILE, IMAGENET_C, Predictions, gather, read_rows, write, write_rows
 from cgn.evaluation.suites import numbers, summary
@@ -83,7 +83,7 @@ class Plan:
 
 def predict_suites(
     classifiers: Mapping[str, Classifier],
-    collection: Collection,
+    collection: PreparedSets,
     *,
     config: Evaluate,
     variant: str,
@@ -152,7 +152,7 @@ def _training_speeds(classifiers: Mapping[str, Classifier]) -> dict[str, float]:
 
 def _plan(
     classifiers: Mapping[str, Classifier],
-    collection: Collection,
+    collection: PreparedSets,
     *,
     config: Evaluate,
     variant: str,
@@ -172,7 +172,7 @@ def _plan(
             frost = frost_photographs(collection, assets, variant=variant) if "frost" in corruptions else ()
             corrupter = _corrupter(parts[0], classifiers, collection, config=config, seed=seed, photographs=frost)
             listing = parts[0].listing
-            places = evenly(listing, images=config.corruption_images or len(listing))
+            places = balanced_subset(listing, images=config.corruption_images or len(listing))
             labels = {"shape": [listing.labels["shape"][place] for place in places]}
             pieces += _corrupted_pieces(parts[0], places, corruptions)
         else:
@@ -192,7 +192,7 @@ def _plan(
 def _corrupter(
     part: Part,
     classifiers: Mapping[str, Classifier],
-    collection: Collection,
+    collection: PreparedSets,
     *,
     config: Evaluate,
     seed: int,
@@ -233,7 +233,7 @@ def _predict_piece(
     piece: Piece,
     plan: Plan,
     classifiers: Mapping[str, Classifier],
-    collection: Collection,
+    collection: PreparedSets,
     *,
     config: Evaluate,
     advance: Callable[[int], object],
@@ -245,7 +245,7 @@ def _predict_piece(
     found = [
         predict(
             group,
-            pictures=Pictures(listing=part.listing, transform=preparation.transform(part.view)),
+            pictures=TransformedFolder(listing=part.listing, transform=preparation.transform(part.view)),
             suite=part.suite,
             condition=part.condition,
             batch_size=config.batch_size,
@@ -281,7 +281,7 @@ def _write_piece(folder: Path, piece: Piece, predicted: Predicted) -> None:
     write_rows(predicted.rows, _piece_path(folder, piece), facts=facts)
 
 
-def _gather(found: Sequence[Predicted], plan: Plan, collection: Collection, *, variant: str) -> Predictions:
+def _gather(found: Sequence[Predicted], plan: Plan, collection: PreparedSets, *, variant: str) -> Predictions:
     kind = kind_of(collection)
     return gather(
         [one.rows for one in found],

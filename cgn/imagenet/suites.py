@@ -19,10 +19,10 @@ from cgn.core.checkpoints import refuse_foreign
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST
 from cgn.corruptions import CORRUPTIONS
-from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, imagenet9, imagenet_c
-from cgn.data.collection import Collection, PictureSet, SetName, read_collection
 from cgn.data.decoding import decode
-from cgn.data.transforms import VIEWS, View
+from cgn.data.image_folders import VARIATIONS, ImageFolder, class_folders, cue_conflict, imagenet9, imagenet_c
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, SetName, read_prepared_sets
+from cgn.data.preprocessing import VIEWS, View
 from cgn.data.wnids import wnids
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, SUITES
 from cgn.evaluation.suites import CATEGORIES, IMAGENET_CLASSES, SUPERCLASSES, superclass_of
@@ -65,7 +65,7 @@ class Part:
 
     suite: str
     condition: str
-    listing: Listing
+    listing: ImageFolder
     view: View
 
     @property
@@ -88,13 +88,13 @@ def check_options(suite: str, *, corruptions: Sequence[str], variant: str) -> No
         )
 
 
-def open_data(data: Path, *, variant: str | None = None) -> Collection:
+def open_data(data: Path, *, variant: str | None = None) -> PreparedSets:
     """What prepare wrote, or a folder of benchmarks; `variant`: the only one that is accepted.
 
     Raises ArtifactError for a folder of another variant, or one that is neither.
     """
     if (data / MANIFEST).is_file():
-        collection = read_collection(data)
+        collection = read_prepared_sets(data)
         expected = {"track": "imagenet"} if variant is None else {"track": "imagenet", "variant": variant}
         refuse_foreign(collection.facts, source=data, **expected)
         return collection
@@ -103,11 +103,11 @@ def open_data(data: Path, *, variant: str | None = None) -> Collection:
         raise ArtifactError(
             f"{data} holds neither a {MANIFEST} of prepare nor a folder of the name {', '.join(get_args(SetName))}"
         )
-    sets: dict[str, PictureSet] = {name: PictureSet(folder=name, images=0, digest="") for name in names}
-    return Collection(root=data, facts={}, class_names=wnids(), sets=sets)
+    sets: dict[str, PreparedSet] = {name: PreparedSet(folder=name, images=0, digest="") for name in names}
+    return PreparedSets(root=data, facts={}, class_names=wnids(), sets=sets)
 
 
-def kind_of(collection: Collection) -> Kind:
+def kind_of(collection: PreparedSets) -> Kind:
     """Raises ArtifactError for a collection of other classes."""
     if collection.classes == IMAGENET_CLASSES:
         return Kind(
@@ -132,13 +132,13 @@ def kind_of(collection: Collection) -> Kind:
     )
 
 
-def label_classes(collection: Collection) -> dict[str, int]:
+def label_classes(collection: PreparedSets) -> dict[str, int]:
     """Suite -> how many classes its labels count in."""
     of_classes = dict.fromkeys((CLEAN, STYLIZED, IMAGENET_C), collection.classes)
     return {**of_classes, IN9: len(SUPERCLASSES), CUE_CONFLICT: len(kind_of(collection).categories)}
 
 
-def suites_to_run(suite: str, collection: Collection, *, suites: Sequence[str]) -> tuple[list[str], list[str]]:
+def suites_to_run(suite: str, collection: PreparedSets, *, suites: Sequence[str]) -> tuple[list[str], list[str]]:
     """The suites to run, `suite` or those of ALL that the collection has; and a remark for each that is left out.
 
     Raises ArtifactError when the collection has none of them.
@@ -151,12 +151,12 @@ def suites_to_run(suite: str, collection: Collection, *, suites: Sequence[str]) 
     return present, [f"{name}: not in {collection.root.name}, left out" for name in suites if name not in present]
 
 
-def is_prebuilt(collection: Collection) -> bool:
+def is_prebuilt(collection: PreparedSets) -> bool:
     """Whether the corrupted pictures are there, and need not be made."""
     return collection.has("imagenet_c")
 
 
-def corrupted_by(collection: Collection) -> Literal["here", "fetch", "user"]:
+def corrupted_by(collection: PreparedSets) -> Literal["here", "fetch", "user"]:
     """Who made the corrupted pictures: this run; the benchmark's authors, by fetch; or who filled the user's folder."""
     if not is_prebuilt(collection):
         return "here"
@@ -164,7 +164,7 @@ def corrupted_by(collection: Collection) -> Literal["here", "fetch", "user"]:
     return "fetch" if unpacked else "user"
 
 
-def shown_as(suite: str, part: Part, collection: Collection) -> str:
+def shown_as(suite: str, part: Part, collection: PreparedSets) -> str:
     """What is done to a suite's pictures before any network's colours, in words; `part`: its first."""
     kind = kind_of(collection)
     if suite == IMAGENET_C and not is_prebuilt(collection):
@@ -179,7 +179,7 @@ def shown_as(suite: str, part: Part, collection: Collection) -> str:
     return VIEWS[part.view]
 
 
-def coverage(suite: str, labels: Mapping[str, Sequence[int]], collection: Collection) -> list[str]:
+def coverage(suite: str, labels: Mapping[str, Sequence[int]], collection: PreparedSets) -> list[str]:
     """What its pictures leave out of the classes that a decision is among: a sentence, or none. `labels`: by cue."""
     among, present = f"{collection.classes:,}", len(set(labels["shape"]))
     if suite == CUE_CONFLICT:
@@ -207,7 +207,7 @@ def _uncovered(labels: Mapping[str, Sequence[int]], categories: Sequence[str]) -
     return found
 
 
-def parts_of(suite: str, collection: Collection, *, corruptions: Sequence[str]) -> tuple[list[Part], list[str]]:
+def parts_of(suite: str, collection: PreparedSets, *, corruptions: Sequence[str]) -> tuple[list[Part], list[str]]:
     """A suite's parts and what it lacks as a whole.
 
     Raises ArtifactError when there is nothing to show, or when the pictures are others than prepare found.

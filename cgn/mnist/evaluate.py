@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cgn.config.mnist.evaluate import Evaluate
+from cgn.config.mnist import Evaluate
 from cgn.core.arguments import Input, Inputs, Output
+from cgn.core.devices import limit_threads
 from cgn.core.errors import ArtifactError
-from cgn.core.files import DEFINITION, read_object, write_json
-from cgn.core.machine import limit_threads
+from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
+from cgn.core.outputs import DEFINITION
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import accuracies, accuracy, confusion, separable
 from cgn.evaluation.predictions import FILE, SPLITS, Predictions, gather, image_names, table, write
+from cgn.mnist import CLASSES
 from cgn.mnist.arms import ARMS
-from cgn.mnist.constants import CLASSES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,7 +71,7 @@ def evaluate(
     Raises ArtifactError for data or classifiers that are foreign, broken, or do not fit each other.
     """
     from cgn.core.checkpoints import refuse_foreign
-    from cgn.data.shards import load, read_manifest
+    from cgn.data.shards import load_split, read_manifest
 
     del seed
     limit_threads()
@@ -79,7 +80,7 @@ def evaluate(
     tables: list[pd.DataFrame] = []
     seen = 0
     for condition in CONDITIONS:
-        images = load(data, split=condition)
+        images = load_split(data, split=condition)
         for one in classifiers:
             tables.append(predict(one, images, condition=condition, batch_size=config.batch_size))
             seen += len(images.pixels)
@@ -164,8 +165,9 @@ def called(condition: str) -> str:
 
 
 def _open(folder: Path, *, variant: str) -> Classifier:
-    from cgn.core.checkpoints import load_model, load_strictly
-    from cgn.nets.cnn import Cnn
+    from cgn.core.checkpoints import load_model
+    from cgn.core.weights import load_strictly
+    from cgn.nets.classifiers import Cnn
 
     path = folder / "model.safetensors"
     tensors, facts = load_model(path, track="mnist", variant=variant)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import imagenet9
 from PIL import Image
 
-from cgn.data.benchmarks import imagenet9
-from cgn.data.pictures import Pictures
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import Gap, background_gap, by_variation, superclass_accuracy
 from cgn.evaluation.predict import predict
@@ -68,7 +68,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Predictions:
     tables = [
         predict(
             {"known": network},
-            pictures=Pictures(listing=listing, transform=_grey),
+            pictures=TransformedFolder(listing=listing, transform=_grey),
             suite="in9",
             condition=variation,
             batch_size=10,

@@ -8,21 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
+from cgn.data.preprocessing import Preparation, weights_preparation
+from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, load_network, network
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision import models
 
 from cgn.__main__ import run
-from cgn.config.imagenet.evaluate import Evaluate
+from cgn.config.imagenet import Evaluate
 from cgn.config.load import load
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256, write_json
 from cgn.core.metrics import Silent
-from cgn.data.collection import Collection, PictureSet, write_collection
-from cgn.data.recipes import recipe
 from cgn.data.sources import SQUEEZENET
-from cgn.data.transforms import Preparation
 from cgn.evaluation.predictions import read
 from cgn.evaluation.suites import numbers
 from cgn.imagenet import evaluate_network as verb
@@ -32,8 +32,6 @@ from cgn.imagenet.evaluate_network import evaluate_models, evaluate_network, ope
 from cgn.imagenet.suites import open_data
 from cgn.miniature.scenes import CLASSES
 from cgn.miniature.sets import CLASS_FOLDERS, write_sets
-from cgn.nets.backbones import load_network, network
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble
 from tests.conftest import ROOT
 
 
@@ -103,7 +101,7 @@ def test_a_network_whose_recipe_is_unknown_is_refused_with_how_to_give_it(tmp_pa
     ):
         published(tmp_path, tmp_path, name="squeezenet1_1", files=(file,))
     with pytest.raises(ConfigError, match=r"@IMAGENET1K_V1 \(256/224/bilinear\) or resnet50@IMAGENET1K_V2 \(232/224/b"):
-        recipe("resnet50", asked="", digest="0" * 64, file="resnet50_a1_in1k.safetensors")
+        weights_preparation("resnet50", asked="", digest="0" * 64, file="resnet50_a1_in1k.safetensors")
     with pytest.raises(ConfigError, match=r"torchvision has no classification network 'resnet51'; .* resnet50"):
         published(tmp_path, tmp_path, name="resnet51", files=(file,))
 
@@ -116,7 +114,7 @@ def test_every_file_of_torchvision_is_shown_what_torchvision_prepares_for_it() -
         for held in models.get_model_weights(name):
             if held.meta["categories"]:
                 digest = held.url.rsplit("-", 1)[1].removesuffix(".pth").ljust(64, "0")
-                found = recipe(name, asked="", digest=digest, file="renamed.pth")
+                found = weights_preparation(name, asked="", digest=digest, file="renamed.pth")
                 assert (found.name, found.source) == (held.name, "the file")
                 assert found.transform_input == (name in ("googlenet", "inception_v3"))
                 prepared, theirs = found.preparation, held.transforms()
@@ -141,20 +139,24 @@ def test_every_file_of_torchvision_is_shown_what_torchvision_prepares_for_it() -
     ],
 )
 def test_a_recipe_can_be_asked_for(network: str, asked: str, expected: tuple[Any, ...]) -> None:
-    found = recipe(network, asked=asked, digest="0" * 64, file="x.pth")
+    found = weights_preparation(network, asked=asked, digest="0" * 64, file="x.pth")
     of = found.preparation
     assert (of.shorter, of.crop, of.interpolation, of.mean[0], found.transform_input) == expected
     assert found.source == "--network"
 
 
 def test_sizes_that_are_asked_for_leave_the_colours_of_a_known_file() -> None:
-    found = recipe("efficientnet_v2_l", asked="500/480/bicubic", digest="59c71312".ljust(64, "0"), file="x.pth")
+    found = weights_preparation(
+        "efficientnet_v2_l", asked="500/480/bicubic", digest="59c71312".ljust(64, "0"), file="x.pth"
+    )
     assert (found.preparation.shorter, found.preparation.mean) == (500, (0.5, 0.5, 0.5))
-    found = recipe("squeezenet1_0", asked="227/227/bilinear", digest=str(SQUEEZENET.sha256), file="x.pth")
+    found = weights_preparation("squeezenet1_0", asked="227/227/bilinear", digest=str(SQUEEZENET.sha256), file="x.pth")
     assert (found.preparation.crop, found.preparation.scale, found.preparation.mean[0]) == (227, 1.0, 123.0)
-    found = recipe("googlenet", asked="224/224/bilinear", digest="1378be20".ljust(64, "0"), file="x.pth")
+    found = weights_preparation("googlenet", asked="224/224/bilinear", digest="1378be20".ljust(64, "0"), file="x.pth")
     assert found.transform_input
-    found = recipe("googlenet", asked="224/224/bilinear/.5/.5", digest="1378be20".ljust(64, "0"), file="x.pth")
+    found = weights_preparation(
+        "googlenet", asked="224/224/bilinear/.5/.5", digest="1378be20".ljust(64, "0"), file="x.pth"
+    )
     assert not found.transform_input, "its colours are given"
 
 
@@ -165,7 +167,7 @@ def test_sizes_that_are_asked_for_leave_the_colours_of_a_known_file() -> None:
 )  # fmt: skip
 def test_what_is_no_recipe_is_refused(asked: str) -> None:
     with pytest.raises(ConfigError, match=r"unknown preparation .*; known: .*, and RESIZE/CROP/INTERPOLATION"):
-        recipe("resnet50", asked=asked, digest="0" * 64, file="x.pth")
+        weights_preparation("resnet50", asked=asked, digest="0" * 64, file="x.pth")
 
 
 @pytest.mark.parametrize(("name", "digest"), [("googlenet", "1378be20"), ("inception_v3", "0cc3c7bd")])
@@ -238,9 +240,9 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(1, 7):
         Image.effect_noise((90, 80), 60 + number).convert("RGB").save(root / "frost" / f"frost{number}.png")
     names = ("val", "imagenet9", "cue_conflict", "frost")
-    sets = {name: PictureSet(folder=name, images=1, digest="") for name in names}
+    sets = {name: PreparedSet(folder=name, images=1, digest="") for name in names}
     facts = {"track": "imagenet", "variant": "miniature"}
-    write_collection(Collection(root=root, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
+    write_prepared_sets(PreparedSets(root=root, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
     return root
 
 
@@ -413,7 +415,9 @@ def test_a_module_gives_what_the_command_gives_for_its_file(tmp_path: Path) -> N
     file = weights(tmp_path / "mine.pth")
     published(tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(file,))
     stored = read(tmp_path / "out" / "decisions.parquet")
-    preparation = recipe("squeezenet1_1", asked="256/224/bilinear", digest="0" * 64, file="mine.pth").preparation
+    preparation = weights_preparation(
+        "squeezenet1_1", asked="256/224/bilinear", digest="0" * 64, file="mine.pth"
+    ).preparation
     model = load_network("squeezenet1_1", file)
     found, _ = evaluate_models({"mine": model}, preparation=preparation, data=tmp_path, suites=("in9",), batch_size=3)
     pd.testing.assert_frame_equal(found.rows, stored.rows)

@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from cgn.data.prepared_sets import PreparedSets, write_prepared_sets
 
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
-from cgn.data.collection import Collection, write_collection
 from cgn.data.wnids import wnids
 from cgn.evaluation.predictions import Predictions
 from cgn.imagenet import page_changes, page_notes
@@ -288,7 +288,7 @@ def test_films_are_named_after_their_classes(file: str, names: tuple[str, ...], 
     folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
     made.film(folders["images"] / "interpolations" / f"{file}.gif")
     facts = {"track": "imagenet", "variant": "miniature"}
-    write_collection(Collection(root=folders["data"], facts=facts, class_names=tuple(names), sets={}))
+    write_prepared_sets(PreparedSets(root=folders["data"], facts=facts, class_names=tuple(names), sets={}))
     page = render(tmp_path, folders)
     assert page.said(caption)
     assert "from class" not in page.html

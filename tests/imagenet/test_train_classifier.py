@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cgn.config.base import OutOfRangeError
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, internal_set, write_prepared_sets
+from cgn.nets.classifiers import MECHANISMS, network
 from PIL import Image
 
-from cgn.config.imagenet.train_classifier import TrainClassifier
-from cgn.config.record import OutOfRangeError
+from cgn.config.imagenet import TrainClassifier
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
-from cgn.data.collection import Collection, PictureSet, own_set, write_collection
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.imagenet.classifiers import load_trained
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import MECHANISMS
 
 PARAMS = TrainClassifier(
     backbone="shufflenet_v2_x0_5",
@@ -63,8 +62,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def collected(root: Path, *, names: tuple[str, ...] = NAMES, variant: str = "miniature") -> Path:
-    held = {"train": PictureSet(folder="train", images=9, digest="0")}
-    write_collection(Collection(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
+    held = {"train": PreparedSet(folder="train", images=9, digest="0")}
+    write_prepared_sets(PreparedSets(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
     return root
 
 
@@ -165,8 +164,8 @@ class Interrupted(Files):
 
 def prepared(root: Path) -> Path:
     """The nine pictures as prepare records them."""
-    held = {"train": own_set(root, "train")}
-    write_collection(Collection(root=root, facts=FACTS, class_names=NAMES, sets=held))
+    held = {"train": internal_set(root, "train")}
+    write_prepared_sets(PreparedSets(root=root, facts=FACTS, class_names=NAMES, sets=held))
     return root
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from cgn.__main__ import parse
-from cgn.config.mnist.evaluate import Evaluate
+from cgn.config.mnist import Evaluate
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
@@ -21,7 +21,7 @@ from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.evaluation.metrics import accuracies, followed
 from cgn.evaluation.predictions import read
 from cgn.mnist.evaluate import evaluate
-from cgn.nets import cnn
+from cgn.nets import classifiers
 
 FACTS = {"track": "mnist", "variant": "digits", "classes": 10, "image_size": 16}
 READS = {"original": (0.0, 0.0, 1.0), "gan": (0.0, 1.0, 0.0), "counterfactual": (1.0, 0.0, 0.0)}
@@ -102,7 +102,7 @@ def readers(tmp_path: Path) -> tuple[Path, ...]:
 @pytest.fixture
 def of_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers are readers, not the paper's networks."""
-    monkeypatch.setattr(cnn, "Cnn", lambda **_: Reader())
+    monkeypatch.setattr(classifiers, "Cnn", lambda **_: Reader())
 
 
 def run(
@@ -173,7 +173,7 @@ def test_bytes_depend_neither_on_the_batch_nor_on_the_order(
 
 def test_the_papers_classifier_is_built(tmp_path: Path, data: Path) -> None:
     torch.manual_seed(0)
-    folder = make_classifier(tmp_path / "original", cnn.Cnn(classes=10), arm="original")
+    folder = make_classifier(tmp_path / "original", classifiers.Cnn(classes=10), arm="original")
     run(data, (folder,), tmp_path / "out")
     rows = read(tmp_path / "out" / "decisions.parquet").rows
     assert rows["probability"].between(0.1, 1).all()

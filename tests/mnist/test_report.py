@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cgn.config.load import load
-from cgn.config.mnist.report import Report
+from cgn.config.mnist import Report
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent

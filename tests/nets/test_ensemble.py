@@ -6,18 +6,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import cue_conflict
+from cgn.data.preprocessing import imagenet
+from cgn.nets.classifiers import (
+    BASELINE,
+    MECHANISMS,
+    Ensemble,
+    SingleHead,
+    load_network,
+    network,
+    output_layer,
+    with_mean_heads,
+    without_output,
+)
 from PIL import Image
 from torch import nn
 
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.data.benchmarks import cue_conflict
-from cgn.data.pictures import Pictures
-from cgn.data.transforms import imagenet
 from cgn.evaluation.metrics import shape_bias
 from cgn.evaluation.predict import predict
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
-from cgn.nets.backbones import Plain, load_network, network, output_layer, without_output
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble, predictions
 
 FAMILIES = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
@@ -97,9 +106,9 @@ def test_copied_heads_answer_what_the_network_answered() -> None:
     net = network("resnet18", classes=10).eval()
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = Plain(net, head="label")(images)["label"]
+        expected = SingleHead(net, head="label")(images)["label"]
         ensemble = Ensemble(net, classes=10, start="copied").eval()
-        answers = predictions(ensemble(images))
+        answers = with_mean_heads(ensemble(images))
     assert list(answers) == [*MECHANISMS, "avg", "shape_texture"]
     for answer in answers.values():
         torch.testing.assert_close(answer, expected)
@@ -122,7 +131,7 @@ def test_drawn_heads_differ_and_share_one_backbone() -> None:
 def test_the_baseline_has_one_head_and_no_means() -> None:
     baseline = Ensemble(network("squeezenet1_1", classes=10), classes=10, heads=BASELINE, start="copied").eval()
     with torch.no_grad():
-        assert list(predictions(baseline(torch.zeros(1, 3, 64, 64)))) == ["label"]
+        assert list(with_mean_heads(baseline(torch.zeros(1, 3, 64, 64)))) == ["label"]
 
 
 def test_heads_of_other_classes_cannot_be_copied() -> None:
@@ -146,7 +155,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_scale(batch_norm:
 
 def test_predictions_are_means_of_logits() -> None:
     answers = logits()
-    found = predictions(answers)
+    found = with_mean_heads(answers)
     torch.testing.assert_close(found["avg"], (answers["shape"] + answers["texture"] + answers["background"]) / 3)
     torch.testing.assert_close(found["shape_texture"], (answers["shape"] + answers["texture"]) / 2)
     assert all(found[head] is answers[head] for head in MECHANISMS)
@@ -165,7 +174,9 @@ def summed(answers: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tenso
 
 def test_real_pictures_ask_the_mean_of_the_logits() -> None:
     answers, label = logits(), torch.tensor([0, 5, 2, 2])
-    torch.testing.assert_close(mean_logits_cross_entropy(answers, label), entropy(predictions(answers)["avg"], label))
+    torch.testing.assert_close(
+        mean_logits_cross_entropy(answers, label), entropy(with_mean_heads(answers)["avg"], label)
+    )
     apart = torch.stack([entropy(answer, label) for answer in answers.values()]).mean()
     assert abs(mean_logits_cross_entropy(answers, label) - apart) > 0.05
     single = {"label": answers["shape"]}
@@ -199,8 +210,8 @@ def test_heads_and_their_means_are_examined_as_five(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(tmp_path / name)
     ensemble = Ensemble(network("squeezenet1_1", classes=CLASSES), classes=CLASSES).eval()
     rows = predict(
-        {"ensemble": lambda images: predictions(ensemble(images))},
-        pictures=Pictures(
+        {"ensemble": lambda images: with_mean_heads(ensemble(images))},
+        pictures=TransformedFolder(
             listing=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),
             transform=imagenet(resize=64, crop=64),
         ),
