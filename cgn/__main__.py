@@ -37,6 +37,7 @@ VERBS = {
     "generate": "make shards of factual and counterfactual images",
     "train_classifier": "train one classifier on original, generated or mixed images",
     "evaluate": "store every classifier's decision on every image",
+    "evaluate_network": "the same for a published network or your own, from its file of weights",
     "report": "make the page with tables and sheets",
 }
 TRACKS = ("imagenet", "mnist")

@@ -328,7 +328,8 @@ def test_a_refused_option_leaves_everything_as_it_was(tmp_path: Path, begun: Pat
         front.run(classify(tmp_path, begun, arm="orginal"))
     with pytest.raises(ConfigError, match="arm 'gan' of mnist/digits needs --images"):
         front.run(classify(tmp_path, begun, arm="gan"))
-    evaluate = ["evaluate", "mnist/digits", "--params", str(begun), "--data", str(tmp_path / "prepare"), "--suite", "x"]
+    evaluate = ["evaluate", "imagenet/miniature", "--params", str(begun), "--data", str(tmp_path / "prepare")]
+    evaluate += ["--suite", "x"]
     with pytest.raises(ConfigError, match="--suite is 'x'"):
         front.run([*evaluate, "--classifier", str(tmp_path / "prepare"), "--decisions", str(tmp_path / "out")])
     assert everything(tmp_path) == before

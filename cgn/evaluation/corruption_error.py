@@ -1,13 +1,16 @@
-"""Corruption errors: how often a classifier is wrong under each corruption, alone and against AlexNet.
+"""Corruption errors: how often a classifier is wrong under each corruption, alone and relative to AlexNet.
 
 Hendrycks & Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR 2019:
 CE_c = sum over the severities of the error / the same of AlexNet; mCE is the mean of CE over fifteen corruptions; the
 relative CE subtracts the clean error from every error, of the classifier as of AlexNet.
-Decided here: a condition of the suite is "<corruption>/<severity>", or "clean": the same pictures before they were
-corrupted; where it is missing, as with ImageNet-C's own files, the clean error is that of the suite `clean`. A
-corruption counts with all its severities or is refused; mCE is given where all fifteen are there. On other images than
-ImageNet's 50,000 (Mini-ImageNet-C's are 3,923) the AlexNet of the paper is a mere yardstick: such a CE is not
-comparable with a published one, and the plain error belongs beside it.
+A condition of the suite is "<corruption>/<severity>", or "clean": the same pictures before they were corrupted; where
+it is missing, as with ImageNet-C's own files, the clean error is that of the suite `clean`. A corruption counts with
+all its severities or is refused; mCE is given where all fifteen are there. On other images than ImageNet's 50,000
+(Mini-ImageNet-C's are 3,923) the AlexNet of the paper is a mere yardstick: such a CE is not comparable with a published
+one, and the plain error belongs beside it.
+In the intervals pictures are clusters (`cgn.evaluation.intervals`): a corruption's mean error and its CE have Wilson's;
+mCE and the relative ones, which leave [0,1], the normal one. A picture's clean decision is part of its cluster where it
+is the same picture by its name.
 """
 
 from collections.abc import Mapping
@@ -17,13 +20,10 @@ from statistics import fmean
 import pandas as pd
 
 from cgn.core.errors import ArtifactError
-from cgn.evaluation.accuracy import Proportion
-from cgn.evaluation.examination import Examination
+from cgn.evaluation.intervals import Estimate, Proportion, mean_error, weighted
+from cgn.evaluation.predictions import CLEAN, IMAGENET_C, Predictions
 
-SUITE = "imagenet_c"
 SEVERITIES = (1, 2, 3, 4, 5)
-CLEAN = "clean"
-"""The condition, and the suite, of pictures that nothing was done to."""
 ALEXNET_CLEAN = 0.43478
 """On ImageNet's validation images: 1 - 0.56522, torchvision's documented accuracy of the AlexNet that the benchmark's
 own test script loads (alexnet-owt)."""
@@ -98,16 +98,16 @@ def condition(corruption: str, severity: int) -> str:
     return f"{corruption}/{severity}"
 
 
-def corruption_errors(examination: Examination) -> list[CorruptionErrors]:
+def corruption_errors(predictions: Predictions) -> list[CorruptionErrors]:
     """The errors of every head of every classifier; corruptions in the paper's order, others after them.
 
     Raises ArtifactError where a head lacks a severity or has one that does not exist.
     """
-    rows = examination.of(SUITE)
+    rows = predictions.of(IMAGENET_C)
     return [
-        _of(rows[(rows["classifier"] == name) & (rows["head"] == head)], examination, classifier=name, head=head)
-        for name in examination.classifiers
-        for head in examination.heads(name)
+        _of(rows[(rows["classifier"] == name) & (rows["head"] == head)], predictions, classifier=name, head=head)
+        for name in predictions.classifiers
+        for head in predictions.heads(name)
         if ((rows["classifier"] == name) & (rows["head"] == head)).any()
     ]
 
@@ -121,23 +121,23 @@ def wrong(rows: pd.DataFrame) -> dict[str, Proportion]:
     }
 
 
-def _of(rows: pd.DataFrame, examination: Examination, *, classifier: str, head: str) -> CorruptionErrors:
+def _of(rows: pd.DataFrame, predictions: Predictions, *, classifier: str, head: str) -> CorruptionErrors:
     found = wrong(rows)
     clean = found.pop(CLEAN, None)
-    if clean is None and len(plain := examination.of(CLEAN, classifier=classifier, head=head)):
+    if clean is None and len(plain := predictions.of(CLEAN, classifier=classifier, head=head)):
         clean = Proportion(hits=int((plain["top_1"] != plain["label"]).sum()), images=len(plain))
     present = {name.rpartition("/")[0] for name in found}
     order = [*(name for name in ALEXNET if name in present), *sorted(present - set(ALEXNET))]
     expected = {condition(name, severity) for name in order for severity in SEVERITIES}
-    _check(classifier, made=set(found), expected=expected)
+    _check(classifier, found=set(found), expected=expected)
     errors = {name: tuple(found[condition(name, severity)] for severity in SEVERITIES) for name in order}
     return CorruptionErrors(classifier=classifier, head=head, errors=errors, clean=clean)
 
 
-def _check(classifier: str, *, made: set[str], expected: set[str]) -> None:
-    if unknown := sorted(made - expected):
+def _check(classifier: str, *, found: set[str], expected: set[str]) -> None:
+    if unknown := sorted(found - expected):
         raise ArtifactError(f"decisions of {classifier} under {', '.join(unknown)}: severities are 1 to 5")
-    if missing := sorted(expected - made):
+    if missing := sorted(expected - found):
         raise ArtifactError(
             f"decisions of {classifier} lack {', '.join(missing)}: a corruption counts with all five severities; "
             "run evaluate again"
@@ -147,3 +147,64 @@ def _check(classifier: str, *, made: set[str], expected: set[str]) -> None:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if len(known) == len(values) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptionEstimates:
+    """The numbers of one head; a number that cannot be computed is None or has no key."""
+
+    errors: Mapping[str, Estimate]
+    """Corruption -> mean error over the severities, in [0,1]."""
+    ce: Mapping[str, Estimate]
+    """As a share of AlexNet's, for corruptions of the fifteen."""
+    relative_ce: Mapping[str, Estimate]
+    mean_error: Estimate | None
+    mce: Estimate | None
+    relative_mce: Estimate | None
+
+
+def corruption_estimates(predictions: Predictions, one: CorruptionErrors) -> CorruptionEstimates:
+    """Intervals for what `corruption_errors` found for one head of the same predictions."""
+    outcomes = _outcomes(predictions, one)
+    errors = {name: mean_error(outcomes, _spread({name: 1.0})) for name in one.errors}
+    relative = {name: 1 / (error - ALEXNET_CLEAN) for name, error in ALEXNET.items()}
+    whole = all(name in one.errors for name in ALEXNET)
+    fifteenth = 1 / len(ALEXNET)
+    return CorruptionEstimates(
+        errors=errors,
+        ce={name: error.times(1 / ALEXNET[name]) for name, error in errors.items() if name in ALEXNET},
+        relative_ce={
+            name: weighted(outcomes, _above_clean({name: relative[name]}))
+            for name in one.errors
+            if name in ALEXNET and one.clean
+        },
+        mean_error=mean_error(outcomes, _spread(dict.fromkeys(ALEXNET, fifteenth))) if whole else None,
+        mce=weighted(outcomes, _spread({n: fifteenth / error for n, error in ALEXNET.items()})) if whole else None,
+        relative_mce=weighted(outcomes, _above_clean({name: fifteenth * factor for name, factor in relative.items()}))
+        if whole and one.clean
+        else None,
+    )
+
+
+def _outcomes(predictions: Predictions, one: CorruptionErrors) -> pd.DataFrame:
+    """Picture x condition: 1 where `top_1` is not the label; clean decisions under CLEAN."""
+    rows = predictions.of(IMAGENET_C, classifier=one.classifier, head=one.head)
+    if not (rows["condition"] == CLEAN).any():
+        plain = predictions.of(CLEAN, classifier=one.classifier, head=one.head)
+        rows = pd.concat([rows, plain.assign(condition=CLEAN)])
+    marked = rows.assign(wrong=(rows["top_1"] != rows["label"]).astype(float))
+    return marked.pivot_table(index="image", columns="condition", values="wrong")
+
+
+def _spread(factors: Mapping[str, float]) -> dict[str, float]:
+    """A corruption's factor, evenly over its severities."""
+    return {
+        condition(name, severity): factor / len(SEVERITIES)
+        for name, factor in factors.items()
+        for severity in SEVERITIES
+    }
+
+
+def _above_clean(factors: Mapping[str, float]) -> dict[str, float]:
+    """The same for what an error has above the clean one."""
+    return _spread(factors) | {CLEAN: -sum(factors.values())}

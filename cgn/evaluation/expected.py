@@ -64,9 +64,9 @@ class Measured:
 
 def measured(target: str, *, file: Path = FILE) -> Measured | None:
     """The entry of "track/variant"; None where nothing was measured. Raises ArtifactError for a broken file."""
-    told = read_json(file)
+    stored = read_json(file)
     try:
-        entry = told["variants"].get(target)
+        entry = stored["variants"].get(target)
         return None if entry is None else Measured(**entry)
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{file} is broken ({error}): restore it from the repository") from None
@@ -74,8 +74,8 @@ def measured(target: str, *, file: Path = FILE) -> Measured | None:
 
 def deciding(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Of a variant's parameters (by verb) those that decide its figures, by dotted name, as JSON reads them."""
-    told = {verb: params[verb] for verb in VERBS if verb in params}
-    return {name: value for name, value in _flat(told) if not PACES & set(name.split("."))}
+    by_verb = {verb: params[verb] for verb in VERBS if verb in params}
+    return {name: value for name, value in _flat(by_verb) if not PACES & set(name.split("."))}
 
 
 def remarks(

@@ -1,17 +1,17 @@
 """The results of a run as rows: what each classifier scored, beside what was published for it.
 
-Decided here: accuracies come from the decisions, also that on the original training set; the one number that does not,
-the running accuracy in training, is marked as such by being a plain float without an interval. The two are called by
-these names everywhere, for on most arms they differ.
+Accuracies come from the stored predictions, also that on the original training set; the one number that does not, the
+running accuracy in training, is a plain float without an interval. The two keep these names everywhere, because on most
+arms they differ.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cgn.evaluation.accuracy import Proportion, accuracies
-from cgn.evaluation.confusion import followed
-from cgn.evaluation.decisions import Decisions
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import accuracies, followed
+from cgn.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Result:
 
 
 def results(
-    decisions: Decisions,
+    predictions: Predictions,
     *,
     arms: Mapping[str, str],
     randomised: str,
@@ -57,9 +57,9 @@ def results(
     published: Sequence[Published],
 ) -> list[Result]:
     """One row for each arm that decided, in the order of `arms` (arm -> title); unknown arms come last."""
-    measured = accuracies(decisions)
+    measured = accuracies(predictions)
     order = [*(arm for arm in arms if arm in measured), *(arm for arm in measured if arm not in arms)]
-    rows = {arm: decisions.of(arm, condition=randomised) for arm in order}
+    rows = {arm: predictions.of(classifier=arm, condition=randomised) for arm in order}
     return [
         Result(
             arm=arm,

@@ -4,8 +4,10 @@ A CGN's mask is drawn from noise: nothing says which pose it should have had. So
 silhouettes of its class, in many poses, sizes and places, and its agreement is the best intersection over union (IoU)
 in that bank. The control is the same with the banks of the other classes: a blob fits all of them about as well.
 Legend: B masks, C classes, N silhouettes a class, H height, W width.
-Decided here: masks and silhouettes are cut at one half. Two empty masks agree perfectly. The best of a larger bank is
-never worse, so figures compare only for one bank; what fresh true silhouettes reach against it is the ceiling.
+Masks and silhouettes are cut at one half. Two empty masks agree perfectly. The best of a larger bank is never worse, so
+figures compare only for one bank; what fresh true silhouettes reach against it is the upper limit.
+This module is apart from `cgn.evaluation.metrics` because training measures masks too: a change in a metric of the
+stored predictions must not make train_cgn run again.
 """
 
 from dataclasses import dataclass

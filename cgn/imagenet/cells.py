@@ -6,8 +6,8 @@ Decided here: what was measured here is bold with its interval; what others prin
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cgn.evaluation.accuracy import Proportion
-from cgn.evaluation.estimates import Estimate, estimate
+from cgn.evaluation.intervals import Estimate, Proportion
+from cgn.evaluation.metrics import estimate
 from cgn.imagenet.evidence import Head
 from cgn.imagenet.published import SHORT, Row, published
 from cgn.report.literature import PAPER, REPLICATION

@@ -1,13 +1,14 @@
-"""Mini-ImageNet-C: clean pictures corrupted on the fly, shown to every classifier, and forgotten.
+"""Mini-ImageNet-C: clean pictures are corrupted, shown to every classifier, and forgotten.
 
-Decided here: pictures are decoded once, in blocks that fit in memory, and each block is corrupted in every way before
-the next is read. A corrupted picture is made once and shown to all. Its number is its place among all clean pictures,
-so a subset's are the same pictures as they are in the whole. The clean pictures, cut the same, are a condition too.
+Pictures are decoded once, in blocks that fit in memory, and each block is corrupted in every way before the next is
+read. A corrupted picture is computed once and shown to all classifiers. Its number is its place among all clean
+pictures, so a subset's are the same pictures as they are in the whole. The clean pictures, cut the same, are a
+condition too.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -15,16 +16,18 @@ import torch
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
 from cgn.corruptions import SEVERITIES, corrupt
+from cgn.corruptions.weather import FROST_PHOTOGRAPHS, read_ice
 from cgn.data.datasets import TransformedFolder
 from cgn.data.image_folders import ImageFolder
-from cgn.data.preprocessing import Preparation, Stored, View
-from cgn.evaluation.corruption_error import CLEAN, SUITE, condition
-from cgn.evaluation.examine import Examined, batches, decide, known
-from cgn.imagenet.judges import Judge
+from cgn.data.prepared_sets import PreparedSets
+from cgn.data.preprocessing import Stored
+from cgn.evaluation.corruption_error import condition
+from cgn.evaluation.predict import Predicted, batches, decide, known
+from cgn.evaluation.predictions import CLEAN, IMAGENET_C
+from cgn.imagenet.classifiers import Classifier, by_preparation
+from cgn.imagenet.suites import Kind
 
 IMAGES_PER_BLOCK = 1024
-Ice = Callable[[int, int], Sequence[torch.Tensor]]
-"""(height, width) -> the photographs of frost for images of that size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,90 +39,108 @@ class Block:
     unreadable: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Corrupting:
-    """The pictures of `listing` at `places`, to be corrupted for `judges`."""
+def blocks(places: Sequence[int]) -> list[tuple[int, ...]]:
+    """The places of each block."""
+    starts = range(0, len(places), IMAGES_PER_BLOCK)
+    return [tuple(places[start : start + IMAGES_PER_BLOCK]) for start in starts]
 
-    listing: ImageFolder
-    places: tuple[int, ...]
-    judges: Mapping[str, Judge]
-    members: Sequence[Sequence[int]]
-    crop: int | None
-    view: View
-    seed: int
-    ice: Ice
-    batch_size: int
-    workers: int
-    device: torch.device
 
-    @property
-    def blocks(self) -> list[tuple[int, ...]]:
-        """The places of each block."""
-        starts = range(0, len(self.places), IMAGES_PER_BLOCK)
-        return [self.places[start : start + IMAGES_PER_BLOCK] for start in starts]
+class Corrupter:
+    """Shows classifiers the pictures of a listing, corrupted; it keeps the block that it read last."""
 
-    def reader(self) -> Callable[[int], Block]:
-        """Number of a block -> the block; the last one is kept, so that asking again costs nothing."""
-        return lru_cache(maxsize=1)(self._read)
+    def __init__(
+        self,
+        listing: ImageFolder,
+        *,
+        classifiers: Mapping[str, Classifier],
+        kind: Kind,
+        photographs: Sequence[Path],
+        seed: int,
+        batch_size: int,
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        """`photographs`: those of frost, where it is among the corruptions; `seed`: of the corruptions' randomness."""
+        self.classifiers, self.kind, self.photographs, self.seed = classifiers, kind, photographs, seed
+        self.batch_size, self.workers, self.device = batch_size, workers, device
+        self.pictures = TransformedFolder(folder=listing, transform=Stored(kind.crop))
+        self.block: tuple[tuple[int, ...], Block] | None = None
+        self.ice: dict[tuple[int, int], Sequence[torch.Tensor]] = {}
 
-    def examined(self, block: Block, name: str, *, advance: Callable[[int], object]) -> Examined:
-        """The decisions on one block under one corruption at all severities, or on the clean pictures."""
+    def predict(self, places: tuple[int, ...], name: str, *, advance: Callable[[int], object]) -> Predicted:
+        """The predictions on one block under one corruption at all severities, or on the clean pictures."""
+        if self.block is None or self.block[0] != places:
+            self.block = (places, self._read(places))
+        block = self.block[1]
         tables = [
             table
             for severity in ((0,) if name == CLEAN else SEVERITIES)
-            for table in self._severity(block, name, severity, advance=advance)
+            for start in range(0, len(block.places), self.batch_size)
+            for table in self._batch(block, name, severity, start=start, advance=advance)
         ]
-        rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-        return Examined(rows=rows, unreadable=block.unreadable)
+        return Predicted(rows=pd.concat(tables, ignore_index=True), unreadable=block.unreadable)
 
-    def _severity(
-        self, block: Block, name: str, severity: int, *, advance: Callable[[int], object]
-    ) -> Iterator[pd.DataFrame]:
-        shown_as = CLEAN if name == CLEAN else condition(name, severity)
-        pictures = TransformedFolder(folder=self.listing, transform=Stored(self.crop))
-        for start in range(0, len(block.places), self.batch_size):
-            places = block.places[start : start + self.batch_size]
-            with fits(self.batch_size):
-                pixels = block.pixels[start : start + self.batch_size].to(self.device)
-                if name != CLEAN:
-                    ice = self.ice(*pixels.shape[2:]) if name == "frost" else ()
-                    pixels = corrupt(pixels, name=name, severity=severity, numbers=places, seed=self.seed, ice=ice)
-                shown = known(pictures, places, suite=SUITE, condition=shown_as)
-                for preparation, judges in by_preparation(self.judges).items():
-                    yield from decide(
-                        judges, preparation.batch(pixels, view=self.view), shown=shown, members=self.members
-                    )
-            advance(len(places))
+    def _batch(
+        self, block: Block, name: str, severity: int, *, start: int, advance: Callable[[int], object]
+    ) -> list[pd.DataFrame]:
+        places, tables = block.places[start : start + self.batch_size], []
+        with fits(self.batch_size):
+            pixels = block.pixels[start : start + self.batch_size].to(self.device)
+            if name != CLEAN:
+                ice = self._ice(pixels) if name == "frost" else ()
+                pixels = corrupt(pixels, name=name, severity=severity, numbers=places, seed=self.seed, ice=ice)
+            shown_as = CLEAN if name == CLEAN else condition(name, severity)
+            shown = known(self.pictures, places, suite=IMAGENET_C, condition=shown_as)
+            for preparation, group in by_preparation(self.classifiers).items():
+                prepared = preparation.batch(pixels, view=self.kind.view)
+                tables += decide(group, prepared, shown=shown, members=self.kind.members)
+        advance(len(places))
+        return tables
 
-    def _read(self, number: int) -> Block:
-        wanted = self.blocks[number]
-        chosen = _Chosen(TransformedFolder(folder=self.listing, transform=Stored(self.crop)), wanted)
+    def _ice(self, pixels: torch.Tensor) -> Sequence[torch.Tensor]:
+        """The photographs of frost for images (B,3,H,W) of this size, read once."""
+        height, width = pixels.shape[2:]
+        if (height, width) not in self.ice:
+            self.ice[height, width] = read_ice(self.photographs, height=height, width=width)
+        return self.ice[height, width]
+
+    def _read(self, places: tuple[int, ...]) -> Block:
+        """Raises ArtifactError for pictures of different sizes, or when none can be read."""
         pixels: list[torch.Tensor] = []
-        places: list[int] = []
+        kept: list[int] = []
         unreadable: list[str] = []
+        chosen = _Chosen(self.pictures, places)
         for first, batch in batches(chosen, batch_size=self.batch_size, workers=self.workers):
             for place, picture in enumerate(batch, start=first):
                 if isinstance(picture, str):
-                    unreadable.append(f"{SUITE}/{picture}")
+                    unreadable.append(f"{IMAGENET_C}/{picture}")
                     continue
                 if pixels and picture.shape != pixels[0].shape:
+                    listing = self.pictures.folder
                     raise ArtifactError(
-                        f"{self.listing.root}/{self.listing.names[wanted[place]]} is of another size than the pictures "
+                        f"{listing.root}/{listing.names[places[place]]} is of another size than the pictures "
                         "before it; without a common size they cannot be corrupted alike"
                     )
                 pixels.append(picture)
-                places.append(wanted[place])
+                kept.append(places[place])
         if not pixels:
-            raise ArtifactError(f"nothing to corrupt in {self.listing.root}: {unreadable[0]}")
-        return Block(pixels=torch.stack(pixels), places=tuple(places), unreadable=tuple(unreadable))
+            raise ArtifactError(f"nothing to corrupt in {self.pictures.folder.root}: {unreadable[0]}")
+        return Block(pixels=torch.stack(pixels), places=tuple(kept), unreadable=tuple(unreadable))
 
 
-def by_preparation(judges: Mapping[str, Judge]) -> dict[Preparation, dict[str, Judge]]:
-    """Those that are shown the same, together."""
-    groups: dict[Preparation, dict[str, Judge]] = {}
-    for name, judge in judges.items():
-        groups.setdefault(judge.preparation, {})[name] = judge
-    return groups
+def frost_photographs(collection: PreparedSets, assets: Path | None, *, variant: str) -> tuple[Path, ...]:
+    """The photographs of frost, from the collection or from a given folder. Raises ArtifactError without them."""
+    folders = [collection.unchanged("frost")] if collection.has("frost") else []
+    folders += [assets / "frost", assets] if assets else []
+    for folder in folders:
+        found = sorted(path for path in folder.glob("frost?.*") if path.is_file())
+        if len(found) >= FROST_PHOTOGRAPHS:
+            return tuple(found)
+    raise ArtifactError(
+        f"{collection.root.name} has no photographs of frost (frost1.png ... frost5.jpg in frost/): fetch the "
+        "benchmark frost and run prepare again, give a folder that holds them by --assets, or list other "
+        f"corruptions in imagenet.{variant}.evaluate.corruptions"
+    )
 
 
 class _Chosen:

@@ -1,35 +1,63 @@
-"""imagenet evaluate: the cell that fills in what evaluate needs."""
+"""imagenet evaluate: every classifier's prediction on every picture of the suites, stored, with all that follows.
+
+decisions.parquet             one row per picture and head (`cgn.evaluation.predictions`)
+results.json, results.md      the numbers that follow from it, with their intervals
+classifiers.json              what each classifier's training says of itself
+shape_bias-*.png, corruptions-*.png
+"""
+
+from typing import Any
+
+import torch
 
 from cgn.config.imagenet import Evaluate
-from cgn.core.errors import ConfigError
-from cgn.corruptions import CORRUPTIONS
-from cgn.evaluation.suite_results import SUITES
-from cgn.imagenet.examination import Examiner
-from cgn.stages.evaluate import Parts
+from cgn.core.arguments import Input, Inputs, OptionalInput, Output
+from cgn.core.devices import limit_threads, resolve_device
+from cgn.core.metrics import MetricSink
+from cgn.imagenet.classifiers import open_classifiers
+from cgn.imagenet.predict import predict_suites, write_evaluation
+from cgn.imagenet.suites import ALL, HEADLINES, check_options, open_data
 
-COMPARED = (
-    *(f"*/{head}/clean/top_1" for head in ("label", "avg")),
-    *(f"*/{head}/cue_conflict/{number}" for head in ("label", "avg", "shape") for number in ("shape_bias", "decided")),
-    *(f"*/{head}/in9/bg_gap" for head in ("label", "shape_texture")),
-    *(f"*/{head}/imagenet_c/mean_error" for head in ("label", "avg")),
-)
-"""Of the final values (classifier/head/suite/number), those that go to metrics.json; the others are in results.json."""
+COMPARED = HEADLINES
 
 
-def parts(params: Evaluate, *, seed: int, variant: str) -> Parts:
-    """Parameters of a variant -> what the stage needs. Raises ConfigError for a corruption that does not exist."""
-    if unknown := [name for name in params.corruptions if name not in CORRUPTIONS]:
-        raise ConfigError(
-            f"imagenet.{variant}.evaluate.corruptions has {', '.join(unknown)}; known: {', '.join(CORRUPTIONS)}"
-        )
-    examiner = Examiner(
+def check(config: Evaluate, *, variant: str, suite: str, **_: Any) -> None:
+    """Raise ConfigError for a suite or a corruption that does not exist, before anything is written."""
+    check_options(suite, corruptions=config.corruptions, variant=variant)
+
+
+def evaluate(
+    config: Evaluate,
+    *,
+    seed: int,
+    variant: str,
+    sink: MetricSink,
+    data: Input,
+    classifier: Inputs,
+    decisions: Output,
+    assets: OptionalInput = None,
+    suite: str = ALL,
+) -> None:
+    """Evaluate the classifiers that train_classifier made.
+
+    `suite`: one instead of all that the parameters name; `assets`: a folder with the photographs of frost, where the
+    data have none. Raises ConfigError for an unknown suite or corruption, ArtifactError for data or classifiers that
+    are foreign, broken, or do not fit each other.
+    """
+    limit_threads()
+    check_options(suite, corruptions=config.corruptions, variant=variant)
+    device = torch.device(resolve_device(config.accelerator))
+    collection = open_data(data, variant=variant)
+    classifiers = open_classifiers(classifier, collection=collection, variant=variant, device=device)
+    predictions = predict_suites(
+        classifiers,
+        collection,
+        config=config,
         variant=variant,
         seed=seed,
-        suites=params.suites,
-        corruptions=params.corruptions,
-        corruption_images=params.corruption_images,
-        batch_size=params.batch_size,
-        workers=params.workers,
-        accelerator=params.accelerator,
+        suite=suite,
+        assets=assets,
+        folder=decisions,
+        sink=sink,
     )
-    return Parts(track="imagenet", suites=SUITES, examine=examiner)
+    write_evaluation(predictions, classifiers, decisions, sink=sink)

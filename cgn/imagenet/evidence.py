@@ -15,14 +15,16 @@ import numpy as np
 from cgn.core.checkpoints import refuse_foreign
 from cgn.core.errors import ArtifactError
 from cgn.core.files import read_json
-from cgn.evaluation.accuracy import Proportion, top
-from cgn.evaluation.background_gap import Gap, background_gap, by_variation
-from cgn.evaluation.corruption_error import CorruptionErrors, corruption_errors
-from cgn.evaluation.corruption_interval import CorruptionEstimates, corruption_estimates
-from cgn.evaluation.examination import Examination, read
+from cgn.evaluation.corruption_error import (
+    CorruptionErrors,
+    CorruptionEstimates,
+    corruption_errors,
+    corruption_estimates,
+)
 from cgn.evaluation.expected import Figure, remarks
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias, undecided
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, STYLIZED
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import Gap, ShapeBias, background_gap, by_shape, by_variation, shape_bias, top, undecided
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, STYLIZED, Predictions, read
 from cgn.report.records import Record, read_record
 from cgn.stages.report import Material
 
@@ -80,7 +82,7 @@ class Head:
 class Evidence:
     """All that the page says comes from here."""
 
-    examination: Examination
+    examination: Predictions
     heads: Sequence[Head]
     trainings: Mapping[str, Mapping[str, Any]]
     """Classifier -> what its training said of itself."""
@@ -188,7 +190,7 @@ def figures(heads: Sequence[Head]) -> list[Figure]:
     return found
 
 
-def measured(examination: Examination) -> list[Head]:
+def measured(examination: Predictions) -> list[Head]:
     """Every head's results, in the order of tables."""
     present = [(name, head) for name in examination.classifiers for head in examination.heads(name)]
     order = [*(key for key in TITLES if key in present), *(key for key in present if key not in TITLES)]
@@ -202,7 +204,7 @@ def measured(examination: Examination) -> list[Head]:
 
 
 def _measured(
-    examination: Examination,
+    examination: Predictions,
     key: tuple[str, str],
     *,
     variations: dict[str, Proportion],

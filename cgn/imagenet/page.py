@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
 from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, span
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
+from cgn.evaluation.suites import span
 from cgn.imagenet.evidence import Evidence
 from cgn.imagenet.page_accuracy import accuracy_section, accuracy_tables
 from cgn.imagenet.page_backgrounds import background_section, background_tables

@@ -5,7 +5,7 @@ of the decisions for either cue, and how many these were stands beside it with t
 that is undecided is not quoted, so it does not stand beside a published one either.
 """
 
-from cgn.evaluation.suite_results import STYLIZED
+from cgn.evaluation.predictions import STYLIZED
 from cgn.imagenet.cells import (
     CUES,
     UNDECIDED,

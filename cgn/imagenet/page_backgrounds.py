@@ -11,8 +11,8 @@ from cgn.core.files import on_disk
 from cgn.data.decoding import decode
 from cgn.data.image_folders import VARIATIONS
 from cgn.data.prepared_sets import PreparedSets
-from cgn.evaluation.background_gap import CHANCE, RANDOM, SAME
-from cgn.evaluation.background_gap import SUITE as IN9
+from cgn.evaluation.metrics import CHANCE, RANDOM, SAME
+from cgn.evaluation.predictions import IN9
 from cgn.imagenet.cells import alone, beside, gap_cell, name, share, side_by_side
 from cgn.imagenet.evidence import Evidence, Head
 from cgn.imagenet.pictures import drawn

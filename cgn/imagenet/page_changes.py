@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cgn.evaluation.accuracy import compared
-from cgn.evaluation.estimates import Estimate, difference, estimate
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IN9
+from cgn.evaluation.intervals import Estimate, compared, difference
+from cgn.evaluation.metrics import estimate
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IN9
 from cgn.imagenet.cells import UNDECIDED, gap_cell, grounds, in_points, number, points, shape_bias_cell
 from cgn.imagenet.evidence import AVERAGE, BASELINE, SHAPE, SHAPE_TEXTURE, Evidence, Head, title
 from cgn.imagenet.page_notes import of_published_size

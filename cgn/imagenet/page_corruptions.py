@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES, CorruptionErrors
-from cgn.evaluation.suite_results import span
+from cgn.evaluation.suites import span
 from cgn.imagenet.cells import name, number, printed, share
 from cgn.imagenet.evidence import AVERAGE, BASELINE, SHAPE, Evidence, Head
 from cgn.imagenet.pictures import drawn

@@ -12,7 +12,7 @@ import pandas as pd
 from cgn.core.files import on_disk
 from cgn.data.decoding import decode
 from cgn.data.prepared_sets import PreparedSets
-from cgn.evaluation.suite_results import CUE_CONFLICT
+from cgn.evaluation.predictions import CUE_CONFLICT
 from cgn.imagenet.evidence import Evidence, Head
 from cgn.imagenet.pictures import drawn
 from cgn.report.page import Html, element, join, paragraph, picture, section, table, text

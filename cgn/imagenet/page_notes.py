@@ -8,17 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from cgn.data.image_folders import VARIATIONS
 from cgn.evaluation.corruption_error import ALEXNET
-from cgn.evaluation.suite_results import (
-    CLEAN,
-    CUE_CONFLICT,
-    IMAGENET_C,
-    IN9,
-    PREPARATION,
-    STYLIZED,
-    SUITES,
-    preparations,
-    span,
-)
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, SUITES
+from cgn.evaluation.suites import PREPARATION, preparations, span
 from cgn.imagenet.evidence import BASELINE, TITLES, Evidence
 from cgn.imagenet.page_corruptions import IMAGENET
 from cgn.imagenet.published import SETTINGS

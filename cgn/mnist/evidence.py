@@ -10,9 +10,9 @@ from typing import Any
 
 from cgn.core.checkpoints import refuse_foreign
 from cgn.core.files import read_json
-from cgn.evaluation.accuracy import accuracies
-from cgn.evaluation.decisions import Decisions, read
 from cgn.evaluation.expected import Figure, remarks
+from cgn.evaluation.metrics import accuracies
+from cgn.evaluation.predictions import Predictions, read
 from cgn.mnist.arms import ARMS
 from cgn.report.records import read_record
 from cgn.stages.report import Material
@@ -25,7 +25,7 @@ RANDOMISED = "test_random"
 class Evidence:
     """Folders, parameters by verb, and what the classifiers decided."""
 
-    decisions: Decisions
+    decisions: Predictions
     trainings: Mapping[str, Mapping[str, Any]]
     """Arm -> what its training said of itself."""
     params: Mapping[str, Mapping[str, Any]]
@@ -38,7 +38,7 @@ class Evidence:
     """Whether the figures lie within what was measured over seeds and machines; empty for other parameters."""
 
 
-def figures(decisions: Decisions) -> list[Figure]:
+def figures(decisions: Predictions) -> list[Figure]:
     """The headline figures, for `cgn.evaluation.expected`: each arm's accuracy on random looks."""
     found = accuracies(decisions)
     return [

@@ -103,7 +103,7 @@ def _results(rows: Sequence[Result], *, run: Run, classes: int) -> Html:
 def _about(evidence: Evidence, *, run: Run) -> Html:
     everything = resolved(flat(evidence.params), devices=evidence.devices)
     facts: list[tuple[str, object]] = [("Variant", f"mnist/{run.variant}"), ("Seed", run.seed)]
-    conditions = evidence.decisions.rows.drop_duplicates(["condition", "index"]).groupby("condition").size()
+    conditions = evidence.decisions.rows.drop_duplicates(["condition", "image"]).groupby("condition").size()
     named = {TRAINING: "Training images", ORDINARY: "Test images, same looks", RANDOMISED: "Test images, random looks"}
     facts += [(named[name], f"{conditions[name]:,}") for name in named if name in conditions]
     known = {

@@ -62,7 +62,7 @@ def _hidden_note(evidence: Evidence) -> list[str]:
     if evidence.params.get("prepare", {}).get("look") != "double_colored":
         return []
     rows = evidence.decisions.rows
-    images = rows[rows["condition"] == RANDOMISED].drop_duplicates("index")
+    images = rows[rows["condition"] == RANDOMISED].drop_duplicates("image")
     hidden = sum(
         OBJECT_COLORS[texture] == BACKGROUND_COLORS[background]
         for texture, background in zip(images["texture"], images["background"], strict=True)

@@ -12,7 +12,8 @@ import pandas as pd
 
 from cgn.core.images import png
 from cgn.data.shards import samples
-from cgn.evaluation.confusion import CUES, confusion, largest_error, separable
+from cgn.evaluation.metrics import confusion, largest_error, separable
+from cgn.evaluation.predictions import CUES
 from cgn.evaluation.results import Result
 from cgn.mnist.evidence import RANDOMISED, Evidence
 from cgn.report.confusion_picture import DARK, LIGHT, Theme, panel
@@ -28,7 +29,9 @@ def examples(evidence: Evidence, rows: Sequence[Result], *, count: int) -> Html:
     for sample in shown:
         labels = ", ".join(f"{cue} {sample.facts[cue]}" for cue in CUES)
         columns.append(picture(png(sample.image), alt=f"test image: {labels}", enlarged=2))
-    decided = {row.arm: evidence.decisions.of(row.arm, condition=RANDOMISED).head(len(shown)) for row in rows}
+    decided = {
+        row.arm: evidence.decisions.of(classifier=row.arm, condition=RANDOMISED).head(len(shown)) for row in rows
+    }
     cells = [[text(row.title), *_decisions(decided[row.arm])] for row in rows if len(decided[row.arm])]
     told = (
         "The first images of the randomised test in their order, nothing picked. Below each decision stand the labels "
@@ -41,7 +44,7 @@ def examples(evidence: Evidence, rows: Sequence[Result], *, count: int) -> Html:
 def confusions(evidence: Evidence, rows: Sequence[Result]) -> Html:
     """A panel for each classifier by shape; the other cues' panels folded away."""
     content: list[Html] = []
-    tables = {row.title: evidence.decisions.of(row.arm, condition=RANDOMISED) for row in rows if row.cues}
+    tables = {row.title: evidence.decisions.of(classifier=row.arm, condition=RANDOMISED) for row in rows if row.cues}
     cues = [cue for cue in CUES if any(cue in separable(table) for table in tables.values())]
     classes = evidence.decisions.classes
     for cue in cues:
@@ -72,10 +75,10 @@ def sheets(evidence: Evidence) -> Html:
 def _decisions(rows: pd.DataFrame) -> list[Html]:
     cells = []
     for _, row in rows.iterrows():
-        equal = [cue for cue, column in CUES.items() if row["decision"] == row[column]]
+        equal = [cue for cue, column in CUES.items() if row["top_1"] == row[column]]
         named = [cue for cue in equal if cue in separable(rows)]
         words = element("small", *([join(map(text, named), between="<br>")] if named else [text("none")]))
-        cell = join([element("b", text(int(row["decision"]))), words])
+        cell = join([element("b", text(int(row["top_1"]))), words])
         cells.append(element("span", cell, class_="right" if "shape" in equal else "wrong"))
     return cells
 

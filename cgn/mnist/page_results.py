@@ -5,7 +5,7 @@ Decided here: columns for published numbers are there only where something was p
 
 from collections.abc import Sequence
 
-from cgn.evaluation.accuracy import Proportion, compared
+from cgn.evaluation.intervals import Proportion, compared
 from cgn.evaluation.results import Published, Result
 from cgn.mnist.evidence import RANDOMISED
 from cgn.report.literature import PAPER, REPLICATION

@@ -11,7 +11,7 @@ from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from cgn.evaluation.confusion import Matrix, by_label
+from cgn.evaluation.metrics import Matrix, by_label
 
 Colour = tuple[int, int, int]
 

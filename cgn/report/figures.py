@@ -3,14 +3,14 @@
 from PIL import Image
 
 from cgn.evaluation.corruption_error import corruption_errors
-from cgn.evaluation.examination import Examination
-from cgn.evaluation.shape_bias import by_shape
-from cgn.evaluation.suite_results import CUE_CONFLICT, why_undecided
+from cgn.evaluation.metrics import by_shape
+from cgn.evaluation.predictions import CUE_CONFLICT, Predictions
+from cgn.evaluation.suites import why_undecided
 from cgn.report.corruption_picture import curves
 from cgn.report.shape_bias_picture import bars
 
 
-def pictures(examination: Examination) -> dict[str, Image.Image]:
+def pictures(examination: Predictions) -> dict[str, Image.Image]:
     """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
     found, errors = {}, corruption_errors(examination)
     for classifier in examination.classifiers:

@@ -13,7 +13,7 @@ from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from cgn.evaluation.shape_bias import ShapeBias
+from cgn.evaluation.metrics import ShapeBias
 from cgn.report.confusion_picture import LIGHT, Theme
 
 ROW, BAR = 30, 20

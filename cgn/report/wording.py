@@ -6,7 +6,7 @@ number, and chance is a dotted line on it.
 
 from collections.abc import Sequence
 
-from cgn.evaluation.accuracy import Interval
+from cgn.evaluation.intervals import Interval
 from cgn.report.page import Html, element
 
 MINUS = "\N{MINUS SIGN}"

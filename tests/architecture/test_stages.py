@@ -52,7 +52,9 @@ def declared(every_declared: dict[str, dict[str, object]]) -> dict[str, dict[str
 
 
 def test_every_cell_is_a_stage(declared: dict[str, dict[str, object]]) -> None:
-    assert {_cell(_command(stage["cmd"])) for stage in declared.values()} == set(cells())
+    assert {_cell(_command(stage["cmd"])) for stage in declared.values()} == set(cells()) - {
+        ("imagenet", "evaluate_network")
+    }  # for files that a user names
 
 
 def test_a_stage_is_called_by_its_track_and_verb_and_then_by_what_sets_it_apart(

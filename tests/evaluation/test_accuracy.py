@@ -6,8 +6,9 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from cgn.evaluation.accuracy import EQUAL, Z_95, Proportion, accuracies, accuracy, compared, wilson
-from cgn.evaluation.decisions import Decisions
+from cgn.evaluation.intervals import EQUAL, Z_95, Proportion, compared, wilson
+from cgn.evaluation.metrics import accuracies, accuracy, top
+from cgn.evaluation.predictions import Predictions
 
 
 @pytest.mark.parametrize(
@@ -55,11 +56,11 @@ def test_accuracy_counts_decisions_that_equal_the_shape() -> None:
             "condition": ["train", "train", "test", "test"],
             "label": [0, 1, 2, 3],
             "texture": [9, 9, 9, 9],
-            "decision": [0, 9, 2, 9],
+            "top_1": [0, 9, 2, 9],
         }
     )
     assert accuracy(rows) == Proportion(hits=2, images=4)
-    found = accuracies(Decisions(rows=rows, facts={"classes": 10}))
+    found = accuracies(Predictions(rows=rows, facts={"classes": 10}))
     assert found == {
         "a": {"test": Proportion(hits=1, images=1), "train": Proportion(hits=1, images=2)},
         "b": {"test": Proportion(hits=0, images=1)},
@@ -67,11 +68,20 @@ def test_accuracy_counts_decisions_that_equal_the_shape() -> None:
     assert found["a"]["train"].share == 0.5
 
 
+def test_top_accuracy_looks_among_the_kept() -> None:
+    ranks = {"label": [3, 3, 3, 3], "top_1": [3, 0, 0, 0], "top_2": [1, 3, 1, 1]}
+    rows = pd.DataFrame({**ranks, "top_3": [2, 1, 2, 2], "top_4": [4, 2, 4, 4], "top_5": [5, 4, 3, 5]})
+    assert [top(rows, kept=kept) for kept in (1, 2, 5)] == [Proportion(hits=hits, images=4) for hits in (1, 2, 3)]
+    for kept in (0, 6):
+        with pytest.raises(ValueError, match=f"top-{kept}: the five best"):
+            top(rows, kept=kept)
+
+
 WILDLIFE = Proportion(hits=8587, images=10_000)
 
 
 @pytest.mark.parametrize(
-    ("measured", "published", "told"),
+    ("measured", "published", "verdict"),
     [
         (WILDLIFE, 85.7, "equal within the interval"),  # 85.9 (85.2 to 86.5): "above the paper" it is not
         (Proportion(hits=9458, images=10_000), 95.1, "worse"),  # 94.6 (94.1 to 95.0)
@@ -81,9 +91,9 @@ WILDLIFE = Proportion(hits=8587, images=10_000)
     ],
 )
 def test_a_published_number_inside_the_interval_is_neither_beaten_nor_missed(
-    measured: Proportion, published: float, told: str
+    measured: Proportion, published: float, verdict: str
 ) -> None:
-    assert compared(measured, published / 100) == told
+    assert compared(measured, published / 100) == verdict
 
 
 def test_where_less_is_better_the_verdict_turns_round() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cgn.evaluation.accuracy import accuracy
-from cgn.evaluation.confusion import CUES, by_label, confusion, followed, largest_error, separable
+from cgn.evaluation.metrics import accuracy, by_label, confusion, followed, largest_error, separable
+from cgn.evaluation.predictions import CUES
 from cgn.report.confusion_picture import DARK, LIGHT, panel, shade, sheet
 
 IMAGES = 4000
@@ -14,7 +14,7 @@ IMAGES = 4000
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
     random = np.random.default_rng(0)
-    names = ("label", "texture", "background", "decision")
+    names = ("label", "texture", "background", "top_1")
     return pd.DataFrame({name: random.integers(0, 10, IMAGES) for name in names})
 
 
@@ -24,13 +24,13 @@ def test_sums_are_the_images_and_the_diagonal_is_the_share(rows: pd.DataFrame, c
     assert matrix.shape == (10, 10)
     assert matrix.sum() == IMAGES
     assert list(matrix.sum(axis=1)) == [int((rows[CUES[cue]] == label).sum()) for label in range(10)]
-    assert list(matrix.sum(axis=0)) == [int((rows["decision"] == label).sum()) for label in range(10)]
+    assert list(matrix.sum(axis=0)) == [int((rows["top_1"] == label).sum()) for label in range(10)]
     assert matrix.trace() == followed(rows)[cue].hits
     np.testing.assert_allclose(by_label(matrix).sum(axis=1), 1)
 
 
 def test_one_row_lands_where_its_labels_say() -> None:
-    one = pd.DataFrame({"label": [2], "texture": [5], "background": [7], "decision": [5]})
+    one = pd.DataFrame({"label": [2], "texture": [5], "background": [7], "top_1": [5]})
     assert np.argwhere(confusion(one, classes=10)).tolist() == [[2, 5]]
     assert np.argwhere(confusion(one, classes=10, cue="background")).tolist() == [[7, 5]]
     assert {cue: share.hits for cue, share in followed(one).items()} == {"shape": 0, "texture": 1, "background": 0}
@@ -38,10 +38,10 @@ def test_one_row_lands_where_its_labels_say() -> None:
 
 @pytest.mark.parametrize("cue", CUES)
 def test_a_classifier_that_follows_one_cue_is_found_out(rows: pd.DataFrame, cue: str) -> None:
-    shares = followed(rows.assign(decision=rows[CUES[cue]]))
+    shares = followed(rows.assign(top_1=rows[CUES[cue]]))
     assert shares[cue].share == 1
     assert all(share.low < 0.1 < share.high for name, share in shares.items() if name != cue)
-    assert shares["shape"] == accuracy(rows.assign(decision=rows[CUES[cue]]))
+    assert shares["shape"] == accuracy(rows.assign(top_1=rows[CUES[cue]]))
 
 
 def test_a_cue_that_always_equals_shape_is_not_listed(rows: pd.DataFrame) -> None:

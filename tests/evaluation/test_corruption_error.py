@@ -9,25 +9,25 @@ import pytest
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.corruptions import BENCHMARK, EXTRA
 from cgn.corruptions import SEVERITIES as MADE
-from cgn.evaluation.accuracy import Proportion
 from cgn.evaluation.corruption_error import (
     ALEXNET,
     ALEXNET_CLEAN,
     SEVERITIES,
-    SUITE,
     CorruptionErrors,
     condition,
     corruption_errors,
 )
-from cgn.evaluation.examination import NONE, TOPS, Examination
-from cgn.evaluation.examination import gathered as gather
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.predictions import IMAGENET_C, NONE, TOPS, Predictions, gather
 from cgn.report.confusion_picture import DARK, LIGHT
 from cgn.report.corruption_picture import CURVES, curves
 
 IMAGES = 200
 
 
-def rows(classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES, suite: str = SUITE) -> list[pd.DataFrame]:
+def rows(
+    classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES, suite: str = IMAGENET_C
+) -> list[pd.DataFrame]:
     """A table for each condition, `wrong` of whose `images` decisions miss the label."""
     labels = np.arange(images) % 1000
     return [
@@ -40,6 +40,7 @@ def rows(classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES, sui
                 "image": [f"{number:04d}.png" for number in range(images)],
                 "label": labels,
                 "texture": NONE,
+                "background": NONE,
                 **dict.fromkeys(TOPS, NONE),
                 "top_1": (labels + (np.arange(images) < count)) % 1000,
                 "category": NONE,
@@ -50,8 +51,8 @@ def rows(classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES, sui
     ]
 
 
-def gathered(tables: list[pd.DataFrame]) -> Examination:
-    return gather(tables, track="imagenet", variant="mini", classes=1000, suites={SUITE: 1000, "clean": 1000})
+def gathered(tables: list[pd.DataFrame]) -> Predictions:
+    return gather(tables, track="imagenet", variant="mini", classes=1000, suites={IMAGENET_C: 1000, "clean": 1000})
 
 
 def corrupted(**wrong: tuple[int, ...]) -> dict[str, int]:
@@ -111,8 +112,8 @@ def test_heads_are_kept_apart_and_other_suites_left_alone() -> None:
     tables += rows("a", {"original": 3}, suite="in9")
     tables += [table.assign(head="shape") for table in rows("b", corrupted(snow=(100,) * 5))]
     found = corruption_errors(gathered(tables))
-    told = [(one.title, one.mean("snow"), one.clean) for one in found]
-    assert told == [("a, label", 1, None), ("b, label", 0, None), ("b, shape", 0.5, None)]
+    values = [(one.title, one.mean("snow"), one.clean) for one in found]
+    assert values == [("a, label", 1, None), ("b, label", 0, None), ("b, shape", 0.5, None)]
 
 
 def test_clean_pictures_are_those_that_were_corrupted_or_else_the_clean_suite() -> None:

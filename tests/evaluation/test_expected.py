@@ -1,6 +1,7 @@
 """What default variants give over seeds and machines: which runs lie outside, and how the file is filled."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,20 @@ from cgn.core.devices import describe_machine, machine
 from cgn.core.files import write_json
 from cgn.evaluation.expected import FILE, Figure, deciding, measured, remarks
 from tests.benchmarks import expected as command
-from tests.support import made_examination as made
+from tests.support import sample_predictions as made
 from tests.support.rendered import render
 
 ROOT = Path(__file__).parents[2]
 TARGET = "imagenet/miniature"
-PARAMS: dict[str, Any] = load(ROOT / "params.yaml").variant(TARGET).model_dump()
+PARAMS: dict[str, Any] = asdict(load(ROOT / "params.yaml").variant(TARGET))
 GAP = "background gap (shape + texture)"
 XEON, EPYC = "Intel Xeon with AMX", "AMD EPYC with AVX2"
 
 
 def noted(path: Path, *runs: tuple[int, str, float | None]) -> Path:
     """A file with one figure, of (seed, machine, value)."""
-    told = [{"seed": seed, "machine": on, "figures": {GAP: value}} for seed, on, value in runs]
-    entry = {"parameters": deciding(PARAMS), "units": {GAP: "points"}, "runs": told}
+    held = [{"seed": seed, "machine": on, "figures": {GAP: value}} for seed, on, value in runs]
+    entry = {"parameters": deciding(PARAMS), "units": {GAP: "points"}, "runs": held}
     write_json(path, {"about": "", "variants": {TARGET: entry}})
     return path
 
@@ -36,11 +37,11 @@ def said(file: Path, value: float | None, *, params: dict[str, Any] | None = Non
 
 def test_a_figure_outside_the_range_over_seeds_and_machines_is_named(tmp_path: Path) -> None:
     file = noted(tmp_path / "e.json", (0, XEON, 7.8), (1, XEON, 11.9), (2, XEON, 14.4), (5, EPYC, 10.0))
-    told = said(file, 0.219)
-    assert f"{GAP} 21.9 points lies outside the 7.8 to 14.4 measured over 4 runs." in told
-    assert f"Measured were seeds 0 to 2 on {XEON}; seed 5 on {EPYC}." in told
-    assert "Another processor or instruction set rounds differently" in told
-    assert "in 2 of 5 cases" in told
+    remark = said(file, 0.219)
+    assert f"{GAP} 21.9 points lies outside the 7.8 to 14.4 measured over 4 runs." in remark
+    assert f"Measured were seeds 0 to 2 on {XEON}; seed 5 on {EPYC}." in remark
+    assert "Another processor or instruction set rounds differently" in remark
+    assert "in 2 of 5 cases" in remark
     assert "lies outside" in said(file, 0.0774)
     assert said(file, 0.1439) == (
         f"Every headline figure lies within what was measured over 4 runs (seeds 0 to 2 on {XEON}; seed 5 on {EPYC})."
@@ -86,7 +87,7 @@ def test_the_file_that_ships_holds_for_the_parameters_that_ship(target: str) -> 
     """Where this fails, parameters have changed since: measure anew, python -m tests.benchmarks.expected --renew."""
     known = measured(target)
     assert known is not None
-    assert known.parameters == deciding(load(ROOT / "params.yaml").variant(target).model_dump())
+    assert known.parameters == deciding(asdict(load(ROOT / "params.yaml").variant(target)))
     assert len(known.runs) >= 3
     for run in known.runs:
         assert set(run["figures"]) == set(known.units)
@@ -94,14 +95,14 @@ def test_the_file_that_ships_holds_for_the_parameters_that_ship(target: str) -> 
 
 def run_folder(root: Path, *, params: dict[str, Any] = PARAMS, seed: int = 4, on: str = "AVX2") -> Path:
     """A finished run in the pipeline's layout."""
-    folders = made.make_run(root / "made", made.examination())
+    folders = made.make_run(root / "made", made.predictions())
     home = root / TARGET
     home.mkdir(parents=True)
     names = {"data": "prepare", "model": "train_cgn", "images": "generate", "decisions": "evaluate"}
     for role, verb in names.items():
         folders[role].rename(home / verb)
-        told = {"verb": verb, "track": "imagenet", "variant": "miniature", "seed": seed, "params": params[verb]}
-        write_json(home / verb / "definition.json", {**told, "inputs": {}})
+        definition = {"verb": verb, "track": "imagenet", "variant": "miniature", "seed": seed, "params": params[verb]}
+        write_json(home / verb / "definition.json", {**definition, "inputs": {}})
         log = {"machine": {"cpu": "Abacus 9000", "instructions": on, "cores": 3, "gpus": []}}
         write_json(home / f"{verb}.log" / "run.json", log)
     write_json(home / "evaluate" / "classifiers.json", {"baseline": {"params": params["train_classifier"]}})
@@ -125,8 +126,8 @@ def test_runs_of_more_seeds_and_machines_are_added(tmp_path: Path) -> None:
     assert noting(file, *runs) == 0
     assert noting(file, runs[0], "--machine", EPYC) == 0
     assert noting(file, runs[0]) == 0, "the same seed and machine take the place of what was noted"
-    told = [(run["machine"], run["seed"]) for run in entry(file)["runs"]]
-    assert told == [(EPYC, 1), ("Abacus 9000 with AMX", 0), ("Abacus 9000 with AVX2", 1)]
+    machines = [(run["machine"], run["seed"]) for run in entry(file)["runs"]]
+    assert machines == [(EPYC, 1), ("Abacus 9000 with AMX", 0), ("Abacus 9000 with AVX2", 1)]
     figures = entry(file)["runs"][0]["figures"]
     assert (figures[GAP], figures["shape bias (shape head)"], figures["top-1 (baseline)"]) == (10.0, 87.5, 95.0)
     assert entry(file)["parameters"] == deciding(PARAMS)
@@ -151,13 +152,13 @@ def test_a_run_of_other_parameters_or_of_two_machines_is_left_out_and_named(
 
 def test_older_runs_are_dropped_where_a_default_changed(tmp_path: Path) -> None:
     file = noted(tmp_path / "e.json", (0, XEON, 7.8))
-    told = json.loads(file.read_text())
-    told["variants"][TARGET]["parameters"]["train_cgn.updates"] = 9
-    write_json(file, told)
+    stored = json.loads(file.read_text())
+    stored["variants"][TARGET]["parameters"]["train_cgn.updates"] = 9
+    write_json(file, stored)
     assert noting(file) == 0
     assert entry(file)["runs"] == []
-    del told["variants"][TARGET]["parameters"]["train_cgn.updates"]
-    write_json(file, told)
+    del stored["variants"][TARGET]["parameters"]["train_cgn.updates"]
+    write_json(file, stored)
     noting(file)
     assert len(entry(file)["runs"]) == 1, "a parameter that was added keeps them"
 
@@ -176,8 +177,8 @@ def test_the_report_says_that_a_run_lies_outside_on_its_page_in_its_summary_and_
 
 
 def test_a_machine_is_its_processor_and_instructions_and_gpus() -> None:
-    told = {"cpu": "Abacus 9000", "instructions": "AVX2", "cores": 2, "gpus": ["card", "card"]}
-    assert describe_machine(told) == "Abacus 9000 with AVX2, 2 \N{MULTIPLICATION SIGN} card"
+    described_as = {"cpu": "Abacus 9000", "instructions": "AVX2", "cores": 2, "gpus": ["card", "card"]}
+    assert describe_machine(described_as) == "Abacus 9000 with AVX2, 2 \N{MULTIPLICATION SIGN} card"
     assert describe_machine({"cpu": "Abacus 9000", "cores": 2}) == ""
     assert describe_machine(machine()).startswith(machine()["cpu"])
 

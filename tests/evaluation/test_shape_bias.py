@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from cgn.evaluation.accuracy import Proportion
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, categories, shape_bias, undecided
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import ShapeBias, by_shape, shape_bias, undecided
+from cgn.evaluation.predict import categories
 from cgn.report.confusion_picture import DARK, LIGHT, Theme
 from cgn.report.shape_bias_picture import BAR, FOOT, GAP, LENGTH, NAMES, ROW, TITLE, bars, headings
 
@@ -81,8 +82,8 @@ def clean(*, right: int, images: int) -> pd.DataFrame:
 def test_a_head_at_chance_on_clean_pictures_is_undecided_whatever_its_bias() -> None:
     sure = stimuli(shape=40, texture=2, neither=102)
     assert undecided(sure, clean(right=450, images=450), categories=9) is None
-    told = undecided(sure, clean(right=50, images=450), categories=9)
-    assert told == "no better than chance on clean pictures: top-1 11.1 % (8.5 to 14.4), chance 11.1 %"
+    reason = undecided(sure, clean(right=50, images=450), categories=9)
+    assert reason == "no better than chance on clean pictures: top-1 11.1 % (8.5 to 14.4), chance 11.1 %"
     assert undecided(sure, clean(right=60, images=450), categories=9) is not None, "10.5 to 16.8"
     assert undecided(sure, clean(right=70, images=450), categories=9) is None
 
@@ -111,8 +112,8 @@ def test_without_a_decision_for_a_cue_it_is_undecided() -> None:
 def test_without_clean_pictures_guessing_at_the_stimuli_is_undecided() -> None:
     """Random weights: 150 of 1,200 decided, as two categories in sixteen are, most of them for shape."""
     nothing = pd.DataFrame()
-    told = undecided(stimuli(shape=93, texture=57, neither=1050), nothing, categories=16)
-    assert told == "no more decisions for either cue than guessing gives: 12.5 % (10.7 to 14.5), 12.5 %"
+    reason = undecided(stimuli(shape=93, texture=57, neither=1050), nothing, categories=16)
+    assert reason == "no more decisions for either cue than guessing gives: 12.5 % (10.7 to 14.5), 12.5 %"
     assert undecided(stimuli(shape=193, texture=57, neither=950), nothing, categories=16) is None
 
 
@@ -123,8 +124,8 @@ def test_the_shape_accuracy_counts_all_conflicts() -> None:
 
 def test_the_picture_of_an_undecided_head_quotes_no_bias() -> None:
     whole = ShapeBias(shape=19, texture=18, conflicts=144)
-    told = ("shape: undecided", "35.9 to 66.6 %; 37 of 144 decided", "shape accuracy 13.2 %, chance 11.1 %")
-    assert headings("shape", whole, quoted=False, categories=9) == told
+    lines = ("shape: undecided", "35.9 to 66.6 %; 37 of 144 decided", "shape accuracy 13.2 %, chance 11.1 %")
+    assert headings("shape", whole, quoted=False, categories=9) == lines
     assert headings("shape", whole, quoted=True, categories=9)[0] == "shape: 51.4 % shape"
     heads = {"one": {"cat": whole}}
     assert bars(heads).tobytes() != bars(heads, undecided=["one"]).tobytes()

@@ -22,23 +22,21 @@ from cgn.corruptions import corrupt
 from cgn.data.prepared_sets import PreparedSet, PreparedSets, SetName, external_set, inspect_folder, write_prepared_sets
 from cgn.data.preprocessing import PREPARATIONS, Preparation, imagenet, squeezenet
 from cgn.data.wnids import wnids
-from cgn.evaluation.categories import sixteen
-from cgn.evaluation.categories.imagenet9 import MEMBERS
-from cgn.evaluation.examination import Examination, read
-from cgn.evaluation.examine import decide
-from cgn.evaluation.suite_results import numbers, summary
-from cgn.imagenet import corrupting, examination
-from cgn.imagenet.evaluate import parts as cell
-from cgn.imagenet.judges import Judge
+from cgn.evaluation.predict import decide
+from cgn.evaluation.predictions import Predictions, read
+from cgn.evaluation.suites import CATEGORIES, SUPERCLASSES, numbers, summary
+from cgn.imagenet import corrupting
+from cgn.imagenet import evaluate as verb
+from cgn.imagenet.classifiers import Classifier
+from cgn.imagenet.evaluate import check, evaluate
 from cgn.nets.classifiers import MECHANISMS
 from cgn.report.suite_tables import tables
-from cgn.stages.evaluate import evaluate
-from tests.support import made_examination as made
+from tests.support import sample_predictions as made
 
 PIXELS = Preparation(crop=8, shorter=8, scale=1.0, mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0))
 NOWHERE = 25
 """A salamander: of none of the nine superclasses."""
-DOG, BIRD = MEMBERS["dog"][0], MEMBERS["bird"][0]
+DOG, BIRD = SUPERCLASSES["dog"][0], SUPERCLASSES["bird"][0]
 FOLDERS = ("00_dog", "01_bird")
 
 
@@ -58,7 +56,7 @@ class Scripted(nn.Module):
 
 class Recorder(Silent):
     def __init__(self) -> None:
-        self.told: dict[str, float] = {}
+        self.values: dict[str, float] = {}
         self.logged: list[int] = []
         self.pictures: list[str] = []
 
@@ -67,7 +65,7 @@ class Recorder(Silent):
         self.logged.append(step)
 
     def summary(self, values: Mapping[str, float]) -> None:
-        self.told |= values
+        self.values |= values
 
     def picture(self, path: Path) -> None:
         assert path.is_file()
@@ -101,7 +99,7 @@ def make_cues(root: Path) -> None:
         save(root / "cue_conflict" / name, shape=answer, other=0)
 
 
-def examined(
+def evaluated(
     tmp_path: Path,
     data: Path,
     *,
@@ -110,13 +108,19 @@ def examined(
     assets: Path | None = None,
     **given: Any,
 ) -> dict[str, Any]:
-    """results.json of the scripted network, that `opened` was patched to give."""
-    told = {"suites": ("clean", "in9", "cue_conflict", "stylized"), "corruptions": (), "corruption_images": None}
-    parts = cell(
-        Evaluate(**{**told, "batch_size": 3, "workers": 0, "accelerator": "cpu", **given}), seed=0, variant="mini"
+    """results.json of the scripted network, that `open_classifiers` was patched to give."""
+    usual = {"suites": ("clean", "in9", "cue_conflict", "stylized"), "corruptions": (), "corruption_images": None}
+    evaluate(
+        Evaluate(**{**usual, "batch_size": 3, "workers": 0, "accelerator": "cpu", **given}),
+        seed=0,
+        variant="mini",
+        sink=sink or Silent(),
+        data=data,
+        classifier=(tmp_path / "scripted",),
+        decisions=tmp_path / "out",
+        suite=suite,
+        assets=assets,
     )
-    paths = {"data": data, "classifier": (tmp_path / "scripted",), "decisions": tmp_path / "out"}
-    evaluate(parts, **paths, suite=suite, assets=assets, sink=sink or Silent())  # type: ignore[arg-type]
     found: dict[str, Any] = json.loads((tmp_path / "out" / "results.json").read_text())
     return found
 
@@ -125,8 +129,8 @@ def examined(
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """Every classifier is the scripted network."""
     made = Scripted().eval()
-    judges = {"known": Judge(name="known", module=made, preparation=PIXELS, told={"seed": 3}, took={})}
-    monkeypatch.setattr(examination, "opened", lambda *_, **__: judges)
+    classifiers = {"known": Classifier(name="known", module=made, preparation=PIXELS, metadata={"seed": 3})}
+    monkeypatch.setattr(verb, "open_classifiers", lambda *_, **__: classifiers)
     return made
 
 
@@ -137,7 +141,7 @@ def test_known_answers_are_counted_exactly(tmp_path: Path) -> None:
     save(tmp_path / "val" / wnids()[7] / "a.png", shape=7)
     save(tmp_path / "val" / wnids()[8] / "b.png", shape=7, other=8)
     sink = Recorder()
-    found = examined(tmp_path, tmp_path, sink=sink)["classifiers"]["known"]
+    found = evaluated(tmp_path, tmp_path, sink=sink)["classifiers"]["known"]
     assert set(found) == {*MECHANISMS, "avg", "shape_texture"}
     shape = found["shape"]["in9"]
     assert {name: (shape[name]["hits"], shape[name]["images"]) for name in right} == {
@@ -157,11 +161,11 @@ def test_known_answers_are_counted_exactly(tmp_path: Path) -> None:
     assert (cues["decided"], cues["shape_accuracy"]["value"], cues["chance"]) == (3, 0.5, 1 / 16)
     assert cues["undecided"] == "no better than chance on clean pictures: top-1 50.0 % (9.5 to 90.5), chance 50.0 %"
     assert (found["shape"]["clean"]["top_1"]["hits"], found["shape"]["clean"]["top_1"]["images"]) == (1, 2)
-    assert sink.told["known/shape/in9/bg_gap"] == pytest.approx(0.6)
-    assert sink.told["known/shape/clean/top_1"] == 0.5
-    assert "known/texture/cue_conflict/shape_bias" not in sink.told  # decided for neither cue
-    assert "known/shape/cue_conflict/shape_bias" not in sink.told  # undecided
-    cue = {name.rpartition("/")[2]: value for name, value in sink.told.items() if name.startswith("known/shape/cue")}
+    assert sink.values["known/shape/in9/bg_gap"] == pytest.approx(0.6)
+    assert sink.values["known/shape/clean/top_1"] == 0.5
+    assert "known/texture/cue_conflict/shape_bias" not in sink.values  # decided for neither cue
+    assert "known/shape/cue_conflict/shape_bias" not in sink.values  # undecided
+    cue = {name.rpartition("/")[2]: value for name, value in sink.values.items() if name.startswith("known/shape/cue")}
     assert {name: cue[name] for name in ("decided", "conflicts", "undecided", "shape_accuracy", "chance")} == {
         "decided": 3, "conflicts": 4, "undecided": 1, "shape_accuracy": 0.5, "chance": 1 / 16,
     }  # fmt: skip
@@ -176,7 +180,7 @@ def test_known_answers_are_counted_exactly(tmp_path: Path) -> None:
 
 
 def test_the_summary_quotes_a_shape_bias_with_its_grounds_and_an_undecided_one_not_at_all() -> None:
-    found = summary(numbers(made.examination()))
+    found = summary(numbers(made.predictions()))
     for classifier, head in made.HEADS:
         cues = {
             name.rpartition("/")[2]: value
@@ -199,7 +203,7 @@ def test_the_summary_quotes_a_shape_bias_with_its_grounds_and_an_undecided_one_n
 def test_all_numbers_follow_from_the_stored_decisions(tmp_path: Path) -> None:
     make_in9(tmp_path, {"mixed_same": 4, "mixed_rand": 1})
     make_cues(tmp_path)
-    found = examined(tmp_path, tmp_path)
+    found = evaluated(tmp_path, tmp_path)
     again = read(tmp_path / "out" / "decisions.parquet")
     assert json.loads(json.dumps(numbers(again))) == found["classifiers"]
     assert tables(numbers(again)) in (tmp_path / "out" / "results.md").read_text()
@@ -217,12 +221,12 @@ def test_all_numbers_follow_from_the_stored_decisions(tmp_path: Path) -> None:
 def test_what_a_suite_lacks_is_named_and_no_reason_to_stop(tmp_path: Path) -> None:
     make_in9(tmp_path, {"original": 2, "mixed_same": 4})
     (tmp_path / "imagenet9" / "original" / "val" / "notes.txt").write_text("x")
-    found = examined(tmp_path, tmp_path, suites=("in9", "stylized"))
-    told = "\n".join(found["remarks"])
+    found = evaluated(tmp_path, tmp_path, suites=("in9", "stylized"))
+    remarks = "\n".join(found["remarks"])
     assert "bg_gap" not in found["classifiers"]["known"]["shape"]["in9"]
     assert "in9: no variation mixed_rand of 8" in found["remarks"]
     assert f"stylized: not in {tmp_path.name}, left out" in found["remarks"]
-    assert "in9/original: left out notes.txt: not in a class folder" in told
+    assert "in9/original: left out notes.txt: not in a class folder" in remarks
     assert "in9/original: 8 classes have no folder: 01_, 02_, 03_ ..." in found["remarks"]
 
 
@@ -230,12 +234,12 @@ def test_many_strays_are_counted_by_reason(tmp_path: Path) -> None:
     make_in9(tmp_path, {"original": 2})
     for number in range(30):
         (tmp_path / "imagenet9" / "original" / "val" / f"{number:02d}.txt").write_text("x")
-    remarks = examined(tmp_path, tmp_path, suite="in9")["remarks"]
-    (told,) = [remark for remark in remarks if "left out" in remark]
-    assert told.startswith("in9/original: left out 00.txt, 01.txt, 02.txt, 03.txt, 04.txt and 25 more: not in a class")
+    remarks = evaluated(tmp_path, tmp_path, suite="in9")["remarks"]
+    (left,) = [remark for remark in remarks if "left out" in remark]
+    assert left.startswith("in9/original: left out 00.txt, 01.txt, 02.txt, 03.txt, 04.txt and 25 more: not in a class")
 
 
-def test_linked_class_folders_are_examined_whole(tmp_path: Path) -> None:
+def test_linked_class_folders_are_evaluated_whole(tmp_path: Path) -> None:
     """One real folder of a class and two linked ones, one of which is empty."""
     save(tmp_path / "data" / "val" / wnids()[1] / "a.png", shape=1)
     for place in (2, 3):
@@ -243,13 +247,13 @@ def test_linked_class_folders_are_examined_whole(tmp_path: Path) -> None:
     (tmp_path / "store" / wnids()[4]).mkdir()
     for place in (2, 3, 4):
         (tmp_path / "data" / "val" / wnids()[place]).symlink_to(tmp_path / "store" / wnids()[place])
-    found = examined(tmp_path, tmp_path / "data", suite="clean")
+    found = evaluated(tmp_path, tmp_path / "data", suite="clean")
     assert found["classifiers"]["known"]["shape"]["clean"]["top_1"]["images"] == 3
     assert f"clean/clean: 1 classes have a folder without a picture: {wnids()[4]}" in found["remarks"]
 
 
 @pytest.mark.parametrize("suite", ["clean", "stylized", "imagenet_c"])
-def test_a_folder_that_changed_since_prepare_is_not_examined(tmp_path: Path, suite: str, scripted: Scripted) -> None:
+def test_a_folder_that_changed_since_prepare_is_not_evaluated(tmp_path: Path, suite: str, scripted: Scripted) -> None:
     sets: dict[str, PreparedSet] = {}
     names: dict[str, SetName] = {"clean": "val", "stylized": "stylized", "imagenet_c": "imagenet_c"}
     name = names[suite]
@@ -262,49 +266,49 @@ def test_a_folder_that_changed_since_prepare_is_not_examined(tmp_path: Path, sui
     sets[name] = external_set(contents, root=data, name=name)
     facts = {"track": "imagenet", "variant": "mini"}
     write_prepared_sets(PreparedSets(root=data, facts=facts, class_names=wnids(), sets=sets))
-    assert examined(tmp_path, data, suite=suite, corruptions=("fog",))
+    assert evaluated(tmp_path, data, suite=suite, corruptions=("fog",))
     seen = scripted.seen
     path.unlink()
     with pytest.raises(ArtifactError, match=rf"{name} has changed since prepare: 1 removed \(.*/1\.png\); run prepare"):
-        examined(tmp_path, data, suite=suite, corruptions=("fog",))
+        evaluated(tmp_path, data, suite=suite, corruptions=("fog",))
     assert scripted.seen == seen
 
 
-def test_pictures_of_names_that_are_not_utf_8_are_examined(tmp_path: Path) -> None:
+def test_pictures_of_names_that_are_not_utf_8_are_evaluated(tmp_path: Path) -> None:
     home = tmp_path / "val" / wnids()[7]
     save(home / "a.png", shape=7).rename(os.fsdecode(os.fsencode(home) + b"/caf\xe9.png"))
     save(home / "b.png", shape=7).rename(home / "two\nlines.png")
     Path(os.fsdecode(os.fsencode(home) + b"/broken\xff.png")).write_bytes(b"x")
     Path(os.fsdecode(os.fsencode(home) + b"/note\xff.txt")).write_bytes(b"x")
-    found = examined(tmp_path, tmp_path, suite="clean")
+    found = evaluated(tmp_path, tmp_path, suite="clean")
     rows = read(tmp_path / "out" / "decisions.parquet").of("clean", head="shape")
     assert sorted(rows["image"]) == [rf"{wnids()[7]}/caf\xe9.png", rf"{wnids()[7]}/two\x0alines.png"]
     assert found["unreadable"][0].startswith(rf"clean/clean/{wnids()[7]}/broken\xff.png cannot be read")
     assert rf"{wnids()[7]}/note\xff.txt" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
 
 
-def test_nothing_to_examine_is_an_error(tmp_path: Path) -> None:
+def test_nothing_to_evaluate_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError, match=r"holds neither a manifest\.json of prepare nor a folder of the name train"
     ):
-        examined(tmp_path, tmp_path)
+        evaluated(tmp_path, tmp_path)
     (tmp_path / "imagenet9").mkdir()
     with pytest.raises(ArtifactError, match="has no variation of ImageNet-9"):
-        examined(tmp_path, tmp_path)
+        evaluated(tmp_path, tmp_path)
     with pytest.raises(ArtifactError, match=r"no set 'stylized', only imagenet9"):
-        examined(tmp_path, tmp_path, suite="stylized")
+        evaluated(tmp_path, tmp_path, suite="stylized")
     with pytest.raises(ArtifactError, match="has the pictures of no suite of cue_conflict"):
-        examined(tmp_path, tmp_path, suites=("cue_conflict",))
+        evaluated(tmp_path, tmp_path, suites=("cue_conflict",))
     (tmp_path / "imagenet9" / "original" / "val" / "00_dog").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match="holds no image in a class folder"):
-        examined(tmp_path, tmp_path)
+    with pytest.raises(ArtifactError, match="holds no picture in a class folder"):
+        evaluated(tmp_path, tmp_path)
 
 
 def test_an_unknown_suite_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match="--suite is 'in10'; imagenet knows: all, clean, in9, cue_conflict, stylized, imagenet_c"
     ):
-        examined(tmp_path, tmp_path, suite="in10")
+        evaluated(tmp_path, tmp_path, suite="in10")
 
 
 def test_an_unknown_corruption_lists_the_known_ones() -> None:
@@ -312,7 +316,9 @@ def test_an_unknown_corruption_lists_the_known_ones() -> None:
         suites=("in9",), corruptions=("fog", "hail"), corruption_images=None, batch_size=1, workers=0, accelerator="cpu"
     )
     with pytest.raises(ConfigError, match=r"imagenet\.mini\.evaluate\.corruptions has hail; known: gaussian_noise"):
-        cell(params, seed=0, variant="mini")
+        check(params, variant="mini", suite="all")
+    with pytest.raises(ConfigError, match=r"imagenet\.mini\.evaluate\.corruptions has hail; known: gaussian_noise"):
+        evaluate(params, seed=0, variant="mini", sink=Silent(), data=Path(), classifier=(), decisions=Path())
 
 
 def test_odd_pictures_are_decided_and_broken_ones_named(tmp_path: Path) -> None:
@@ -325,8 +331,8 @@ def test_odd_pictures_are_decided_and_broken_ones_named(tmp_path: Path) -> None:
     whole = save(folder / "whole.png", shape=200, size=64).read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     (folder / "page.jpg").write_text("<html>not found</html>")
-    found = examined(tmp_path, tmp_path, suite="clean")
-    assert [told.partition(" cannot be read")[0] for told in found["unreadable"]] == [
+    found = evaluated(tmp_path, tmp_path, suite="clean")
+    assert [why.partition(" cannot be read")[0] for why in found["unreadable"]] == [
         f"clean/clean/{wnids()[200]}/{name}" for name in ("cut.png", "page.jpg")
     ]
     rows = read(tmp_path / "out" / "decisions.parquet").of("clean", head="shape")
@@ -354,14 +360,14 @@ def test_corrupted_pictures_are_the_clean_ones_corrupted(
 ) -> None:
     shown: dict[str, list[torch.Tensor]] = {}
 
-    def seen(judges: Any, images: torch.Tensor, *, shown: Any, members: Any) -> Any:
-        for image, name, condition in zip(images, shown["image"], shown["condition"], strict=True):
-            kept.setdefault(f"{condition} {name}", []).append(image)
-        return decide(judges, images, shown=shown, members=members)
+    def seen(classifiers: Any, images: torch.Tensor, *, shown: Any, members: Any) -> Any:
+        for image, name in zip(images, shown["images"], strict=True):
+            kept.setdefault(f"{shown['condition']} {name}", []).append(image)
+        return decide(classifiers, images, shown=shown, members=members)
 
     kept = shown
     monkeypatch.setattr(corrupting, "decide", seen)
-    found = examined(
+    found = evaluated(
         tmp_path, photographs, suite="imagenet_c", corruptions=("gaussian_noise", "contrast"), corruption_images=4
     )
     assert len(shown) == 4 * (1 + 2 * 5)
@@ -377,10 +383,10 @@ def test_corrupted_pictures_are_the_clean_ones_corrupted(
     made = corrupt(pixels.round().to(torch.uint8)[None], name="gaussian_noise", severity=3, numbers=[place], seed=0)
     (image,) = shown[f"gaussian_noise/3 {wnids()[3]}/1.png"]
     assert torch.equal(image, PIXELS.batch(made, view="whole")[0])
-    told = found["classifiers"]["known"]["shape"]["imagenet_c"]
-    assert list(told["corruptions"]) == ["contrast", "gaussian_noise"]
-    assert told["corruptions"]["contrast"]["severities"][0]["images"] == told["clean_error"]["images"] == 4
-    assert "mce" not in told
+    errors = found["classifiers"]["known"]["shape"]["imagenet_c"]
+    assert list(errors["corruptions"]) == ["contrast", "gaussian_noise"]
+    assert errors["corruptions"]["contrast"]["severities"][0]["images"] == errors["clean_error"]["images"] == 4
+    assert "mce" not in errors
 
 
 def test_corrupted_pictures_are_made_once_for_all_classifiers(
@@ -393,17 +399,15 @@ def test_corrupted_pictures_are_made_once_for_all_classifiers(
         return corrupt(images, **given)
 
     monkeypatch.setattr(corrupting, "corrupt", counted)
-    judges = {
-        name: Judge(
-            name=name, module=Scripted().eval(), preparation=replace(PIXELS, shorter=9 + number), told={}, took={}
-        )
+    classifiers = {
+        name: Classifier(name=name, module=Scripted().eval(), preparation=replace(PIXELS, shorter=9 + number))
         for number, name in enumerate(("one", "two", "three"))
     }
-    monkeypatch.setattr(examination, "opened", lambda *_, **__: judges)
+    monkeypatch.setattr(verb, "open_classifiers", lambda *_, **__: classifiers)
     sink = Recorder()
-    found = examined(tmp_path, photographs, suite="imagenet_c", corruptions=("contrast",), sink=sink)
-    assert "one/shape/imagenet_c/errors/contrast" in sink.told
-    assert not any("error" in name.split("/") for name in sink.told)  # `dvc metrics show` takes it for a failure
+    found = evaluated(tmp_path, photographs, suite="imagenet_c", corruptions=("contrast",), sink=sink)
+    assert "one/shape/imagenet_c/errors/contrast" in sink.values
+    assert not any("error" in name.split("/") for name in sink.values)  # `dvc metrics show` takes it for a failure
     assert sum(calls) == 7 * 5
     assert set(found["classifiers"]) == {"one", "two", "three"}
 
@@ -412,22 +416,22 @@ def test_batches_and_blocks_change_no_decision(
     tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {"suite": "imagenet_c", "corruptions": ("shot_noise", "jpeg_compression")}
-    examined(tmp_path, photographs, **given)  # type: ignore[arg-type]
+    evaluated(tmp_path, photographs, **given)  # type: ignore[arg-type]
     first = read(tmp_path / "out" / "decisions.parquet").rows
     monkeypatch.setattr(corrupting, "IMAGES_PER_BLOCK", 2)
-    examined(tmp_path, photographs, **given, batch_size=100)  # type: ignore[arg-type]
+    evaluated(tmp_path, photographs, **given, batch_size=100)  # type: ignore[arg-type]
     assert read(tmp_path / "out" / "decisions.parquet").rows.equals(first)
 
 
 def test_frost_needs_its_photographs(tmp_path: Path, photographs: Path) -> None:
     with pytest.raises(ArtifactError, match=r"data has no photographs of frost .*: fetch the benchmark frost"):
-        examined(tmp_path, photographs, suite="imagenet_c", corruptions=())
+        evaluated(tmp_path, photographs, suite="imagenet_c", corruptions=())
     for number in range(1, 6):
         save(tmp_path / "assets" / "frost" / f"frost{number}.png", shape=200, size=300)
     given: dict[str, Any] = {"suite": "imagenet_c", "corruptions": ("frost",), "corruption_images": 2}
-    found = examined(tmp_path, photographs, **given, assets=tmp_path / "assets")
+    found = evaluated(tmp_path, photographs, **given, assets=tmp_path / "assets")
     (tmp_path / "assets" / "frost").rename(photographs / "frost")
-    assert examined(tmp_path, photographs, **given) == found
+    assert evaluated(tmp_path, photographs, **given) == found
     assert list(found["classifiers"]["known"]["shape"]["imagenet_c"]["corruptions"]) == ["frost"]
 
 
@@ -439,10 +443,10 @@ def test_prebuilt_folders_are_taken_as_they_are(tmp_path: Path) -> None:
                 tmp_path / "imagenet_c" / "weather" / "fog" / str(severity) / wnids()[7] / f"{number}.png", shape=answer
             )
     save(tmp_path / "val" / wnids()[7] / "0.png", shape=7)
-    found = examined(tmp_path, tmp_path, suites=("clean", "imagenet_c"))
-    told = found["classifiers"]["known"]["shape"]["imagenet_c"]
-    assert [severity["value"] for severity in told["corruptions"]["fog"]["severities"]] == [0, 0.25, 0.5, 0.75, 1]
-    assert told["clean_error"]["images"] == 1
+    found = evaluated(tmp_path, tmp_path, suites=("clean", "imagenet_c"))
+    errors = found["classifiers"]["known"]["shape"]["imagenet_c"]
+    assert [severity["value"] for severity in errors["corruptions"]["fog"]["severities"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert errors["clean_error"]["images"] == 1
     table = (tmp_path / "out" / "results.md").read_text()
     assert "| fog | 0.0 % | 25.0 % | 50.0 % | 75.0 % | 100.0 % | 50.0 % | 61.0 % | 130.0 % |" in table
     assert "clean error 0.0 % (0.0 to 79.3), 4 images each." in table
@@ -450,31 +454,31 @@ def test_prebuilt_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     assert sum("have no folder" in remark for remark in found["remarks"]) == 2  # once a suite
     (tmp_path / "imagenet_c" / "weather" / "snow" / "1").mkdir(parents=True)
     with pytest.raises(ArtifactError, match="snow lacks the severities 2, 3, 4, 5"):
-        examined(tmp_path, tmp_path, suite="imagenet_c")
+        evaluated(tmp_path, tmp_path, suite="imagenet_c")
 
 
-def test_an_interrupted_examination_repeats_nothing(
+def test_an_interrupted_evaluation_repeats_nothing(
     tmp_path: Path, photographs: Path, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_in9(photographs, {"original": 2})
     given: dict[str, Any] = {"suites": ("in9", "imagenet_c"), "corruptions": ("fog", "contrast")}
 
-    def stopped(images: torch.Tensor, **told: Any) -> torch.Tensor:
-        if told["name"] == "contrast" and told["severity"] == 4:
+    def stopped(images: torch.Tensor, **given: Any) -> torch.Tensor:
+        if given["name"] == "contrast" and given["severity"] == 4:
             raise KeyboardInterrupt
-        return corrupt(images, **told)
+        return corrupt(images, **given)
 
     monkeypatch.setattr(corrupting, "corrupt", stopped)
     with pytest.raises(KeyboardInterrupt):
-        examined(tmp_path, photographs, **given)
+        evaluated(tmp_path, photographs, **given)
     assert scripted.seen == 5 + 7 * (1 + 5 + 3)
     monkeypatch.setattr(corrupting, "corrupt", corrupt)
     scripted.seen = 0
-    continued = examined(tmp_path, photographs, **given)
+    continued = evaluated(tmp_path, photographs, **given)
     assert scripted.seen == 7 * 5
-    assert not (tmp_path / "out" / "notes").exists()
+    assert not (tmp_path / "out" / "pieces").exists()
     bytes_of = (tmp_path / "out" / "decisions.parquet").read_bytes()
-    assert examined(tmp_path, photographs, **given) == continued
+    assert evaluated(tmp_path, photographs, **given) == continued
     assert (tmp_path / "out" / "decisions.parquet").read_bytes() == bytes_of
 
 
@@ -530,7 +534,7 @@ def corrupted(root: Path, *, size: int, classes: int = 1, images: int = 2) -> No
 def test_how_pictures_were_shown_stands_beside_every_result(tmp_path: Path) -> None:
     corrupted(tmp_path / "imagenet_c", size=12)
     make_in9(tmp_path, {"original": 2})
-    found = examined(tmp_path, tmp_path, suites=("in9", "imagenet_c"))
+    found = evaluated(tmp_path, tmp_path, suites=("in9", "imagenet_c"))
     errors = found["classifiers"]["known"]["shape"]["imagenet_c"]["corruptions"]
     assert [errors[name]["mean_error"] for name in ("fog", "contrast")] == [0, 0], "12 pixels shrunk to 8 are blurred"
     assert found["shown"]["corrupted_by"] == "user"
@@ -550,9 +554,9 @@ def test_a_collection_says_who_made_its_corrupted_pictures(tmp_path: Path, photo
         sets = {"imagenet_c": PreparedSet(folder=folder, images=20, digest="")}
         facts = {"track": "imagenet", "variant": "mini"}
         write_prepared_sets(PreparedSets(root=tmp_path / "own", facts=facts, class_names=wnids(), sets=sets))
-        found = examined(tmp_path, tmp_path / "own", suite="imagenet_c", corruptions=("fog", "contrast"))
+        found = evaluated(tmp_path, tmp_path / "own", suite="imagenet_c", corruptions=("fog", "contrast"))
         assert found["shown"]["corrupted_by"] == source
-    found = examined(tmp_path, photographs, suite="imagenet_c", corruptions=("contrast",), corruption_images=2)
+    found = evaluated(tmp_path, photographs, suite="imagenet_c", corruptions=("contrast",), corruption_images=2)
     assert found["shown"]["corrupted_by"] == "here"
     assert found["shown"]["suites"]["imagenet_c"].startswith(
         "the middle 224 pixels of photographs, corrupted here; then"
@@ -561,22 +565,22 @@ def test_a_collection_says_who_made_its_corrupted_pictures(tmp_path: Path, photo
 
 def test_images_are_counted_under_every_corruption_and_severity(tmp_path: Path) -> None:
     corrupted(tmp_path / "imagenet_c", size=8, images=3)
-    examined(tmp_path, tmp_path, suite="imagenet_c")
+    evaluated(tmp_path, tmp_path, suite="imagenet_c")
     assert "3 images each." in (tmp_path / "out" / "results.md").read_text()
     (tmp_path / "imagenet_c" / "contrast" / "4" / wnids()[0] / "1.png").unlink()
-    examined(tmp_path, tmp_path, suite="imagenet_c")
+    evaluated(tmp_path, tmp_path, suite="imagenet_c")
     assert "2 to 3 images each." in (tmp_path / "out" / "results.md").read_text()
     (tmp_path / "imagenet_c" / "weather" / "fog" / "1" / wnids()[0] / "1.png").write_bytes(b"<html>")
     (tmp_path / "imagenet_c" / "weather" / "fog" / "1" / wnids()[0] / "2.png").write_bytes(b"<html>")
-    examined(tmp_path, tmp_path, suite="imagenet_c")
+    evaluated(tmp_path, tmp_path, suite="imagenet_c")
     assert "1 to 3 images each." in (tmp_path / "out" / "results.md").read_text()
 
 
 def test_means_of_corruptions_say_over_which_they_are() -> None:
-    whole = made.examination(suites=["imagenet_c"])
+    whole = made.predictions(suites=["imagenet_c"])
     fog = whole.rows[whole.rows["condition"].str.startswith("fog/")]
     more = fog.assign(condition=fog["condition"].str.replace("fog", "speckle_noise"))
-    kept = Examination(rows=pd.concat([whole.rows, more], ignore_index=True), facts=whole.facts)
+    kept = Predictions(rows=pd.concat([whole.rows, more], ignore_index=True), facts=whole.facts)
     table = tables(numbers(kept))
     assert "| speckle noise |" in table
     assert re.search(
@@ -586,32 +590,32 @@ def test_means_of_corruptions_say_over_which_they_are() -> None:
 
 def test_a_cue_conflict_set_that_lacks_categories_is_remarked_upon(tmp_path: Path) -> None:
     make_cues(tmp_path)
-    remarks = examined(tmp_path, tmp_path, suite="cue_conflict")["remarks"]
-    lacking = [name for name in sixteen.NAMES if name not in ("bear", "truck")]
+    remarks = evaluated(tmp_path, tmp_path, suite="cue_conflict")["remarks"]
+    lacking = [name for name in CATEGORIES if name not in ("bear", "truck")]
     assert (
         f"cue_conflict: no conflict has the shape of {', '.join(lacking)}: the shape bias is over 2 of 16 shapes, "
         "every decision among all 16 categories"
     ) in remarks
     assert any("no conflict has the texture of airplane, bicycle" in remark for remark in remarks)
-    for first in sixteen.NAMES:
-        for second in sixteen.NAMES:
+    for first in CATEGORIES:
+        for second in CATEGORIES:
             if first != "clock" and second != "oven":
                 save(tmp_path / "cue_conflict" / first / f"{first}1-{second}1.png", shape=0)
     save(tmp_path / "cue_conflict" / "clock" / "clock1-clock1.png", shape=0)
-    remarks = examined(tmp_path, tmp_path, suite="cue_conflict")["remarks"]
+    remarks = evaluated(tmp_path, tmp_path, suite="cue_conflict")["remarks"]
     assert [remark.partition(":")[2].partition(":")[0].strip() for remark in remarks] == [
         "no conflict has the shape of clock",
         "no conflict has the texture of oven",
     ]
     save(tmp_path / "cue_conflict" / "clock" / "clock1-oven1.png", shape=0)
-    assert examined(tmp_path, tmp_path, suite="cue_conflict")["remarks"] == []
+    assert evaluated(tmp_path, tmp_path, suite="cue_conflict")["remarks"] == []
 
 
 @pytest.mark.parametrize("suite", ["clean", "stylized"])
 def test_a_subset_of_classes_says_among_how_many_was_decided(tmp_path: Path, suite: str) -> None:
     for label in (3, 8, 9):
         save(tmp_path / {"clean": "val"}.get(suite, suite) / wnids()[label] / "a.png", shape=label)
-    remarks = examined(tmp_path, tmp_path, suite=suite)["remarks"]
+    remarks = evaluated(tmp_path, tmp_path, suite=suite)["remarks"]
     assert f"{suite}: pictures of 3 of the 1,000 classes; every decision is among all 1,000" in remarks
     assert f"- {suite}: pictures of 3 of the 1,000" in (tmp_path / "out" / "results.md").read_text()
 
@@ -619,11 +623,11 @@ def test_a_subset_of_classes_says_among_how_many_was_decided(tmp_path: Path, sui
 def test_subsets_of_corruptions_and_superclasses_say_so_too(tmp_path: Path, photographs: Path) -> None:
     given: dict[str, Any] = {"suite": "imagenet_c", "corruptions": ("contrast",)}
     for images, classes in ((1, 1), (4, 2)):
-        remarks = examined(tmp_path, photographs, **given, corruption_images=images)["remarks"]
+        remarks = evaluated(tmp_path, photographs, **given, corruption_images=images)["remarks"]
         assert f"imagenet_c: pictures of {classes} of the 1,000 classes; every decision is among all 1,000" in remarks
     corrupted(tmp_path / "imagenet_c", size=8, classes=3)
-    remarks = examined(tmp_path, tmp_path, suite="imagenet_c")["remarks"]
+    remarks = evaluated(tmp_path, tmp_path, suite="imagenet_c")["remarks"]
     assert "imagenet_c: pictures of 3 of the 1,000 classes; every decision is among all 1,000" in remarks
     make_in9(tmp_path, {"original": 2})
-    remarks = examined(tmp_path, tmp_path, suite="in9")["remarks"]
+    remarks = evaluated(tmp_path, tmp_path, suite="in9")["remarks"]
     assert "in9: pictures of 1 of the 9 superclasses; every decision is among all 1,000 classes" in remarks

@@ -17,7 +17,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
 from cgn.data.prepared_sets import PreparedSet, PreparedSets, internal_set, write_prepared_sets
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.imagenet.classifiers import open_classifier
+from cgn.imagenet.classifiers import load_trained
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
 from cgn.nets.classifiers import MECHANISMS, network
 from tests.support.configs import replace
@@ -102,8 +102,8 @@ def trained(out: Path, *, arm: str, data: Path, images: Path | None = None, para
 def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images: Path, tmp_path: Path) -> None:
     trained(tmp_path / "out", arm="ensemble", data=data, images=images)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.safetensors", "training.json"]
-    opened = open_classifier(tmp_path / "out", variant="miniature")
-    assert opened.facts == {
+    net, facts = load_trained(tmp_path / "out", variant="miniature")
+    assert facts == {
         **FACTS,
         "arm": "ensemble",
         "backbone": "shufflenet_v2_x0_5",
@@ -113,8 +113,8 @@ def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images:
         "heads": list(MECHANISMS),
         "image_size": 16,
     }
-    assert not opened.network.training
-    answers = opened.network(torch.zeros(2, 3, 16, 16))
+    assert not net.training
+    answers = net(torch.zeros(2, 3, 16, 16))
     assert {head: tuple(answer.shape) for head, answer in answers.items()} == dict.fromkeys(MECHANISMS, (2, 3))
     told = json.loads((tmp_path / "out" / "training.json").read_text())
     assert (told["images"], told["updates"]) == ({"real": 9, "counterfactual": 8}, 5)
@@ -131,7 +131,7 @@ def test_the_baseline_needs_no_counterfactuals_and_does_not_hang_on_them(
     data: Path, images: Path, tmp_path: Path
 ) -> None:
     alone = trained(tmp_path / "alone", arm="baseline", data=data)
-    assert list(open_classifier(tmp_path / "alone", variant="miniature").network.heads) == ["label"]
+    assert list(load_trained(tmp_path / "alone", variant="miniature")[0].heads) == ["label"]
     assert json.loads((tmp_path / "log" / "metrics.json").read_text())["accuracy"].keys() == {"real"}
     assert trained(tmp_path / "beside", arm="baseline", data=data, images=images) == alone
 
@@ -302,7 +302,7 @@ def test_an_unknown_backbone_is_refused(data: Path) -> None:
 def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "model.safetensors", {}, facts=FACTS)
     with pytest.raises(ArtifactError, match=r"does not say what it is \('classes'\).*run train_classifier again"):
-        open_classifier(tmp_path, variant="miniature")
+        load_trained(tmp_path, variant="miniature")
 
 
 def test_numbers_that_do_not_go_together_are_refused() -> None:

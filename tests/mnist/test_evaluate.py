@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,17 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cgn.__main__ import parse
 from cgn.config.mnist import Evaluate
 from cgn.core.checkpoints import save_model
-from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
-from cgn.core.metrics import Silent
+from cgn.core.metrics import MetricSink, Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.evaluation.accuracy import accuracies
-from cgn.evaluation.confusion import followed
-from cgn.evaluation.decisions import read
-from cgn.mnist.evaluate import parts as cell
-from cgn.mnist.examination import Examiner
-from cgn.nets.classifiers import Cnn
-from cgn.stages.evaluate import Parts, evaluate
+from cgn.evaluation.metrics import accuracies, followed
+from cgn.evaluation.predictions import read
+from cgn.mnist.evaluate import evaluate
+from cgn.nets import classifiers
 
 FACTS = {"track": "mnist", "variant": "digits", "classes": 10, "image_size": 16}
 READS = {"original": (0.0, 0.0, 1.0), "gan": (0.0, 1.0, 0.0), "counterfactual": (1.0, 0.0, 0.0)}
@@ -46,14 +43,14 @@ class Reader(nn.Module):
 
 
 class Recorder(Silent):
-    """Keeps what a stage tells."""
+    """Keeps what a verb measures."""
 
     def __init__(self) -> None:
-        self.told: dict[str, float] = {}
+        self.values: dict[str, float] = {}
         self.pictures: list[str] = []
 
     def summary(self, values: Mapping[str, float]) -> None:
-        self.told |= values
+        self.values |= values
 
     def picture(self, path: Path) -> None:
         assert path.is_file()
@@ -103,61 +100,70 @@ def readers(tmp_path: Path) -> tuple[Path, ...]:
 
 
 @pytest.fixture
-def parts() -> Parts:
-    return changed(cell(Evaluate(batch_size=7), seed=0, variant="digits"), build=Reader)
+def of_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classifiers are readers, not the paper's networks."""
+    monkeypatch.setattr(classifiers, "Cnn", lambda **_: Reader())
 
 
-def changed(parts: Parts, **fields: Any) -> Parts:
-    assert isinstance(parts.examine, Examiner)
-    return replace(parts, examine=replace(parts.examine, **fields))
-
-
-def test_decisions_are_what_the_classifiers_say(
-    tmp_path: Path, data: Path, readers: tuple[Path, ...], parts: Parts
+def run(
+    data: Path, classifier: tuple[Path, ...], out: Path, *, batch_size: int = 7, sink: MetricSink | None = None
 ) -> None:
+    params = Evaluate(batch_size=batch_size)
+    evaluate(params, seed=0, variant="digits", sink=sink or Silent(), data=data, classifier=classifier, decisions=out)
+
+
+@pytest.mark.usefixtures("of_readers")
+def test_decisions_are_what_the_classifiers_say(tmp_path: Path, data: Path, readers: tuple[Path, ...]) -> None:
     sink = Recorder()
-    evaluate(parts, data=data, classifier=readers, decisions=tmp_path / "out", sink=sink)
+    run(data, readers, tmp_path / "out", sink=sink)
     decisions = read(tmp_path / "out" / "decisions.parquet")
-    assert decisions.facts == {"track": "mnist", "variant": "digits", "classes": 10}
+    assert {name: decisions.facts[name] for name in ("track", "variant", "classes", "suites")} == {
+        "track": "mnist", "variant": "digits", "classes": 10, "suites": {"splits": 10},
+    }  # fmt: skip
     assert len(decisions.rows) == 3 * (33 + 20 + 60)
     for arm, cue in (("original", "background"), ("gan", "texture"), ("counterfactual", "shape")):
         for condition in ("train", "test_iid", "test_random"):
-            assert followed(decisions.of(arm, condition=condition)).get(cue, followed(decisions.rows)["shape"]).hits
-        shares = followed(decisions.of(arm, condition="test_random"))
+            assert (
+                followed(decisions.of(classifier=arm, condition=condition))
+                .get(cue, followed(decisions.rows)["shape"])
+                .hits
+            )
+        shares = followed(decisions.of(classifier=arm, condition="test_random"))
         assert shares[cue].share == 1
         assert max(share.share for name, share in shares.items() if name != cue) < 0.5
-    assert sink.told["accuracy/counterfactual/test_random"] == 1
+    assert sink.values["accuracy/counterfactual/test_random"] == 1
     assert sink.pictures == ["confusion.png"]
 
 
+@pytest.mark.usefixtures("of_readers")
 def test_accuracies_can_be_computed_again_from_the_decisions(
-    tmp_path: Path, data: Path, readers: tuple[Path, ...], parts: Parts
+    tmp_path: Path, data: Path, readers: tuple[Path, ...]
 ) -> None:
     sink = Recorder()
-    evaluate(parts, data=data, classifier=readers, decisions=tmp_path / "out", sink=sink)
-    told = json.loads((tmp_path / "out" / "accuracy.json").read_text())
+    run(data, readers, tmp_path / "out", sink=sink)
+    stored = json.loads((tmp_path / "out" / "accuracy.json").read_text())
     again = accuracies(read(tmp_path / "out" / "decisions.parquet"))
-    assert set(told) == set(again) == set(READS)
+    assert set(stored) == set(again) == set(READS)
     for arm, measured in again.items():
-        assert told[arm].pop("training") == {"running_accuracy": 0.75, "images": 33, "updates": 5}
+        assert stored[arm].pop("training") == {"running_accuracy": 0.75, "images": 33, "updates": 5}
         names = {"train": "original_training_set"}
-        assert told[arm] == {
+        assert stored[arm] == {
             names.get(condition, condition): {"accuracy": p.share, "low": p.low, "high": p.high, "images": p.images}
             for condition, p in measured.items()
         }
         for condition, p in measured.items():
-            assert sink.told[f"accuracy/{arm}/{names.get(condition, condition)}"] == p.share
+            assert sink.values[f"accuracy/{arm}/{names.get(condition, condition)}"] == p.share
     classifiers = json.loads((tmp_path / "out" / "classifiers.json").read_text())
     assert classifiers["gan"] == {"params": {"epochs": 2}, "seed": 3}
 
 
+@pytest.mark.usefixtures("of_readers")
 def test_bytes_depend_neither_on_the_batch_nor_on_the_order(
-    tmp_path: Path, data: Path, readers: tuple[Path, ...], parts: Parts
+    tmp_path: Path, data: Path, readers: tuple[Path, ...]
 ) -> None:
-    evaluate(parts, data=data, classifier=readers, decisions=tmp_path / "one", sink=Silent())
-    evaluate(parts, data=data, classifier=readers[::-1], decisions=tmp_path / "other", sink=Silent())
-    wide = changed(parts, batch_size=1000)
-    evaluate(wide, data=data, classifier=readers, decisions=tmp_path / "wide", sink=Silent())
+    run(data, readers, tmp_path / "one")
+    run(data, readers[::-1], tmp_path / "other")
+    run(data, readers, tmp_path / "wide", batch_size=1000)
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert names == {"decisions.parquet", "accuracy.json", "classifiers.json", "confusion.png"}
     for name in names:
@@ -165,11 +171,10 @@ def test_bytes_depend_neither_on_the_batch_nor_on_the_order(
         assert len(written) == 1, name
 
 
-def test_the_cell_builds_the_papers_classifier(tmp_path: Path, data: Path) -> None:
+def test_the_papers_classifier_is_built(tmp_path: Path, data: Path) -> None:
     torch.manual_seed(0)
-    folder = make_classifier(tmp_path / "original", Cnn(classes=10), arm="original")
-    parts = cell(Evaluate(batch_size=50), seed=0, variant="digits")
-    evaluate(parts, data=data, classifier=(folder,), decisions=tmp_path / "out", sink=Silent())
+    folder = make_classifier(tmp_path / "original", classifiers.Cnn(classes=10), arm="original")
+    run(data, (folder,), tmp_path / "out")
     rows = read(tmp_path / "out" / "decisions.parquet").rows
     assert rows["probability"].between(0.1, 1).all()
     with Image.open(tmp_path / "out" / "confusion.png") as picture:
@@ -186,45 +191,53 @@ def test_the_cell_builds_the_papers_classifier(tmp_path: Path, data: Path) -> No
         ({"image_size": 32}, r"trained at 32 pixels, the images of train are 16x16"),
     ],
 )
-def test_a_foreign_classifier_is_refused(
-    tmp_path: Path, data: Path, parts: Parts, facts: dict[str, object], match: str
-) -> None:
+@pytest.mark.usefixtures("of_readers")
+def test_a_foreign_classifier_is_refused(tmp_path: Path, data: Path, facts: dict[str, object], match: str) -> None:
     folder = make_classifier(tmp_path / "gan", Reader(), **{"arm": "gan", **facts})  # type: ignore[arg-type]
     with pytest.raises(ArtifactError, match=match):
-        evaluate(parts, data=data, classifier=(folder,), decisions=tmp_path / "out", sink=Silent())
+        run(data, (folder,), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_foreign_data_are_refused(tmp_path: Path, readers: tuple[Path, ...], parts: Parts) -> None:
+def test_foreign_data_are_refused(tmp_path: Path, readers: tuple[Path, ...]) -> None:
     data = make_data(tmp_path / "colored", facts={**FACTS, "variant": "colored"})
     with pytest.raises(ArtifactError, match=r"colored is of variant 'colored', expected 'digits'"):
-        evaluate(parts, data=data, classifier=readers, decisions=tmp_path / "out", sink=Silent())
+        run(data, readers, tmp_path / "out")
 
 
-def test_two_classifiers_of_one_arm_are_refused(tmp_path: Path, data: Path, parts: Parts) -> None:
+@pytest.mark.usefixtures("of_readers")
+def test_two_classifiers_of_one_arm_are_refused(tmp_path: Path, data: Path) -> None:
     folders = tuple(make_classifier(tmp_path / name, Reader(), arm="gan") for name in ("first", "second"))
     with pytest.raises(ArtifactError, match=r"second and .*first are both the arm 'gan'"):
-        evaluate(parts, data=data, classifier=folders, decisions=tmp_path / "out", sink=Silent())
+        run(data, folders, tmp_path / "out")
 
 
 def test_weights_of_another_net_are_refused_by_key(tmp_path: Path, data: Path) -> None:
     folder = make_classifier(tmp_path / "gan", Reader(), arm="gan")
-    parts = cell(Evaluate(batch_size=50), seed=0, variant="digits")
     with pytest.raises(ArtifactError, match=r"does not fit Cnn: missing: .*; unknown: channels"):
-        evaluate(parts, data=data, classifier=(folder,), decisions=tmp_path / "out", sink=Silent())
+        run(data, (folder,), tmp_path / "out")
 
 
-def test_answers_that_are_no_numbers_are_refused(tmp_path: Path, data: Path, parts: Parts) -> None:
+@pytest.mark.usefixtures("of_readers")
+def test_answers_that_are_no_numbers_are_refused(tmp_path: Path, data: Path) -> None:
     folder = make_classifier(tmp_path / "gan", reader((float("nan"), 0.0, 0.0)), arm="gan")
     with pytest.raises(ArtifactError, match="the classifier gan answers with numbers that are not finite"):
-        evaluate(parts, data=data, classifier=(folder,), decisions=tmp_path / "out", sink=Silent())
+        run(data, (folder,), tmp_path / "out")
 
 
-def test_options_of_another_track_are_refused(
-    tmp_path: Path, data: Path, readers: tuple[Path, ...], parts: Parts
-) -> None:
-    given = {"data": data, "classifier": readers, "decisions": tmp_path / "out", "sink": Silent()}
-    with pytest.raises(ConfigError, match="--suite is 'in9'; mnist knows: all"):
-        evaluate(parts, **given, suite="in9")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="--network resnet50: the track mnist has no use for it"):
-        evaluate(parts, **given, network="resnet50")  # type: ignore[arg-type]
+@pytest.mark.usefixtures("of_readers")
+def test_the_five_best_classes_are_stored_best_first(tmp_path: Path, data: Path, readers: tuple[Path, ...]) -> None:
+    run(data, readers, tmp_path / "out")
+    rows = read(tmp_path / "out" / "decisions.parquet").of(classifier="counterfactual", condition="test_random")
+    assert (rows["top_1"] == rows["label"]).all()
+    assert set((rows["top_2"] - rows["label"]).abs()) == {1}
+    assert set((rows["top_5"] - rows["label"]).abs()) <= {2, 3, 4}
+    assert set(rows["suite"]) == {"splits"}
+    assert list(rows["image"]) == [f"{number:06d}" for number in range(60)]
+
+
+@pytest.mark.parametrize("option", ["--network", "--assets", "--suite"])
+def test_there_are_no_options_of_another_track(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["evaluate", "mnist/digits", "--data", "x", "--classifier", "x", "--decisions", "y", option, "z"])
+    assert f"unrecognized arguments: {option} z" in capsys.readouterr().err

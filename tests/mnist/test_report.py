@@ -17,8 +17,8 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.evaluation.accuracy import accuracy
-from cgn.evaluation.decisions import Decisions, decided, gathered, write
+from cgn.evaluation.metrics import accuracy
+from cgn.evaluation.predictions import Predictions, gather, image_names, table, write
 from cgn.mnist.arms import ARMS
 from cgn.mnist.published import VARIANTS, published, settings
 from cgn.mnist.report import parts as cell
@@ -59,7 +59,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def make_decisions(*, variant: str = "digits") -> Decisions:
+def make_decisions(*, variant: str = "digits") -> Predictions:
     random = np.random.default_rng(0)
     tables = []
     for condition in ("train", "test_iid", "test_random"):
@@ -67,9 +67,18 @@ def make_decisions(*, variant: str = "digits") -> Decisions:
         for arm, right in zip(ARMS, (0.1, 0.2, 0.8, 0.9), strict=True):
             decision = np.where(random.random(IMAGES) < right, labels["shape"], labels["background"])
             tables.append(
-                decided(arm, condition=condition, labels=labels, decision=decision, probability=np.ones(IMAGES))
+                table(
+                    classifier=arm,
+                    head="label",
+                    suite="splits",
+                    condition=condition,
+                    images=image_names(IMAGES),
+                    labels=labels,
+                    tops=decision[:, None],
+                    probability=np.ones(IMAGES),
+                )
             )
-    return gathered(tables, facts={"track": "mnist", "variant": variant, "classes": 10})
+    return gather(tables, track="mnist", variant=variant, classes=10, suites={"splits": 10})
 
 
 def define(folder: Path, verb: str, params: Mapping[str, Any], *, variant: str) -> None:
@@ -167,7 +176,7 @@ def test_accuracies_on_the_page_are_those_of_the_decisions(full: tuple[Path, Pag
     for arm, title in ARMS.items():
         (line,) = (line for line in summary.splitlines() if line.startswith(f"| {title} |"))
         for condition in ("test_iid", "test_random"):
-            measured = accuracy(decisions.of(arm, condition=condition))
+            measured = accuracy(decisions.of(classifier=arm, condition=condition))
             number = f"{100 * measured.share:.1f}\N{NO-BREAK SPACE}%"
             ends = f"{100 * measured.low:.1f} to {100 * measured.high:.1f}"
             assert f"{number} ({ends})" in line
@@ -193,7 +202,7 @@ def test_departures_from_the_published_settings_are_listed(full: tuple[Path, Pag
 
 
 def test_the_look_that_hides_digits_is_told(full: tuple[Path, Page]) -> None:
-    rows = make_decisions().of("gan", condition="test_random")
+    rows = make_decisions().of(classifier="gan", condition="test_random")
     hidden = int((rows["background"] == (rows["texture"] - 6) % 10).sum())
     assert f"In {hidden} of the {IMAGES} random looks" in full[1].words
 
@@ -280,7 +289,7 @@ def test_the_two_train_accuracies_are_named_and_kept_apart(full: tuple[Path, Pag
     decisions = make_decisions(variant="double_colored")
     for arm, title in ARMS.items():
         cells = next(line for line in summary if line.startswith(f"| {title} |")).strip("|").split("|")
-        share = accuracy(decisions.of(arm, condition="train")).share
+        share = accuracy(decisions.of(classifier=arm, condition="train")).share
         assert cells[1].strip() == "12.3\N{NO-BREAK SPACE}%"
         assert cells[2].strip().startswith(f"{100 * share:.1f}\N{NO-BREAK SPACE}% (")
     assert "it is what stands beside the published train accuracy" in page.words
@@ -292,7 +301,7 @@ def test_a_published_accuracy_says_whether_it_was_reached_by_the_interval_alone(
     decisions = make_decisions(variant="double_colored")
     for row in published("double_colored"):
         line = next(line for line in summary if line.startswith(f"| {ARMS[row.arm]} |"))
-        measured = accuracy(decisions.of(row.arm, condition="test_random"))
+        measured = accuracy(decisions.of(classifier=row.arm, condition="test_random"))
         verdict = "equal within the interval"
         if measured.low > row.test / 100 + 0.0005:
             verdict = "better"

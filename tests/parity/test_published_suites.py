@@ -16,11 +16,10 @@ from cgn.data.datasets import TransformedFolder
 from cgn.data.image_folders import STIMULUS, ImageFolder, class_folders, cue_conflict
 from cgn.data.preprocessing import Transform, squeezenet
 from cgn.data.wnids import wnids
-from cgn.evaluation.accuracy import top
-from cgn.evaluation.categories.sixteen import MEMBERS, NAMES
-from cgn.evaluation.examination import Examination, gathered, read, write
-from cgn.evaluation.examine import examine
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
+from cgn.evaluation.metrics import ShapeBias, by_shape, shape_bias, top
+from cgn.evaluation.predict import predict
+from cgn.evaluation.predictions import Predictions, gather, read, write
+from cgn.evaluation.suites import CATEGORIES
 from cgn.nets.classifiers import SingleHead, load_network
 from tests.conftest import ROOT
 
@@ -32,7 +31,7 @@ def published(path: Path) -> pd.DataFrame:
     """The rows of one published file, by the names that our tables have; a decision for no category is -1."""
     found = pd.read_csv(path)
     cues = [STIMULUS.search(name) for name in found["imagename"]]
-    numbers = {name: number for number, name in enumerate(NAMES)}
+    numbers = {name: number for number, name in enumerate(CATEGORIES)}
     return pd.DataFrame(
         {
             "label": [numbers[cue[1]] for cue in cues if cue],
@@ -55,7 +54,7 @@ def test_published_decisions_give_the_published_shape_bias(
     assert found.bias is not None
     assert 100 * found.bias.share == pytest.approx(percent, abs=0.005)
     assert found.bias.low < found.bias.share < found.bias.high
-    parts = by_shape(rows, names=NAMES).values()
+    parts = by_shape(rows, names=tuple(CATEGORIES)).values()
     assert {part.conflicts for part in parts} == {75}
     assert (sum(part.shape for part in parts), sum(part.texture for part in parts)) == (shape, texture)
     print(f"\n{network}: {100 * found.bias.share:.2f} % [{100 * found.bias.low:.2f}, {100 * found.bias.high:.2f}]")
@@ -70,28 +69,28 @@ def test_people_follow_shape(test_data: Path) -> None:
 
 def decided(
     test_data: Path, tmp_path: Path, listing: ImageFolder, *, suite: str, classes: int, transform: Transform
-) -> Examination:
+) -> Predictions:
     """SqueezeNet's decisions, from the file that they were written to."""
     weights = test_data / "squeezenet" / "squeezenet1_0_deepcompression_rgb.pth"
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that no figure hangs on how many cores sum
-    found = examine(
+    torch.set_num_threads(1)  # so that no figure depends on how many cores sum
+    found = predict(
         {"squeezenet1_0": SingleHead(load_network("squeezenet1_0", weights), head="label").eval()},
         pictures=TransformedFolder(folder=listing, transform=transform),
         suite=suite,
         condition="all",
         batch_size=32,
-        members=tuple(MEMBERS.values()),
+        members=tuple(CATEGORIES.values()),
     )
     torch.set_num_threads(threads)
     assert found.unreadable == ()
-    told = gathered([found.rows], track="imagenet", variant="published", classes=1000, suites={suite: classes})
-    write(told, tmp_path / "decisions.parquet")
+    stored = gather([found.rows], track="imagenet", variant="published", classes=1000, suites={suite: classes})
+    write(stored, tmp_path / "decisions.parquet")
     return read(tmp_path / "decisions.parquet")
 
 
 def test_squeezenets_shape_bias_on_the_stimuli(test_data: Path, tmp_path: Path) -> None:
-    listing = cue_conflict(test_data / "cue_conflict" / "stimuli", categories=NAMES)
+    listing = cue_conflict(test_data / "cue_conflict" / "stimuli", categories=tuple(CATEGORIES))
     assert (len(listing), listing.strays) == (256, ())
     rows = decided(test_data, tmp_path, listing, suite="cue_conflict", classes=16, transform=squeezenet(resize=227)).of(
         "cue_conflict"
@@ -100,7 +99,7 @@ def test_squeezenets_shape_bias_on_the_stimuli(test_data: Path, tmp_path: Path) 
     assert found == ShapeBias(shape=31, texture=103, conflicts=240)
     assert found.bias is not None
     assert 100 * found.bias.share == pytest.approx(23.13, abs=0.005)
-    assert {re.sub(r"\d.*", "", Path(name).name) for name in rows["image"]} == set(NAMES)
+    assert {re.sub(r"\d.*", "", Path(name).name) for name in rows["image"]} == set(CATEGORIES)
 
 
 def test_squeezenets_clean_accuracy_on_the_sample(test_data: Path, tmp_path: Path) -> None:
@@ -121,17 +120,17 @@ def test_the_whole_verb_gives_the_same_numbers(test_data: Path, tmp_path: Path, 
     """By the command line, from a folder that links to the pictures, with the file of weights known by its digest."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / {"clean": "val"}.get(suite, suite)).symlink_to(test_data / folder)
-    words = ["--suite", suite, "--network", "squeezenet1_0", "--classifier", str(test_data / "squeezenet")]
+    words = ["--suite", suite, "--network", "squeezenet1_0", "--weights", str(test_data / "squeezenet")]
     words += ["--params", str(ROOT / "params.yaml"), "--data", str(tmp_path / "data")]
-    run(["evaluate", "imagenet/mini", *words, "--decisions", str(tmp_path / "out")])
-    told = read_json(tmp_path / "out" / "results.json")["classifiers"]["squeezenet1_0_deepcompression_rgb"]["label"]
+    run(["evaluate_network", "imagenet/mini", *words, "--decisions", str(tmp_path / "out")])
+    results = read_json(tmp_path / "out" / "results.json")["classifiers"]["squeezenet1_0_deepcompression_rgb"]["label"]
     if suite == "clean":
-        first, five = told["clean"]["top_1"], told["clean"]["top_5"]
+        first, five = results["clean"]["top_1"], results["clean"]["top_5"]
         print(f"\ntop-1 {100 * first['value']:.1f} %, top-5 {100 * five['value']:.1f} % of {first['images']}")
         assert first["images"] == 500
         assert first["low"] < 0.575 < first["high"]
         assert five["low"] < 0.803 < five["high"]
     else:
-        found = told["cue_conflict"]
+        found = results["cue_conflict"]
         assert (found["shape"], found["texture"], found["conflicts"]) == (31, 103, 240)
         assert 100 * found["shape_bias"]["value"] == pytest.approx(23.13, abs=0.005)

@@ -1,4 +1,4 @@
-"""The maps of ImageNet's classes: complete, disjoint and, where the published files are at hand, equal to them."""
+"""The maps of ImageNet's classes: complete, disjoint and, where the published files are available, equal to them."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cgn.data.wnids import wnids
-from cgn.evaluation.categories import imagenet9, sixteen
+from cgn.evaluation.suites import CATEGORIES, SUPERCLASSES, superclass_of
 
 
 def test_there_are_a_thousand_ids_in_the_order_of_their_names() -> None:
@@ -28,25 +28,25 @@ def test_ids_stand_at_the_published_numbers(test_data: Path) -> None:
 
 
 def test_superclasses_are_disjoint_and_leave_630_classes_out() -> None:
-    superclass_of = imagenet9.superclass_of()
-    members = list(chain(*imagenet9.MEMBERS.values()))
+    found = superclass_of()
+    members = list(chain(*SUPERCLASSES.values()))
     assert len(members) == len(set(members)) == 370
-    assert superclass_of.shape == (1000,)
-    assert np.bincount(superclass_of + 1).tolist() == [630, 116, 52, 42, 36, 35, 27, 26, 20, 16]
+    assert found.shape == (1000,)
+    assert np.bincount(found + 1).tolist() == [630, 116, 52, 42, 36, 35, 27, 26, 20, 16]
 
 
 def test_superclasses_equal_the_published_map(test_data: Path) -> None:
     published = json.loads((test_data / "imagenet9" / "in_to_in9.json").read_text(encoding="utf-8"))
-    found = {str(number): int(superclass) for number, superclass in enumerate(imagenet9.superclass_of())}
+    found = {str(number): int(superclass) for number, superclass in enumerate(superclass_of())}
     assert found == published
 
 
 def test_categories_are_sixteen_and_disjoint() -> None:
-    members = list(chain(*sixteen.MEMBERS.values()))
-    assert len(sixteen.NAMES) == 16
-    assert list(sixteen.NAMES) == sorted(sixteen.NAMES)
+    members = list(chain(*CATEGORIES.values()))
+    assert len(CATEGORIES) == 16
+    assert list(CATEGORIES) == sorted(CATEGORIES)
     assert len(members) == len(set(members)) == 207
-    assert {name: len(of) for name, of in sixteen.MEMBERS.items() if len(of) > 8} == {"bird": 49, "dog": 109}
+    assert {name: len(of) for name, of in CATEGORIES.items() if len(of) > 8} == {"bird": 49, "dog": 109}
 
 
 def test_categories_hold_classes_of_their_kind() -> None:
@@ -61,7 +61,7 @@ def test_categories_hold_classes_of_their_kind() -> None:
         "oven": "n04111531",  # rotisserie
         "truck": "n04467665",  # trailer truck
     }
-    assert all(ids.index(wnid) in sixteen.MEMBERS[category] for category, wnid in known.items())
-    superclasses = imagenet9.superclass_of()
-    assert {int(superclasses[number]) for number in sixteen.MEMBERS["dog"] if superclasses[number] >= 0} == {0}
-    assert {int(superclasses[number]) for number in sixteen.MEMBERS["bird"] if superclasses[number] >= 0} == {1}
+    assert all(ids.index(wnid) in CATEGORIES[category] for category, wnid in known.items())
+    superclasses = superclass_of()
+    assert {int(superclasses[number]) for number in CATEGORIES["dog"] if superclasses[number] >= 0} == {0}
+    assert {int(superclasses[number]) for number in CATEGORIES["bird"] if superclasses[number] >= 0} == {1}

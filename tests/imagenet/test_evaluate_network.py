@@ -1,10 +1,11 @@
-"""imagenet evaluate, who is examined: files of published networks, folders of ours, the miniature; what is refused."""
+"""imagenet evaluate_network and evaluate: files of published networks, folders of ours, any module; what is refused."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -13,22 +14,24 @@ from torchvision import models
 
 from cgn.__main__ import run
 from cgn.config.imagenet import Evaluate
+from cgn.config.load import load
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256, write_json
 from cgn.core.metrics import Silent
 from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
-from cgn.data.preprocessing import weights_preparation
+from cgn.data.preprocessing import Preparation, weights_preparation
 from cgn.data.sources import SQUEEZENET
-from cgn.evaluation.examination import read
-from cgn.imagenet import judges
-from cgn.imagenet.benchmarks import open_data
-from cgn.imagenet.classifiers import open_classifier
-from cgn.imagenet.evaluate import parts as cell
+from cgn.evaluation.predictions import read
+from cgn.evaluation.suites import numbers
+from cgn.imagenet import evaluate_network as verb
+from cgn.imagenet.classifiers import load_trained
+from cgn.imagenet.evaluate import evaluate
+from cgn.imagenet.evaluate_network import evaluate_models, evaluate_network, open_networks
+from cgn.imagenet.suites import open_data
 from cgn.miniature.scenes import CLASSES
 from cgn.miniature.sets import CLASS_FOLDERS, write_sets
 from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, load_network, network
-from cgn.stages.evaluate import evaluate
 from tests.conftest import ROOT
 
 
@@ -42,14 +45,22 @@ def make_in9(root: Path) -> None:
 def published(
     tmp_path: Path, data: Path, *, name: str, files: tuple[Path, ...], variant: str = "mini"
 ) -> dict[str, Any]:
-    """classifiers.json of files, examined on ImageNet-9."""
+    """classifiers.json of files, evaluated on ImageNet-9."""
     params = Evaluate(
         suites=("in9",), corruptions=(), corruption_images=None, batch_size=3, workers=0, accelerator="cpu"
     )
-    made = cell(params, seed=0, variant=variant)
-    evaluate(made, data=data, classifier=files, decisions=tmp_path / "out", network=name, sink=Silent())
-    told: dict[str, Any] = json.loads((tmp_path / "out" / "classifiers.json").read_text())
-    return told
+    evaluate_network(
+        params,
+        seed=0,
+        variant=variant,
+        sink=Silent(),
+        network=name,
+        weights=files,
+        data=data,
+        decisions=tmp_path / "out",
+    )
+    stored: dict[str, Any] = json.loads((tmp_path / "out" / "classifiers.json").read_text())
+    return stored
 
 
 def weights(path: Path, *, classes: int = 1000) -> Path:
@@ -58,11 +69,11 @@ def weights(path: Path, *, classes: int = 1000) -> Path:
     return path
 
 
-def test_a_network_of_ones_own_is_examined_by_its_file_or_folder(tmp_path: Path) -> None:
+def test_a_network_of_ones_own_is_evaluated_by_its_file_or_folder(tmp_path: Path) -> None:
     make_in9(tmp_path)
     file = weights(tmp_path / "nets" / "mine.pth")
-    told = published(tmp_path, tmp_path, name="squeezenet1_1@IMAGENET1K_V1", files=(file.parent,))
-    assert told["mine"] == {
+    stored = published(tmp_path, tmp_path, name="squeezenet1_1@IMAGENET1K_V1", files=(file.parent,))
+    assert stored["mine"] == {
         "network": "squeezenet1_1",
         "recipe": "IMAGENET1K_V1",
         "recipe_from": "--network",
@@ -73,9 +84,9 @@ def test_a_network_of_ones_own_is_examined_by_its_file_or_folder(tmp_path: Path)
         "file": "mine.pth",
         "sha256": sha256(file),
     }  # fmt: skip
-    told = published(tmp_path, tmp_path, name="squeezenet1_1@squeezenet", files=(file,))
-    assert told["mine"]["recipe"] == "squeezenet"
-    assert told["mine"]["preparation"]["mean"] == [123.0, 117.0, 104.0]
+    stored = published(tmp_path, tmp_path, name="squeezenet1_1@squeezenet", files=(file,))
+    assert stored["mine"]["recipe"] == "squeezenet"
+    assert stored["mine"]["preparation"]["mean"] == [123.0, 117.0, 104.0]
     with pytest.raises(ConfigError, match="unknown preparation 'caffe'; known: IMAGENET1K_V1, imagenet, imagenet299, "):
         published(tmp_path, tmp_path, name="squeezenet1_1@caffe", files=(file,))
 
@@ -96,7 +107,7 @@ def test_a_network_whose_recipe_is_unknown_is_refused_with_how_to_give_it(tmp_pa
 
 
 def test_every_file_of_torchvision_is_shown_what_torchvision_prepares_for_it() -> None:
-    """All of its networks, the files of one network told apart by their digests."""
+    """All of its networks, the files of one network distinguished by their digests."""
     pixels = np.random.default_rng(0).integers(0, 256, (270, 330, 3), dtype=np.uint8)
     picture, files = Image.fromarray(pixels), 0
     for name in models.list_models(module=models):
@@ -166,12 +177,12 @@ def test_networks_from_tensorflow_transform_their_input_with_the_published_weigh
     make_in9(tmp_path)
     torch.save(network(name, classes=1000).state_dict(), tmp_path / "net.pth")
     collection = open_data(tmp_path, variant="mini")
-    given: dict[str, Any] = {"collection": collection, "variant": "mini", "device": torch.device("cpu")}
-    own = judges.opened([tmp_path / "net.pth"], network=f"{name}@96/96/bilinear", **given)["net"]
-    monkeypatch.setattr(judges, "sha256", lambda _: digest.ljust(64, "0"))
-    published_one = judges.opened([tmp_path / "net.pth"], network=name, **given)["net"]
-    assert [judge.module.net.transform_input for judge in (own, published_one)] == [False, True]  # type: ignore[union-attr]
-    assert published_one.told["preparation"]["transform_input"]
+    given: dict[str, Any] = {"collection": collection, "device": torch.device("cpu")}
+    own = open_networks([tmp_path / "net.pth"], network=f"{name}@96/96/bilinear", **given)["net"]
+    monkeypatch.setattr(verb, "sha256", lambda _: digest.ljust(64, "0"))
+    published_one = open_networks([tmp_path / "net.pth"], network=name, **given)["net"]
+    assert [one.module.net.transform_input for one in (own, published_one)] == [False, True]  # type: ignore[union-attr]
+    assert published_one.metadata["preparation"]["transform_input"]
     images = torch.rand(1, 3, 96, 96)
     red = images[:, :1] * (0.229 / 0.5) + (0.485 - 0.5) / 0.5
     green = images[:, 1:2] * (0.224 / 0.5) + (0.456 - 0.5) / 0.5
@@ -189,7 +200,7 @@ def test_a_size_that_a_network_cannot_take_is_refused(tmp_path: Path) -> None:
         published(tmp_path, tmp_path, name="squeezenet1_1@16/16/bilinear", files=(file,))
     with torch.device("meta"):
         assert network("vit_b_16", image_size=384).state_dict()["encoder.pos_embedding"].shape[1] == 24**2 + 1
-        with pytest.raises(ConfigError, match="vit_b_32 cannot be built for images of 240 pixels"):
+        with pytest.raises(ConfigError, match="vit_b_32 cannot be built for pictures of 240 pixels"):
             network("vit_b_32", image_size=240)
 
 
@@ -200,7 +211,7 @@ def test_networks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         published(tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(few,))
     with pytest.raises(ArtifactError, match="are both called 'mine'"):
         published(tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(twin, twin))
-    with pytest.raises(ArtifactError, match=r"mine\.pth is a file: say of which published network by --network"):
+    with pytest.raises(ConfigError, match=r"torchvision has no classification network ''; it has for example resnet50"):
         published(tmp_path, tmp_path, name="", files=(twin,))
     weights(tmp_path / "twin" / "other.pth")
     with pytest.raises(ArtifactError, match="twin holds 2 files of weights"):
@@ -240,11 +251,11 @@ def trained(folder: Path, arm: str, **facts: Any) -> Path:
     heads = BASELINE if arm == "baseline" else MECHANISMS
     torch.manual_seed(len(heads))
     module = Ensemble(network("resnet18", classes=9), classes=9, heads=heads, batch_norm="trained")
-    told = {
+    usual = {
         "track": "imagenet", "variant": "miniature", "arm": arm, "classes": 9, "class_names": list(CLASS_FOLDERS),
         "backbone": "resnet18", "heads": list(heads), "batch_norm": "trained", "image_size": 32,
     }  # fmt: skip
-    save_model(folder / "model.safetensors", module.state_dict(), facts={**told, **facts})
+    save_model(folder / "model.safetensors", module.state_dict(), facts={**usual, **facts})
     write_json(folder / "definition.json", {"verb": "train_classifier", "seed": 3, "params": {"epochs": 2}})
     return folder
 
@@ -259,7 +270,7 @@ def trained(folder: Path, arm: str, **facts: Any) -> Path:
 def test_facts_that_describe_no_classifier_are_refused(tmp_path: Path, facts: dict[str, Any]) -> None:
     trained(tmp_path, "ensemble", **facts)
     with pytest.raises(ArtifactError, match=r"model\.safetensors does not (say what it is|fit)"):
-        open_classifier(tmp_path, variant="miniature")
+        load_trained(tmp_path, variant="miniature")
 
 
 def miniature_run(tmp_path: Path, data: Path, *folders: Path, suite: str = "all") -> Path:
@@ -271,12 +282,20 @@ def miniature_run(tmp_path: Path, data: Path, *folders: Path, suite: str = "all"
         workers=0,
         accelerator="cpu",
     )
-    made = cell(params, seed=0, variant="miniature")
-    evaluate(made, data=data, classifier=folders, decisions=tmp_path / "out", suite=suite, sink=Silent())
+    evaluate(
+        params,
+        seed=0,
+        variant="miniature",
+        sink=Silent(),
+        data=data,
+        classifier=folders,
+        decisions=tmp_path / "out",
+        suite=suite,
+    )
     return tmp_path / "out"
 
 
-def test_the_miniatures_classifiers_are_examined_on_every_suite(tmp_path: Path, miniature: Path) -> None:
+def test_the_miniatures_classifiers_are_evaluated_on_every_suite(tmp_path: Path, miniature: Path) -> None:
     folders = [trained(tmp_path / arm, arm) for arm in ("baseline", "ensemble")]
     out = miniature_run(tmp_path, miniature, *folders)
     found = read(out / "decisions.parquet")
@@ -285,10 +304,10 @@ def test_the_miniatures_classifiers_are_examined_on_every_suite(tmp_path: Path, 
     heads = 1 + 5
     shown = {suite: len(found.of(suite)) / heads for suite in ("clean", "in9", "cue_conflict", "imagenet_c")}
     assert shown == {"clean": 18, "in9": 8 * 18, "cue_conflict": 81, "imagenet_c": 9 * (1 + 5 * 15)}
-    told = json.loads((out / "results.json").read_text())
-    assert told["remarks"] == []
-    assert list(told["classifiers"]["ensemble"]["shape"]["cue_conflict"]["by_category"])[:2] == ["bird", "carnivore"]
-    assert told["classifiers"]["baseline"]["label"]["imagenet_c"]["mean_error"] > 0.5
+    results = json.loads((out / "results.json").read_text())
+    assert results["remarks"] == []
+    assert list(results["classifiers"]["ensemble"]["shape"]["cue_conflict"]["by_category"])[:2] == ["bird", "carnivore"]
+    assert results["classifiers"]["baseline"]["label"]["imagenet_c"]["mean_error"] > 0.5
     kept = json.loads((out / "classifiers.json").read_text())["baseline"]
     assert (kept["params"], kept["preparation"]["resize"], kept["preparation"]["crop"]) == ({"epochs": 2}, 37, 32)
     assert found.facts["shown"]["classifiers"]["ensemble"]["preparation"] == kept["preparation"]
@@ -303,9 +322,11 @@ def test_the_miniatures_classifiers_are_examined_on_every_suite(tmp_path: Path, 
 
 def test_a_classifier_of_other_classes_is_refused(tmp_path: Path, miniature: Path) -> None:
     other = trained(tmp_path / "other", "baseline", class_names=[*CLASS_FOLDERS[1:], CLASS_FOLDERS[0]])
-    with pytest.raises(ArtifactError, match=r"other knows 9 classes, .* has 9, not the same: examine a classifier on"):
+    with pytest.raises(ArtifactError, match=r"other knows 9 classes, .* has 9, not the same: evaluate a classifier on"):
         miniature_run(tmp_path, miniature, other)
     wide = weights(tmp_path / "wide.pth")
+    with pytest.raises(ArtifactError, match=r"wide\.pth is a file: evaluate takes the folders .* run evaluate_network"):
+        miniature_run(tmp_path, miniature, wide)
     with pytest.raises(ArtifactError, match=r"answers with 1000 classes, expected 9"):
         published(tmp_path, miniature, name="squeezenet1_1@256/224/bilinear", files=(wide,), variant="miniature")
 
@@ -318,23 +339,98 @@ def test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest(tmp_path:
         "in9",
         "--network",
         "squeezenet1_1@256/224/bilinear",
-        "--classifier",
+        "--weights",
         str(file),
         "--data",
         str(tmp_path / "data"),
     ]
     out = tmp_path / "out"
-    call = run(["evaluate", "imagenet/mini", "--params", str(ROOT / "params.yaml"), *words, "--decisions", str(out)])
+    call = run(
+        ["evaluate_network", "imagenet/mini", "--params", str(ROOT / "params.yaml"), *words, "--decisions", str(out)]
+    )
     defined = json.loads((out / "definition.json").read_text())
     assert defined["options"] == {"suite": "in9", "network": "squeezenet1_1@256/224/bilinear"}
-    assert set(defined["inputs"]) == {"data", "classifier"}
-    told = json.loads((out / "classifiers.json").read_text())["mine"]
-    assert defined["inputs"]["classifier"] == [told["sha256"]]
+    assert set(defined["inputs"]) == {"data", "weights"}
+    stored = json.loads((out / "classifiers.json").read_text())["mine"]
+    assert defined["inputs"]["weights"] == [stored["sha256"]]
     table = (out / "results.md").read_text()
     assert (
         "| mine | squeezenet1_1 | 256/224/bilinear, says --network | 256/224/bilinear | 0 to 1, minus 0.485, " in table
     )
-    assert f" | mine.pth | {told['sha256']} |" in table
-    assert read(out / "decisions.parquet").facts["shown"]["classifiers"] == {"mine": told}
+    assert f" | mine.pth | {stored['sha256']} |" in table
+    assert read(out / "decisions.parquet").facts["shown"]["classifiers"] == {"mine": stored}
     metrics = json.loads((call.log / "details.json").read_text())
     assert set(metrics["mine"]["label"]["in9"]) == {"original"}
+    assert defined["verb"] == "evaluate_network"
+    params = load(ROOT / "params.yaml").variant("imagenet/mini")
+    assert defined["params"]["batch_size"] == params.evaluate.batch_size == 128
+
+
+def test_evaluate_network_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    make_in9(tmp_path / "data")
+    file, out = weights(tmp_path / "mine.pth"), tmp_path / "out"
+    words = ["--params", str(ROOT / "params.yaml"), "--weights", str(file), "--data", str(tmp_path / "data")]
+    words += ["--decisions", str(out), "--network"]
+    with pytest.raises(ConfigError, match=r"torchvision has no classification network 'resnet51'"):
+        run(["evaluate_network", "imagenet/mini", *words, "resnet51"])
+    with pytest.raises(ConfigError, match="--suite is 'in10'; imagenet knows: all, clean"):
+        run(["evaluate_network", "imagenet/mini", *words, "resnet50", "--suite", "in10"])
+    with pytest.raises(ConfigError, match=r"the track mnist has no verb evaluate_network; it is a verb of imagenet"):
+        run(["evaluate_network", "mnist/digits", *words, "resnet50"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "mine.pth"]
+
+
+class Red(torch.nn.Module):
+    """Answers with the class that the red of a picture's middle says; two heads where `heads` are asked for."""
+
+    def __init__(self, classes: int, *, heads: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.classes, self.names = classes, heads
+
+    def forward(self, images: torch.Tensor) -> Any:
+        red = images[:, 0, images.shape[2] // 2, images.shape[3] // 2].round().long() % self.classes
+        logits = 20 * torch.nn.functional.one_hot(red, self.classes).float()
+        return dict.fromkeys(self.names, logits) if self.names else logits
+
+
+PIXELS = Preparation(crop=224, shorter=224, scale=1.0, mean=(0.0,) * 3, deviation=(1.0,) * 3)
+
+
+def test_any_module_is_evaluated_on_the_suites(tmp_path: Path) -> None:
+    make_in9(tmp_path)
+    models = {"plain": Red(1000).eval(), "headed": Red(1000, heads=("first", "second")).eval()}
+    found, metrics = evaluate_models(models, preparation=PIXELS, data=tmp_path, suites=("in9", "stylized"))
+    assert list(found.of("in9", classifier="plain")["top_1"]) == [0, 80, 160]
+    assert found.heads("headed") == ("first", "second")
+    assert metrics == numbers(found)
+    assert metrics["plain"]["label"]["in9"]["original"]["hits"] == 1, "160 is a dog, 0 a fish, 80 a bird of no kind"
+    assert f"stylized: not in {tmp_path.name}, left out" in found.facts["remarks"]
+    single, _ = evaluate_models(models["plain"], preparation=PIXELS, data=tmp_path, suites=("in9",))
+    assert single.classifiers == ("model",)
+    assert single.rows["top_1"].equals(found.of("in9", classifier="plain").reset_index(drop=True)["top_1"])
+
+
+def test_a_module_gives_what_the_command_gives_for_its_file(tmp_path: Path) -> None:
+    make_in9(tmp_path)
+    file = weights(tmp_path / "mine.pth")
+    published(tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(file,))
+    stored = read(tmp_path / "out" / "decisions.parquet")
+    preparation = weights_preparation(
+        "squeezenet1_1", asked="256/224/bilinear", digest="0" * 64, file="mine.pth"
+    ).preparation
+    model = load_network("squeezenet1_1", file)
+    found, _ = evaluate_models({"mine": model}, preparation=preparation, data=tmp_path, suites=("in9",), batch_size=3)
+    pd.testing.assert_frame_equal(found.rows, stored.rows)
+
+
+def test_modules_that_cannot_be_evaluated_are_refused(tmp_path: Path) -> None:
+    make_in9(tmp_path)
+    given: dict[str, Any] = {"preparation": PIXELS, "data": tmp_path, "suites": ("in9",)}
+    with pytest.raises(ConfigError, match=r"model is in training mode: call eval\(\)"):
+        evaluate_models(Red(1000), **given)
+    with pytest.raises(
+        ConfigError, match=r"the head label of model answers an image with \(1, 9\): expected \(1, 1000\)"
+    ):
+        evaluate_models(Red(9).eval(), **given)
+    with pytest.raises(ConfigError, match="--suite is 'in10'; imagenet knows"):
+        evaluate_models(Red(1000).eval(), **{**given, "suites": ("in10",)})

@@ -1,12 +1,12 @@
-"""What a collection of pictures can be examined on: its suites, as parts of one condition each, and how labels match.
+"""What a data folder can be evaluated on: its suites, as parts of one condition each, and how their labels match.
 
 Two kinds of collections are known by their number of classes. ImageNet's 1000 have the published maps to nine
 superclasses and sixteen categories; pictures of ImageNet-9 and cue conflict are stored as the square that a network
 sees, of ImageNet-C's the middle is shown, as its authors do. The miniature's nine classes are their own superclasses
-and categories (which bear the last words of the class folders' names), and all its pictures are drawn at one scale, so
+and categories (named by the last words of the class folders' names), and all its pictures are drawn at one scale, so
 all are shown as its validation images are.
-Decided here: a folder without a manifest is taken for benchmarks of the 1000 classes, so that a network of one's own
-can be examined on folders that one has. What a suite lacks is told as a remark; nothing at all is an error.
+A folder without a manifest is treated as benchmarks of the 1000 classes, so that a network of one's own can be
+evaluated on folders that one has. What a suite lacks becomes a remark; nothing at all is an error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from cgn.core.checkpoints import refuse_foreign
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST
+from cgn.corruptions import CORRUPTIONS
 from cgn.data.decoding import decode
 from cgn.data.image_folders import VARIATIONS, ImageFolder, class_folders, cue_conflict, imagenet9, imagenet_c
 from cgn.data.prepared_sets import PreparedSet, PreparedSets, SetName, read_prepared_sets
 from cgn.data.preprocessing import VIEWS, View
 from cgn.data.wnids import wnids
-from cgn.evaluation.categories import imagenet9 as nine
-from cgn.evaluation.categories import sixteen
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, SUITES
+from cgn.evaluation.suites import CATEGORIES, IMAGENET_CLASSES, SUPERCLASSES, superclass_of
 
 SETS: Mapping[str, tuple[SetName, ...]] = {
     CLEAN: ("val",),
@@ -35,6 +35,15 @@ SETS: Mapping[str, tuple[SetName, ...]] = {
     IMAGENET_C: ("imagenet_c", "val"),
 }
 """Suite -> the sets that it can be made of, the best first."""
+ALL = "all"
+"""Stands for every suite that the parameters name."""
+HEADLINES = (
+    *(f"*/{head}/clean/top_1" for head in ("label", "avg")),
+    *(f"*/{head}/cue_conflict/{number}" for head in ("label", "avg", "shape") for number in ("shape_bias", "decided")),
+    *(f"*/{head}/in9/bg_gap" for head in ("label", "shape_texture")),
+    *(f"*/{head}/imagenet_c/mean_error" for head in ("label", "avg")),
+)
+"""Of the final values (classifier/head/suite/number), those that go to metrics.json; the others are in results.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +61,7 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One condition of a suite; `remarks` tell what its folder holds beside the pictures, or lacks."""
+    """One condition of a suite; `remarks` say what its folder holds beside the pictures, or lacks."""
 
     suite: str
     condition: str
@@ -62,18 +71,32 @@ class Part:
     @property
     def remarks(self) -> list[str]:
         where, strays, absent = f"{self.suite}/{self.condition}", self.listing.strays, self.listing.absent
-        told = [f"{where}: left out {stray}" for stray in strays]
+        found = [f"{where}: left out {stray}" for stray in strays]
         for names, what in ((absent, "have no folder"), (self.listing.empty, "have a folder without a picture")):
             shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-            told += [f"{where}: {len(names)} classes {what}: {shown}"] if names else []
-        return told
+            found += [f"{where}: {len(names)} classes {what}: {shown}"] if names else []
+        return found
 
 
-def open_data(data: Path, *, variant: str) -> PreparedSets:
-    """What prepare left, or a folder of benchmarks. Raises ArtifactError for what is of another variant, or neither."""
+def check_options(suite: str, *, corruptions: Sequence[str], variant: str) -> None:
+    """Raise ConfigError for a suite or a corruption that does not exist."""
+    if suite not in (ALL, *SUITES):
+        raise ConfigError(f"--suite is {suite!r}; imagenet knows: {', '.join((ALL, *SUITES))}")
+    if unknown := [name for name in corruptions if name not in CORRUPTIONS]:
+        raise ConfigError(
+            f"imagenet.{variant}.evaluate.corruptions has {', '.join(unknown)}; known: {', '.join(CORRUPTIONS)}"
+        )
+
+
+def open_data(data: Path, *, variant: str | None = None) -> PreparedSets:
+    """What prepare wrote, or a folder of benchmarks; `variant`: the only one that is accepted.
+
+    Raises ArtifactError for a folder of another variant, or one that is neither.
+    """
     if (data / MANIFEST).is_file():
         collection = read_prepared_sets(data)
-        refuse_foreign(collection.facts, source=data, track="imagenet", variant=variant)
+        expected = {"track": "imagenet"} if variant is None else {"track": "imagenet", "variant": variant}
+        refuse_foreign(collection.facts, source=data, **expected)
         return collection
     names = [name for name in cast(tuple[SetName, ...], get_args(SetName)) if (data / name).is_dir()]
     if not names:
@@ -86,15 +109,15 @@ def open_data(data: Path, *, variant: str) -> PreparedSets:
 
 def kind_of(collection: PreparedSets) -> Kind:
     """Raises ArtifactError for a collection of other classes."""
-    if collection.classes == nine.CLASSES:
+    if collection.classes == IMAGENET_CLASSES:
         return Kind(
-            superclass_of=tuple(nine.superclass_of().tolist()),
-            categories=sixteen.NAMES,
-            members=tuple(sixteen.MEMBERS.values()),
+            superclass_of=tuple(superclass_of().tolist()),
+            categories=tuple(CATEGORIES),
+            members=tuple(CATEGORIES.values()),
             view="whole",
             crop=224,
         )
-    count = len(nine.MEMBERS)
+    count = len(SUPERCLASSES)
     if collection.classes == count:
         return Kind(
             superclass_of=tuple(range(count)),
@@ -104,7 +127,7 @@ def kind_of(collection: PreparedSets) -> Kind:
             crop=None,
         )
     raise ArtifactError(
-        f"{collection.root} has {collection.classes} classes: examinations know ImageNet's {nine.CLASSES} and the "
+        f"{collection.root} has {collection.classes} classes: the suites know ImageNet's {IMAGENET_CLASSES} and the "
         f"miniature's {count}"
     )
 
@@ -112,12 +135,20 @@ def kind_of(collection: PreparedSets) -> Kind:
 def label_classes(collection: PreparedSets) -> dict[str, int]:
     """Suite -> how many classes its labels count in."""
     of_classes = dict.fromkeys((CLEAN, STYLIZED, IMAGENET_C), collection.classes)
-    return {**of_classes, IN9: len(nine.MEMBERS), CUE_CONFLICT: len(kind_of(collection).categories)}
+    return {**of_classes, IN9: len(SUPERCLASSES), CUE_CONFLICT: len(kind_of(collection).categories)}
 
 
-def available(suite: str, collection: PreparedSets) -> bool:
-    """Whether the collection has a set that the suite can be made of."""
-    return any(collection.has(name) for name in SETS[suite])
+def suites_to_run(suite: str, collection: PreparedSets, *, suites: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The suites to run, `suite` or those of ALL that the collection has; and a remark for each that is left out.
+
+    Raises ArtifactError when the collection has none of them.
+    """
+    if suite != ALL:
+        return [suite], []
+    present = [name for name in suites if any(collection.has(of) for of in SETS[name])]
+    if not present:
+        raise ArtifactError(f"{collection.root} has the pictures of no suite of {', '.join(suites)}")
+    return present, [f"{name}: not in {collection.root.name}, left out" for name in suites if name not in present]
 
 
 def is_prebuilt(collection: PreparedSets) -> bool:
@@ -154,11 +185,13 @@ def coverage(suite: str, labels: Mapping[str, Sequence[int]], collection: Prepar
     if suite == CUE_CONFLICT:
         return _uncovered(labels, kind_of(collection).categories)
     if suite == IN9:
-        count = len(nine.MEMBERS)
-        told = f"{IN9}: pictures of {present} of the {count} superclasses; every decision is among all {among} classes"
-        return [told] if present < count else []
-    told = f"{suite}: pictures of {present:,} of the {among} classes; every decision is among all {among}"
-    return [told] if present < collection.classes else []
+        count = len(SUPERCLASSES)
+        remark = (
+            f"{IN9}: pictures of {present} of the {count} superclasses; every decision is among all {among} classes"
+        )
+        return [remark] if present < count else []
+    remark = f"{suite}: pictures of {present:,} of the {among} classes; every decision is among all {among}"
+    return [remark] if present < collection.classes else []
 
 
 def _uncovered(labels: Mapping[str, Sequence[int]], categories: Sequence[str]) -> list[str]:
@@ -193,7 +226,7 @@ def parts_of(suite: str, collection: PreparedSets, *, corruptions: Sequence[str]
     if suite == IMAGENET_C and is_prebuilt(collection):
         corrupted = imagenet_c(folder, corruptions=corruptions, classes=classes)
         lacking = [f"{IMAGENET_C}: no corruption {name}" for name in corrupted.missing]
-        first = next(iter(corrupted.present.values())).absent  # told once, not 75 times
+        first = next(iter(corrupted.present.values())).absent  # named once, not 75 times
         return [
             part(
                 condition=name,

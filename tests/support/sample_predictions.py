@@ -1,4 +1,4 @@
-"""An ImageNet examination whose every number can be told by hand, and the folders of a run around it."""
+"""Predictions on ImageNet's suites whose every number can be computed by hand, and the folders of a run around them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from cgn.core.checkpoints import save_model
 from cgn.core.files import write_json
 from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
 from cgn.evaluation.corruption_error import ALEXNET, SEVERITIES, condition
-from cgn.evaluation.examination import Examination, gathered, write
+from cgn.evaluation.predictions import NONE, Predictions, gather, table, write
 
 CATEGORIES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 CLASSES = len(CATEGORIES)
@@ -55,20 +55,17 @@ def rows(
 ) -> pd.DataFrame:
     """One head's rows on N pictures; `tops` (N,5)."""
     count = len(label)
-    ranked = {f"top_{rank + 1}": [best[rank] for best in tops] for rank in range(5)}
-    return pd.DataFrame(
-        {
-            "classifier": key[0],
-            "head": key[1],
-            "suite": suite,
-            "condition": condition,
-            "image": list(images or [f"{number:02d}.png" for number in range(count)]),
-            "label": list(label),
-            "texture": list(texture or [-1] * count),
-            **ranked,
-            "category": list(category or [-1] * count),
-            "probability": np.full(count, 0.5),
-        }
+    cues = {"shape": label} if texture is None else {"shape": label, "texture": texture}
+    return table(
+        classifier=key[0],
+        head=key[1],
+        suite=suite,
+        condition=condition,
+        images=images or [f"{number:02d}.png" for number in range(count)],
+        labels=cues,
+        tops=np.array(tops),
+        category=np.array(category) if category else NONE,
+        probability=np.full(count, 0.5),
     )
 
 
@@ -147,7 +144,7 @@ def _corrupted(key: tuple[str, str]) -> list[pd.DataFrame]:
 ALL = ("clean", "in9", "cue_conflict", "stylized", "imagenet_c")
 
 
-def examination(
+def predictions(
     *,
     suites: Sequence[str] = ALL,
     heads: Sequence[tuple[str, str]] = HEADS,
@@ -155,9 +152,9 @@ def examination(
     unreadable: Sequence[str] = (),
     remarks: Sequence[str] = (),
     shown: Mapping[str, Any] | None = None,
-) -> Examination:
+) -> Predictions:
     """All of it together."""
-    return gathered(
+    return gather(
         tables(suites=suites, heads=heads),
         track="imagenet",
         variant=variant,
@@ -171,7 +168,7 @@ def examination(
     )
 
 
-def make_run(root: Path, made: Examination) -> dict[str, Path]:
+def make_run(root: Path, made: Predictions) -> dict[str, Path]:
     """The folders of a run: the decisions, and nothing else in them."""
     folders = {role: root / role for role in ("data", "model", "images", "decisions")}
     for folder in folders.values():
@@ -182,8 +179,15 @@ def make_run(root: Path, made: Examination) -> dict[str, Path]:
 
 def define(folder: Path, verb: str, params: Mapping[str, Any], *, variant: str = "miniature") -> None:
     """What the front door writes into a finished folder."""
-    told = {"verb": verb, "track": "imagenet", "variant": variant, "seed": 4, "params": dict(params), "inputs": {}}
-    write_json(folder / "definition.json", told)
+    definition = {
+        "verb": verb,
+        "track": "imagenet",
+        "variant": variant,
+        "seed": 4,
+        "params": dict(params),
+        "inputs": {},
+    }
+    write_json(folder / "definition.json", definition)
 
 
 def note(folder: Path, *, seconds: float, starts: int = 1, metrics: Mapping[str, Any] | None = None) -> None:
@@ -207,7 +211,7 @@ def film(path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
 
 
-def benchmarks(data: Path, made: Examination) -> None:
+def benchmarks(data: Path, made: Predictions) -> None:
     """The stimuli, and one scene in ImageNet-9's variations, as pictures below a manifest."""
     for image in made.of("cue_conflict")["image"].unique():
         picture(data / "cue_conflict" / str(image), size=(9, 9))
