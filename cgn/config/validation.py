@@ -23,8 +23,7 @@ SHOWN = 100
 """Characters of a value in a message."""
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument", "invalid_key")
 MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
-TYPES = {"int": "a whole number", "float": "a number", "finite": "a number", "string": "text", "tuple": "a list"}
-"""How pydantic's errors begin -> what is expected."""
+TYPES = {int: "a whole number", float: "a number", str: "text"}
 
 
 def build(kind: type[Kind], values: object, *, key: str) -> Kind:
@@ -73,15 +72,16 @@ def _message(kind: Any, error: Mapping[str, Any], *, key: str) -> str:  # noqa: 
     if failure == "value_error" and isinstance(error["ctx"]["error"], OutOfRangeError):
         return f"{here}.{error['ctx']['error']}"
     if failure.startswith(("greater", "less")):
-        return f"{here} is {value!r}, allowed: {_range(_at(kind, location)[1])}"
-    return f"{here} is {_shown(value)}: expected {_type(error)}"
+        return f"{here} is {_short(value)}, allowed: {_range(_at(kind, location)[1])}"
+    return f"{here} is {_shown(value)}: expected {_type(_at(kind, location)[0], error)}"
 
 
-def _type(error: Mapping[str, Any]) -> str:
+def _type(annotation: Any, error: Mapping[str, Any]) -> str:
     """What a value should be."""
-    value, failure = error["input"], error["type"]
-    too_large = type(value) in (int, float) and LARGEST < abs(value) < float("inf")
-    word = TYPES.get(type(value).__name__ if failure == "value_error" else failure.partition("_")[0], error["msg"])
+    if get_origin(annotation) is tuple:
+        return "a list"
+    value, word = error["input"], TYPES.get(annotation, error["msg"])
+    too_large = type(value) in TYPES and type(value) is not str and LARGEST < abs(value) < float("inf")
     return f"{word} up to 2**53" if too_large else word
 
 
@@ -142,5 +142,11 @@ def _dotted(key: str, location: Location) -> str:
 
 
 def _shown(value: object) -> str:
+    """A value as the file has it, with its type."""
+    value = list(value) if isinstance(value, tuple) else value
+    return f"{_short(value)} ({type(value).__name__})"
+
+
+def _short(value: object) -> str:
     text = repr(value)
-    return f"{text if len(text) <= SHOWN else text[:SHOWN] + '...'} ({type(value).__name__})"
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
