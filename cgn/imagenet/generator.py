@@ -24,7 +24,7 @@ from cgn.core.checkpoints import load_model, sketch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.weights import Tensors, load_strictly, load_weights
 from cgn.data import sources
-from cgn.mechanisms import Generator, Shape, Whole
+from cgn.mechanisms import Generator, Prior, Shape, Whole
 from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.nets import u2net
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Recompute, Table
@@ -63,6 +63,16 @@ class Model:
     def table(self) -> Table:
         """The layers of each BigGAN; its noise size, classes and image size with them."""
         return read_table(self.facts["net"])
+
+    @property
+    def prior(self) -> Prior:
+        """How noise is drawn without truncation."""
+        return Prior(noise_size=self.table.noise_size, truncation=1.0)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return self.table.image_size
 
 
 def load_pretrained(assets: Path, *, nets: Literal["miniature", "published"]) -> PretrainedNets:

@@ -14,15 +14,14 @@ import torch
 
 from cgn.config.mnist import Generate
 from cgn.core.arguments import Input, Output, Speed
-from cgn.core.checkpoints import load_model, rebuilt
 from cgn.core.devices import limit_threads
 from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
-from cgn.mechanisms import Causes, Prior, counterfactual, factual
+from cgn.mechanisms import Causes, counterfactual, factual
 from cgn.mnist import CLASSES
-from cgn.mnist.generator import build_generator
+from cgn.mnist.generator import load_generator
 from cgn.rendering import PlannedShard, plan_shards, render_shards, worker_devices, write_examples
 
 MASKS_PER_BATCH = 100
@@ -54,12 +53,8 @@ class Renderer:
     """Renders shards with the generator in the folder `model`; pickled, it is its arguments."""
 
     def __init__(self, config: Generate, *, model: Path, seed: int, variant: str) -> None:
-        path = model / "model.safetensors"
-        tensors, facts = load_model(path, track="mnist", variant=variant)
-        remedy = f"remove {model} and run train_cgn again"
-        generator = rebuilt(lambda: build_generator(**facts["net"]), tensors, source=str(path), remedy=remedy)
-        self.generator = generator.eval()
-        self.prior = Prior(noise_size=facts["net"]["noise_size"], tile_size=facts["net"]["image_size"])
+        loaded = load_generator(model, variant=variant)
+        self.generator, self.prior = loaded.generator, loaded.prior
         self.device = torch.device("cpu")
         self.config, self.seed = config, seed
         self.arguments: dict[str, Any] = {"config": config, "model": model, "seed": seed, "variant": variant}

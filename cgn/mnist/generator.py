@@ -1,12 +1,15 @@
 """The MNIST track's generator: three conv nets that share one label embedding, texture and background as tiles."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from cgn.mechanisms import Generator, Shape, Tiled
+from cgn.core.checkpoints import load_model, rebuilt
+from cgn.mechanisms import Generator, Prior, Shape, Tiled
 from cgn.mnist import CLASSES
 from cgn.nets.convgen import MaskNet, TileNet
 
@@ -25,6 +28,33 @@ def build_generator(*, shape_width: int, tile_width: int, noise_size: int, image
 def model_facts(*, variant: str, net: Mapping[str, int]) -> dict[str, Any]:
     """What a model file says of itself; `build_generator(**facts["net"])` rebuilds it."""
     return {"track": "mnist", "variant": variant, "classes": CLASSES, "net": dict(net)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A trained generator in eval mode, on the CPU; `facts` are those of its file."""
+
+    generator: Generator
+    facts: Mapping[str, Any]
+
+    @property
+    def prior(self) -> Prior:
+        """How noise and the offsets of tiles are drawn."""
+        return Prior(noise_size=self.facts["net"]["noise_size"], tile_size=self.image_size)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return int(self.facts["net"]["image_size"])
+
+
+def load_generator(folder: Path, *, variant: str) -> Model:
+    """The model in the folder that train_cgn wrote. Raises ArtifactError for a missing, broken or foreign file."""
+    path = folder / "model.safetensors"
+    tensors, facts = load_model(path, track="mnist", variant=variant)
+    remedy = f"remove {folder} and run train_cgn again"
+    generator = rebuilt(lambda: build_generator(**facts["net"]), tensors, source=str(path), remedy=remedy)
+    return Model(generator=generator.eval().requires_grad_(False), facts=facts)
 
 
 def soften(model: Generator, *, contrast: float) -> None:
