@@ -90,6 +90,7 @@ class Invocation:
 
 def parse(argv: Sequence[str]) -> Invocation:
     """Read a command line. A wrong one ends in argparse's usage message and SystemExit(2)."""
+    limit_threads()  # before the verb imports numpy and torch, which start as many threads as there are cores
     front = argparse.ArgumentParser(prog="python -m cgn", formatter_class=argparse.RawDescriptionHelpFormatter)
     front.description = "verbs:\n" + "\n".join(f"  {verb:17} {what}" for verb, what in VERBS.items())
     front.epilog = (
@@ -127,10 +128,12 @@ def parse(argv: Sequence[str]) -> Invocation:
     )
 
 
-def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
-    """Run a command line to its end; metrics go to files and to `sinks`. Raises CgnError for what a user can mend."""
-    limit_threads()  # before numpy and torch are imported, which start as many as there are cores
-    call = parse(argv)
+def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -> Invocation:
+    """Run a command line, parsed or not, to its end; metrics go to files and to `sinks`.
+
+    Raises CgnError for what a user can fix.
+    """
+    call = argv if isinstance(argv, Invocation) else parse(argv)
     record = load(call.params_file).variant(call.target)
     track, _, name = call.target.partition("/")
     cell = importlib.import_module(f"cgn.{track}.{call.verb}")
@@ -159,13 +162,13 @@ def run(argv: Sequence[str], *, sinks: Sequence[MetricSink] = ()) -> Invocation:
         check(first, **given, **options)
     started = time.monotonic()
     with building(call.out, definition=definition, code=_code()) as folder:
-        files = Files(call.log, compared=getattr(cell, "COMPARED", ("*",)))
+        sink = Fanout([Files(call.log, compared=getattr(cell, "COMPARED", ("*",))), *sinks])
         note = _note(call.log, definition)
         begun = len(note["starts"]) > 1 or any(path.name != DEFINITION for path in folder.iterdir())
-        files.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
         write_json(call.log / "run.json", note)
+        sink.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
         work = partial(getattr(source, call.verb), first, **given)
-        work(**{**call.options, call.output_role: folder}, sink=Fanout([files, *sinks]))
+        work(**{**call.options, call.output_role: folder}, sink=sink)
     seconds = round(time.monotonic() - started, 3)
     write_json(call.log / "run.json", note | {"finished": _now(), "seconds": seconds})
     print(f"{call.verb} {call.target}: {call.out} finished in {seconds:.1f} s", flush=True)
