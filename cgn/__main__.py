@@ -98,12 +98,12 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
         stage.check(config, **asked(stage.check, {**given, **call.options}))
     started = time.monotonic()
     with building(call.out, definition=definition, code=code_digest()) as folder:
-        files = Files(call.log, compared=getattr(module, "COMPARED", ("*",)))
+        sink = Fanout([Files(call.log, compared=getattr(module, "COMPARED", ("*",))), *sinks])
         note = RunRecord(call.log, definition)
         begun = note.continues or any(path.name != DEFINITION for path in folder.iterdir())
-        files.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
+        sink.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
         function = getattr(stage, call.verb)
-        given = asked(function, {**given, "sink": Fanout([files, *sinks])})
+        given = asked(function, {**given, "sink": sink})
         function(config, **given, **{**call.options, call.output: folder})
     seconds = round(time.monotonic() - started, 3)
     note.finish(seconds=seconds)

@@ -1,6 +1,6 @@
 """A Prefect plugin: deployments run by their bare names, and schedules end when the file that had them has none.
 
-Decided here: in `prefect deployment run NAME` a name that has a slash goes to Prefect unchanged; one without is looked
+In `prefect deployment run NAME` a name that has a slash goes to Prefect unchanged; one without is looked
 up among all deployments, and refused when two flows have one of that name. `prefect deploy` replaces a deployment's
 schedules by those of the file, but leaves the old ones active when the file has none left: here they are removed, and
 named. Prefect offers no hook for either, so methods of its own are wrapped; tests run the commands themselves and so
@@ -45,7 +45,7 @@ def _bare(original: Any) -> Any:
         if len(same) > 1:
             full = [f"{(await self.read_flow(deployment.flow_id)).name}/{name}" for deployment in same]
             raise ValueError(f"several flows have a deployment {name!r}; say which: {', '.join(full)}")
-        # Where there is none, Prefect's own message is the right one.
+        # Where no deployment has the name, Prefect's own message is the right one.
         found = same[0] if same else await original(self, f"cgn/{name}")
         return found
 

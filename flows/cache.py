@@ -1,8 +1,8 @@
 """What DVC's cache holds of a stage's inputs, looked at when the stage finds one of them broken.
 
-Decided here: DVC takes a write-protected entry of its cache for whole and restores it as it is, so who removes a broken
+DVC takes a write-protected entry of its cache for whole and restores it as it is, so who removes a broken
 folder gets the same bytes back. An entry that has other bytes than its name says is removed; without it `dvc repro`
-makes the output again, over whatever lies in the workspace. The library knows nothing of DVC, so this stands here.
+makes the output again, over whatever is in the workspace. The library knows nothing of DVC, so this is in flows.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """MLflow's SQLite file: made at once or not at all, and adopted where a checkout was copied or moved.
 
-Decided here: MLflow creates its tables by some fifty migrations, and two processes that do so at once leave a file that
+MLflow creates its tables by some fifty migrations, and two processes that do so at once leave a file that
 nothing opens any more. So a new file is made under another name and linked to its own one when it is whole; whoever
 opens it, `mlflow ui` too, sees none or all of it. MLflow stores where artifacts lie as absolute paths, and its client
 cannot change them: in a copied store they would be written into the folder that it was copied from. Two columns are

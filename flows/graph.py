@@ -1,6 +1,6 @@
 """The stage graph, asked of DVC: dvc.yaml is the only statement of what depends on what.
 
-Decided here: DVC's own index is read (after interpolation and matrix expansion), never the YAML. Stages come in an
+DVC's own index is read (after interpolation and matrix expansion), never the YAML. Stages come in an
 order in which every stage follows the ones it needs.
 """
 

@@ -1,6 +1,6 @@
 """python -m flows.names: refuse a stage whose name is not made of plain words. The first command of every stage.
 
-Decided here: DVC writes a variant's name into a stage's command as it stands, and a shell reads the command. This one
+DVC writes a variant's name into a stage's command as it stands, and a shell reads the command. This one
 names no variant: it reads the name that DVC leaves in the environment, where no shell expands it, and when it fails DVC
 does not start the stage's next command. The rule is that of `cgn.config.load`.
 """

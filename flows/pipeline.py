@@ -1,7 +1,7 @@
-"""The flow `cgn`: one Prefect task for each DVC stage, edges from DVC's graph, each task asking DVC for its stage.
+"""The flow `cgn`: one Prefect task for each DVC stage, edges from DVC's graph; each task has DVC run its stage.
 
-Decided here: a stage becomes a task when what it needs is up to date and one of the `at_once` places is free, so that
-no task waits in a state that says it works, and none is left over when the run ends. The cache is DVC's alone; a stage
+A stage becomes a task when what it needs is up to date and one of the `at_once` places is free, so that
+no task waits in a state that says it runs, and none is left over when the run ends. The cache is DVC's alone; a stage
 it skips is shown as Cached. A retry never follows a cancel, nor bad input, which would be refused again. A stage that
 failed stops only what needs it, and the run says which those are.
 """
@@ -27,34 +27,34 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from ruamel.yaml import YAML
 
 from cgn.core.devices import usable_cores
-from flows.crew import BAD_INPUT, Crew, StoppedError
-from flows.exhibits import show, show_new
+from flows.artifacts import show, show_new
 from flows.graph import Stage, all_needs, read, ready, share, wanted
-from flows.journal import count_stages
-from flows.lineage import Pipeline, alive
+from flows.processes import alive
+from flows.stage_runner import BAD_INPUT, StageRunner, StoppedError
+from flows.untracked import Pipeline, count_stages
 
-RUNNER: Any = ThreadPoolTaskRunner(max_workers=256)  # the flow decides how many work
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=256)  # the flow decides how many run
 DEPLOYMENTS = Path("pipelines.yaml")
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+")  # as Prefect makes them
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def reproduce(stage: Stage, crew: Crew, cores: int) -> State[Any]:
+def reproduce(stage: Stage, runner: StageRunner, cores: int) -> State[Any]:
     """Let DVC bring one stage up to date; the stage's output goes to the run's log line by line."""
     logger = get_run_logger()
     try:
-        answer = crew.ask(stage.name, cores=cores, say=logger.info)
-        while busy := answer.busy:
+        outcome = runner.reproduce(stage.name, cores=cores, log=logger.info)
+        while busy := outcome.busy:
             logger.info(f"waiting for {busy}: it holds {busy.path}")
             _set_state(Running(name="Waiting", message=f"for {busy}"))
-            crew.wait(busy)
+            runner.wait(busy)
             _set_state(Running())
-            answer = crew.ask(stage.name, cores=cores, say=logger.info)
+            outcome = runner.reproduce(stage.name, cores=cores, log=logger.info)
     except StoppedError:
         return Cancelled(message="the run was cancelled")
-    if answer.status:
-        return Failed(message=f"{answer.reason} ({answer.ended})", data=answer.exit_status)
-    if answer.skipped:
+    if outcome.status:
+        return Failed(message=f"{outcome.reason} ({outcome.ended})", data=outcome.exit_status)
+    if outcome.skipped:
         show_new(stage)
         return Completed(name="Cached", message="up to date: nothing ran")
     show(stage)
@@ -85,11 +85,11 @@ def cgn(
         logger.warning(warning)
     stages = wanted(read(), targets=targets or ["*"])
     logger.info(f"{len(stages)} stages: {', '.join(stages)}")
-    crew = Crew(environment=_environment(Path.cwd()), force=force)
+    runner = StageRunner(environment=_environment(Path.cwd()), force=force)
     try:
-        ended = _work(stages, crew=crew, at_once=at_once, retries=retries)
+        ended = _work(stages, runner=runner, at_once=at_once, retries=retries)
     except BaseException:
-        crew.stop()
+        runner.stop()
         raise
     cached = sum(state.name == "Cached" for state in ended.values())
     count_stages(Path.cwd(), key=str(flow_run.id), counts={"cached": cached})
@@ -97,7 +97,7 @@ def cgn(
     return Failed(message=failure(stages, failed=failed)) if failed else None
 
 
-def _work(stages: Mapping[str, Stage], *, crew: Crew, at_once: int, retries: int) -> dict[str, State[Any]]:
+def _work(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, retries: int) -> dict[str, State[Any]]:
     """The last states of the stages that were begun."""
     cores = usable_cores()
     futures: dict[str, PrefectFuture[Any]] = {}
@@ -112,10 +112,10 @@ def _work(stages: Mapping[str, Stage], *, crew: Crew, at_once: int, retries: int
                 name=stage.name,
                 task_run_name=stage.name.replace("{", "(").replace("}", ")"),
                 retries=retries,
-                retry_condition_fn=lambda _task, _run, state: again(state, crew=crew),
+                retry_condition_fn=lambda _task, _run, state: again(state, runner=runner),
             )
             future = named.submit(  # type: ignore[call-overload]
-                stage, crew, part, wait_for=[futures[name] for name in stage.needs]
+                stage, runner, part, wait_for=[futures[name] for name in stage.needs]
             )
             futures[stage.name] = future
             future.add_done_callback(lambda _future, name=stage.name: news.put(name))
@@ -126,18 +126,18 @@ def _work(stages: Mapping[str, Stage], *, crew: Crew, at_once: int, retries: int
         ended[name] = futures[name].state
 
 
-def again(state: State[Any], *, crew: Crew) -> bool:
+def again(state: State[Any], *, runner: StageRunner) -> bool:
     """Whether a stage that ended in this state is worth another try."""
-    return not crew.stopped.is_set() and state.data != BAD_INPUT
+    return not runner.stopped.is_set() and state.data != BAD_INPUT
 
 
 def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:
-    """What failed, why, and what was therefore not started."""
-    said = [f"{name} failed: {why}" for name, why in failed.items()]
+    """What failed, why, and what was not started because of it."""
+    lines = [f"{name} failed: {why}" for name, why in failed.items()]
     left = [name for name in stages if all_needs(stages, name) & failed.keys()]
     if left:
-        said.append(f"not started, because they need what failed: {', '.join(left)}")
-    return "\n".join(said)
+        lines.append(f"not started, because they need what failed: {', '.join(left)}")
+    return "\n".join(lines)
 
 
 def _set_state(state: State[Any]) -> None:

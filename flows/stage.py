@@ -1,10 +1,9 @@
 """python -m flows.stage VERB TRACK/VARIANT --role PATH ...: one stage, tracked. What dvc.yaml calls.
 
-Decided here: it takes the command line of `python -m cgn` and runs it in this process, through the front door. Tracking
-is left to a process that the pipeline's stages share; the stage only writes a journal. The stage dies with its parent
-and with its pipeline: killing dvc or the flow leaves no stage behind that a second dvc would start a copy of. SIGTERM
-becomes SystemExit, so everything is unwound and the run ends in MLflow as KILLED; a stage that cannot be unwound is
-killed.
+It takes the command line of `python -m cgn` and runs it in this process, through the front door. Tracking is left to a
+process that the pipeline's stages share. The stage ends with its parent and with its pipeline: killing DVC or the flow
+leaves no stage behind that a second DVC would start a copy of. SIGTERM becomes SystemExit, so everything is unwound and
+the run ends in MLflow as KILLED; a stage that cannot be unwound is killed.
 """
 
 import os
@@ -15,50 +14,46 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from flows import tracking
-from flows.bound import end_with
-from flows.cache import repaired
-from flows.journal import Journal, project_root
-from flows.lineage import is_alive, nearest_dvc, pipeline
+from flows.processes import end_with, is_alive, nearest_dvc
+from flows.untracked import UntrackedRun, pipeline, project_root
 
 WATCH_SECONDS = 0.5
 UNWIND_SECONDS = 20.0
 
-FrontDoor = Callable[[Sequence[str], Journal], None]
+FrontDoor = Callable[[Sequence[str], UntrackedRun], None]
 
 
 def main(argv: Sequence[str], *, front_door: FrontDoor | None = None) -> int:
-    """Exit status: 0, or 2 for what the user can mend (told in one line)."""
-    die_with_parent()
+    """Exit status: 0, or 2 for what the user can fix (printed in one line)."""
+    run = UntrackedRun(project_root(), pipeline=pipeline())
+    die_with_parent(run.pipeline.process)
     signal.signal(signal.SIGTERM, _terminate)
-    root = project_root()
-    os.environ.setdefault("CGN_ROOT", str(root))  # the user's data is not in a temporary copy of the checkout
-    journal = Journal(root, pipeline=pipeline())
-    tracking.start(journal)
+    os.environ.setdefault("CGN_ROOT", str(project_root()))  # a temporary copy of the checkout lacks the user's data
     status, message = "FAILED", ""
     try:
-        (front_door or _cgn)(argv, journal)
+        (front_door or _cgn)(argv, run)
         status = "FINISHED"
     except (SystemExit, KeyboardInterrupt):
         status = "KILLED"
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
-        if not _mendable(error):
+        if not _fixable(error):
             raise
+        from flows.cache import repaired
+
         print(f"error: {error}{repaired(message)}", file=sys.stderr)
         return 2
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest is short, and must not be left half done
-        journal.end(status, message=message)
-        tracking.settle(journal)
+        run.end(status, message=message)
     return 0
 
 
-def die_with_parent() -> None:
+def die_with_parent(pipeline_process: str) -> None:
     """Receive SIGTERM when the parent dies, or DVC above a shell that stays, or the pipeline that DVC is part of."""
     end_with(os.getppid())
-    above = {process for process in (nearest_dvc(), pipeline().process) if process}
+    above = {process for process in (nearest_dvc(), pipeline_process) if process}
     threading.Thread(target=_watch, args=(above,), daemon=True, name="watch over dvc and the pipeline").start()
 
 
@@ -74,7 +69,7 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _cgn(argv: Sequence[str], journal: Journal) -> None:
+def _cgn(argv: Sequence[str], tracked: UntrackedRun) -> None:
     from cgn.__main__ import parse, run
 
     call = parse(argv)
@@ -83,11 +78,11 @@ def _cgn(argv: Sequence[str], journal: Journal) -> None:
     facts = {"name": name, "verb": call.verb, "track": track, "variant": variant, "command": " ".join(argv)}
     facts |= {f"option.{key}": str(value) for key, value in call.defining.items()}
     inputs = {role: [str(path) for path in paths] for role, paths in call.inputs.items()}
-    journal.begin(facts | {"inputs": inputs}, out=call.out, log=call.log)
-    run(argv, sinks=[journal])
+    tracked.begin(facts | {"inputs": inputs}, out=call.out, log=call.log)
+    run(call, sinks=[tracked])
 
 
-def _mendable(error: Exception) -> bool:
+def _fixable(error: Exception) -> bool:
     from cgn.core.errors import CgnError
 
     return isinstance(error, CgnError)

@@ -1,14 +1,19 @@
-"""From journals to MLflow: live while a pipeline runs, or later.
+"""From untracked runs (`flows.untracked`) to MLflow: live while a pipeline runs, or later.
 
-    python -m flows.tracking sync                      track what a server that was down missed, and say what it refuses
-    python -m flows.tracking drop JOURNAL ...          remove journals that are not to be tracked
-    python -m flows.tracking follow FOLDER PROCESS     what the first stage of a pipeline starts
+    python -m flows.tracking sync                     send what a server that was down missed, and say what it refuses
+    python -m flows.tracking drop RUN ...             remove runs that are not to be tracked
+    python -m flows.tracking upload FOLDER PROCESS    the uploader, which the first stage of a pipeline starts
 
-Decided here: one tracker serves all stages of a pipeline, because MLflow takes seconds of processor time to load, and
-it is a process of its own, because a server may hang. It lives as long as the pipeline and a short grace after it; it
-stays in the pipeline's process group, so whoever ends the group ends it too. A server that fails is asked again every
-ten seconds; what it missed is carried by the next pipeline's tracker, or by `sync`. A journal that is refused is tried
-again just as often, but nothing waits for it. Whoever carries a pipeline's journals, or removes one, holds its lock.
+One uploader serves all stages of a pipeline, because MLflow takes seconds of processor time to load, and it is a
+process of its own, because a server may hang. It lives as long as the pipeline and a short grace after it; it stays in
+the pipeline's process group, so whoever ends the group ends it too. Whoever sends a pipeline's runs, or removes one,
+holds the pipeline's lock.
+
+sent.json says which version of which file MLflow has taken: whatever dies, something is sent twice at worst (MLflow
+drops equal values), and nothing is left out. What went to another server or experiment, or to an MLflow run that is
+gone, is sent from its start. A server that fails is asked again every ten seconds; the rest is sent by the next
+pipeline's uploader, or by `sync`. What is wrong with one run alone is a RefusedError: it is noted in the run's
+refused.txt and tried again as often, but nothing waits for it.
 """
 
 import argparse
@@ -19,338 +24,390 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from flows.courier import Courier
-from flows.journal import COUNTS, EVENTS, REFUSED, UNTRACKED, Journal, alone, project_root
-from flows.lineage import is_alive
-from flows.store import RefusedError, Store, address, probe, shown
+from flows import untracked
+from flows.mlflow_client import DROP, Client, RefusedError, address, flat, probe, shown
+from flows.processes import is_alive
+from flows.untracked import END, REFUSED, STAGE, UNTRACKED, alone, project_root, read, write_json
 
-TICK_SECONDS = 0.1
-BATCH_SECONDS = 1.0
+TURN_SECONDS = 0.5
 RETRY_SECONDS = 10.0
-GRACE_SECONDS = 30.0  # after a pipeline's end; the first use of a SQLite store creates it
-LOOKS = 6
-SETTLE_SECONDS = 3.0
+GRACE_SECONDS = 30.0  # after a pipeline's end; the first use of a SQLite database creates it
+EMPTY_SECONDS = 60.0  # a folder without stage.json: its stage was killed before it wrote the first file
 NICE = 10
-LOCK, STATE, LOG = "tracker.lock", "tracker.state", "tracker.log"
-OPEN = "open"
-SYNC = "python -m flows.tracking sync"
+EVALUATE = "evaluate"
+PARAMS = "params.yaml"
+DAMAGE = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)  # what a damaged file raises
 
 
-def start(journal: Journal) -> None:
-    """Start the tracker of a journal's pipeline, unless it has one."""
-    folder = journal.folder.parent
-    package = str(Path(__file__).parents[1])
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
-    refused = len(list(folder.parent.glob(f"*/*/{REFUSED}")))
-    command = [sys.executable, "-m", "flows.tracking", "follow", str(folder), journal.pipeline.process]
-    try:
-        with alone(folder / LOCK, wait=False):
-            pass
-        if refused:
-            print(f"note: MLflow refuses {refused} earlier runs; {SYNC} says why", file=sys.stderr, flush=True)
-        with (folder / LOG).open("ab") as log:
-            # not in the stage's folder: DVC removes that of an experiment
-            subprocess.Popen(
-                command, cwd=project_root(), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-    except BlockingIOError:  # it has one
-        return
-    except OSError as error:
-        print(f"note: this run is tracked later, by {SYNC}: {error}", file=sys.stderr, flush=True)
-
-
-def settle(journal: Journal) -> None:
-    """Give a tracker that has reached its store a moment to bring the stage's end there; wait for no other."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while journal.folder.exists() and time.monotonic() < deadline:
-        if refused := _read(journal.folder / REFUSED):
-            print(f"note: this run is not in MLflow: {refused}", file=sys.stderr, flush=True)
-            return
-        state = _read(journal.folder.parent / STATE)
-        if state != OPEN:
-            if state:
-                later = f"it is tracked once the server is back (by the next run, or: {SYNC})"
-                print(f"note: MLflow has not all of this run; {later}: {state}", file=sys.stderr, flush=True)
-            return
-        time.sleep(TICK_SECONDS / 2)
-
-
-def follow(folder: Path, *, process: str) -> None:
-    """Carry a pipeline's journals until it has ended."""
+def upload(folder: Path, *, process: str) -> None:
+    """Send a pipeline's runs until it has ended; then what earlier pipelines left."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # meant for the pipeline, whose end ends this too
     os.nice(NICE)
-    root = project_root()
-    try:
-        with alone(folder / LOCK, wait=False):
-            (folder / LOCK).write_text(process, encoding="utf-8")  # for `sync`: how long this may take
-            tracker = Tracker(folder, root=root)
+    with suppress(BlockingIOError):  # another stage was faster
+        with alone(folder / untracked.LOCK, wait=False):
+            uploader = Uploader(folder, root=project_root())
             while is_alive(process):
-                tracker.turn()
-                time.sleep(RETRY_SECONDS / 10 if tracker.down else TICK_SECONDS)
-            tracker.next_try, deadline = 0.0, time.monotonic() + GRACE_SECONDS
-            tracker.turn()
-            while tracker.waiting and not tracker.down and time.monotonic() < deadline:
-                time.sleep(TICK_SECONDS)
-                tracker.turn()
-            tracker.close()
-        if tracker.store and not tracker.down:
-            carry_rest(root, store=tracker.store, patience=0.0)
-    except BlockingIOError:  # another stage was faster
-        return
+                uploader.turn()
+                time.sleep(TURN_SECONDS)
+            uploader.retry_at, deadline = {}, time.monotonic() + GRACE_SECONDS
+            while uploader.turn() and time.monotonic() < deadline:
+                time.sleep(TURN_SECONDS)
+            uploader.close()
+        if uploader.client and not uploader.down:
+            send_left(project_root(), client=uploader.client, patient=False)
 
 
-class Tracker:
-    """The journals of one pipeline, and when the store is asked next."""
+class Uploader:
+    """Sends the runs of one pipeline."""
 
-    def __init__(self, folder: Path, *, root: Path) -> None:
-        self.folder, self.root = folder, root
-        self.couriers: dict[Path, Courier] = {}
-        self.store: Store | None = None
-        self.next_try = 0.0
-        self.state = ""
+    def __init__(self, folder: Path, *, root: Path, client: Client | None = None) -> None:
+        self.folder, self.root, self.client = folder, root, client
+        self.retry_at: dict[Path, float] = {}
+        """When a run that is refused is tried next; of the folder itself, a server that failed."""
+        self.down = ""
+        """What the server failed with when it was asked last."""
 
-    @property
-    def waiting(self) -> list[Path]:
-        """The journals that are not refused."""
-        return [folder for folder, courier in self.couriers.items() if not courier.refused]
-
-    @property
-    def down(self) -> bool:
-        """Whether the store did not answer when it was asked last."""
-        return self.state not in ("", OPEN)
-
-    def turn(self) -> None:
-        """See what is new, and carry it when it is time: a batch a second, and an end at once."""
-        for events in sorted(self.folder.glob(f"*/{EVENTS}")):
-            if events.parent not in self.couriers:
-                self.couriers[events.parent] = Courier(events.parent)
+    def turn(self) -> bool:
+        """Note what has happened, and send what is new unless that failed a moment ago. Whether more is to be sent."""
+        ended = {run: observe(run) for run in runs(self.folder)}
+        if time.monotonic() < self.retry_at.get(self.folder, 0.0):
+            return False
         try:
-            for courier in self._due():
-                courier.look()
-            hurry = not self.down and any(courier.over for courier in self._due())
-            if time.monotonic() < self.next_try and not hurry:
-                return
-            self._carry()
-            self._say(OPEN if self.store else "")
-            self.next_try = time.monotonic() + BATCH_SECONDS
-        except Exception as error:  # whatever it is, the pipeline goes on and the journals stay
-            print(f"{time.ctime()}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            self._say(" ".join(f"{type(error).__name__}: {error}".split())[:200])
-            self.next_try = time.monotonic() + RETRY_SECONDS
+            for run in [run for run in ended if time.monotonic() >= self.retry_at.get(run, 0.0)]:
+                self._send(run, ended=ended[run])
+            self.down = ""
+            (self.folder / untracked.DOWN).unlink(missing_ok=True)
+        except Exception as error:  # whatever it is, the pipeline goes on and the runs stay
+            self.down = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            print(f"{time.ctime()}: {self.down}", file=sys.stderr, flush=True)
+            (self.folder / untracked.DOWN).write_text(self.down, encoding="utf-8")
+            self.retry_at[self.folder] = time.monotonic() + RETRY_SECONDS
+        return not self.down and any(run not in self.retry_at for run in runs(self.folder))
+
+    def _send(self, run: Path, *, ended: bool) -> None:
+        try:
+            if self.client is None:
+                probe(address(self.root))
+                self.client = Client(root=self.root)
+            Run(run, client=self.client).send(ended=ended)
+            self.retry_at.pop(run, None)
+            (run / REFUSED).unlink(missing_ok=True)
+        except RefusedError as error:  # any other error would hit the other runs too, and each may cost seconds
+            self.retry_at[run] = time.monotonic() + RETRY_SECONDS
+            remedy = error.remedy.replace("{run}", str(run))
+            (run / REFUSED).write_text(f"{error}. To do: {remedy}", encoding="utf-8")
 
     def close(self) -> None:
         """Pass on what the pipeline has counted, and remove its folder if nothing is left in it."""
-        counts = self.folder / COUNTS
-        if counts.is_file() and self.store and not self.down and not self.couriers:
+        if (counts := read(self.folder / untracked.COUNTS)) and self.client and not runs(self.folder):
             try:
-                numbers = json.loads(counts.read_text(encoding="utf-8"))
-                self.store.count(self.folder.name, numbers)
-            except Exception as error:  # they are not worth a pipeline's folder that stays
+                self.client.count(self.folder.name, json.loads(counts))
+            except Exception as error:  # the numbers are not worth a pipeline's folder that stays
                 print(f"{time.ctime()}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        (self.folder / STATE).unlink(missing_ok=True)
         discard(self.folder)
 
-    def _due(self) -> list[Courier]:
-        """Those to be tried now: who was refused waits. A folder that is gone was dropped."""
-        self.couriers = {folder: courier for folder, courier in self.couriers.items() if folder.is_dir()}
-        return [courier for courier in self.couriers.values() if time.monotonic() >= courier.next_try]
 
-    def _carry(self) -> None:
-        due = self._due()
-        if not due:
-            return
-        try:
-            if self.store is None:
-                probe(address(self.root))
-                self.store = Store(root=self.root)
-        except RefusedError as error:
-            for courier in due:
-                self._refuse(courier, error)
-            return
-        for courier in due:
-            try:
-                courier.carry(self.store)
-            except RefusedError as error:  # any other error would hit the other journals too, and each may cost seconds
-                self._refuse(courier, error)
-                continue
-            if courier.ended:
-                shutil.rmtree(courier.folder)
-                del self.couriers[courier.folder]
-
-    def _refuse(self, courier: Courier, error: RefusedError) -> None:
-        courier.refuse(error)
-        courier.next_try = time.monotonic() + RETRY_SECONDS
-
-    def _say(self, state: str) -> None:
-        if state != self.state:
-            (self.folder / STATE).write_text(state, encoding="utf-8")
-        self.state = state
-
-
-@dataclass(kw_only=True)
-class Rest:
-    """What became of journals that were left: `running` are in the hands of a tracker, or their stage still works."""
-
-    tracked: int = 0
-    running: list[Path] = field(default_factory=list)
-    refused: list[Path] = field(default_factory=list)
-    waiting: dict[Path, str] = field(default_factory=dict)
-
-
-def carry_rest(root: Path, *, store: Store, patience: float) -> Rest:
-    """Carry every journal that no tracker carries; one that is ending is waited for, `patience` seconds at most."""
-    rest = Rest()
-    places = {path.parent for path in (root / UNTRACKED).glob(f"*/{LOCK}")}
-    places |= {path.parents[1] for path in (root / UNTRACKED).glob(f"*/*/{EVENTS}")}
-    for folder in sorted(places):
-        journals = [path.parent for path in folder.glob(f"*/{EVENTS}")]
-        try:
-            with _taken_over(folder, patience=patience):
-                _carry_folder(folder, root=root, store=store, rest=rest)
-        except BlockingIOError:
-            rest.running += [journal for journal in journals if journal.exists()]
-        rest.tracked += sum(not journal.exists() for journal in journals)
-    return rest
-
-
-def _carry_folder(folder: Path, *, root: Path, store: Store, rest: Rest) -> None:
-    tracker = Tracker(folder, root=root)
-    tracker.store = store
-    for _ in range(LOOKS):  # the first looks may add hashes and an end
-        tracker.next_try = 0.0
-        tracker.turn()
-        if tracker.down or not tracker.waiting:
-            break
-    for journal, courier in tracker.couriers.items():
-        if courier.refused:
-            rest.refused.append(journal)
-        elif tracker.down:
-            rest.waiting[journal] = tracker.state
-        elif courier.began and is_alive(courier.began["process"]):
-            rest.running.append(journal)
-        else:
-            rest.waiting[journal] = "its stage has not written all of it yet"
-    tracker.close()
-
-
-@contextmanager
-def _taken_over(folder: Path, *, patience: float) -> Iterator[None]:
-    """A pipeline's lock. Raises BlockingIOError where its tracker works, or takes longer than `patience` to end."""
-    deadline = time.monotonic() + patience
-    with ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(alone(folder / LOCK, wait=False))
-                break
-            except BlockingIOError:
-                if is_alive(_read(folder / LOCK)) or time.monotonic() > deadline:
-                    raise
-            time.sleep(TICK_SECONDS)
-        yield
-
-
-def _read(file: Path) -> str:
-    """A small file's text; empty where there is none (its writer may remove it at any moment)."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError:
-        return ""
+def runs(folder: Path) -> list[Path]:
+    """The runs in a pipeline's folder, oldest first."""
+    return sorted(file.parent for file in folder.glob(f"*/{STAGE}"))
 
 
 def discard(folder: Path) -> None:
-    """Remove a pipeline's folder, unless a journal is in it (one may have come since it was looked at)."""
-    if any(path.is_dir() for path in folder.iterdir()):
-        return
-    for name in (STATE, LOG, COUNTS, LOCK):
-        (folder / name).unlink(missing_ok=True)
+    """Remove a pipeline's folder, unless a run is in it (one may have come since it was looked at)."""
+    for run in [run for run in folder.glob("*/") if not (run / STAGE).exists()]:
+        if time.time() - run.stat().st_mtime > EMPTY_SECONDS:
+            shutil.rmtree(run)
+    if not any(path.is_dir() for path in folder.iterdir()):
+        for name in (untracked.DOWN, untracked.LOG, untracked.COUNTS, untracked.LOCK):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def observe(run: Path) -> bool:
+    """Note what shows now and perhaps not later: DVC's hashes, changed parameters, that a stage was killed.
+
+    Whether the stage has ended: then all that is to be sent is there. What is damaged is refused when it is sent.
+    """
+    with suppress(OSError, *DAMAGE):
+        stage = _json(run / STAGE)
+        facts, here = stage["facts"], Path(stage["cwd"])
+        if not (run / untracked.INPUTS).exists():
+            tags = {f"dvc.input.{role}": dvc_hashes(here, paths) for role, paths in facts["inputs"].items()}
+            changed = changed_parameters(here, above=f"{facts.get('track')}.{facts.get('variant')}.")
+            write_json(run / untracked.INPUTS, {"tags": tags, "changed": changed})
+        if not is_alive(stage["process"]) and not (run / END).exists():
+            write_json(run / END, {"time": time.time(), "status": "KILLED", "message": "the stage died"})
+        if not (run / untracked.OUTPUT).exists() and _json(run / END)["status"] == "FINISHED":
+            write_json(run / untracked.OUTPUT, {"dvc.output": dvc_hashes(here, [stage["out"]])})
+    return (run / END).exists()
+
+
+def dvc_hashes(here: Path, paths: Sequence[str]) -> str:
+    """DVC's hashes of files and folders, from its own cache of hashes where they are in there.
+
+    One that cannot be had is left out: the folder of an experiment may be gone already.
+    """
+    from dvc.fs import localfs  # type: ignore[import-untyped]
+    from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc_data.hashfile.build import build
+
+    found = []
+    with suppress(Exception), Repo(str(here)) as repo:
+        for path in [here / path for path in paths if (here / path).exists()]:
+            _, _, content = build(repo.cache.local, str(path.resolve()), localfs, "md5", dry_run=True)
+            found.append(str(content.hash_info.value))
+    return " ".join(found)
+
+
+def changed_parameters(here: Path, *, above: str) -> dict[str, str]:
+    """Parameters below a dotted key that differ from those of the revision that git has checked out, by DVC.
+
+    Empty where there is nothing to compare. An experiment of DVC sets its parameters in the file, so they are here too.
+    """
+    same = ["git", "diff", "--quiet", "HEAD", "--", PARAMS]  # in 1 % of the time that DVC takes to find it out
+    with suppress(Exception):
+        changed = subprocess.run(same, cwd=here, capture_output=True, timeout=10, check=False).returncode != 0
+        if changed and (here / PARAMS).is_file():
+            from dvc.repo import Repo
+
+            with Repo(str(here)) as repo:
+                found = repo.params.diff(targets=[PARAMS])["diff"][PARAMS]
+            return {key: str(change.get("new", "removed")) for key, change in found.items() if key.startswith(above)}
+    return {}
+
+
+@dataclass(kw_only=True)
+class Sent:
+    """How far a run has been sent: `offset` bytes of its record with this checksum, and these versions of its files."""
+
+    place: list[str]
+    run_id: str = ""
+    step: int = 0
+    offset: int = 0
+    checksum: int = 0
+    files: dict[str, list[int]] = field(default_factory=dict)
+
+
+class Run:
+    """An untracked run on its way to MLflow."""
+
+    def __init__(self, folder: Path, *, client: Client) -> None:
+        self.folder, self.client = folder, client
+        self.sent = Sent(place=[client.uri, client.experiment])
+        with suppress(*DAMAGE):  # sent from the start then
+            known = Sent(**_json(folder / untracked.SENT))
+            self.sent = known if known.place == self.sent.place else self.sent
+
+    def send(self, *, ended: bool) -> None:
+        """Send what is new, and remove the folder when all is sent.
+
+        Raises RefusedError, or whatever MLflow raises where it cannot be used now.
+        """
+        try:
+            with self.client.refusals(self.sent.run_id):
+                self._send(ended=ended)
+        except RefusedError:
+            if not self.sent.run_id or not self.client.lacks(self.sent.run_id):
+                raise
+            self.sent = Sent(place=self.sent.place)
+            self.send(ended=ended)
+        except DAMAGE as error:
+            reason = f"its files are damaged ({type(error).__name__}: {error})"
+            raise RefusedError(reason, remedy=f"{DROP} {{run}} (the stage's own files keep its numbers)") from error
+        if ended:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _send(self, *, ended: bool) -> None:
+        images = sorted(path for path in self.folder.glob(f"{untracked.IMAGES}/**/[!.]*") if path.is_file())
+        fixed = [self.folder / name for name in (untracked.INPUTS, untracked.RUN, untracked.RECORD)]
+        last = [self.folder / name for name in (untracked.DETAILS, untracked.OUTPUT)]
+        # all are looked at before one is read: with the final values, and with the end, the whole record is there
+        versions = {file: _version(file) for file in [*fixed, *images, *last]}
+        if not self.sent.run_id:
+            with alone(self.client.lock):
+                self.sent.run_id = self.client.begin(_json(self.folder / STAGE))
+            write_json(self.folder / untracked.SENT, asdict(self.sent))
+        for file, version in versions.items():
+            name = file.relative_to(self.folder).as_posix()
+            if version and version != self.sent.files.get(name):
+                self._send_file(file)
+                self.sent.files[name] = version
+                write_json(self.folder / untracked.SENT, asdict(self.sent))
+        if ended:
+            with alone(self.client.lock):
+                self.client.end(self.sent.run_id, _json(self.folder / END))
+
+    def _send_file(self, file: Path) -> None:
+        run_id, client = self.sent.run_id, self.client
+        match file.name if file.parent == self.folder else "":
+            case untracked.INPUTS:
+                client.log(run_id, tags=_json(file)["tags"])
+                client.changed(run_id, _json(file)["changed"])
+            case untracked.RUN:
+                client.note(run_id, _json(file))
+            case untracked.RECORD:
+                self._send_record(file)
+            case untracked.DETAILS:
+                self._send_final(file)
+            case untracked.OUTPUT:
+                client.log(run_id, tags=_json(file))
+            case _:
+                client.artifact(run_id, file, folder=file.parent.relative_to(self.folder / untracked.IMAGES))
+
+    def _send_record(self, file: Path) -> None:
+        """The lines of metrics.jsonl since the last time; all, where a run that continues has written it anew."""
+        data, sent = file.read_bytes(), self.sent
+        data = data[: data.rfind(b"\n") + 1]
+        if zlib.crc32(data[: sent.offset]) != sent.checksum:
+            sent.offset = 0
+        lines = [line for text in data[sent.offset :].splitlines() if (line := _line(text))]
+        sent.step = max([sent.step, *(line["step"] for line in lines)])
+        if _json(self.folder / STAGE)["facts"].get("verb") == EVALUATE:  # by step it has results of its parts, no curve
+            lines = [{"step": line["step"], "time": line.get("time"), "images": line["step"]} for line in lines]
+        self.client.log(sent.run_id, metrics=lines)
+        sent.offset, sent.checksum = len(data), zlib.crc32(data)
+
+    def _send_final(self, file: Path) -> None:
+        """The values that one compares, at the last step, so that MLflow shows them; where there are more, a table."""
+        values = flat(_json(file), separator="/")
+        compared = flat(_json(self.folder / untracked.METRICS), separator="/") or values
+        self.client.log(self.sent.run_id, metrics=[{**compared, "step": self.sent.step, "time": file.stat().st_mtime}])
+        if not set(values) <= set(compared):
+            self.client.table(self.sent.run_id, values)
+
+
+def _version(file: Path) -> list[int] | None:
+    """What changes with a file; None where it does not exist."""
     with suppress(OSError):
-        folder.rmdir()
+        status = file.stat()
+        return [status.st_size, status.st_mtime_ns]
+    return None
+
+
+def _json(file: Path) -> Any:
+    return json.loads(read(file))
+
+
+def _line(text: bytes) -> dict[str, Any]:
+    """A line of a record; empty where it is damaged, such as half a line of a killed run."""
+    with suppress(RecursionError, ValueError):
+        line = json.loads(text.decode("utf-8"))
+        if isinstance(line, dict) and type(line.get("step")) is int:
+            return line if all(isinstance(value, int | float) for value in line.values()) else {}
+    return {}
+
+
+def send_left(root: Path, *, client: Client, patient: bool) -> dict[Path, str]:
+    """Send the runs that no uploader sends; `patient` waits for uploaders whose pipeline has ended.
+
+    Why runs are left, by their pipeline's folder: what the server failed with, or nothing where they are still running.
+    """
+    reasons = {}
+    for folder in sorted((root / UNTRACKED).glob("*/")):
+        try:
+            with alone(folder / untracked.LOCK, wait=patient and not _in_use(folder)):
+                uploader = Uploader(folder, root=root, client=client)
+                uploader.turn()
+                uploader.close()
+                reasons[folder] = uploader.down
+        except BlockingIOError:
+            reasons[folder] = ""
+    return reasons
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a pipeline still runs."""
+    for run in runs(folder):
+        with suppress(*DAMAGE):
+            return is_alive(_json(run / STAGE)["pipeline"]["process"])
+    return False
 
 
 def sync(root: Path) -> int:
-    """Track what was missed. Exit status: 0, 1 when the store cannot be used now, 2 when it refuses something."""
-    waiting = sorted(path.parent for path in (root / UNTRACKED).glob(f"*/*/{EVENTS}"))
+    """Send what was missed. Exit status: 0, 1 when the server cannot be used now, 2 when it refuses something."""
+    waiting = [run for folder in sorted((root / UNTRACKED).glob("*/")) for run in runs(folder)]
     if not waiting:
         print("everything is tracked")
         return 0
     try:
         probe(address(root))
-        rest = carry_rest(root, store=Store(root=root), patience=GRACE_SECONDS)
+        reasons = send_left(root, client=Client(root=root), patient=True)
     except RefusedError as error:
-        remedy = error.remedy.replace("{journal}", "JOURNAL")
-        print(f"error: {error}. To do: {remedy}. Journals that wait: {len(waiting)}", file=sys.stderr)
-        for journal in waiting:
-            print(f"  {_from(root, journal)}", file=sys.stderr)
+        remedy, names = error.remedy.replace("{run}", "RUN"), [f"\n  {_from(root, run)}" for run in waiting]
+        print(f"error: {error}. To do: {remedy}. Runs that wait: {len(waiting)}", *names, sep="", file=sys.stderr)
         return 2
     except Exception as error:
-        said = " ".join(str(error).split())
-        place = shown(address(root))
-        print(f"error: {place} cannot be used now, journals that wait: {len(waiting)}: {said}", file=sys.stderr)
+        place, reason = shown(address(root)), " ".join(str(error).split())
+        print(f"error: {place} cannot be used now, runs that wait: {len(waiting)}: {reason}", file=sys.stderr)
         return 1
-    return _report(root, rest)
+    left = [run for run in waiting if run.exists()]
+    print(f"{len(waiting) - len(left)} of {len(waiting)} runs tracked")
+    return max((_explain(run, reason=reasons.get(run.parent, ""), name=_from(root, run)) for run in left), default=0)
 
 
-def _report(root: Path, rest: Rest) -> int:
-    left = len(rest.running) + len(rest.refused) + len(rest.waiting)
-    print(f"{rest.tracked} of {rest.tracked + left} journals tracked")
-    for journal in rest.running:
-        print(f"still running, its own tracker carries it: {_from(root, journal)}")
-    for journal, reason in rest.waiting.items():
-        print(f"not tracked yet: {_from(root, journal)}: {reason}", file=sys.stderr)
-    for journal in rest.refused:
-        print(f"refused: {_from(root, journal)}: {_read(journal / REFUSED)}", file=sys.stderr)
-    return 2 if rest.refused else 1 if rest.waiting else 0
+def _explain(run: Path, *, reason: str, name: Path) -> int:
+    """Say why a run is left. The exit status that this calls for."""
+    if refused := read(run / REFUSED):
+        print(f"refused: {name}: {refused}", file=sys.stderr)
+        return 2
+    if not reason:
+        print(f"still running, its own uploader sends it: {name}")
+        return 0
+    print(f"not tracked yet: {name}: {reason}", file=sys.stderr)
+    return 1
 
 
-def drop(root: Path, journals: Sequence[Path]) -> int:
-    """Remove journals without tracking them. Exit status: 0, or 2 where one is not a journal, or still in use."""
+def drop(root: Path, given: Sequence[Path]) -> int:
+    """Remove runs without tracking them. Exit status: 0, or 2 where one is no untracked run, or still in use."""
     status = 0
-    for given in journals:
-        journal = given.resolve()
-        if journal.parents[1] != (root / UNTRACKED).resolve() or not (journal / EVENTS).is_file():
-            print(f"error: {given} is not a journal: expected {UNTRACKED}/PIPELINE/JOURNAL", file=sys.stderr)
+    for run in [path.resolve() for path in given]:
+        if run.parents[1] != (root / UNTRACKED).resolve() or not (run / STAGE).is_file():
+            print(f"error: {run} is not an untracked run: expected {UNTRACKED}/PIPELINE/RUN", file=sys.stderr)
             status = 2
             continue
         try:
-            with _taken_over(journal.parent, patience=GRACE_SECONDS):
-                shutil.rmtree(journal)
-                discard(journal.parent)
-            print(f"dropped: {given}")
+            with alone(run.parent / untracked.LOCK, wait=not _in_use(run.parent)):
+                shutil.rmtree(run)
+                discard(run.parent)
+            print(f"dropped: {_from(root, run)}")
         except BlockingIOError:
-            print(f"error: {given} is in use: its pipeline is still running", file=sys.stderr)
+            print(f"error: {_from(root, run)} is in use: its pipeline is still running", file=sys.stderr)
             status = 2
     return status
 
 
-def _from(root: Path, journal: Path) -> Path:
+def _from(root: Path, run: Path) -> Path:
     """As one types it at the project's root."""
-    return journal.relative_to(root) if journal.is_relative_to(root) else journal
+    return run.relative_to(root) if run.is_relative_to(root) else run
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0, 1 when something can be tracked only later, 2 when something needs a decision."""
     parser = argparse.ArgumentParser(prog="python -m flows.tracking")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sync", help="track what a server that was down missed")
-    dropping = commands.add_parser("drop", help="remove journals that are not to be tracked")
-    dropping.add_argument("journals", type=Path, nargs="+", metavar="JOURNAL", help="its folder, as sync names it")
-    following = commands.add_parser("follow", help="carry a pipeline's journals (started by its first stage)")
-    following.add_argument("folder", type=Path)
-    following.add_argument("process")
+    commands.add_parser("sync", help="send what a server that was down missed")
+    dropping = commands.add_parser("drop", help="remove runs that are not to be tracked")
+    dropping.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="its folder, as sync names it")
+    uploading = commands.add_parser("upload", help="send a pipeline's runs (started by its first stage)")
+    uploading.add_argument("folder", type=Path)
+    uploading.add_argument("process")
     given = parser.parse_args(argv)
-    if given.command == "sync":
-        return sync(project_root())
-    if given.command == "drop":
-        return drop(project_root(), given.journals)
-    follow(given.folder, process=given.process)
-    return 0
+    match given.command:
+        case "drop":
+            return drop(project_root(), given.runs)
+        case "upload":
+            upload(given.folder, process=given.process)
+            return 0
+    return sync(project_root())
 
 
 if __name__ == "__main__":

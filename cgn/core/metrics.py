@@ -1,11 +1,11 @@
-"""How numbers and pictures leave the library: a small protocol, and the sink that is always there, files.
+"""How numbers and images leave the library: a small protocol, and the sink that is always there, files.
 
-Decided here: `metrics.jsonl` is the record (one line a step, appended and flushed). `details.json` holds all final
-values, `metrics.json` the few of them that one compares between runs (the cell says which; how fast a run was is never
-among them), and `curves.csv` the steps, one line a value, so that one plot shows any number of curves. A run that
-continues from step n drops the lines after n first, so a resumed record reads like an unbroken one. It is a record
-only: a line that cannot be read (half a line of a killed run, a damaged file) is left out and stops nothing. The
-platform adds a sink of its own (MLflow).
+`metrics.jsonl` is the record: one line a step, appended and flushed; all else replaces a file as a whole, so whoever
+holds a link to one keeps what it was. `details.json` holds all final values, `metrics.json` the few of them that one
+compares between runs (the verb says which; how fast a run was is never among them), and `curves.csv` the steps, one
+line a value, so that one plot shows any number of curves. A run that continues from step n drops the lines after n
+first, so a resumed record reads like an unbroken one. A line that cannot be read (half a line of a killed run, a
+damaged file) is left out and stops nothing. The platform adds a sink of its own (for MLflow).
 """
 
 import csv
@@ -38,7 +38,7 @@ class MetricSink(Protocol):
         """A sheet or page that was just written (PNG, GIF or HTML), inside the folder being built."""
 
     def rewind(self, step: int) -> None:
-        """The run continues after `step`: forget what was logged later."""
+        """The run continues after `step`, -1 for a new one; run.json was written. Forget what was logged later."""
 
 
 class Silent:

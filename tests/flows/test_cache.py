@@ -22,7 +22,7 @@ from pathlib import Path
 from cgn.core.errors import ArtifactError
 from flows.stage import main
 
-def front_door(argv, journal):
+def front_door(argv, run):
     sizes = {"runs/data/a.txt": 1000, "runs/data/b.txt": 10, "runs/data/empty.txt": 0, "runs/single.txt": 500}
     for name, size in sizes.items():
         if Path(name).stat().st_size != size or "?" in Path(name).read_text():

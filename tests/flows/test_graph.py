@@ -1,4 +1,4 @@
-"""The stage graph that DVC tells."""
+"""The stage graph, read from DVC."""
 
 import shutil
 import subprocess
@@ -37,7 +37,7 @@ def test_paths_and_commands_are_expanded(stages: dict[str, Stage]) -> None:
     assert left.plots == (Path("runs/side/left.log/curves.csv"),)
 
 
-def test_wanted_brings_what_is_needed(stages: dict[str, Stage]) -> None:
+def test_wanted_includes_what_is_needed(stages: dict[str, Stage]) -> None:
     assert list(wanted(stages, targets=["*@left"])) == ["mnist_data", "mnist_side@left"]
     assert list(wanted(stages, targets=["mnist_*"])) == list(stages)
 

@@ -143,7 +143,7 @@ def test_a_bare_name_runs_all_stages(platform: Platform) -> None:
     kinds = platform.artifacts(run)
     assert kinds["mnist-side-left-sheets"] == "image"
     assert kinds["mnist-side-right-values"] == "table"
-    until(lambda: not list((project.folder / "runs/untracked").glob("*/*/events.jsonl")), what="tracking")
+    until(lambda: not list((project.folder / "runs/untracked").glob("*/*/stage.json")), what="tracking")
     found = runs(store(project))
     pipeline = found[platform.name(run)]
     assert pipeline.data.tags["cgn.pipeline"] == run
@@ -299,13 +299,13 @@ def test_a_run_that_was_named_keeps_its_name(given: str, monkeypatch: pytest.Mon
 def test_only_bad_input_is_not_tried_again(status: int, expected: bool) -> None:
     from prefect.states import Failed
 
-    from flows.crew import Crew
     from flows.pipeline import again
+    from flows.stage_runner import StageRunner
 
-    crew = Crew(environment={}, force=False)
-    assert again(Failed(data=status), crew=crew) is expected
-    crew.stop()
-    assert not again(Failed(data=status), crew=crew)
+    runner = StageRunner(environment={}, force=False)
+    assert again(Failed(data=status), runner=runner) is expected
+    runner.stop()
+    assert not again(Failed(data=status), runner=runner)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Every stage is a run nested in its pipeline's run, and no server can stop, slow or lose one. MLflow is real."""
 
-import json
 import os
 import shutil
 import signal
@@ -14,22 +13,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.journal import Journal
-from flows.lineage import Pipeline, dvc_hash
+from flows.tracking import changed_parameters, dvc_hashes
+from flows.untracked import read
 from tests.flows.conftest import Project, answers, end_group, free_port, make_project, until
 from tests.flows.stored import files, history, runs, store
 
 TOY = (sys.executable, "toy.py")
 
 
-def journals(project: Project) -> list[Path]:
-    """What is not tracked yet."""
-    return list((project.folder / "runs/untracked").glob("*/*/events.jsonl"))
+def untracked(project: Project) -> list[Path]:
+    """The folders of the runs that are not tracked yet."""
+    return [file.parent for file in sorted((project.folder / "runs/untracked").glob("*/*/stage.json"))]
 
 
 def settled(project: Project) -> None:
-    """Wait until all is tracked and no tracker works."""
-    until(lambda: not journals(project) and not project.processes(), what=f"tracking: {project.processes()}")
+    """Wait until all is tracked and no uploader works."""
+    until(lambda: not untracked(project) and not project.processes(), what=f"tracking: {project.processes()}")
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +77,15 @@ def test_a_run_tells_what_it_was(reproduced: Project) -> None:
     assert files(uri, left) == {"run.json", "sheets/0001.png"}
 
 
+@pytest.mark.filterwarnings("ignore")  # DVC's own
 def test_hashes_are_those_of_dvc(reproduced: Project) -> None:
     lock = yaml.safe_load((reproduced.folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]["mnist_join"]
     locked = {entry["path"]: entry["md5"] for entry in lock["deps"] + lock["outs"]}
     join = runs(store(reproduced))["join"]
     assert join.data.tags["dvc.output"] == locked["runs/join"]
     assert join.data.tags["dvc.input.data"] == f"{locked['runs/side/left']} {locked['runs/side/right']}"
-    assert dvc_hash(reproduced.folder / "toy.py") == locked["toy.py"]
-    assert dvc_hash(reproduced.folder / "nothing") is None
+    assert dvc_hashes(reproduced.folder, ["toy.py", "nothing"]) == locked["toy.py"]
+    assert dvc_hashes(reproduced.folder / "nothing", ["toy.py"]) == ""
 
 
 def test_experiments_show_parameters_and_metrics(reproduced: Project) -> None:
@@ -113,7 +113,7 @@ def test_an_experiment_in_a_temporary_copy_finds_the_users_data(reproduced: Proj
     settled(reproduced)
 
 
-def test_a_failed_stage_is_told_in_one_line(toy: Project) -> None:
+def test_a_failed_stage_is_reported_in_one_line(toy: Project) -> None:
     toy.params("data", fail=True)
     said = toy.run(*TOY, "data", "--out", "runs/data", status=2)
     assert said.splitlines()[-1] == "error: the toy was asked to fail"
@@ -127,7 +127,7 @@ def test_a_failed_stage_is_told_in_one_line(toy: Project) -> None:
 def test_a_killed_stage_ends_as_killed(toy: Project, number: int) -> None:
     toy.params("data", steps=100, seconds=0.5)
     with toy.running(*TOY, "data", "--out", "runs/data") as process:
-        until(lambda: len(journals(toy)) == 1 and "metrics" in journals(toy)[0].read_text(), what="a step")
+        until(lambda: [run for run in untracked(toy) if "loss" in read(run / "metrics.jsonl")], what="a step")
         os.kill(process.pid, number)
         process.wait(10)
         settled(toy)
@@ -176,11 +176,11 @@ def test_a_server_that_dies_midway_loses_nothing(toy: Project, server: tuple[str
         until(lambda: "data" in runs(uri) and history(uri, runs(uri)["data"], "loss/toy"), what="live metrics")
         end_group(process)
         assert stage.wait(30) == 0
-        until(lambda: not toy.processes(), what="the tracker to give up")
+        until(lambda: not toy.processes(), what="the uploader to give up")
     assert (toy.folder / "runs/data/text.txt").is_file()
-    assert len(journals(toy)) == 1
+    assert len(untracked(toy)) == 1
     toy.run(sys.executable, "-m", "flows.tracking", "sync")  # to another store: all of it again
-    assert not journals(toy)
+    assert not untracked(toy)
     found = runs(store(toy))["data"]
     assert found.info.status == "FINISHED"
     assert history(store(toy), found, "loss/toy") == [(step, 1 / step) for step in range(1, 61)]
@@ -196,15 +196,15 @@ def test_a_server_that_hangs_costs_seconds_only(toy: Project) -> None:
         start = time.monotonic()
         toy.run(*TOY, "data", "--out", "runs/data", MLFLOW_TRACKING_URI=uri)
         assert time.monotonic() - start < 8
-        until(lambda: not toy.processes(), what="the tracker to give up")
-    assert len(journals(toy)) == 1
+        until(lambda: not toy.processes(), what="the uploader to give up")
+    assert len(untracked(toy)) == 1
 
 
 def test_the_next_run_tracks_what_the_last_could_not(toy: Project) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     toy.run(*TOY, "data", "--out", "runs/data", MLFLOW_TRACKING_URI=nobody)
-    until(lambda: not toy.processes(), what="the tracker to give up")
-    assert len(journals(toy)) == 1
+    until(lambda: not toy.processes(), what="the uploader to give up")
+    assert len(untracked(toy)) == 1
     failed = toy.run(sys.executable, "-m", "flows.tracking", "sync", status=1, MLFLOW_TRACKING_URI=nobody)
     assert f"error: {nobody} cannot be used now" in failed
     toy.run(*TOY, "join", "--out", "runs/join", "--in", "runs/data")
@@ -213,17 +213,17 @@ def test_the_next_run_tracks_what_the_last_could_not(toy: Project) -> None:
     assert toy.run(sys.executable, "-m", "flows.tracking", "sync").strip() == "everything is tracked"
 
 
-def test_a_journal_that_is_refused_holds_up_no_other(toy: Project) -> None:
+def test_a_run_that_is_refused_holds_up_no_other(toy: Project) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     for number in (1, 2):
         toy.run(*TOY, "data", "--out", f"runs/data{number}", MLFLOW_TRACKING_URI=nobody)
-        until(lambda: not toy.processes(), what="the tracker to give up")
-    first, _ = sorted(journals(toy))
+        until(lambda: not toy.processes(), what="the uploader to give up")
+    first = untracked(toy)[0] / "metrics.jsonl"
     first.write_text(first.read_text().replace("loss/toy", "loss?toy"))  # no name that MLflow takes
     said = toy.run(sys.executable, "-m", "flows.tracking", "sync", status=2)
-    assert "1 of 2 journals tracked" in said
+    assert "1 of 2 runs tracked" in said
     assert "loss?toy" in said
-    assert journals(toy) == [first]
+    assert untracked(toy) == [first.parent]
     first.write_text(first.read_text().replace("loss?toy", "loss/toy"))
     toy.run(sys.executable, "-m", "flows.tracking", "sync")
     assert {"data1", "data2"} <= set(runs(store(toy)))
@@ -231,16 +231,26 @@ def test_a_journal_that_is_refused_holds_up_no_other(toy: Project) -> None:
 
 def test_a_wrong_command_line_leaves_nothing(toy: Project) -> None:
     toy.run(*TOY, "data", status=2)
-    until(lambda: not toy.processes(), what="the tracker")
+    until(lambda: not toy.processes(), what="the uploader")
     assert not list((toy.folder / "runs/untracked").glob("*/*"))
 
 
-def test_a_damaged_record_of_metrics_stops_no_stage_that_continues(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, pipeline=Pipeline(key="key", name="toy", process=""))
-    journal.begin({"name": "toy", "inputs": {}}, out=tmp_path / "out", log=tmp_path)
-    broken = (b"\xff\xfe", b"[1]", b'"text"', b'{"step": "2"}', b"[" * 100_000, b'{"step": 3, "lo')
-    whole = (b'{"step": 1, "time": 5.0, "loss": 0.5}', b'{"step": 2, "time": 6.0, "loss": 0.25}')
-    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join((whole[0], *broken, whole[1])))
-    journal.rewind(9)
-    events = [json.loads(line) for line in (journal.folder / "events.jsonl").read_text().splitlines()]
-    assert [event["step"] for event in events if event["event"] == "metrics"] == [1, 2]
+@pytest.mark.filterwarnings("ignore")  # DVC's own
+def test_a_pipeline_knows_which_parameters_were_changed(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+
+    params = tmp_path / "params.yaml"
+    committed = "mnist:\n  digits: {seed: 0, train_cgn: {updates: 10, rate: 0.1}}\n  wildlife: {seed: 3}\n"
+    params.write_text(committed, encoding="utf-8")
+    git("init", "-q")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=tmp_path, check=True)
+    assert changed_parameters(tmp_path, above="mnist.digits.") == {}  # no revision yet
+    git("add", "params.yaml")
+    git("commit", "-qm", "params")
+    assert changed_parameters(tmp_path, above="mnist.digits.") == {}
+    params.write_text(committed.replace("updates: 10", "updates: 20").replace("seed: 3", "seed: 4"), encoding="utf-8")
+    assert changed_parameters(tmp_path, above="mnist.digits.") == {"mnist.digits.train_cgn.updates": "20"}
+    assert changed_parameters(tmp_path, above="mnist.unknown.") == {}
+    params.unlink()
+    assert changed_parameters(tmp_path, above="mnist.digits.") == {}

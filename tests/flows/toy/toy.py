@@ -5,7 +5,6 @@ beside it. `params.yaml` says how many steps, how long each takes, and whether t
 """
 
 import argparse
-import json
 import os
 import struct
 import sys
@@ -18,13 +17,13 @@ from pathlib import Path
 import yaml
 
 from cgn.core.errors import TrainingError
-from cgn.core.files import user_path
+from cgn.core.files import user_path, write_json
 from cgn.core.metrics import Fanout, Files
-from flows.journal import Journal
 from flows.stage import main
+from flows.untracked import UntrackedRun
 
 
-def toy(argv: Sequence[str], journal: Journal) -> None:
+def toy(argv: Sequence[str], run: UntrackedRun) -> None:
     """Count to `steps`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("verb")
@@ -34,10 +33,11 @@ def toy(argv: Sequence[str], journal: Journal) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[given.verb]
     log, partial = (given.out.with_name(given.out.name + suffix) for suffix in (".log", ".partial"))
     facts = {"name": given.out.relative_to("runs").as_posix(), "verb": given.verb, "track": "mnist", "variant": "toy"}
-    journal.begin(facts | {"inputs": {"data": given.inputs}}, out=given.out, log=log)
-    sink = Fanout([Files(log), journal])
+    run.begin(facts | {"inputs": {"data": given.inputs}}, out=given.out, log=log)
+    sink = Fanout([Files(log), run])
     note = {"params": {"nested": params}, "seed": 7, "options": {}, "versions": {"toy": "1"}, "git_revision": "abc+"}
-    (log / "run.json").write_text(json.dumps(note), encoding="utf-8")
+    write_json(log / "run.json", note)
+    sink.rewind(-1)
     with Path("ran.txt").open("a", encoding="utf-8") as file:
         file.write(f"{given.out} {datetime.now(UTC).isoformat()} {os.environ.get('CGN_CORES')}\n")
     partial.mkdir(parents=True, exist_ok=True)

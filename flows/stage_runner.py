@@ -1,6 +1,6 @@
-"""The DVC processes of one flow run, and what they say.
+"""The DVC processes of one flow run, and their output.
 
-Decided here: DVC is asked in a subprocess (`dvc --wait-for-lock repro -s STAGE`), because one Repo cannot serve several
+DVC runs in a subprocess (`dvc --wait-for-lock repro -s STAGE`), because one Repo cannot serve several
 threads, and in this process's own group, because Prefect cancels by signalling the group; it ends with this process,
 also when that is killed. A stop flag keeps stages from starting after a cancel. `--wait-for-lock` does not cover the
 lock that DVC holds on a stage's paths while the stage runs: where another DVC holds it, that is no failure of the
@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-BOUND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("bound.py")))
+BOUND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("processes.py")))
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item")
 RWLOCK = Path(".dvc") / "tmp" / "rwlock"
 CORES = "CGN_CORES"
@@ -62,7 +62,7 @@ class Busy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Outcome:
     """How DVC ended on one stage, and its lines with the stage's."""
 
     status: int
@@ -81,11 +81,11 @@ class Answer:
     @property
     def reason(self) -> str:
         """Why it failed: the last error line of a stage that refused its input, or of DVC; else the last line."""
-        said = [line.strip() for line in self.lines if not CHATTER.fullmatch(line) and not line.startswith("> ")]
-        said = [line for line in said if not EXITED.match(line) and not line.startswith("note: ")]
-        errors = [line for line in said if line.startswith(("error: ", "ERROR: "))]
+        printed = [line.strip() for line in self.lines if not CHATTER.fullmatch(line) and not line.startswith("> ")]
+        printed = [line for line in printed if not EXITED.match(line) and not line.startswith("note: ")]
+        errors = [line for line in printed if line.startswith(("error: ", "ERROR: "))]
         refused = self._exited in (BAD_INPUT, None)
-        return next((lines[-1] for lines in (errors if refused else [], said) if lines), "it said nothing")
+        return next((lines[-1] for lines in (errors if refused else [], printed) if lines), "it printed nothing")
 
     @property
     def _exited(self) -> int | None:
@@ -112,16 +112,16 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crew:
+class StageRunner:
     """The DVC processes of one flow run, and the flag that ends them all."""
 
     environment: dict[str, str]
     force: bool
     stopped: threading.Event = field(default_factory=threading.Event)
-    working: set[subprocess.Popen[str]] = field(default_factory=set)
+    running: set[subprocess.Popen[str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(self, stage: str, *, cores: int, say: Callable[[str], None]) -> Answer:
+    def reproduce(self, stage: str, *, cores: int, log: Callable[[str], None]) -> Outcome:
         """Let DVC bring one stage up to date with so many cores. Raises StoppedError once the run was stopped."""
         lines = deque[str](maxlen=KEPT_LINES)
         process = self._start(stage, cores=cores)
@@ -134,15 +134,15 @@ class Crew:
                     if line:
                         lines.append(line)
                         if not any(form.fullmatch(line) for form in (CHATTER, BUSY, HOLDER)):
-                            say(line)
+                            log(line)
         finally:
-            self.working.discard(process)
-        answer = Answer(status=process.returncode, lines=tuple(lines))
+            self.running.discard(process)
+        outcome = Outcome(status=process.returncode, lines=tuple(lines))
         # a cancel signals the whole group: DVC may end before the flag is set
-        ended = abs(answer.exit_status) in (signal.SIGTERM, 128 + signal.SIGTERM)
-        if self.stopped.wait(STOP_SECONDS if ended else 0) and answer.status:
+        ended = abs(outcome.exit_status) in (signal.SIGTERM, 128 + signal.SIGTERM)
+        if self.stopped.wait(STOP_SECONDS if ended else 0) and outcome.status:
             raise StoppedError
-        return answer
+        return outcome
 
     def wait(self, busy: Busy) -> None:
         """Return when the paths are free, or their holders gone. Raises StoppedError once the run was stopped."""
@@ -154,13 +154,13 @@ class Crew:
                 return
 
     def stop(self) -> None:
-        """Start nothing more; end what works."""
+        """Start nothing more; end what runs."""
         with self.lock:
             self.stopped.set()
-            working = list(self.working)
-        for process in working:
+            running = list(self.running)
+        for process in running:
             process.terminate()
-        for process in working:
+        for process in running:
             try:
                 process.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
@@ -180,7 +180,7 @@ class Crew:
                 encoding="utf-8",
                 errors="replace",
             )
-            self.working.add(process)
+            self.running.add(process)
         return process
 
 
@@ -200,7 +200,7 @@ def held(busy: Busy) -> bool:
 def forget_dead(busy: Busy) -> None:
     """Drop from DVC's lock the holders who are dead, but whose number is taken: by a zombie, or another process since.
 
-    DVC itself drops those whose number is free. Where its lock cannot be had it is left as it is: DVC is asked again.
+    DVC itself drops those whose number is free. Where its lock cannot be had it is left as it is: DVC is started again.
     """
     if not any(psutil.pid_exists(pid) for pid in busy.holders):
         return

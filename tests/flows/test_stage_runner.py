@@ -1,4 +1,4 @@
-"""DVC asked for a stage: what its words mean, whom it waits for, and that it ends with whoever asked."""
+"""DVC run for a stage: what its output means, whom it waits for, and that it ends with whoever started it."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import crew
-from flows.crew import Answer, Busy, Crew, StoppedError
+from flows import stage_runner
+from flows.stage_runner import Busy, Outcome, StageRunner, StoppedError
 from tests.flows.conftest import ROOT, Project, until
 
 TOOLS = ("import os, signal, sys, time", f"sys.path.insert(0, {str(ROOT)!r})")
@@ -27,12 +27,12 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
-def hands(project: Project) -> Crew:
-    return Crew(environment=project.environment | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, force=False)
+def make_runner(project: Project) -> StageRunner:
+    return StageRunner(environment=project.environment | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, force=False)
 
 
-def answer(*lines: str, status: int = 255) -> Answer:
-    return Answer(status=status, lines=lines)
+def outcome(*lines: str, status: int = 255) -> Outcome:
+    return Outcome(status=status, lines=lines)
 
 
 FAILED = "ERROR: failed to reproduce 'a': failed to run: python -m flows.stage train_cgn a, exited with {}"
@@ -49,50 +49,50 @@ FAILED = "ERROR: failed to reproduce 'a': failed to run: python -m flows.stage t
         (["> python", "Traceback ...", "ValueError: wrong", FAILED.format(1)], "ValueError: wrong", "exit status 1"),
         (["> python", "error: 3 %", "KeyError: 'x'", FAILED.format(1)], "KeyError: 'x'", "exit status 1"),
         (["> python", "epoch 3", FAILED.format(-9)], "epoch 3", "ended by SIGKILL"),
-        (["> python", FAILED.format(143)], "it said nothing", "ended by SIGTERM"),
+        (["> python", FAILED.format(143)], "it printed nothing", "ended by SIGTERM"),
         (["ERROR: failed to reproduce 'a': missing data 'source': b"], "missing data 'source': b", "exit status 255"),
     ],
 )
 def test_a_failure_says_why_and_how(lines: list[str], reason: str, ended: str) -> None:
-    found = answer(*lines)
+    found = outcome(*lines)
     assert found.reason.endswith(reason)
     assert found.ended.endswith(ended)
 
 
 def test_dvcs_own_words_are_not_logged_and_the_stages_are(here: Project) -> None:
-    said: list[str] = []
-    found = hands(here).ask("mnist_data", cores=3, say=said.append)
+    logged: list[str] = []
+    found = make_runner(here).reproduce("mnist_data", cores=3, log=logged.append)
     assert (found.status, found.skipped) == (0, False)
-    assert said[0] == "> python toy.py data --out runs/data"
-    assert [line for line in said if line.startswith("data step")][:2] == ["data step 1", "data step 2"]
-    assert not [line for line in said if "git add" in line or "lock file" in line or "dvc push" in line]
+    assert logged[0] == "> python toy.py data --out runs/data"
+    assert [line for line in logged if line.startswith("data step")][:2] == ["data step 1", "data step 2"]
+    assert not [line for line in logged if "git add" in line or "lock file" in line or "dvc push" in line]
     assert (here.folder / "ran.txt").read_text().split()[-1] == "3"  # cores
-    said.clear()
-    assert hands(here).ask("mnist_data", cores=3, say=said.append).skipped
-    assert not said
+    logged.clear()
+    assert make_runner(here).reproduce("mnist_data", cores=3, log=logged.append).skipped
+    assert not logged
 
 
 def test_a_stage_waits_for_a_terminals_dvc(here: Project) -> None:
-    here.params("data", seconds=1.0)
+    here.params("data", seconds=4.0)  # DVC takes seconds to start where the machine is busy
     with here.running("dvc", "repro", "mnist_data", MLFLOW_TRACKING_URI="http://127.0.0.1:9") as terminal:
         until(here.ran, what="the stage")
-        asked = hands(here)
-        said: list[str] = []
-        busy = asked.ask("mnist_data", cores=1, say=said.append).busy
+        runner = make_runner(here)
+        logged: list[str] = []
+        busy = runner.reproduce("mnist_data", cores=1, log=logged.append).busy
         assert busy is not None
-        assert not said
+        assert not logged
         assert f"PID {terminal.pid}, which runs dvc repro mnist_data" in str(busy)
-        asked.wait(busy)
-        assert terminal.wait(10) == 0
-    assert asked.ask("mnist_data", cores=1, say=said.append).skipped
+        runner.wait(busy)
+        assert terminal.wait(60) == 0
+    assert runner.reproduce("mnist_data", cores=1, log=logged.append).skipped
     assert here.ran() == ["runs/data"]
 
 
 def test_a_cancel_ends_the_waiting() -> None:
-    asked = Crew(environment={}, force=False)
-    asked.stopped.set()
+    runner = StageRunner(environment={}, force=False)
+    runner.stopped.set()
     with pytest.raises(StoppedError):
-        asked.wait(Busy(path="/x", holders={os.getpid(): "dvc repro"}))
+        runner.wait(Busy(path="/x", holders={os.getpid(): "dvc repro"}))
 
 
 @pytest.fixture
@@ -120,38 +120,38 @@ def test_a_dead_holder_whose_number_is_taken_is_not_waited_for(
     pid = request.getfixturevalue(dead)
     out = str(here.folder / "runs/data")
     here.run("dvc", "status")  # makes .dvc/tmp
-    file = here.folder / crew.RWLOCK
+    file = here.folder / stage_runner.RWLOCK
     file.write_text(json.dumps({"write": {out: {"pid": pid, "cmd": "/bin/dvc repro mnist_data"}}, "read": {}}))
-    asked = hands(here)
-    busy = asked.ask("mnist_data", cores=1, say=print).busy
+    runner = make_runner(here)
+    busy = runner.reproduce("mnist_data", cores=1, log=print).busy
     assert busy is not None
     assert busy.holders == {pid: "/bin/dvc repro mnist_data"}
-    asked.wait(busy)
-    assert asked.ask("mnist_data", cores=1, say=print).status == 0
+    runner.wait(busy)
+    assert runner.reproduce("mnist_data", cores=1, log=print).status == 0
 
 
 def test_nothing_starts_after_a_stop(here: Project) -> None:
-    asked = hands(here)
-    asked.stop()
+    runner = make_runner(here)
+    runner.stop()
     with pytest.raises(StoppedError):
-        asked.ask("mnist_data", cores=1, say=print)
+        runner.reproduce("mnist_data", cores=1, log=print)
     assert not here.ran()
 
 
-def test_a_stop_ends_what_works_as_stopped(here: Project) -> None:
+def test_a_stop_ends_running_stages_as_stopped(here: Project) -> None:
     here.params("data", seconds=60.0)
-    asked, ends = hands(here), list[str]()
+    runner, ends = make_runner(here), list[str]()
 
-    def ask() -> None:
+    def reproduce() -> None:
         try:
-            asked.ask("mnist_data", cores=1, say=print)
+            runner.reproduce("mnist_data", cores=1, log=print)
         except StoppedError:
             ends.append("stopped")
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=reproduce)
     thread.start()
     until(here.ran, what="the stage")
-    asked.stop()
+    runner.stop()
     thread.join(20)
     assert ends == ["stopped"]
 
@@ -165,7 +165,7 @@ def test_a_bound_command_ends_with_a_parent_that_was_killed() -> None:
     """Started from a thread, as tasks are."""
     parent = python(
         "import subprocess, threading",
-        "from flows.crew import BOUND",
+        "from flows.stage_runner import BOUND",
         "command = [*BOUND, str(os.getpid()), sys.executable, '-c', 'import time; time.sleep(60)']",
         "run = lambda: print(subprocess.Popen(command).pid, flush=True) or time.sleep(60)",
         "threading.Thread(target=run).start()",
@@ -180,7 +180,7 @@ def test_a_bound_command_ends_with_a_parent_that_was_killed() -> None:
 
 def test_a_command_whose_parent_is_dead_already_does_not_start(tmp_path: Path) -> None:
     file = tmp_path / "started"
-    command = [*crew.BOUND, str(os.getppid()), sys.executable, "-c", f"open({str(file)!r}, 'w')"]
+    command = [*stage_runner.BOUND, str(os.getppid()), sys.executable, "-c", f"open({str(file)!r}, 'w')"]
     assert subprocess.run(command, check=False).returncode == 128 + signal.SIGTERM
     assert not file.exists()
 
@@ -190,8 +190,7 @@ def test_a_stage_that_cannot_be_unwound_is_killed_when_its_pipeline_is_gone() ->
         "import flows.stage",
         "flows.stage.UNWIND_SECONDS = 0.2",
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
-        'os.environ[\'CGN_PIPELINE\'] = \'["key", "name", "999999999-1", {}]\'',
-        "flows.stage.die_with_parent()",
+        "flows.stage.die_with_parent('999999999-1')",
         "time.sleep(60)",
     )
     with stubborn:
@@ -207,7 +206,7 @@ def ended(pid: int) -> bool:
 
 def test_a_lock_that_cannot_be_read_is_asked_again(here: Project) -> None:
     (here.folder / ".dvc/tmp").mkdir(exist_ok=True)
-    (here.folder / crew.RWLOCK).write_text("{half")
+    (here.folder / stage_runner.RWLOCK).write_text("{half")
     start = time.monotonic()
-    hands(here).wait(Busy(path="/x", holders={os.getpid(): "dvc repro"}))
+    make_runner(here).wait(Busy(path="/x", holders={os.getpid(): "dvc repro"}))
     assert time.monotonic() - start < 10

@@ -8,21 +8,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from cgn.core.metrics import Fanout, Files
-from flows.courier import Courier
+from cgn.core.files import write_json
+from cgn.core.metrics import Fanout, Files, read_lines
+from flows import untracked
 from flows.database import create
-from flows.journal import Journal, alone, count_stages
-from flows.lineage import Pipeline, alive
-from flows.store import HOME, PATIENCE, RefusedError, Store, refusal_status
-from flows.tracking import drop, sync
+from flows.mlflow_client import HOME, PATIENCE, Client, RefusedError, refusal_status
+from flows.processes import alive
+from flows.tracking import Run, drop, observe, sync
+from flows.untracked import Pipeline, UntrackedRun, alone, count_stages
 from tests.flows.conftest import ROOT
 from tests.flows.stored import files, history, runs
 
@@ -44,6 +45,7 @@ def root(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     for name, value in PATIENCE.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(untracked, "start_uploader", lambda *_, **__: None)  # `sync` sends
     folder = tmp_path / "checkout"
     folder.mkdir()
     shutil.copy(empty_store, folder)
@@ -62,34 +64,36 @@ def dead() -> str:
         return alive(process.pid) or f"{process.pid}-0"
 
 
-def pipeline(key: str = "flow") -> Pipeline:
-    """A pipeline that has ended."""
-    return Pipeline(key=key, name=key, process=dead(), parameters={"targets": "mnist_*"})
+def pipeline(key: str = "flow", *, process: str | None = None) -> Pipeline:
+    """A pipeline that has ended, unless a process is given."""
+    return Pipeline(key=key, name=key, process=process or dead(), parameters={"targets": "mnist_*"})
 
 
-def stage(root: Path, name: str = "train_cgn", **told: Any) -> Path:
-    """The journal of a stage that has ended."""
-    journal = begun(root, name, pipeline=told.get("pipeline") or pipeline())
-    out = Path("runs/mnist/toy") / name
-    sink = Fanout([Files(out.with_name(f"{name}.log")), journal])
-    note = {"params": {"updates": 3}, "seed": 7, "git_revision": "abc+"}
-    (out.with_name(f"{name}.log") / "run.json").write_text(json.dumps(note), encoding="utf-8")
-    for step, values in enumerate(told.get("steps", ()), start=1):
+def stage(root: Path, name: str = "train_cgn", **given: Any) -> Path:
+    """The untracked run of a stage that has ended."""
+    run, sink = begun(root, name, pipeline=given.get("pipeline") or pipeline(), compared=given.get("compared", ("*",)))
+    for step, values in enumerate(given.get("steps", ()), start=1):
         sink.log(values, step=step)
-    if told.get("summary"):
-        sink.summary(told["summary"])
-    if status := told.get("status", "FINISHED"):
-        journal.end(status)
-    return journal.folder
+    if given.get("summary"):
+        sink.summary(given["summary"])
+    if status := given.get("status", "FINISHED"):
+        run.end(status)
+    return run.folder
 
 
-def begun(root: Path, name: str, *, pipeline: Pipeline) -> Journal:
-    """The journal of a stage that has begun."""
-    journal = Journal(root, pipeline=pipeline)
+def begun(
+    root: Path, name: str, *, pipeline: Pipeline, compared: Sequence[str] = ("*",)
+) -> tuple[UntrackedRun, Fanout]:
+    """The untracked run of a stage that has begun, and where the stage sends its values."""
+    run = UntrackedRun(root, pipeline=pipeline)
     facts = {"name": f"mnist/toy/{name}", "verb": name, "track": "mnist", "variant": "toy", "inputs": {}}
     out = Path("runs/mnist/toy") / name
-    journal.begin(facts, out=out, log=out.with_name(f"{name}.log"))
-    return journal
+    log = out.with_name(f"{name}.log")
+    run.begin(facts, out=out, log=log)
+    sink = Fanout([Files(log, compared=compared), run])
+    write_json(log / "run.json", {"params": {"updates": 3}, "seed": 7, "git_revision": "abc+"})
+    sink.rewind(-1)
+    return run, sink
 
 
 def change(root: Path, statement: str) -> None:
@@ -109,7 +113,7 @@ def test_two_that_open_one_fresh_store_at_once_both_can(tmp_path: Path, other: s
         "import sys, time\nfrom pathlib import Path\nimport mlflow, mlflow.store.tracking.sqlalchemy_store\n"
         "print('ready', flush=True)\nsys.stdin.readline()\n"
     )
-    ours = wait + "from flows.store import Store\nStore(root=Path(sys.argv[1]))\n"
+    ours = wait + "from flows.mlflow_client import Client\nClient(root=Path(sys.argv[1]))\n"
     theirs = wait + f"mlflow.MlflowClient({place!r}).search_experiments()\n"
     scripts = [ours, ours if other == "another checkout" else theirs]
     environment = os.environ | {"MLFLOW_TRACKING_URI": place, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
@@ -142,7 +146,7 @@ def test_two_that_make_one_experiment_at_once_both_get_it(root: Path, monkeypatc
     """On a server there is no file to lock."""
     from mlflow import MlflowClient
 
-    first = Store(root=root).experiment
+    first = Client(root=root).experiment
     asked: list[str] = []
     real = MlflowClient.get_experiment_by_name
 
@@ -151,7 +155,7 @@ def test_two_that_make_one_experiment_at_once_both_get_it(root: Path, monkeypatc
         return None if len(asked) == 1 else real(client, name)
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", late)
-    assert Store(root=root).experiment == first
+    assert Client(root=root).experiment == first
 
 
 def test_a_store_whose_creation_was_interrupted_is_named(root: Path) -> None:
@@ -164,12 +168,12 @@ def test_a_store_whose_creation_was_interrupted_is_named(root: Path) -> None:
 
 
 def test_the_experiment_opens_on_the_view_of_trainings(root: Path) -> None:
-    store = Store(root=root)
-    tags = store.client.get_experiment(store.experiment).tags
+    client = Client(root=root)
+    tags = client.mlflow.get_experiment(client.experiment).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert "nested in the run of its pipeline" in tags["mlflow.note.content"]
-    store.client.set_experiment_tag(store.experiment, "mlflow.note.content", "mine")
-    assert Store(root=root).client.get_experiment(store.experiment).tags["mlflow.note.content"] == "mine"
+    client.mlflow.set_experiment_tag(client.experiment, "mlflow.note.content", "mine")
+    assert Client(root=root).mlflow.get_experiment(client.experiment).tags["mlflow.note.content"] == "mine"
 
 
 # A copied checkout
@@ -230,7 +234,7 @@ def test_an_experiment_of_the_users_own_moves_with_the_checkout_only_if_it_lay_i
     root: Path, copied: Callable[..., Path], inside: bool
 ) -> None:
     place = (root if inside else root.parent) / "own place"
-    Store(root=root).client.create_experiment("own", artifact_location=place.as_uri())
+    Client(root=root).mlflow.create_experiment("own", artifact_location=place.as_uri())
     copy = copied(experiment="own")
     stage(copy, "generate", pipeline=pipeline("after"))
     assert sync(copy) == 0
@@ -242,7 +246,7 @@ def test_an_experiment_of_the_users_own_moves_with_the_checkout_only_if_it_lay_i
 
 
 def test_a_lock_on_a_removed_file_excludes_nobody_and_is_taken_anew(tmp_path: Path) -> None:
-    """As `sync` waits for a tracker that ends, and a new tracker starts."""
+    """As `sync` waits for an uploader that ends, and a new one starts."""
     path, entered = tmp_path / "folder" / "lock", threading.Event()
 
     def waiter() -> None:
@@ -262,20 +266,12 @@ def test_a_lock_on_a_removed_file_excludes_nobody_and_is_taken_anew(tmp_path: Pa
     assert entered.is_set()
 
 
-@contextmanager
-def tracker(folder: Path, *, of: str) -> Iterator[None]:
-    """A tracker at work on a pipeline's folder."""
-    with alone(folder / "tracker.lock"):
-        (folder / "tracker.lock").write_text(of, encoding="utf-8")
-        yield
-
-
-def test_sync_waits_for_a_tracker_that_is_ending(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sync_waits_for_an_uploader_that_is_ending(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = stage(root).parent
     held = threading.Event()
 
     def end() -> None:
-        with tracker(folder, of=dead()):
+        with alone(folder / untracked.LOCK):
             held.set()
             time.sleep(2)
 
@@ -284,19 +280,17 @@ def test_sync_waits_for_a_tracker_that_is_ending(root: Path, capsys: pytest.Capt
     assert held.wait(5)
     assert sync(root) == 0
     thread.join()
-    assert "1 of 1 journals tracked" in capsys.readouterr().out
+    assert "1 of 1 runs tracked" in capsys.readouterr().out
     assert not folder.exists()
 
 
-def test_sync_leaves_a_journal_to_the_tracker_of_a_living_pipeline(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    journal = stage(root)
-    with tracker(journal.parent, of=alive(os.getpid())):
+def test_sync_leaves_a_run_to_the_uploader_of_a_living_pipeline(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stage(root, pipeline=pipeline(process=alive(os.getpid())))
+    with alone(run.parent / untracked.LOCK):
         assert sync(root) == 0
     said = capsys.readouterr().out
-    assert "0 of 1 journals tracked" in said
-    assert f"still running, its own tracker carries it: {journal.relative_to(root)}" in said
+    assert "0 of 1 runs tracked" in said
+    assert f"still running, its own uploader sends it: {run.relative_to(root)}" in said
 
 
 # A pipeline's run
@@ -323,11 +317,10 @@ def test_a_pipeline_has_its_parameters_revision_and_the_metrics_of_its_evaluatio
     }
 
 
-def test_an_evaluation_shows_the_few_metrics_that_one_compares(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_shows_the_few_metrics_that_one_compares(root: Path) -> None:
     """Those of metrics.json, which the library writes from a large summary; all of them are a table."""
-    monkeypatch.setattr(Files, "summary", lambda sink, _values: _small(sink))
     summary = {f"top1/{number}": number / 190 for number in range(190)}
-    stage(root, "evaluate", steps=[summary], summary=summary)
+    stage(root, "evaluate", steps=[summary], summary=summary, compared=["top1/0"])
     stage(root, "train_cgn", steps=[{"loss/a": 2.0, "loss/b": 3.0}, {"loss/a": 1.0, "loss/b": 2.0}])
     assert sync(root) == 0
     found = runs(uri(root))
@@ -337,10 +330,6 @@ def test_an_evaluation_shows_the_few_metrics_that_one_compares(root: Path, monke
     assert with_all[0] == "metric,value"
     assert len(with_all) == 191
     assert history(uri(root), found["mnist/toy/train_cgn"], "loss/b") == [(1, 3.0), (2, 2.0)]  # curves are whole
-
-
-def _small(sink: Files) -> None:
-    (sink.folder / "metrics.json").write_text(json.dumps({"top1": {"0": 0.0}}), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -362,16 +351,15 @@ def test_a_pipeline_ends_as_the_last_try_of_each_stage(root: Path, tries: list[s
 
 
 def test_a_first_try_whose_end_comes_late_does_not_count(root: Path) -> None:
-    """The word that a stage was killed comes from its tracker, perhaps after the next try has ended."""
+    """That a stage was killed is noted by the uploader, perhaps after the next try has ended."""
     flow = pipeline()
-    first = Courier(stage(root, "train_cgn", pipeline=flow, status="KILLED"))
+    first = stage(root, "train_cgn", pipeline=flow, status="KILLED")
     time.sleep(0.002)
-    second = Courier(stage(root, "train_cgn", pipeline=flow))
-    store = Store(root=root)
-    for courier in (second, first):
-        while not courier.ended:
-            courier.look()
-            courier.carry(store)
+    second = stage(root, "train_cgn", pipeline=flow)
+    client = Client(root=root)
+    for run in (second, first):
+        Run(run, client=client).send(ended=observe(run))
+        assert not run.exists()
     assert runs(uri(root))["flow"].info.status == "FINISHED"
 
 
@@ -386,48 +374,45 @@ def refused(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_deleted_experiment_is_named_with_what_to_do(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(root=root)
-    store.client.delete_experiment(store.experiment)
+    client = Client(root=root)
+    client.mlflow.delete_experiment(client.experiment)
     stage(root)
     said = refused(root, capsys)
-    assert f"the experiment cgn ({store.experiment}) was deleted in MLflow" in said
-    assert f"mlflow experiments restore --experiment-id {store.experiment}" in said
+    assert f"the experiment cgn ({client.experiment}) was deleted in MLflow" in said
+    assert f"mlflow experiments restore --experiment-id {client.experiment}" in said
     assert "MLFLOW_EXPERIMENT_NAME" in said
     assert "once the server is back" not in said
-    store.client.restore_experiment(store.experiment)
+    client.mlflow.restore_experiment(client.experiment)
     assert sync(root) == 0
     assert "mnist/toy/train_cgn" in runs(uri(root))
 
 
-def half_carried(root: Path, store: Store) -> Courier:
-    """A stage whose run is open in MLflow, and that has ended since."""
-    journal = begun(root, "train_cgn", pipeline=pipeline())
-    courier = Courier(journal.folder)
-    for _ in range(2):
-        courier.look()
-        courier.carry(store)
-    assert courier.run_id
-    journal.log({"loss": 1.0}, step=1)
-    journal.end("FINISHED")
-    return courier
+def half_sent(root: Path, client: Client) -> str:
+    """A stage whose run is open in MLflow, and that has ended since: the id of the run."""
+    run, sink = begun(root, "train_cgn", pipeline=pipeline())
+    Run(run.folder, client=client).send(ended=observe(run.folder))
+    number = json.loads((run.folder / "sent.json").read_text(encoding="utf-8"))["run_id"]
+    sink.log({"loss": 1.0}, step=1)
+    run.end("FINISHED")
+    return str(number)
 
 
 def test_a_deleted_run_is_named_with_what_to_do(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(root=root)
-    number = str(half_carried(root, store).run_id)
-    store.client.delete_run(number)
+    client = Client(root=root)
+    number = half_sent(root, client)
+    client.mlflow.delete_run(number)
     stage(root, "generate", pipeline=pipeline("other"))
     said = refused(root, capsys)
     assert f"its run mnist/toy/train_cgn ({number}) was deleted in MLflow" in said
     assert f"mlflow runs restore --run-id {number}" in said
     assert set(runs(uri(root))) >= {"mnist/toy/generate"}  # the one behind it was taken
-    store.client.restore_run(number)
+    client.mlflow.restore_run(number)
     assert sync(root) == 0
     assert runs(uri(root))["mnist/toy/train_cgn"].info.status == "FINISHED"
 
 
 def test_a_run_that_is_gone_for_good_is_made_anew(root: Path) -> None:
-    half_carried(root, Store(root=root))
+    half_sent(root, Client(root=root))
     change(root, "DELETE FROM tags")
     change(root, "DELETE FROM runs")
     assert sync(root) == 0
@@ -437,9 +422,9 @@ def test_a_run_that_is_gone_for_good_is_made_anew(root: Path) -> None:
 
 
 def test_a_deleted_pipeline_holds_up_no_stage(root: Path) -> None:
-    store = Store(root=root)
-    half_carried(root, store)
-    store.client.delete_run(runs(uri(root))["flow"].info.run_id)
+    client = Client(root=root)
+    half_sent(root, client)
+    client.mlflow.delete_run(runs(uri(root))["flow"].info.run_id)
     assert sync(root) == 0
     assert runs(uri(root))["mnist/toy/train_cgn"].info.status == "FINISHED"
 
@@ -461,42 +446,38 @@ def test_a_store_that_does_not_permit_it_is_refused_not_down(
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        '{"event": "metrics", "time": 1, "step": 0, "values": {"loss": 1}}\n',  # its first line is lost
-        '{"event": "begin", "time": 1}\n',
-        "3\n" + '{"event": "metrics"}\n',
-    ],
+    ['{"facts": {"inputs": {}}}', '{"time": 1', "", "[3]"],
 )
-def test_a_damaged_journal_is_refused_and_holds_up_no_other(
+def test_a_damaged_run_is_refused_and_holds_up_no_other(
     root: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     broken = stage(root, pipeline=pipeline("a"))
-    (broken / "events.jsonl").write_text(damage, encoding="utf-8")
+    (broken / "stage.json").write_text(damage, encoding="utf-8")
     stage(root, "generate", pipeline=pipeline("b"))
     said = refused(root, capsys)
-    assert "the journal is damaged" in said
+    assert "its files are damaged" in said
     assert f"python -m flows.tracking drop {broken}" in said
     assert set(runs(uri(root))) == {"b", "mnist/toy/generate"}
 
 
-def test_a_dropped_journal_is_gone_and_nothing_else_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    journal, other = stage(root), stage(root, "generate", pipeline=pipeline("other"))
-    assert drop(root, [journal.relative_to(root)]) == 0
-    assert not journal.parent.exists()
-    assert drop(root, [journal, root, other.parent]) == 2
-    assert "is not a journal" in capsys.readouterr().err
-    with tracker(other.parent, of=alive(os.getpid())):
+def test_a_dropped_run_is_gone_and_nothing_else_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, other = stage(root), stage(root, "generate", pipeline=pipeline("other", process=alive(os.getpid())))
+    assert drop(root, [run.relative_to(root)]) == 0
+    assert not run.parent.exists()
+    assert drop(root, [run, root, other.parent]) == 2
+    assert "is not an untracked run" in capsys.readouterr().err
+    with alone(other.parent / untracked.LOCK):
         assert drop(root, [other]) == 2
     assert "its pipeline is still running" in capsys.readouterr().err
     assert other.is_dir()
 
 
-def test_an_unfinished_journal_of_a_dead_stage_ends_as_killed_or_empty(root: Path) -> None:
-    journal = stage(root, status=None)
-    events = journal / "events.jsonl"
-    events.write_text(events.read_text().replace(alive(os.getpid()), dead()), encoding="utf-8")
-    empty = stage(root, "generate") / "events.jsonl"
-    empty.write_text("", encoding="utf-8")
+def test_an_unfinished_run_of_a_dead_stage_ends_as_killed_or_empty(root: Path) -> None:
+    file = stage(root, status=None) / "stage.json"
+    file.write_text(file.read_text().replace(alive(os.getpid()), dead()), encoding="utf-8")
+    empty = stage(root, "generate")
+    for path in empty.iterdir():
+        path.unlink()
     os.utime(empty, (time.time() - 3600,) * 2)
     assert sync(root) == 0
     assert not list((root / "runs/untracked").iterdir())
@@ -547,7 +528,98 @@ def test_a_refusal_is_an_answer_that_does_not_pass_by_itself(
 
 
 def test_a_refusal_says_what_to_do(root: Path) -> None:
-    store = Store(root=root)
-    with pytest.raises(RefusedError, match="HTTP 400") as caught, store.refusals():
+    client = Client(root=root)
+    with pytest.raises(RefusedError, match="HTTP 400") as caught, client.refusals():
         raise named("INVALID_PARAMETER_VALUE")
-    assert "drop {journal}" in caught.value.remedy
+    assert "drop {run}" in caught.value.remedy
+
+
+# What a stage leaves for the uploader
+
+
+def lines(run: UntrackedRun) -> list[Any]:
+    """The record that the uploader would read."""
+    return read_lines(run.folder / untracked.RECORD)
+
+
+def test_a_run_that_is_not_sent_survives_the_next_run_of_its_stage(root: Path) -> None:
+    """Which replaces run.json and the record, and removes the output."""
+    first, sink = begun(root, "train_cgn", pipeline=pipeline("first"))
+    sink.log({"loss": 1.0}, step=1)
+    image = root / "runs/mnist/toy/train_cgn.partial/sheets/0001.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"first")
+    sink.picture(Path("runs/mnist/toy/train_cgn.partial/sheets/0001.png"))
+    first.end("FAILED")
+    shutil.rmtree(image.parents[1])
+    second, sink = begun(root, "train_cgn", pipeline=pipeline("second"))
+    sink.log({"loss": 0.5}, step=2)
+    second.end("FINISHED")
+    assert [line["loss"] for line in lines(first)] == [1.0]
+    assert [line["loss"] for line in lines(second)] == [0.5]
+    assert (first.folder / "images/sheets/0001.png").read_bytes() == b"first"
+
+
+def test_what_a_run_that_continues_forgets_is_not_sent(root: Path) -> None:
+    """And what was sent before it continued is known to be another record."""
+    run, sink = begun(root, "train_cgn", pipeline=pipeline())
+    sink.log({"loss": 1.0}, step=1)
+    client = Client(root=root)
+    Run(run.folder, client=client).send(ended=observe(run.folder))
+    sink.rewind(0)
+    for step in (1, 2, 3):
+        sink.log({"loss": 1.0 / step}, step=step)
+    run.end("FINISHED")
+    assert sync(root) == 0
+    assert set(history(uri(root), runs(uri(root))["mnist/toy/train_cgn"], "loss")) == {(1, 1.0), (2, 0.5), (3, 1 / 3)}
+
+
+def test_a_damaged_line_of_a_record_stops_nothing(root: Path) -> None:
+    run, _ = begun(root, "train_cgn", pipeline=pipeline())
+    broken = (b"\xff\xfe", b"[1]", b'"text"', b'{"step": "2"}', b"[" * 100_000, b'{"step": 3, "lo')
+    whole = (b'{"step": 1, "time": 5.0, "loss": 0.5}', b'{"step": 2, "loss": 0.25}', b"")
+    (run.folder / untracked.RECORD).write_bytes(b"\n".join((whole[0], *broken, *whole[1:])))
+    run.end("FINISHED")
+    assert sync(root) == 0
+    assert history(uri(root), runs(uri(root))["mnist/toy/train_cgn"], "loss") == [(1, 0.5), (2, 0.25)]
+
+
+def test_a_record_of_the_run_before_is_not_taken_for_this_ones(root: Path) -> None:
+    """Of a stage that failed before it wrote anything."""
+    stage(root, steps=[{"loss": 1.0}])
+    run = UntrackedRun(root, pipeline=pipeline("second"))
+    out = Path("runs/mnist/toy/train_cgn")
+    run.begin({"name": "mnist/toy/train_cgn", "inputs": {}}, out=out, log=out.with_name("train_cgn.log"))
+    run.end("FAILED", message="ArtifactError: --data is missing")
+    assert sorted(path.name for path in run.folder.iterdir()) == ["end.json", "stage.json"]
+
+
+def test_parameters_are_passed_on_when_the_clock_is_set_back(root: Path) -> None:
+    """run.json is then older than the one of the run before."""
+    stage(root)
+    run, sink = begun(root, "train_cgn", pipeline=pipeline("second"))
+    file = root / "runs/mnist/toy/train_cgn.log/run.json"
+    write_json(file, {"params": {}, "seed": 9})
+    os.utime(file, (time.time() - 3600,) * 2)
+    sink.log({"loss": 0.5}, step=1)
+    assert json.loads((run.folder / untracked.RUN).read_text(encoding="utf-8"))["seed"] == 9
+
+
+def test_where_links_are_not_possible_copies_are_kept_up_to_date(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impossible(*_: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", impossible)
+    run, sink = begun(root, "train_cgn", pipeline=pipeline())
+    for step in (1, 2):
+        sink.log({"loss": 1.0}, step=step)
+    assert [line["step"] for line in lines(run)] == [1, 2]
+
+
+def test_a_disk_that_is_full_stops_no_stage(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, sink = begun(root, "train_cgn", pipeline=pipeline())
+    shutil.rmtree(run.folder)
+    run.folder.write_text("in the way")
+    sink.summary({"loss": 1.0})
+    run.end("FINISHED")
+    assert "this run is not tracked from here on, it goes on without" in capsys.readouterr().err

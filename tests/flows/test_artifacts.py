@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prefect.artifacts import Artifact
 
-from flows import exhibits
+from flows import artifacts
 from flows.graph import Stage
 
 
@@ -36,17 +36,17 @@ def generated(out: Path) -> list[Path]:
 
 def test_the_newest_sheet_and_every_film_are_shown(tmp_path: Path) -> None:
     shown = generated(tmp_path)
-    assert exhibits.last_pictures(tmp_path) == shown
+    assert artifacts.last_images(tmp_path) == shown
 
 
-def test_data_sets_shards_and_large_pictures_are_not_shown(tmp_path: Path) -> None:
+def test_data_sets_shards_and_large_images_are_not_shown(tmp_path: Path) -> None:
     shown = generated(tmp_path)
     for name in ("train/00_dog/n02084071_00000.png", "imagenet9/original/val/00_dog/a.png", "factual-000000.tar"):
         write(tmp_path / name)
-    write(tmp_path / "interpolations" / "all-0-1.gif", size=exhibits.PICTURE_BYTES + 1)
+    write(tmp_path / "interpolations" / "all-0-1.gif", size=artifacts.IMAGE_BYTES + 1)
     write(tmp_path / "interpolations" / "all-0-1.mp4")
-    assert exhibits.last_pictures(tmp_path) == shown
-    assert exhibits.last_pictures(tmp_path / "nothing") == []
+    assert artifacts.last_images(tmp_path) == shown
+    assert artifacts.last_images(tmp_path / "nothing") == []
 
 
 @dataclass
@@ -77,7 +77,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
         server.made.append(artifact)
 
     monkeypatch.setattr(Artifact, "create", record)
-    monkeypatch.setattr(exhibits, "get_client", lambda **_: server)
+    monkeypatch.setattr(artifacts, "get_client", lambda **_: server)
     return server
 
 
@@ -100,7 +100,7 @@ def test_a_stage_of_imagenet_is_shown(tmp_path: Path, server: Server) -> None:
     generated(out)
     (out / "summary.md").write_text("# all of it", encoding="utf-8")
     values.write_text('{"ensemble": {"shape": {"in9": {"bg_gap": 0.1}}}, "seconds": 3}', encoding="utf-8")
-    exhibits.show(stage_of(out))
+    artifacts.show(stage_of(out))
     images = server.kinds("image")
     assert [image.key for image in images] == [
         "imagenet-generate-miniature-examples",
@@ -130,7 +130,7 @@ def test_every_artifact_has_a_description(tmp_path: Path, server: Server) -> Non
     generated(out)
     (out / "summary.md").write_text("# all of it", encoding="utf-8")
     values.write_text('{"seconds": 3}', encoding="utf-8")
-    exhibits.show(stage_of(out))
+    artifacts.show(stage_of(out))
     said = {artifact.type: artifact.description for artifact in server.made}
     assert said["markdown"] == f"imagenet_generate@miniature: {out}/summary.md"
     assert all(artifact.description for artifact in server.made)
@@ -145,7 +145,7 @@ def test_every_artifact_has_a_description(tmp_path: Path, server: Server) -> Non
     ],
 )
 def test_no_column_of_a_table_is_without_a_name(values: dict[str, Any]) -> None:
-    rows = exhibits.table(values)
+    rows = artifacts.table(values)
     assert all(all(column.strip() for column in row) for row in rows)
     assert all(next(iter(row.values())) for row in rows)
     assert len({tuple(row) for row in rows}) == 1
@@ -157,8 +157,8 @@ def test_what_the_server_has_is_not_stored_again(tmp_path: Path, server: Server)
     generated(out)
     values.write_text('{"seconds": 3}', encoding="utf-8")
     stage = stage_of(out)
-    server.has = {str(artifact.key): artifact.format() for artifact in exhibits.exhibits(stage)}
-    exhibits.show_new(stage)
+    server.has = {str(artifact.key): artifact.format() for artifact in artifacts.artifacts(stage)}
+    artifacts.show_new(stage)
     assert not server.made
 
 
@@ -169,11 +169,11 @@ def test_what_the_server_lacks_or_has_otherwise_is_stored(tmp_path: Path, server
     generated(out)
     values.write_text('{"seconds": 3}', encoding="utf-8")
     stage = stage_of(out)
-    everything = {str(artifact.key): artifact.format() for artifact in exhibits.exhibits(stage)}
-    exhibits.show_new(stage)
+    everything = {str(artifact.key): artifact.format() for artifact in artifacts.artifacts(stage)}
+    artifacts.show_new(stage)
     assert {artifact.key for artifact in server.made} == set(everything)
     server.made.clear()
     server.has = everything
     values.write_text('{"seconds": 4}', encoding="utf-8")
-    exhibits.show_new(stage)
+    artifacts.show_new(stage)
     assert [artifact.key for artifact in server.made] == ["imagenet-generate-miniature-values"]

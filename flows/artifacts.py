@@ -1,10 +1,10 @@
 """What a run shows in Prefect's UI: a stage's sheets as images, its final values as a table, its summary as text.
 
-Decided here: exhibits are read from the stage's outputs after it is up to date, so a cached stage shows its own too,
-unless the server has the same already: what a run did not make is not stored again. A picture travels inside its
-artifact (a data URL), because the UI's server need not see this disk; large ones stay home. Pictures are what a stage
-drew to be looked at: those at the top of its output, its sheets and interpolations. Whole data sets of pictures, as
-prepare leaves them for ImageNet, are not shown.
+Artifacts are read from the stage's outputs after it is up to date, so a cached stage has its own too, unless the server
+has the same already: what a run did not write is not stored again. An image is stored inside its artifact (a data URL),
+because the UI's server need not see this disk; large ones are left out. Shown are the images that a stage draws to be
+looked at: those at the top of its output, its sheets and interpolations. Whole data sets of images, as prepare writes
+them for ImageNet, are not shown.
 """
 
 import base64
@@ -20,8 +20,8 @@ from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCol
 
 from flows.graph import Stage
 
-PICTURE_BYTES = 1 << 20
-PICTURES = ("*", "sheets/*", "interpolations/*")
+IMAGE_BYTES = 1 << 20
+IMAGES = ("*", "sheets/*", "interpolations/*")
 KINDS = {".png": "png", ".gif": "gif"}
 SUMMARY = "summary.md"
 VALUES = "details.json"
@@ -29,34 +29,34 @@ ROWS, WHOLE = "name", "(all)"
 
 
 def show(stage: Stage) -> None:
-    """Make the artifacts of one stage; a later run's take the same keys, so the UI shows their history."""
-    for artifact in exhibits(stage):
+    """Create the artifacts of one stage; a later run's have the same keys, so the UI shows their history."""
+    for artifact in artifacts(stage):
         artifact.create()
 
 
 def show_new(stage: Stage) -> None:
-    """Make those artifacts of a stage whose latest version on the server is another, or that it does not have."""
-    made = {str(artifact.key): artifact for artifact in exhibits(stage)}
-    if not made:
+    """Create those artifacts of a stage that the server lacks, or whose latest version there is another."""
+    current = {str(artifact.key): artifact for artifact in artifacts(stage)}
+    if not current:
         return
-    keys = ArtifactCollectionFilterKey(any_=list(made))
+    keys = ArtifactCollectionFilterKey(any_=list(current))
     with get_client(sync_client=True) as client:
         latest = client.read_latest_artifacts(artifact_filter=ArtifactCollectionFilter(key=keys))
     known = {artifact.key: artifact.data for artifact in latest}
-    for key, artifact in made.items():
+    for key, artifact in current.items():
         if known.get(key) != artifact.format():
             artifact.create()
 
 
-def exhibits(stage: Stage) -> Iterator[Artifact]:
+def artifacts(stage: Stage) -> Iterator[Artifact]:
     """The artifacts of one stage, each with a description of the stage and the file."""
     for out in stage.outs:
-        for picture in last_pictures(out):
-            data = base64.b64encode(picture.read_bytes()).decode()
+        for image in last_images(out):
+            data = base64.b64encode(image.read_bytes()).decode()
             yield ImageArtifact(
-                image_url=f"data:image/{KINDS[picture.suffix]};base64,{data}",
-                key=_key(stage.name, _series(picture.relative_to(out))),
-                description=f"{stage.name}: {picture}",
+                image_url=f"data:image/{KINDS[image.suffix]};base64,{data}",
+                key=_key(stage.name, _series(image.relative_to(out))),
+                description=f"{stage.name}: {image}",
             )
         if (file := out / SUMMARY).is_file():
             yield MarkdownArtifact(
@@ -69,13 +69,13 @@ def exhibits(stage: Stage) -> Iterator[Artifact]:
             yield TableArtifact(table=rows, key=_key(stage.name, "values"), description=f"{stage.name}: {file}")
 
 
-def last_pictures(out: Path) -> list[Path]:
+def last_images(out: Path) -> list[Path]:
     """The newest state of each series of sheets: `sheets/000500.png`, `sheets/001000.png` are one series."""
     series: dict[str, Path] = {}
-    found = {picture for pattern in PICTURES for picture in out.glob(pattern) if picture.suffix in KINDS}
-    for picture in sorted(found, key=lambda path: (len(path.name), path.as_posix())):
-        if picture.stat().st_size <= PICTURE_BYTES:
-            series[_series(picture.relative_to(out))] = picture
+    found = {image for pattern in IMAGES for image in out.glob(pattern) if image.suffix in KINDS}
+    for image in sorted(found, key=lambda path: (len(path.name), path.as_posix())):
+        if image.stat().st_size <= IMAGE_BYTES:
+            series[_series(image.relative_to(out))] = image
     return sorted(series.values())
 
 
@@ -102,10 +102,10 @@ def _leaves(values: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str,
             yield (*above, name), value
 
 
-def _series(picture: Path) -> str:
-    """What stays the same from one state of a picture to the next: a name that is a number is dropped."""
-    named = picture.parent if picture.stem.isdecimal() else picture.with_suffix("")
-    return f"{named.as_posix()}-film" if picture.suffix == ".gif" else named.as_posix()
+def _series(image: Path) -> str:
+    """What stays the same from one state of a image to the next: a name that is a number is dropped."""
+    named = image.parent if image.stem.isdecimal() else image.with_suffix("")
+    return f"{named.as_posix()}-film" if image.suffix == ".gif" else named.as_posix()
 
 
 def _key(*words: str) -> str:
