@@ -88,8 +88,10 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
 
     def step(number: int, index: int) -> None:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
-            losses = batch_losses(config, nets, draw_batch(config, nets, number, index, seed=0))
+            images = draw_batch(config, nets, number, index, seed=0)
+            losses = batch_losses(config, nets, images)
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        images.backward()
 
     def turn(number: int) -> Mapping[str, float]:
         start = time.perf_counter()

@@ -17,7 +17,7 @@ from cgn.core.seeding import torch_stream
 from cgn.imagenet import train_cgn as verb
 from cgn.imagenet.assets import open_nets
 from cgn.imagenet.generator import open_model
-from cgn.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, draw_batch, train_cgn
+from cgn.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, cgan_images, draw_batch, train_cgn
 from cgn.mechanisms import Prior, factual
 from tests.support.toy_nets import KINDS, PARAMS, TABLE, shrunk, write_nets
 
@@ -98,7 +98,6 @@ def test_nets_that_no_loss_needs_are_not_called(assets: Path, monkeypatch: pytes
     for net in (nets.cgan, nets.features):
         monkeypatch.setattr(net, "forward", None)
     batch = drawn(params, nets)
-    assert batch.target is None
     assert set(batch_losses(params, nets, batch)) == {"binary", "mask_size", "background"}
     with pytest.raises(ValueError, match="above 0 where every other weight is 0"):
         without(*LOSSES)
@@ -110,10 +109,9 @@ def test_losses_are_the_weighted_equations(assets: Path) -> None:
     nets = built(params, assets=assets)
     batch = drawn(params, nets, 3, 1)
     told = batch_losses(params, nets, batch)
-    picture, weights = batch.picture, params.losses
-    assert batch.target is not None
+    picture, weights, target = batch.picture, params.losses, cgan_images(nets, batch.causes)
     x = picture.mask * picture.foreground + (1 - picture.mask) * picture.background
-    torch.testing.assert_close(told["l1"], weights.l1 * (x - batch.target).abs().mean())
+    torch.testing.assert_close(told["l1"], weights.l1 * (x - target).abs().mean())
     m = picture.mask.double()
     entropy = -(m * m.log2() + (1 - m) * (1 - m).log2()).mean()
     torch.testing.assert_close(told["binary"].double(), weights.binary * entropy, rtol=1e-4, atol=1e-4)
@@ -129,14 +127,11 @@ def test_the_mechanisms_start_as_the_cgan(assets: Path) -> None:
     params = shrunk()
     nets = built(params, assets=assets)
     batch, other = drawn(params, nets), drawn(params, nets, 0, 1)
-    assert batch.target is not None
-    assert other.target is not None
-    torch.testing.assert_close(batch.picture.foreground, batch.target, atol=1e-5, rtol=0)
-    torch.testing.assert_close(batch.picture.image, batch.target, atol=1e-5, rtol=0)
-    assert not other.target.equal(batch.target)
-    again = drawn(params, nets).target
-    assert again is not None
-    assert again.equal(batch.target)
+    target = cgan_images(nets, batch.causes)
+    torch.testing.assert_close(batch.picture.foreground, target, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.picture.image, target, atol=1e-5, rtol=0)
+    assert not cgan_images(nets, other.causes).equal(target)
+    assert cgan_images(nets, drawn(params, nets).causes).equal(target)
 
 
 def test_a_batch_has_several_classes(assets: Path) -> None:
@@ -210,8 +205,7 @@ def test_half_precision_keeps_masks_and_losses_whole(assets: Path, tmp_path: Pat
         params = shrunk(precision="bf16-mixed")
         nets = built(params, assets=assets)
         batch = drawn(params, nets)
-        assert batch.target is not None
-        assert batch.picture.mask.dtype == batch.target.dtype == torch.float32
+        assert batch.picture.mask.dtype == cgan_images(nets, batch.causes).dtype == torch.float32
         assert all(loss.dtype == torch.float32 for loss in batch_losses(params, nets, batch).values())
 
 
