@@ -30,6 +30,7 @@ from cgn.core.checkpoints import WRONG_FACTS, load_model, load_state, save_state
 from cgn.core.errors import ArtifactError
 from cgn.core.images import save_picture, sheet
 from cgn.core.metrics import MetricSink, finite
+from cgn.core.parallel import concurrently
 from cgn.core.progress import progress, say
 from cgn.core.seeding import derive, torch_stream
 
@@ -114,8 +115,12 @@ class Training:
 
     def backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Add the gradients of the sum of a batch's weighted losses, which are scalars."""
-        self.fabric.backward(torch.stack(list(losses.values())).sum())
-        self._sums = {name: loss.detach() + self._sums.get(name, 0) for name, loss in losses.items()}
+        self.fabric.backward(self.total(losses))
+
+    def total(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The sum of weighted losses, which are scalars; each is logged, and checked before the next step."""
+        self._sums |= {name: loss.detach() + self._sums.get(name, 0) for name, loss in losses.items()}
+        return torch.stack(list(losses.values())).sum()
 
     def step(self, *names: str, rate_factor: float) -> None:
         """Move what these optimizers hold, at `rate_factor` times their initial rates, and clear their gradients.
@@ -123,14 +128,15 @@ class Training:
         Raises TrainingError, in every process, before a loss that is not a finite number moves a weight.
         """
         self.values |= self._losses()
-        for optimizer in (self.optimizers[name] for name in names):
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * rate_factor
-                if self.fabric.world_size > 1:
-                    for parameter in group["params"]:
-                        if parameter.grad is not None:
-                            self.fabric.all_reduce(parameter.grad, reduce_op="sum")
-            optimizer.step()
+        optimizers = [self.optimizers[name] for name in names]
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = group["initial_lr"] * rate_factor
+            if self.fabric.world_size > 1:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self.fabric.all_reduce(parameter.grad, reduce_op="sum")
+        concurrently(*(optimizer.step for optimizer in optimizers), device=self.fabric.device)
+        for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def log(self, values: Mapping[str, float]) -> None:

@@ -8,16 +8,17 @@ its own.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
 from cgn.core.machine import THREADS, usable_cores
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -47,6 +48,18 @@ def concurrently(*tasks: Callable[[], Result], device: torch.device) -> list[Res
             if not future.cancel():
                 future.exception()  # nothing runs on when this returns
     return results
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; where there is a second core, each is made while the one before it is used."""
+    if usable_cores() == 1:
+        yield from items
+        return
+    pool, end = _pool(os.getpid(), usable_cores() - 1), object()
+    coming = pool.submit(next, items, end)
+    while (item := coming.result()) is not end:
+        coming = pool.submit(next, items, end)
+        yield cast(Item, item)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from cgn.core.errors import ConfigError
 from cgn.core.files import MANIFEST, read_object, write_json
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
+from cgn.core.parallel import ahead
 from cgn.core.seeding import derive
 from cgn.data.benchmarks import class_folders
 from cgn.data.collection import Collection, read_collection
@@ -190,6 +191,8 @@ def fit(
         checkpoint_every=config.checkpoint_updates,
     )
     ready = batches(mixture, start=training.update, workers=config.workers, device=fabric.device.type)
+    if config.workers == 0:  # workers read ahead themselves
+        ready = ahead(ready)
     ensemble.train()
     for _, batch in zip(training, ready, strict=False):  # the training ends first
         for group in optimizer.param_groups:

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 import torch
 
 from cgn.core import parallel
-from cgn.core.parallel import Differentiated, concurrently, differentiate
+from cgn.core.parallel import Differentiated, ahead, concurrently, differentiate
 
 CPU = torch.device("cpu")
 
@@ -98,3 +99,17 @@ def test_a_loss_differentiated_in_a_task_follows_as_if_it_were_in_the_graph() ->
     torch.autograd.backward(2 * torch.stack(values).sum())
     assert expected is not None
     torch.testing.assert_close(weight.grad, 2 * expected)
+
+
+@pytest.mark.usefixtures("cores")
+def test_items_made_ahead_are_the_same_and_end_and_fail_at_the_same_place() -> None:
+    def items(count: int) -> Iterator[int]:
+        yield from range(count)
+        raise ValueError("after the last")
+
+    assert list(ahead(iter(range(5)))) == [0, 1, 2, 3, 4]
+    assert list(ahead(iter([]))) == []
+    seen: list[int] = []
+    with pytest.raises(ValueError, match="after the last"):
+        seen.extend(ahead(items(3)))
+    assert seen == [0, 1, 2]
