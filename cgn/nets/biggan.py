@@ -144,7 +144,7 @@ class _Layers(nn.Module):
                 x = checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)  # nothing in it is random
             else:
                 x = layer(*given)
-        image: torch.Tensor = self.conv_to_rgb(self.bn(x, row).relu())
+        image: torch.Tensor = self.conv_to_rgb(self.bn(x, row).relu_())
         return image[:, :COLORS].tanh()
 
     def blocks_and_attention(self) -> "list[Block | SelfAttention]":
@@ -242,11 +242,11 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor, row: int) -> torch.Tensor:
         """(B,channels,H,W), (B,E) and the truncation's row -> (B,out_channels,H,W), or 2H, 2W when doubling."""
-        made = self.conv_0(self.bn_0(x, condition, row).relu())
-        made = self.bn_1(made, condition, row).relu()
+        made = self.conv_0(self.bn_0(x, condition, row).relu_())
+        made = self.bn_1(made, condition, row).relu_()
         made = self.conv_1(doubled(made) if self.doubling else made)
-        made = self.conv_2(self.bn_2(made, condition, row).relu())
-        made = self.conv_3(self.bn_3(made, condition, row).relu())
+        made = self.conv_2(self.bn_2(made, condition, row).relu_())
+        made = self.conv_3(self.bn_3(made, condition, row).relu_())
         skip = x[:, : self.out_channels]
         total: torch.Tensor = made + (doubled(skip) if self.doubling else skip)
         return total

@@ -102,7 +102,7 @@ class ConvNormRelu(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B,channels,H,W) -> (B,out_channels,H,W)."""
         made: torch.Tensor = self.bn_s1(self.conv_s1(x))
-        return made.relu()
+        return made.relu_()
 
 
 class ResidualU(nn.Module):
