@@ -25,7 +25,7 @@ from cgn.data.sources import CGN_IMAGENET
 from cgn.imagenet.drawing import Drawer, Drawn, bytes_of, folded
 from cgn.imagenet.generator import open_model, open_published
 from cgn.mechanisms import Cause, Causes, Prior, counterfactual, factual
-from cgn.nets.biggan import Table
+from cgn.nets.biggan import BigGanConfig
 from cgn.stages.generate import Exhibit, Parts, Task
 
 EXAMPLES = 9
@@ -72,7 +72,7 @@ def _open(folder: Path, worker: int, *, params: Generate, seed: int, variant: st
     )
 
 
-def _check(params: Generate, table: Table, *, key: str) -> None:
+def _check(params: Generate, table: BigGanConfig, *, key: str) -> None:
     """What only the model can tell: its classes, and the truncations that its statistics are for."""
     try:
         table.row(params.truncation)

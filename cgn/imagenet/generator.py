@@ -17,7 +17,7 @@ from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weight
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.mechanisms import Generator, Shape, Whole
 from cgn.nets import u2net
-from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Recompute, Table
+from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig, Recompute
 from cgn.nets.u2net import U2Net, Widths, segmenter
 
 MODEL = "model.safetensors"
@@ -37,7 +37,7 @@ class Model:
     facts: Mapping[str, Any]
 
     @property
-    def table(self) -> Table:
+    def table(self) -> BigGanConfig:
         """The layers of each BigGAN; its noise size, classes and image size with them."""
         return read_table(self.facts["net"])
 
@@ -47,7 +47,7 @@ def copies(biggan: BigGan, *, saliency: U2Net, truncation: float = 1.0, recomput
 
     Raises ConfigError for a truncation off the grid.
     """
-    shape, texture, background = (empty(biggan.table, truncation=truncation, recompute=recompute) for _ in range(3))
+    shape, texture, background = (empty(biggan.config, truncation=truncation, recompute=recompute) for _ in range(3))
     for made in (shape, texture, background):
         made.load_state_dict(biggan.state_dict())
     return Generator(
@@ -55,7 +55,7 @@ def copies(biggan: BigGan, *, saliency: U2Net, truncation: float = 1.0, recomput
     )
 
 
-def facts(*, variant: str, table: Table, widths: Widths) -> dict[str, Any]:
+def facts(*, variant: str, table: BigGanConfig, widths: Widths) -> dict[str, Any]:
     """What a model file says of itself; `open_model` rebuilds the nets from it."""
     told = {"track": "imagenet", "variant": variant, "classes": table.classes}
     return told | {"net": asdict(table), "saliency": asdict(widths)}
@@ -88,7 +88,9 @@ def open_model(folder: Path, *, variant: str, device: torch.device | None = None
     return model
 
 
-def open_published(path: Path, *, variant: str, table: Table = BIGGAN_DEEP_256, widths: Widths = u2net.U2NET) -> Model:
+def open_published(
+    path: Path, *, variant: str, table: BigGanConfig = BIGGAN_DEEP_256, widths: Widths = u2net.U2NET
+) -> Model:
     """The authors' trained CGN from its published file, on the CPU, as `open_model` gives one of ours.
 
     Its saliency net resizes maps as the published code does. Raises ArtifactError for anything but exactly its tensors.
@@ -127,7 +129,7 @@ def _under(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
+def empty(table: BigGanConfig, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
     """A BigGAN of any content, on the CPU: drawing new weights takes longer than reading trained ones."""
     with torch.device("meta"):
         made = BigGan(table, truncation=truncation, recompute=recompute)
@@ -135,9 +137,9 @@ def empty(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none
     return filled
 
 
-def read_table(told: object) -> Table:
+def read_table(told: object) -> BigGanConfig:
     """The layers that `facts` told. Raises ConfigError for anything else."""
-    return build(Table, told, key="net")
+    return build(BigGanConfig, told, key="net")
 
 
 def read_widths(told: object) -> Widths:

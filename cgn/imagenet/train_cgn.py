@@ -32,7 +32,7 @@ from cgn.imagenet.generator import copies, facts, net_of, saliency_tensors
 from cgn.imagenet.silhouettes import mask_iou
 from cgn.losses import Patches, binary_entropy, l1, patch_grid, saliency, size_hinge, style
 from cgn.mechanisms import Causes, Generator, Picture, Prior, Shape, counterfactual, factual
-from cgn.nets.biggan import Table
+from cgn.nets.biggan import BigGanConfig
 from cgn.nets.biggan_folded import fold
 from cgn.nets.spectral import Spectral
 from cgn.nets.u2net import U2Net, Widths
@@ -115,7 +115,7 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
         values = {f"start/{name}": value for name, value in start.items()} | training.values
         sink.summary(values)
         # Last: a model file means a finished run.
-        about = {**facts(variant=variant, table=nets.table, widths=nets.widths), "losses": values}
+        about = {**facts(variant=variant, table=nets.biggan_config, widths=nets.widths), "losses": values}
         save_model(model / MODEL, {**ema.module.state_dict(), **saliency_tensors(nets.saliency)}, facts=about)
 
 
@@ -129,7 +129,7 @@ class Nets:
     """What `generator.shape` segments with."""
     features: nn.Module
     prior: Prior
-    table: Table
+    biggan_config: BigGanConfig
     widths: Widths
     """Layers of each BigGAN and of the saliency net."""
 
@@ -144,15 +144,15 @@ def build_nets(config: TrainCgn, assets: Path, *, device: torch.device) -> Nets:
     if device.type == "cpu":
         keep_freed_memory()
     opened = open_nets(assets, nets=config.nets)
-    table, truncation = opened.biggan.table, config.truncation
+    biggan, truncation = opened.biggan.config, config.truncation
     generator = copies(opened.biggan, saliency=opened.saliency, truncation=truncation, recompute=config.checkpointing)
     return Nets(
         generator=_placed(generator, device),
         saliency=_placed(opened.saliency, device),
         cgan=fold(opened.biggan, truncation=truncation).to(device),
         features=_placed(opened.features, device),
-        prior=Prior(noise_size=table.noise_size, truncation=truncation),
-        table=table,
+        prior=Prior(noise_size=biggan.noise_size, truncation=truncation),
+        biggan_config=biggan,
         widths=opened.widths,
     )
 
@@ -193,7 +193,7 @@ class Batch:
 def draw_batch(config: TrainCgn, nets: Nets, update: int, number: int, *, seed: int) -> Batch:
     """Factual images, each of a class of its own draw: a pure function of the weights and (seed, update, number)."""
     stream = torch_stream(seed, "batch", update, number)
-    label = torch.randint(nets.table.classes, (config.batch_size,), generator=stream)
+    label = torch.randint(nets.biggan_config.classes, (config.batch_size,), generator=stream)
     causes = factual(label, prior=nets.prior, stream=stream).to(nets.device)
     generator = nets.generator
     mask, foreground, background = concurrently(
@@ -285,13 +285,13 @@ def style_loss(nets: Nets, target: torch.Tensor, *, weights: Sequence[float]) ->
 def measured_masks(ema: EMA[Generator], nets: Nets, *, fabric: "Fabric", seed: int) -> Mapping[str, float]:
     """How far the averaged generator's masks are silhouettes of their class."""
     with at_rest(ema.module, fabric=fabric) as average:
-        return mask_iou(average, image_size=nets.table.image_size, prior=nets.prior, seed=seed)
+        return mask_iou(average, image_size=nets.biggan_config.image_size, prior=nets.prior, seed=seed)
 
 
 def example_rows(generator: Generator, nets: Nets, *, seed: int) -> Rows:
     """One column a class (ten of them at most): a factual picture and its parts, then a counterfactual and its own."""
     assert isinstance(generator.shape, Shape)
-    classes, prior = nets.table.classes, nets.prior
+    classes, prior = nets.biggan_config.classes, nets.prior
     label = torch.linspace(0, classes - 1, min(classes, COLUMNS)).round().long()
     stream = torch_stream(seed, "sheet")
     causes = factual(label, prior=prior, stream=stream).to(nets.device)

@@ -107,7 +107,7 @@ def judge_biggan(net: BigGan, fitted: Readout, *, seed: int, truncation: float) 
     net.eval()
     labels = torch.arange(PER_CLASS * len(CLASSES)) % len(CLASSES)
     stream = torch_stream(seed, "judge", "biggan")
-    noise = Prior(noise_size=net.table.noise_size, truncation=truncation).noise(len(labels), stream)
+    noise = Prior(noise_size=net.config.noise_size, truncation=truncation).noise(len(labels), stream)
     images = torch.cat(
         [
             net(*part, truncation=truncation)

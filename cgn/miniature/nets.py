@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from cgn.core.checkpoints import load_model, rebuilt, save_model
-from cgn.nets.biggan import BigGan, Table
+from cgn.nets.biggan import BigGan, BigGanConfig
 from cgn.nets.features import Blocks, VggFeatures
 from cgn.nets.u2net import U2Net, Widths
 
@@ -23,7 +23,9 @@ TRACK = {"track": "imagenet", "variant": "miniature"}
 
 def biggan(path: Path) -> BigGan:
     """The BigGAN-deep of `path`, in training mode like any new module. Raises ArtifactError for another's file."""
-    return _loaded(path, kind="biggan", make=lambda net: BigGan(Table(**{**net, "blocks": _rows(net["blocks"])})))
+    return _loaded(
+        path, kind="biggan", make=lambda net: BigGan(BigGanConfig(**{**net, "blocks": _rows(net["blocks"])}))
+    )
 
 
 def saliency_net(path: Path) -> U2Net:
@@ -38,7 +40,7 @@ def features(path: Path) -> VggFeatures:
 
 def save_biggan(path: Path, net: BigGan, *, made_by: str) -> None:
     """Write it with its table."""
-    _save(path, net, kind="biggan", facts=asdict(net.table), made_by=made_by)
+    _save(path, net, kind="biggan", facts=asdict(net.config), made_by=made_by)
 
 
 def save_saliency_net(path: Path, net: U2Net, widths: Widths, *, made_by: str) -> None:

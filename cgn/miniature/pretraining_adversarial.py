@@ -121,8 +121,8 @@ def statistics_batch(
 
 def sheet(net: BigGan, *, seed: int, truncation: float = 1.0) -> Rows:
     """One column a class, a few noises down."""
-    classes = net.table.classes
-    prior = Prior(noise_size=net.table.noise_size, truncation=truncation)
+    classes = net.config.classes
+    prior = Prior(noise_size=net.config.noise_size, truncation=truncation)
     noise = prior.noise(SHEET_ROWS * classes, torch_stream(seed, "sheet"))
     images = net(noise, torch.arange(classes).repeat(SHEET_ROWS), truncation=truncation)
     return [(f"{row + 1}", part) for row, part in enumerate(images.split(classes))]

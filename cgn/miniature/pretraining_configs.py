@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from cgn.miniature.causes import NOISE_SIZE
-from cgn.nets.biggan import Table
+from cgn.nets.biggan import BigGanConfig
 from cgn.nets.features import Blocks
 from cgn.nets.u2net import Widths
 
 IMAGE_SIZE = 32
 CLASSES = 9
 
-MINIATURE_BIGGAN = Table(
+MINIATURE_BIGGAN = BigGanConfig(
     noise_size=NOISE_SIZE,
     embedding_size=16,
     classes=CLASSES,
@@ -24,7 +24,7 @@ MINIATURE_BIGGAN = Table(
 class Adversarial:
     """How the BigGAN is trained from scratch."""
 
-    table: Table = MINIATURE_BIGGAN
+    table: BigGanConfig = MINIATURE_BIGGAN
     discriminator_width: int = 64
     images: int = 27_000
     """Factual scenes drawn once."""

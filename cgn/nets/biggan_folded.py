@@ -31,7 +31,7 @@ def fold(net: BigGan, *, truncation: float, dtype: torch.dtype | None = None) ->
     It is called with (noise, label), noise already times the truncation, and has no parameter that wants a gradient.
     `dtype` is that of the maps inside; None: the net's. Raises ConfigError for a truncation off the grid of statistics.
     """
-    folded = FoldedBigGan(net, row=net.table.row(truncation))
+    folded = FoldedBigGan(net, row=net.config.row(truncation))
     for part in (folded.layers, folded.colors):
         part.to(dtype or folded.last_norm.dtype)
     return folded.eval().requires_grad_(False)

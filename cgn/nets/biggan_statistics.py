@@ -44,8 +44,8 @@ def settle(net: BigGan, draw: Draw, *, batches: int) -> None:
             module.settle(SETTLING)
     net.eval()
     norms = _norms(net)
-    rows = [_row(net, norms, draw, truncation=row / (net.table.statistics - 1), batches=batches)
-            for row in range(net.table.statistics)]  # fmt: skip
+    rows = [_row(net, norms, draw, truncation=row / (net.config.statistics - 1), batches=batches)
+            for row in range(net.config.statistics)]  # fmt: skip
     for place, norm in enumerate(norms):
         norm.running_means.copy_(torch.stack([row[place][0] for row in rows]))
         norm.running_vars.copy_(torch.stack([row[place][1] for row in rows]))

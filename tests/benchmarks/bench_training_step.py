@@ -82,7 +82,7 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
         saliency=opened.saliency,
         features=VggFeatures().to(where).eval().requires_grad_(False),
         prior=Prior(noise_size=table.noise_size, truncation=1.0),
-        table=table,
+        biggan_config=table,
         widths=read_widths(opened.facts["saliency"]),
     )
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from cgn.core.seeding import torch_stream
-from cgn.nets.biggan import BigGan, StatisticsNorm, Table
+from cgn.nets.biggan import BigGan, BigGanConfig, StatisticsNorm
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.spectral import Spectral
 
-TABLE = Table(
+TABLE = BigGanConfig(
     noise_size=6,
     embedding_size=4,
     classes=3,

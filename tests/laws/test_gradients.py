@@ -20,13 +20,13 @@ from cgn.losses import (
     style,
 )
 from cgn.mechanisms import compose
-from cgn.nets.biggan import BigGan, SelfAttention, Table
+from cgn.nets.biggan import BigGan, BigGanConfig, SelfAttention
 from cgn.nets.biggan_folded import fold
 from cgn.nets.convgen import MaskNet, TileNet
 from cgn.nets.spectral import Spectral, SpectralConv2d, SpectralLinear
 from cgn.nets.u2net import U2Net, Widths
 
-SMALL = Table(
+SMALL = BigGanConfig(
     noise_size=3,
     embedding_size=3,
     classes=4,

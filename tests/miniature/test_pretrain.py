@@ -16,10 +16,10 @@ from cgn.miniature import pretraining_report as report
 from cgn.miniature import pretraining_supervised as supervised
 from cgn.miniature.pretrain import RECIPES, Recipe, main, pretrain
 from cgn.miniature.pretraining_configs import Adversarial, Features, Segmenter
-from cgn.nets.biggan import Table
+from cgn.nets.biggan import BigGanConfig
 from cgn.nets.u2net import Widths
 
-TABLE = Table(
+TABLE = BigGanConfig(
     noise_size=32,
     embedding_size=4,
     classes=9,

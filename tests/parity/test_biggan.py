@@ -11,7 +11,7 @@ from torch import nn
 
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Table
+from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig
 from cgn.nets.biggan_folded import fold
 from cgn.nets.spectral import SpectralConv2d, SpectralLinear
 
@@ -25,8 +25,8 @@ def golden(test_data: Path) -> dict[str, Any]:
     return loaded
 
 
-def table(config: dict[str, Any]) -> Table:
-    return Table(
+def table(config: dict[str, Any]) -> BigGanConfig:
+    return BigGanConfig(
         noise_size=config["z_dim"],
         embedding_size=config["class_embed_dim"],
         classes=config["num_classes"],
@@ -107,7 +107,7 @@ def test_a_truncation_off_the_grid_is_refused(golden: dict[str, Any], truncation
 def test_an_impossible_table_is_refused(values: dict[str, Any], told: str) -> None:
     given = {"noise_size": 4, "embedding_size": 4, "classes": 3, "width": 4, "attention_at": 1}
     with pytest.raises(ConfigError, match=told):
-        Table(**{**given, "blocks": ((True, 4, 4), (False, 4, 2)), **values})
+        BigGanConfig(**{**given, "blocks": ((True, 4, 4), (False, 4, 2)), **values})
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -7,10 +7,10 @@ import torch
 
 from cgn.core.checkpoints import load_strictly
 from cgn.core.seeding import torch_stream
-from cgn.nets.biggan import BigGan, Table
+from cgn.nets.biggan import BigGan, BigGanConfig
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 
-SMALL = Table(
+SMALL = BigGanConfig(
     noise_size=4,
     embedding_size=4,
     classes=3,
@@ -23,7 +23,7 @@ SMALL = Table(
 def test_outputs_equal_the_published_ones(test_data: Path) -> None:
     golden = torch.load(test_data / "golden" / "biggan_deep_small.pt", weights_only=True)
     config = golden["config"]
-    table = Table(
+    table = BigGanConfig(
         noise_size=config["z_dim"],
         embedding_size=config["class_embed_dim"],
         classes=config["num_classes"],
