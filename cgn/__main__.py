@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -177,6 +178,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         if argv[:1] == [CLEAN]:
             clean(argv[1:])
+        elif "TORCHELASTIC_RUN_ID" in os.environ:
+            from cgn.core.launch import under_torchrun
+
+            under_torchrun(partial(run, argv))
         else:
             run(argv)
     except CgnError as error:

@@ -9,9 +9,9 @@ The mechanisms are independent nets, so they are computed side by side, a core e
 Shapes: B batch, S image size.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,16 +27,18 @@ from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import Differentiated, concurrently, differentiate
 from cgn.core.seeding import derive, torch_stream
+from cgn.evaluation.silhouettes import silhouette_iou
 from cgn.imagenet.assets import open_nets
 from cgn.imagenet.generator import copies, facts, net_of, saliency_tensors
-from cgn.imagenet.silhouettes import mask_iou
 from cgn.losses import Patches, binary_entropy, l1, patch_grid, saliency, size_hinge, style
 from cgn.mechanisms import Causes, Generator, Picture, Prior, Shape, counterfactual, factual
+from cgn.miniature.scenes import silhouette_bank
 from cgn.nets.biggan import BigGanConfig
 from cgn.nets.biggan_folded import fold
 from cgn.nets.spectral import Spectral
 from cgn.nets.u2net import U2Net, Widths
-from cgn.training import EMA, MODEL, STATE, Rows, Training, adam, at_rest, finished, linear_decay
+from cgn.optimization import EMA, adam, evaluating, linear_decay
+from cgn.training import MODEL, STATE, Rows, Training, finished
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,6 +50,8 @@ REMEDY = (
     "lower train_cgn.batch_size (and raise train_cgn.batches_per_update by as much), or set train_cgn.checkpointing "
     "to blocks"
 )
+MASKS_PER_CLASS, SILHOUETTES_PER_CLASS = 20, 60
+"""How many are compared where the silhouettes are known."""
 COLUMNS = 10
 """Of a sheet, where there are that many classes."""
 
@@ -105,7 +109,7 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
         training.step("shape", "texture", "background", rate_factor=rate_factor)
         ema.follow(update)
         if training.sheet_due:
-            with at_rest(ema.module, fabric=fabric) as average:
+            with evaluating(ema.module, fabric=fabric) as average:
                 rows = example_rows(average, nets, seed=seed)
             training.sheet(rows)
             if measures_masks:
@@ -282,10 +286,24 @@ def style_loss(nets: Nets, target: torch.Tensor, *, weights: Sequence[float]) ->
     return loss
 
 
-def measured_masks(ema: EMA[Generator], nets: Nets, *, fabric: "Fabric", seed: int) -> Mapping[str, float]:
-    """How far the averaged generator's masks are silhouettes of their class."""
-    with at_rest(ema.module, fabric=fabric) as average:
-        return mask_iou(average, image_size=nets.biggan_config.image_size, prior=nets.prior, seed=seed)
+def measured_masks(ema: EMA[Generator], nets: Nets, *, fabric: "Fabric", seed: int) -> dict[str, float]:
+    """How far the averaged generator's masks are silhouettes of the class that they were asked for.
+
+    `iou/own`, `iou/others` and `iou/nearest` against true silhouettes, and `mask/mean`.
+    """
+    label = torch.arange(nets.biggan_config.classes).repeat_interleave(MASKS_PER_CLASS)
+    cause = factual(label, prior=nets.prior, stream=torch_stream(seed, "silhouettes")).to(nets.device).shape
+    with evaluating(ema.module, fabric=fabric) as average:
+        mask = average.shape(cause)
+        found = silhouette_iou(mask, cause.label, bank=_silhouettes(nets.biggan_config.image_size).to(nets.device))
+    scores = {"iou/own": found.own, "iou/others": found.others, "iou/nearest": found.nearest}
+    return scores | {"mask/mean": mask.mean().item()}
+
+
+@lru_cache(maxsize=1)
+def _silhouettes(image_size: int) -> torch.Tensor:
+    """Of every class of the miniature world: the same for every seed of training, so that their figures compare."""
+    return silhouette_bank(seed=0, per_class=SILHOUETTES_PER_CLASS, image_size=image_size)
 
 
 def example_rows(generator: Generator, nets: Nets, *, seed: int) -> Rows:

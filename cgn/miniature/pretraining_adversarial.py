@@ -24,7 +24,8 @@ from cgn.miniature.pretraining_configs import Adversarial
 from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.discriminators import ProjectionDiscriminator
-from cgn.training import EMA, Rows, Training, adam, at_rest, batch_indices, frozen, linear_decay
+from cgn.optimization import EMA, adam, evaluating, frozen, linear_decay
+from cgn.training import Rows, Training, batch_indices
 
 SHEET_ROWS = 6
 
@@ -86,7 +87,7 @@ def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> 
 
             ema.follow(update)
             if training.sheet_due:
-                with at_rest(ema.module, fabric=fabric) as average:
+                with evaluating(ema.module, fabric=fabric) as average:
                     rows = sheet(average, seed=seed)
                 training.sheet(rows)
     settle(ema.module, partial(statistics_batch, recipe, seed), batches=recipe.statistics_batches)

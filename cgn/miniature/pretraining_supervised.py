@@ -25,7 +25,8 @@ from cgn.miniature.pretraining_configs import Features, Segmenter, Supervised
 from cgn.miniature.scenes import CLASSES, scene
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net
-from cgn.training import EMA, Rows, Training, adam, at_rest, batch_indices, linear_decay
+from cgn.optimization import EMA, adam, evaluating, linear_decay
+from cgn.training import Rows, Training, batch_indices
 
 IMAGES_PER_BATCH = 576
 SHEET_COLUMNS = 12
@@ -131,7 +132,7 @@ def _trained(
         training.step("net", rate_factor=factor)
         ema.follow(update)
         if training.sheet_due:
-            with at_rest(ema.module, fabric=fabric) as average:
+            with evaluating(ema.module, fabric=fabric) as average:
                 rows = sheet(average)
             training.sheet(rows)
     return ema.module

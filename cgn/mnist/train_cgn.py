@@ -40,7 +40,8 @@ from cgn.mnist.generator import facts, initialize, soften
 from cgn.mnist.generator import generator as build_generator
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator, MultiDiscriminator, ProjectionDiscriminator
 from cgn.nets.features import SqueezeFeatures, VggFeatures, squeezenet_weights, vgg_weights
-from cgn.training import EMA, MODEL, STATE, Rows, Training, adam, at_rest, batch_indices, finished, frozen, linear_decay
+from cgn.optimization import EMA, adam, evaluating, frozen, linear_decay
+from cgn.training import MODEL, STATE, Rows, Training, batch_indices, finished
 
 
 def train_cgn(
@@ -109,7 +110,7 @@ def train_cgn(
 
             ema.follow(update)
             if training.sheet_due:
-                with at_rest(ema.module, fabric=fabric) as average:
+                with evaluating(ema.module, fabric=fabric) as average:
                     rows = example_rows(average, prior=prior, seed=seed)
                 training.sheet(rows)
 

@@ -1,6 +1,6 @@
 """BigGAN-deep's generator (Brock et al., ICLR 2019), of any resolution.
 
-Decided here: the weights' keys are those of the public PyTorch weights, which load as they are. The batch norms hold 51
+The weights' keys are those of the public PyTorch weights, which load as they are. The batch norms hold 51
 precomputed statistics, for the truncations 0, 0.02, ..., 1; any other truncation is refused. The public code mixes
 neighbouring rows off the grid with exchanged weights, and where division rounds (0.58, 0.94) it takes the row below:
 here every truncation of the grid has the row that was computed for it. A net is called with (noise, label) like any
@@ -242,13 +242,13 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor, row: int) -> torch.Tensor:
         """(B,channels,H,W), (B,E) and the truncation's row -> (B,out_channels,H,W), or 2H, 2W when doubling."""
-        made = self.conv_0(self.bn_0(x, condition, row).relu_())
-        made = self.bn_1(made, condition, row).relu_()
-        made = self.conv_1(doubled(made) if self.doubling else made)
-        made = self.conv_2(self.bn_2(made, condition, row).relu_())
-        made = self.conv_3(self.bn_3(made, condition, row).relu_())
+        y = self.conv_0(self.bn_0(x, condition, row).relu_())
+        y = self.bn_1(y, condition, row).relu_()
+        y = self.conv_1(doubled(y) if self.doubling else y)
+        y = self.conv_2(self.bn_2(y, condition, row).relu_())
+        y = self.conv_3(self.bn_3(y, condition, row).relu_())
         skip = x[:, : self.out_channels]
-        total: torch.Tensor = made + (doubled(skip) if self.doubling else skip)
+        total: torch.Tensor = y + (doubled(skip) if self.doubling else skip)
         return total
 
 

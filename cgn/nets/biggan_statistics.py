@@ -1,7 +1,7 @@
-"""BigGAN's norms while it is trained, and the standing statistics that they rest on afterwards (Brock et al., 2019).
+"""BigGAN's norms while it is trained, and the standing statistics that they use afterwards (Brock et al., 2019).
 
 Legend: S rows of statistics, C channels.
-Decided here: the norms of `biggan` never look at the batch. To train a net from scratch, each norm's input is
+The norms of `biggan` never look at the batch. To train a net from scratch, each norm's input is
 normalised by its own batch just before the norm, whose statistics are still mean 0 and variance 1 and so change
 nothing. Afterwards the means and variances that the batches had are averaged into the net's rows, for one truncation
 after the other, as section 4 of the paper's appendix does ("standing statistics").

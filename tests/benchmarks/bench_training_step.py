@@ -10,6 +10,7 @@ published's to it over all rounds and in each, and the peak of memory. Sides sta
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ import torch
 from cgn.config.load import load
 from cgn.config.schema import ImageNet
 from cgn.core.heap import keep_freed_memory
-from cgn.core.machine import THREADS, usable_cores
+from cgn.core.machine import CORES, THREADS, usable_cores
 from cgn.imagenet.generator import net_of, open_model, read_widths
 from cgn.imagenet.train_cgn import Nets, batch_losses, draw_batch, settle_norms
 from cgn.mechanisms import Prior
@@ -65,6 +66,7 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
     """The objective of train_cgn."""
     del place
     torch.set_num_threads(threads)
+    os.environ[CORES] = str(threads)  # else the mechanisms are computed side by side
     where = torch.device(device)
     if device == "cpu":
         keep_freed_memory()  # as train_cgn does

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from cgn.core.devices import fabric
 from cgn.core.errors import ConfigError
 from cgn.core.launch import together
 from cgn.core.metrics import Files, MetricSink, Silent
+from tests.support.toy_nets import write_nets
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +63,7 @@ def test_one_process_is_this_one() -> None:
 @pytest.mark.parametrize("error", [ConfigError("lower batch_size"), KeyError("surprise")])
 def test_an_error_of_any_rank_ends_all(error: Exception) -> None:
     expected = ConfigError if isinstance(error, ConfigError) else RuntimeError
-    with pytest.raises(expected, match=r"lower batch_size|rank 1: Traceback[\s\S]*KeyError: 'surprise'"):
+    with pytest.raises(expected, match=r"lower batch_size|process 1: Traceback[\s\S]*KeyError: 'surprise'"):
         together(partial(failing, error=error), processes=2, sink=Silent())
 
 
@@ -93,3 +95,23 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_torchrun_starts_the_processes_of_a_training(tmp_path: Path) -> None:
+    """As `devices` processes do: equal to the bit, because two terms have one sum in any order."""
+    write_nets(tmp_path / "assets")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["imagenet"]["miniature"]["train_cgn"] |= {
+        "batch_size": 2, "batches_per_update": 2, "updates": 2, "devices": 2, "accelerator": "cpu",
+    }  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    command = ["-m", "cgn", "train_cgn", "imagenet/miniature", "--assets", "assets", "--model"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+    run = partial(subprocess.run, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run([sys.executable, *command, "own"], check=True)
+    run([*torchrun, "2", *command, "torchrun"], check=True)
+    own, other = (tmp_path / name / "model.safetensors" for name in ("own", "torchrun"))
+    assert own.read_bytes() == other.read_bytes()
+    refused = run([*torchrun, "1", *command, "refused"], capture_output=True, text=True)
+    assert "torchrun started 1 processes on this machine, but devices is 2: set devices to 1" in refused.stderr
+    assert refused.returncode

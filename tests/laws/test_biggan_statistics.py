@@ -28,12 +28,12 @@ def draw(truncation: float, number: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture
 def net() -> BigGan:
     torch.manual_seed(0)
-    made = BigGan(TABLE)
-    for norm in made.modules():
+    net = BigGan(TABLE)
+    for norm in net.modules():
         if isinstance(norm, StatisticsNorm):
             assert (norm.running_means == 0).all()
             assert (norm.running_vars == 1).all()
-    return made.eval()
+    return net.eval()
 
 
 @torch.no_grad()

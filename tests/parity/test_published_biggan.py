@@ -36,9 +36,9 @@ def test_outputs_equal_the_published_ones(test_data: Path) -> None:
     net.eval()
     with torch.no_grad():
         for truncation in (1.0, 0.5, 0.4):
-            made = net(golden["u"], golden["y_onehot"].float(), truncation)
-            assert (made - golden["outputs"][str(truncation)]).abs().max() <= 1e-5
-        assert (made - golden["outputs"]["1.0"]).abs().max() > 1e-2
+            images = net(golden["u"], golden["y_onehot"].float(), truncation)
+            assert (images - golden["outputs"][str(truncation)]).abs().max() <= 1e-5
+        assert (images - golden["outputs"]["1.0"]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -85,8 +85,8 @@ def decided(
     )
     torch.set_num_threads(threads)
     assert found.unreadable == ()
-    told = gathered([found.rows], track="imagenet", variant="published", classes=1000, suites={suite: classes})
-    write(told, tmp_path / "decisions.parquet")
+    decisions = gathered([found.rows], track="imagenet", variant="published", classes=1000, suites={suite: classes})
+    write(decisions, tmp_path / "decisions.parquet")
     return read(tmp_path / "decisions.parquet")
 
 
@@ -124,14 +124,14 @@ def test_the_whole_verb_gives_the_same_numbers(test_data: Path, tmp_path: Path, 
     words = ["--suite", suite, "--network", "squeezenet1_0", "--classifier", str(test_data / "squeezenet")]
     words += ["--params", str(ROOT / "params.yaml"), "--data", str(tmp_path / "data")]
     run(["evaluate", "imagenet/mini", *words, "--decisions", str(tmp_path / "out")])
-    told = read_json(tmp_path / "out" / "results.json")["classifiers"]["squeezenet1_0_deepcompression_rgb"]["label"]
+    results = read_json(tmp_path / "out" / "results.json")["classifiers"]["squeezenet1_0_deepcompression_rgb"]["label"]
     if suite == "clean":
-        first, five = told["clean"]["top_1"], told["clean"]["top_5"]
+        first, five = results["clean"]["top_1"], results["clean"]["top_5"]
         print(f"\ntop-1 {100 * first['value']:.1f} %, top-5 {100 * five['value']:.1f} % of {first['images']}")
         assert first["images"] == 500
         assert first["low"] < 0.575 < first["high"]
         assert five["low"] < 0.803 < five["high"]
     else:
-        found = told["cue_conflict"]
+        found = results["cue_conflict"]
         assert (found["shape"], found["texture"], found["conflicts"]) == (31, 103, 240)
         assert 100 * found["shape_bias"]["value"] == pytest.approx(23.13, abs=0.005)
