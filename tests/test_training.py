@@ -252,3 +252,15 @@ def test_the_rate_falls_to_zero_over_the_last_part() -> None:
 def test_a_sheet_shows_images_at_their_own_size_within_limits(pixels: int, tile: int) -> None:
     images = torch.zeros(2, 3, pixels, pixels)
     assert sheet([("image", images), ("mask", images[:, :1])]).height == 2 * (tile + 3) + 3
+
+
+def test_one_loss_that_is_no_number_stops_every_optimizer_of_the_step(tmp_path: Path) -> None:
+    duel = Duel()
+    training = duel.training(tmp_path)
+    next(iter(training))
+    training.backward({"first": duel.net(torch.ones(6, 4)).square().mean()})
+    training.backward({"second": duel.critic(torch.ones(6, 4)).square().mean() * float("nan")})
+    before = [tensor.clone() for tensor in duel.net.parameters()]
+    with pytest.raises(TrainingError, match="loss/second is nan at update 1"):
+        training.step("net", "critic", rate_factor=1.0)
+    assert equal(before, list(duel.net.parameters()))
