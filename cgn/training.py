@@ -8,10 +8,9 @@
 
 Update n is a function of (seed, n), so a checkpoint holds weights, optimizer states and n, and a resumed run equals an
 uninterrupted one to the bit on a CPU. Nothing is saved before all losses and weights that lead to it are known to be
-finite. Of several processes all hold the same weights and the first one alone writes. A generator's update may have
-several batches: process r of N takes batches r, r + N, ..., and gradients are summed over all of them (published for
-ImageNet, whose loss weights depend on it), so the number of processes changes nothing but the rounding. A classifier's
-gradients are averaged over processes, by the module that Fabric wraps.
+finite. All processes hold the same weights; the first one writes. A generator's update may have several batches:
+process r of N takes batches r, r + N, ..., and gradients are summed over all of them (published for ImageNet, whose
+loss weights depend on it), so the number of processes changes only the rounding. Fabric averages a classifier's.
 """
 
 import time
@@ -69,9 +68,8 @@ class Training:
         self.updates, self.batches_per_update, self.epoch_ends = updates, batches_per_update, epoch_ends
         self.modules, self.optimizers = modules, optimizers
         self.log_every, self.checkpoint_every, self.sheet_every = log_every, checkpoint_every, sheet_every
-        self.update, self.seconds = 0, 0.0
+        self.update, self.seconds, self.means = 0, 0.0, RunningMeans(fabric)
         self.values: dict[str, float] = {}  # the last update's losses, and what was logged with them
-        self.means = RunningMeans(fabric)
         self._sums: dict[str, torch.Tensor] = {}
         self._resume()
 
@@ -125,11 +123,10 @@ class Training:
         """
         self.values |= self._losses()
         optimizers = [self.optimizers[name] for name in names]
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * rate_factor
-                if self.fabric.world_size > 1:
-                    self._sum_gradients(group["params"])
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = group["initial_lr"] * rate_factor
+            if self.fabric.world_size > 1:
+                self._sum_gradients(group["params"])
         concurrently(*(optimizer.step for optimizer in optimizers), device=self.fabric.device)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -143,7 +140,7 @@ class Training:
                 gradient.copy_(part.view_as(gradient))
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Add to what is logged of this update."""
+        """Add to this update's line of the log."""
         self.values |= values
 
     def log_start(self, values: Mapping[str, float]) -> None:
