@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from cgn.core.devices import limit_threads
 from cgn.core.errors import ConfigError
-from cgn.core.machine import limit_threads
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

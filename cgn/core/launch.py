@@ -27,9 +27,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from cgn.core.devices import fits, resolve_device, started_by_torchrun, torchrun_machines
+from cgn.core.devices import fits, limit_threads, resolve_device, started_by_torchrun, torchrun_machines
 from cgn.core.errors import CgnError
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink, Silent
 
 Work = Callable[[MetricSink], None]
@@ -59,7 +58,7 @@ def _fitting(work: Work, sink: MetricSink, *, batch_size: int, remedy: str) -> N
 
 
 def together(work: Work, *, processes: int, sink: MetricSink) -> None:
-    """Call `work` with `sink` here, or, picklable, in as many processes, which `cgn.core.devices.fabric` then joins.
+    """Call `work` with `sink` here, or, picklable, in as many processes, which `cgn.core.devices.open_fabric` then joins.
 
     Raises what a process raised: a CgnError as it is, anything else as a RuntimeError that holds its traceback.
     """

@@ -1,6 +1,6 @@
 """Independent computations side by side, one core each: `concurrently(f, g, h)`.
 
-Each is computed by one thread (`cgn.core.machine`), so the bytes do not depend on how many run side by side, or whether
+Each is computed by one thread (`cgn.core.devices`), so the bytes do not depend on how many run side by side, or whether
 any do. To keep it so, tasks must not draw from torch's global stream, and no two of them may add to one tensor's
 gradient, or the order of a sum would be chance. Neither may they build one graph together, because autograd works in
 the order in which a thread made its nodes: a task's graph ends in the task (`differentiate`) or has a backward pass of
@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from cgn.core.machine import THREADS, usable_cores
+from cgn.core.devices import THREADS, usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

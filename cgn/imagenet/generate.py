@@ -14,16 +14,15 @@ from typing import Any
 
 import torch
 
-from cgn.config.imagenet.generate import Generate, Interpolation
-from cgn.core.devices import fits, resolve_device
+from cgn.config.imagenet import Generate, Interpolation
+from cgn.core.devices import fits, resolve_device, usable_cores
 from cgn.core.errors import ConfigError
 from cgn.core.images import to_bytes
-from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.data.sources import CGN_IMAGENET
-from cgn.imagenet.drawing import Drawer, Drawn, bytes_of, folded
-from cgn.imagenet.generator import open_model, open_published
+from cgn.imagenet.generate import Drawer, Drawn, bytes_of, folded
+from cgn.imagenet.generator import load_generator, load_published
 from cgn.mechanisms import Cause, Causes, Prior, counterfactual, factual
 from cgn.nets.biggan import BigGanConfig
 from cgn.stages.generate import Exhibit, Parts, Task
@@ -52,9 +51,9 @@ def parts(params: Generate, *, seed: int, variant: str) -> Parts:
 
 def _open(folder: Path, worker: int, *, params: Generate, seed: int, variant: str, gpus: int) -> "_Maker":
     if params.weights == "authors":
-        opened = open_published(folder / CGN_IMAGENET.name, variant=variant)
+        opened = load_published(folder / CGN_IMAGENET.name, variant=variant)
     else:
-        opened = open_model(folder, variant=variant)
+        opened = load_generator(folder, variant=variant)
     table = opened.table
     _check(params, table, key=f"imagenet.{variant}.generate")
     device = torch.device("cuda", worker % gpus) if gpus else torch.device("cpu")

@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import nn
 
-from cgn.config.imagenet.train_cgn import TrainCgn
+from cgn.config.imagenet import TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import save_model
-from cgn.core.devices import fabric as open_fabric
-from cgn.core.heap import keep_freed_memory
+from cgn.core.devices import keep_freed_memory
+from cgn.core.devices import open_fabric as open_fabric
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import Differentiated, concurrently, differentiate
 from cgn.core.seeding import derive, torch_stream
 from cgn.evaluation.silhouettes import silhouette_iou
-from cgn.imagenet.assets import open_nets
-from cgn.imagenet.generator import copies, facts, net_of, saliency_tensors
+from cgn.imagenet.generator import biggan_of, build_generator, load_pretrained, model_facts, saliency_tensors
 from cgn.losses import Patches, binary_entropy, l1, patch_grid, saliency, size_hinge, style
 from cgn.mechanisms import Causes, Generator, Picture, Prior, Shape, counterfactual, factual
 from cgn.miniature.scenes import silhouette_bank
@@ -78,7 +77,7 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
     nets = build_nets(config, assets, device=fabric.device)
     generator = nets.generator
     ema = EMA(generator, decay=config.ema_decay)
-    mechanisms = {role: net_of(getattr(generator, role)) for role in ("shape", "texture", "background")}
+    mechanisms = {role: biggan_of(getattr(generator, role)) for role in ("shape", "texture", "background")}
     betas = (config.rates.beta1, config.rates.beta2)
     measures_masks = config.nets == "miniature"  # whose silhouettes are known
     start = measured_masks(ema, nets, fabric=fabric, seed=seed) if measures_masks else {}
@@ -119,7 +118,7 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
         values = {f"start/{name}": value for name, value in start.items()} | training.values
         sink.summary(values)
         # Last: a model file means a finished run.
-        about = {**facts(variant=variant, table=nets.biggan_config, widths=nets.widths), "losses": values}
+        about = {**model_facts(variant=variant, table=nets.biggan_config, widths=nets.widths), "losses": values}
         save_model(model / MODEL, {**ema.module.state_dict(), **saliency_tensors(nets.saliency)}, facts=about)
 
 
@@ -147,9 +146,11 @@ def build_nets(config: TrainCgn, assets: Path, *, device: torch.device) -> Nets:
     """The pretrained nets and three copies of BigGAN, on a device. Raises ArtifactError naming a file that is wrong."""
     if device.type == "cpu":
         keep_freed_memory()
-    opened = open_nets(assets, nets=config.nets)
+    opened = load_pretrained(assets, nets=config.nets)
     biggan, truncation = opened.biggan.config, config.truncation
-    generator = copies(opened.biggan, saliency=opened.saliency, truncation=truncation, recompute=config.checkpointing)
+    generator = build_generator(
+        opened.biggan, saliency=opened.saliency, truncation=truncation, recompute=config.checkpointing
+    )
     return Nets(
         generator=_placed(generator, device),
         saliency=_placed(opened.saliency, device),

@@ -12,7 +12,7 @@ from torch import nn
 
 from cgn.core.seeding import derive, numpy_stream, torch_stream
 from cgn.mechanisms import Prior
-from cgn.miniature.pretraining_supervised import PARTS
+from cgn.miniature.pretraining.features import PARTS
 from cgn.miniature.scenes import CLASSES, backgrounds, scene
 from cgn.nets.biggan import BigGan
 

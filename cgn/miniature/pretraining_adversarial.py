@@ -1,7 +1,7 @@
 """The miniature's BigGAN from scratch: hinge loss against a projection discriminator, on factual scenes.
 
 An update moves the discriminator, then the generator, on the same generated batch. Legend: B batch, S image size.
-Decided here: a generated image has the causes of a real one as its noise (`cgn.miniature.causes`), and is drawn
+Decided here: a generated image has the causes of a real one as its noise (`cgn.miniature.scenes`), and is drawn
 towards it as in Isola et al. (CVPR 2017). With the adversarial loss alone, as BigGAN was trained, the generator drew
 one pose a class in the minutes that a CPU is given here. A batch has every class equally often; one generated batch
 serves both. The norms use the batch's statistics until the end, when the averaged weights get their own rows.
@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cgn.core.devices import fabric as open_fabric
+from cgn.core.devices import open_fabric as open_fabric
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.losses import hinge_discriminator_loss, hinge_generator_loss
 from cgn.mechanisms import Prior
-from cgn.miniature.factual import Scenes, drawn
-from cgn.miniature.pretraining_configs import Adversarial
+from cgn.miniature.pretraining.biggan import FactualScenes, factual_scenes
+from cgn.miniature.pretraining.config import Adversarial
 from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.discriminators import ProjectionDiscriminator
@@ -40,7 +40,7 @@ def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> 
     """Train from the checkpoint in `folder`, or from the start; the average, with its statistics."""
     fabric = open_fabric(accelerator="cpu", precision=recipe.precision)
     seed = derive(seed, "pretraining", "biggan")
-    scenes = drawn(recipe.images, seed=seed, image_size=recipe.table.image_size)
+    scenes = factual_scenes(recipe.images, seed=seed, image_size=recipe.table.image_size)
     torch.manual_seed(derive(seed, "initialization"))
     generator = initialized(BigGan(recipe.table)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     discriminator = ProjectionDiscriminator(classes=recipe.table.classes, width=recipe.discriminator_width)
@@ -94,7 +94,7 @@ def train(recipe: Adversarial, folder: Path, *, seed: int, sink: MetricSink) -> 
     return ema.module
 
 
-def balanced(update: int, scenes: Scenes, *, classes: int, each: int, seed: int) -> torch.Tensor:
+def balanced(update: int, scenes: FactualScenes, *, classes: int, each: int, seed: int) -> torch.Tensor:
     """(classes * each,) places of an update's scenes, class after class; they lie in turn."""
     turn = batch_indices(update, count=len(scenes.labels) // classes, batch_size=each, seed=seed)
     return (turn * classes + torch.arange(classes)[:, None]).flatten()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cgn.miniature.causes import NOISE_SIZE
+from cgn.miniature.scenes import NOISE_SIZE
 from cgn.nets.biggan import BigGanConfig
 from cgn.nets.features import Blocks
 from cgn.nets.u2net import Widths

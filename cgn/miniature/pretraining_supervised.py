@@ -16,12 +16,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.core.devices import fabric as open_fabric
+from cgn.core.devices import open_fabric as open_fabric
 from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, numpy_stream
-from cgn.miniature.blobs import salient
-from cgn.miniature.pretraining_configs import Features, Segmenter, Supervised
+from cgn.miniature.pretraining.config import Features, Segmenter, Supervised
+from cgn.miniature.pretraining.segmenter import salient
 from cgn.miniature.scenes import CLASSES, scene
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net

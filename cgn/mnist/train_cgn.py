@@ -13,17 +13,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cgn.config.mnist.train_cgn import Discriminator, TrainCgn
+from cgn.config.mnist import Discriminator, TrainCgn
 from cgn.core.arguments import Input, Output
-from cgn.core.checkpoints import load_strictly, load_weights, save_model
-from cgn.core.devices import fabric as open_fabric
+from cgn.core.checkpoints import save_model
 from cgn.core.devices import fits
+from cgn.core.devices import open_fabric as open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.images import from_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import concurrently
 from cgn.core.seeding import derive, torch_stream
-from cgn.data.shards import Images, load
+from cgn.core.weights import load_strictly, load_weights
+from cgn.data.shards import Images, load_split
 from cgn.losses import (
     binary_entropy,
     border_hinge,
@@ -35,9 +36,9 @@ from cgn.losses import (
     style,
 )
 from cgn.mechanisms import Causes, Generator, Picture, Prior, counterfactual, factual
-from cgn.mnist.constants import CLASSES
-from cgn.mnist.generator import facts, initialize, soften
-from cgn.mnist.generator import generator as build_generator
+from cgn.mnist import CLASSES
+from cgn.mnist.generator import build_generator as build_generator
+from cgn.mnist.generator import initialize, model_facts, soften
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator, MultiDiscriminator, ProjectionDiscriminator
 from cgn.nets.features import SqueezeFeatures, VggFeatures, squeezenet_weights, vgg_weights
 from cgn.optimization import EMA, adam, evaluating, frozen, linear_decay
@@ -116,7 +117,7 @@ def train_cgn(
 
     sink.summary(training.values)
     # Last: a model file means a finished run.
-    about = {**facts(variant=variant, net=net), "losses": training.values}
+    about = {**model_facts(variant=variant, net=net), "losses": training.values}
     save_model(model / MODEL, ema.module.state_dict(), facts=about)
     (model / STATE).unlink(missing_ok=True)
 
@@ -221,7 +222,7 @@ def discriminator_losses(
 
 def load_images(config: TrainCgn, data: Path) -> Images:
     """The training images. Raises ConfigError or ArtifactError where there are too few for a batch or of a class."""
-    images = load(data, split="train")
+    images = load_split(data, split="train")
     if len(images.pixels) < config.batch_size:
         raise ConfigError(f"train_cgn.batch_size is {config.batch_size}, but {data} has {len(images.pixels)} images")
     if config.images_per_class > 1 and (missing := set(range(CLASSES)) - set(images.labels["shape"].tolist())):

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from PIL import Image
 
-from cgn.config.imagenet.generate import Generate
+from cgn.config.imagenet import Generate
 from cgn.core.checkpoints import save_model
-from cgn.core.machine import usable_cores
+from cgn.core.devices import usable_cores
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import LABELS, Sample, write_shard
 from cgn.imagenet.generate import parts
-from cgn.imagenet.generator import facts, open_model, saliency_tensors
+from cgn.imagenet.generator import load_generator, model_facts, saliency_tensors
 from cgn.mechanisms import Prior
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGanConfig
 from cgn.nets.u2net import U2NET, U2NETP, U2Net
@@ -102,7 +102,7 @@ def write_model(folder: Path, *, net: str) -> None:
     tensors = saliency_tensors(U2Net(widths))
     for role in LABELS:
         tensors |= {f"{role}.net.{name}": tensor for name, tensor in state.items()}
-    save_model(folder / "model.safetensors", tensors, facts=facts(variant="bench", table=table, widths=widths))
+    save_model(folder / "model.safetensors", tensors, facts=model_facts(variant="bench", table=table, widths=widths))
 
 
 def ours(place: int, *, folder: Path, device: str, images: int, batch: int, precision: Any) -> Turn:
@@ -162,7 +162,7 @@ class Timed:
 def published(place: int, *, folder: Path, device: str, images: int, threads: int) -> Turn:
     """The published procedure."""
     torch.set_num_threads(threads)
-    opened = open_model(folder, variant="bench")
+    opened = load_generator(folder, variant="bench")
     table, saliency = opened.table, opened.saliency.to(device).eval()
     state = opened.generator.texture.net.state_dict()  # type: ignore[union-attr]
     del opened

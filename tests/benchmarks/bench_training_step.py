@@ -19,11 +19,10 @@ from pathlib import Path
 
 import torch
 
+from cgn.config.imagenet import ImageNet
 from cgn.config.load import load
-from cgn.config.schema import ImageNet
-from cgn.core.heap import keep_freed_memory
-from cgn.core.machine import CORES, THREADS, usable_cores
-from cgn.imagenet.generator import net_of, open_model, read_widths
+from cgn.core.devices import CORES, THREADS, keep_freed_memory, usable_cores
+from cgn.imagenet.generator import biggan_of, load_generator, read_widths
 from cgn.imagenet.train_cgn import Nets, batch_losses, draw_batch, settle_norms
 from cgn.mechanisms import Prior
 from cgn.nets.biggan_folded import fold
@@ -70,11 +69,11 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
     where = torch.device(device)
     if device == "cpu":
         keep_freed_memory()  # as train_cgn does
-    opened = open_model(folder, variant="bench", device=where)
+    opened = load_generator(folder, variant="bench", device=where)
     generator, table = opened.generator, opened.table
-    cgan = fold(net_of(generator.texture), truncation=1.0)
+    cgan = fold(biggan_of(generator.texture), truncation=1.0)
     for role in (generator.shape, generator.texture, generator.background):
-        net_of(role).requires_grad_(True)
+        biggan_of(role).requires_grad_(True)
     full = load(ROOT / "params.yaml").variant("imagenet/full")
     assert isinstance(full, ImageNet)
     config = replace(full.train_cgn, batch_size=batch)
@@ -111,11 +110,11 @@ def published(place: int, *, folder: Path, device: str, steps: int, threads: int
     del place
     torch.set_num_threads(threads)
     where = torch.device(device)
-    opened = open_model(folder, variant="bench", device=where)
+    opened = load_generator(folder, variant="bench", device=where)
     nets = {}
     for name in ("shape", "texture", "background", "cgan"):
         nets[name] = PublishedBigGan(opened.table)
-        nets[name].load_state_dict(net_of(opened.generator.texture).state_dict())
+        nets[name].load_state_dict(biggan_of(opened.generator.texture).state_dict())
         nets[name].to(where).train()
     nets["cgan"].requires_grad_(False)
     step = PublishedStep(

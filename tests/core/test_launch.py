@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from cgn.core.devices import fabric
+from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
 from cgn.core.launch import together
 from cgn.core.metrics import Files, MetricSink, Silent
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def added(sink: MetricSink) -> None:
     """Each process gives its number plus one; the first logs the sum."""
-    device = fabric(accelerator="cpu", devices=2)
+    device = open_fabric(accelerator="cpu", devices=2)
     total = torch.tensor(float(device.global_rank + 1))
     device.all_reduce(total, reduce_op="sum")
     sink.rewind(-1)
@@ -32,7 +32,7 @@ def added(sink: MetricSink) -> None:
 
 def failing(sink: MetricSink, *, error: Exception) -> None:
     """Process 1 fails; process 0 waits for it in a collective call."""
-    device = fabric(accelerator="cpu", devices=2)
+    device = open_fabric(accelerator="cpu", devices=2)
     sink.log({"begun": 1.0}, step=0)
     if device.global_rank == 1:
         raise error

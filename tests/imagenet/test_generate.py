@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from cgn.core.outputs import partial_folder
 from PIL import Image
 from torch import nn
 
-from cgn.config.imagenet.generate import Generate, Interpolation
+from cgn.config.imagenet import Generate, Interpolation
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import partial_folder, sha256
+from cgn.core.files import sha256
 from cgn.core.images import from_bytes, to_bytes
 from cgn.core.metrics import Silent
 from cgn.core.seeding import derive, torch_stream
@@ -32,12 +33,12 @@ from cgn.data.sources import CGN_IMAGENET
 from cgn.imagenet.generate import on_the_way, parts
 from cgn.imagenet.generator import (
     Model,
-    copies,
-    facts,
+    biggan_of,
+    build_generator,
     from_published,
-    net_of,
-    open_model,
-    open_published,
+    load_generator,
+    load_published,
+    model_facts,
     saliency_tensors,
 )
 from cgn.mechanisms import Generator, Prior, Whole, compose, factual
@@ -83,10 +84,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for layer in saliency.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
-    made = copies(BigGan(TABLE), saliency=saliency)
+    made = build_generator(BigGan(TABLE), saliency=saliency)
     for role in (made.shape, made.texture, made.background):
-        nn.init.normal_(net_of(role).embeddings.weight, std=3.0)
-    told = facts(variant="toy", table=TABLE, widths=WIDTHS)
+        nn.init.normal_(biggan_of(role).embeddings.weight, std=3.0)
+    told = model_facts(variant="toy", table=TABLE, widths=WIDTHS)
     save_model(folder / "model.safetensors", {**made.state_dict(), **saliency_tensors(saliency)}, facts=told)
     return folder
 
@@ -107,7 +108,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def opened(model: Path) -> Model:
-    return open_model(model, variant="toy")
+    return load_generator(model, variant="toy")
 
 
 def test_shards_hold_the_images_labels_and_seeds(made: Path) -> None:
@@ -207,10 +208,10 @@ def test_images_are_those_of_the_nets_unfolded(made: Path, model: Path) -> None:
     stream = torch_stream(derive(0, "generate", "factual", 0))
     label = torch.randint(5, (8,), generator=stream)
     causes = factual(label, prior=PRIOR, stream=stream)
-    premask = net_of(net.shape)(causes.shape.noise, label, truncation=0.5)
+    premask = biggan_of(net.shape)(causes.shape.noise, label, truncation=0.5)
     assert net.shape.segment is not None
     foreground, background = (
-        net_of(role)(causes.shape.noise, label, truncation=0.5) for role in (net.texture, net.background)
+        biggan_of(role)(causes.shape.noise, label, truncation=0.5) for role in (net.texture, net.background)
     )
     expected = to_bytes(compose(net.shape.mask(premask), foreground, background))  # type: ignore[operator]
     for sample, image in zip(samples(made, split="factual"), expected, strict=False):
@@ -310,7 +311,7 @@ def test_a_gpu_that_is_too_small_names_the_batch_size(model: Path, monkeypatch: 
     def full(*_: object, **__: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("cgn.imagenet.drawing.Drawer.__call__", full)
+    monkeypatch.setattr("cgn.imagenet.generate.Drawer.__call__", full)
     with pytest.raises(ConfigError, match=r"does not hold batch_size 8 .*lower batch_size"):
         next(maker(Task(split="factual", number=0, images=1, first_index=0)))
 
@@ -413,13 +414,13 @@ def fetched(folder: Path, state: dict[str, torch.Tensor]) -> Path:
 
 
 def opened_published(folder: Path) -> Model:
-    return open_published(folder / CGN_IMAGENET.name, variant="toy", table=TABLE, widths=WIDTHS)
+    return load_published(folder / CGN_IMAGENET.name, variant="toy", table=TABLE, widths=WIDTHS)
 
 
 @pytest.fixture
 def small_published(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cell opens files of the published names but of this test's sizes."""
-    small = partial(open_published, table=TABLE, widths=WIDTHS)
+    small = partial(load_published, table=TABLE, widths=WIDTHS)
     monkeypatch.setattr("cgn.imagenet.generate.open_published", small)
 
 
@@ -434,7 +435,7 @@ def test_the_authors_network_draws_what_the_published_code_draws(
     noise = Prior(noise_size=8, truncation=0.5).noise(4, torch_stream(0, "noise"))
     expected = published(noise, labels, 0.5)
     shape, texture, background = (
-        net_of(role)(noise, labels[:, place], truncation=0.5)
+        biggan_of(role)(noise, labels[:, place], truncation=0.5)
         for place, role in enumerate((net.shape, net.texture, net.background))
     )
     made = compose(net.shape.mask(shape), texture, background)  # type: ignore[operator]
@@ -488,7 +489,7 @@ def test_weights_that_are_not_exactly_the_authors_are_refused(
 def test_the_authors_weights_without_their_cgan_do(published: PublishedCgn, tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in published.state_dict().items() if not name.startswith("biggan_GT.")}
     opened = opened_published(fetched(tmp_path / "assets", state))
-    drawn = net_of(opened.generator.texture).state_dict()
+    drawn = biggan_of(opened.generator.texture).state_dict()
     theirs = {name.removeprefix("f_text."): tensor for name, tensor in state.items() if name.startswith("f_text.")}
     assert all(torch.equal(drawn[name], tensor) for name, tensor in theirs.items())
     assert theirs

@@ -9,7 +9,7 @@ import torch
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError
 from cgn.core.seeding import torch_stream
-from cgn.imagenet.generator import Model, copies, facts, net_of, open_model, saliency_tensors
+from cgn.imagenet.generator import Model, biggan_of, build_generator, load_generator, model_facts, saliency_tensors
 from cgn.mechanisms import Prior, factual
 from cgn.nets.biggan import BigGan, BigGanConfig
 from cgn.nets.u2net import U2Net, Widths
@@ -29,11 +29,11 @@ def saved(folder: Path, **changed: object) -> Model:
     """Save a model whose three mechanisms differ."""
     torch.manual_seed(0)
     saliency = U2Net(WIDTHS)
-    made = copies(BigGan(TABLE), saliency=saliency)
+    made = build_generator(BigGan(TABLE), saliency=saliency)
     for number, role in enumerate((made.shape, made.texture, made.background)):
         with torch.no_grad():
-            net_of(role).embeddings.weight.add_(number)
-    told = facts(variant="toy", table=TABLE, widths=WIDTHS)
+            biggan_of(role).embeddings.weight.add_(number)
+    told = model_facts(variant="toy", table=TABLE, widths=WIDTHS)
     tensors = {**made.state_dict(), **saliency_tensors(saliency)}
     save_model(folder / "model.safetensors", tensors, facts={**told, **changed})
     return Model(generator=made.eval(), saliency=saliency, facts=told)
@@ -41,7 +41,7 @@ def saved(folder: Path, **changed: object) -> Model:
 
 def test_a_model_comes_back_from_its_file_alone(tmp_path: Path) -> None:
     kept = saved(tmp_path)
-    found = open_model(tmp_path, variant="toy")
+    found = load_generator(tmp_path, variant="toy")
     assert found.table == TABLE
     assert found.facts["classes"] == 3
     prior = Prior(noise_size=TABLE.noise_size, truncation=0.5)
@@ -58,13 +58,13 @@ def test_a_model_comes_back_from_its_file_alone(tmp_path: Path) -> None:
 def test_another_variant_and_unknown_nets_are_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     with pytest.raises(ArtifactError, match=r"is of variant 'toy', expected 'full'"):
-        open_model(tmp_path, variant="full")
+        load_generator(tmp_path, variant="full")
     saved(tmp_path, net={"width": 3})
     with pytest.raises(ArtifactError, match=r"does not say which nets it holds"):
-        open_model(tmp_path, variant="toy")
+        load_generator(tmp_path, variant="toy")
     saved(tmp_path, saliency={"down": [[3, 5]] * 6, "up": [[2, 4]] * 5})
     with pytest.raises(ArtifactError, match=r"does not fit U2Net: of another shape"):
-        open_model(tmp_path, variant="toy")
+        load_generator(tmp_path, variant="toy")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_another_variant_and_unknown_nets_are_refused(tmp_path: Path) -> None:
 def test_facts_of_a_wrong_kind_or_size_are_refused(tmp_path: Path, name: str, value: object) -> None:
     saved(tmp_path, **{name: value})
     with pytest.raises(ArtifactError, match=r"model\.safetensors does not (say which nets? it holds|fit)"):
-        open_model(tmp_path, variant="toy")
+        load_generator(tmp_path, variant="toy")
 
 
 def test_recomputing_blocks_gives_the_same_gradients() -> None:

@@ -9,14 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cgn.config.imagenet.train_cgn import Losses, TrainCgn
+from cgn.config.imagenet import Losses, TrainCgn
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError, ConfigError, TrainingError
 from cgn.core.metrics import Files, Silent
 from cgn.core.seeding import torch_stream
 from cgn.imagenet import train_cgn as verb
-from cgn.imagenet.assets import open_nets
-from cgn.imagenet.generator import open_model
+from cgn.imagenet.generator import load_generator, load_pretrained
 from cgn.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, cgan_images, draw_batch, train_cgn
 from cgn.mechanisms import Prior, factual
 from tests.support.toy_nets import KINDS, PARAMS, TABLE, shrunk, write_nets
@@ -75,7 +74,7 @@ def test_every_loss_is_told_and_moves_its_mechanism(assets: Path, tmp_path: Path
 
 def test_the_model_draws_without_the_assets(assets: Path, tmp_path: Path) -> None:
     trained(shrunk(), assets=assets, out=tmp_path / "model")
-    model = open_model(tmp_path / "model", variant="toy")
+    model = load_generator(tmp_path / "model", variant="toy")
     saliency = load_file(assets / "segmenter.safetensors")
     assert all(tensor.equal(saliency[name]) for name, tensor in model.saliency.state_dict().items())
     prior = Prior(noise_size=TABLE.noise_size, truncation=0.5)
@@ -269,7 +268,7 @@ def test_a_file_of_another_net_is_refused(assets: Path, tmp_path: Path) -> None:
 
 def test_only_the_miniature_has_true_silhouettes(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of published nets no mask is measured: there are no silhouettes to compare with."""
-    monkeypatch.setattr(verb, "open_nets", lambda folder, **_: open_nets(folder, nets="miniature"))
+    monkeypatch.setattr(verb, "open_nets", lambda folder, **_: load_pretrained(folder, nets="miniature"))
     lines = trained(shrunk(nets="published"), assets=assets, out=tmp_path / "model")
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert all(set(line) == {"step", "time", *(f"loss/{name}" for name in LOSSES)} for line in lines)

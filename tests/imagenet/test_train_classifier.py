@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cgn.config.base import OutOfRangeError
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, internal_set, write_prepared_sets
+from cgn.nets.classifiers import MECHANISMS, network
 from PIL import Image
 
-from cgn.config.imagenet.train_classifier import TrainClassifier
-from cgn.config.record import OutOfRangeError
+from cgn.config.imagenet import TrainClassifier
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
-from cgn.data.collection import Collection, PictureSet, own_set, write_collection
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.imagenet.classifiers import open_classifier
+from cgn.imagenet.classifiers import load_trained
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import MECHANISMS
 
 PARAMS = TrainClassifier(
     backbone="shufflenet_v2_x0_5",
@@ -63,8 +62,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def collected(root: Path, *, names: tuple[str, ...] = NAMES, variant: str = "miniature") -> Path:
-    held = {"train": PictureSet(folder="train", images=9, digest="0")}
-    write_collection(Collection(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
+    held = {"train": PreparedSet(folder="train", images=9, digest="0")}
+    write_prepared_sets(PreparedSets(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
     return root
 
 
@@ -104,7 +103,7 @@ def trained(out: Path, *, arm: str, data: Path, images: Path | None = None, para
 def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images: Path, tmp_path: Path) -> None:
     trained(tmp_path / "out", arm="ensemble", data=data, images=images)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.safetensors", "training.json"]
-    opened = open_classifier(tmp_path / "out", variant="miniature")
+    opened = load_trained(tmp_path / "out", variant="miniature")
     assert opened.facts == {
         **FACTS,
         "arm": "ensemble",
@@ -133,7 +132,7 @@ def test_the_baseline_needs_no_counterfactuals_and_does_not_hang_on_them(
     data: Path, images: Path, tmp_path: Path
 ) -> None:
     alone = trained(tmp_path / "alone", arm="baseline", data=data)
-    assert list(open_classifier(tmp_path / "alone", variant="miniature").network.heads) == ["label"]
+    assert list(load_trained(tmp_path / "alone", variant="miniature").network.heads) == ["label"]
     assert json.loads((tmp_path / "log" / "metrics.json").read_text())["accuracy"].keys() == {"real"}
     assert trained(tmp_path / "beside", arm="baseline", data=data, images=images) == alone
 
@@ -165,8 +164,8 @@ class Interrupted(Files):
 
 def prepared(root: Path) -> Path:
     """The nine pictures as prepare records them."""
-    held = {"train": own_set(root, "train")}
-    write_collection(Collection(root=root, facts=FACTS, class_names=NAMES, sets=held))
+    held = {"train": internal_set(root, "train")}
+    write_prepared_sets(PreparedSets(root=root, facts=FACTS, class_names=NAMES, sets=held))
     return root
 
 
@@ -304,7 +303,7 @@ def test_an_unknown_backbone_is_refused(data: Path) -> None:
 def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "model.safetensors", {}, facts=FACTS)
     with pytest.raises(ArtifactError, match=r"does not say what it is \('classes'\).*run train_classifier again"):
-        open_classifier(tmp_path, variant="miniature")
+        load_trained(tmp_path, variant="miniature")
 
 
 def test_numbers_that_do_not_go_together_are_refused() -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from cgn.core.seeding import torch_stream
 from cgn.losses import binary_entropy, border_hinge, energy_distance, size_hinge, style
 from cgn.mechanisms import Prior, compose, counterfactual, factual, rolled
-from cgn.mnist.generator import generator
+from cgn.mnist.generator import build_generator
 from cgn.nets.convgen import UpsampledConv
 from cgn.nets.discriminators import ProjectionDiscriminator
 from cgn.nets.features import SqueezeFeatures, VggFeatures, vgg_weights
@@ -68,7 +68,7 @@ def test_factual_causes_share_label_and_noise(stream: torch.Generator) -> None:
 
 
 def test_counterfactuals_of_a_mask_share_it_and_nothing_else(stream: torch.Generator) -> None:
-    model = generator(shape_width=4, tile_width=4, **SIZES).eval()
+    model = build_generator(shape_width=4, tile_width=4, **SIZES).eval()
     labels = torch.randint(10, (6,), generator=stream)
     causes = counterfactual(
         shape=torch.tensor([3, 7]),
@@ -94,7 +94,7 @@ def test_truncated_noise_is_normal_cut_at_two_and_scaled(stream: torch.Generator
 
 
 def test_intervening_on_one_mechanism_leaves_the_others_alone(stream: torch.Generator) -> None:
-    model = generator(shape_width=4, tile_width=4, **SIZES).eval()
+    model = build_generator(shape_width=4, tile_width=4, **SIZES).eval()
     causes = factual(torch.arange(4), prior=PRIOR, stream=stream)
     changed = replace(causes, texture=replace(causes.texture, label=causes.texture.label + 1))
     before, after = model(causes), model(changed)
@@ -104,7 +104,7 @@ def test_intervening_on_one_mechanism_leaves_the_others_alone(stream: torch.Gene
 
 
 def test_masks_and_layers_stay_in_their_ranges(stream: torch.Generator) -> None:
-    model = generator(shape_width=4, tile_width=4, **SIZES)
+    model = build_generator(shape_width=4, tile_width=4, **SIZES)
     picture = model(factual(torch.arange(10), prior=PRIOR, stream=stream))
     assert picture.mask.shape == (10, 1, 16, 16)
     assert picture.mask.min() >= 1e-4

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from cgn.miniature.pretraining import biggan as adversarial
+from cgn.miniature.pretraining import features as supervised
+from cgn.miniature.pretraining import report as report
+from cgn.miniature.pretraining.__main__ import RECIPES, Recipe, main, pretrain
+from cgn.miniature.pretraining.config import Adversarial, Features, Segmenter
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import read_json
 from cgn.miniature import nets
-from cgn.miniature import pretraining_adversarial as adversarial
-from cgn.miniature import pretraining_report as report
-from cgn.miniature import pretraining_supervised as supervised
-from cgn.miniature.pretrain import RECIPES, Recipe, main, pretrain
-from cgn.miniature.pretraining_configs import Adversarial, Features, Segmenter
 from cgn.nets.biggan import BigGanConfig
 from cgn.nets.u2net import Widths
 
@@ -45,9 +45,9 @@ TINY: dict[str, Recipe] = {
     "features": Features(blocks=((4,), (4,), (6,), (6,)), images=120, batch_size=6, precision="32-true", **OFTEN),
 }
 LOAD: dict[str, Callable[[Path], torch.nn.Module]] = {
-    "biggan": nets.biggan,
-    "segmenter": nets.saliency_net,
-    "features": nets.features,
+    "biggan": nets.load_biggan,
+    "segmenter": nets.load_segmenter,
+    "features": nets.load_features,
 }
 
 
@@ -81,8 +81,8 @@ def test_a_finished_net_is_not_trained_again(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_command_trains_all_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cgn.miniature.judge.PER_CLASS", 2)
-    monkeypatch.setattr("cgn.miniature.pretraining_report.READOUT_IMAGES", 60)
+    monkeypatch.setattr("cgn.miniature.pretraining.report.PER_CLASS", 2)
+    monkeypatch.setattr("cgn.miniature.pretraining.report.READOUT_IMAGES", 60)
     monkeypatch.setattr(report, "TRUNCATIONS", (1.0, 0.5))
     for name, recipe in TINY.items():
         monkeypatch.setitem(RECIPES, name, recipe)
@@ -101,7 +101,7 @@ def test_the_command_trains_all_and_reports(tmp_path: Path, monkeypatch: pytest.
 def test_another_nets_file_is_refused(tmp_path: Path) -> None:
     path = pretrain("features", TINY["features"], tmp_path, seed=1)
     with pytest.raises(ArtifactError, match="is of kind 'features', expected 'biggan'"):
-        nets.biggan(path)
+        nets.load_biggan(path)
 
 
 def _stopped_at(stop: int, patch: pytest.MonkeyPatch) -> None:

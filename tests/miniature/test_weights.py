@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cgn.miniature.pretraining.report import iou
 
 from cgn.core.errors import ArtifactError
 from cgn.core.seeding import torch_stream
 from cgn.mechanisms import Prior
 from cgn.miniature import nets, shipped
-from cgn.miniature.judge import iou
 from cgn.miniature.scenes import CLASSES, backgrounds, scene
 from cgn.nets.biggan import BigGan, StatisticsNorm
 
@@ -24,12 +24,12 @@ SEED = 77
 
 @pytest.fixture(scope="module")
 def biggan() -> BigGan:
-    return nets.biggan(shipped.BIGGAN.verified()).eval()
+    return nets.load_biggan(shipped.BIGGAN.verified()).eval()
 
 
 @pytest.fixture(scope="module")
 def features() -> torch.nn.Module:
-    return nets.features(shipped.FEATURES.verified()).eval()
+    return nets.load_features(shipped.FEATURES.verified()).eval()
 
 
 def test_the_files_are_what_they_are_said_to_be() -> None:
@@ -51,7 +51,7 @@ def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_all_weights_are_numbers_and_float32(biggan: BigGan, features: torch.nn.Module) -> None:
-    for net in (biggan, features, nets.saliency_net(shipped.SEGMENTER.verified())):
+    for net in (biggan, features, nets.load_segmenter(shipped.SEGMENTER.verified())):
         for name, tensor in net.state_dict().items():
             assert tensor.dtype in (torch.float32, torch.int64), name
             assert tensor.isfinite().all(), name
@@ -85,7 +85,7 @@ def test_the_biggan_draws_its_label(biggan: BigGan) -> None:
 
 @torch.no_grad()
 def test_the_segmenter_sees_objects_rather_than_backgrounds_though_it_knows_neither() -> None:
-    segment = nets.saliency_net(shipped.SEGMENTER.verified()).eval()
+    segment = nets.load_segmenter(shipped.SEGMENTER.verified()).eval()
     drawn = scene(LABELS, LABELS, LABELS, seed=SEED, index=INDEX, image_size=SIZE)
     empty = backgrounds(LABELS, seed=SEED + 1, index=INDEX, image_size=SIZE)
     assert float(segment(empty).mean()) < 0.15

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cgn.core.weights import load_strictly
 
 from cgn.config.load import load
-from cgn.config.mnist.train_cgn import Border, Discriminator, Losses, Perceptual, TrainCgn
-from cgn.config.schema import Mnist
-from cgn.core.checkpoints import load_model, load_strictly
+from cgn.config.mnist import Border, Discriminator, Losses, Mnist, Perceptual, TrainCgn
+from cgn.core.checkpoints import load_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mechanisms import Prior, factual
-from cgn.mnist.generator import generator, soften
+from cgn.mnist.generator import build_generator, soften
 from cgn.mnist.train_cgn import by_class, train_cgn
 from cgn.nets.features import VggFeatures
 
@@ -71,7 +71,7 @@ def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
     expected |= {"loss/border"} if params.losses.border.weight else set()
     assert [set(line) - {"step", "time"} for line in lines] == [expected] * 3
     tensors, facts = load_model(tmp_path / "model" / "model.safetensors", track="mnist", variant="colored")
-    load_strictly(generator(**facts["net"]), tensors, source="model")
+    load_strictly(build_generator(**facts["net"]), tensors, source="model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.safetensors", "sheets"]
 
 
@@ -182,7 +182,7 @@ def test_losses_are_a_record_of_weights() -> None:
 
 def test_softened_tiles_start_nearer_to_grey() -> None:
     torch.manual_seed(0)
-    model = generator(shape_width=4, tile_width=4, noise_size=5, image_size=16)
+    model = build_generator(shape_width=4, tile_width=4, noise_size=5, image_size=16)
     causes = factual(torch.arange(10), prior=Prior(noise_size=5, tile_size=16), stream=torch_stream(0, "test"))
     published = model(causes)
     soften(model, contrast=1.0)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from cgn.core.weights import load_strictly, load_weights
 from torch import nn
 
-from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig
 from cgn.nets.biggan_folded import fold

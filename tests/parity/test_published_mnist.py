@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from cgn.core.weights import load_strictly, load_weights
 from torch import nn
 
-from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
 from cgn.mechanisms import Cause, Generator
-from cgn.mnist.generator import from_published, generator
+from cgn.mnist.generator import build_generator, from_published
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator
 
 VARIANTS = ("colored", "double_colored")
@@ -35,7 +35,7 @@ ELSEWHERE = 1e-5
 
 def published(test_data: Path, variant: str) -> Generator:
     path = test_data / "mnist_cgn_weights" / f"{variant}.pth"
-    model = generator(shape_width=32, tile_width=32, noise_size=32, image_size=32)
+    model = build_generator(shape_width=32, tile_width=32, noise_size=32, image_size=32)
     load_strictly(model, from_published(load_weights(path)), source=str(path))
     return model.eval()
 
@@ -106,7 +106,7 @@ def test_the_comparison_can_fail(test_data: Path) -> None:
 def test_the_rename_table_covers_the_published_manifest(test_data: Path) -> None:
     manifest = json.loads((test_data / "golden" / "state_dict_manifests.json").read_text())["mnist_cgn"]
     renamed = from_published({name: torch.empty(shape) for name, shape in manifest.items()})
-    ours = generator(shape_width=32, tile_width=32, noise_size=32, image_size=32).state_dict()
+    ours = build_generator(shape_width=32, tile_width=32, noise_size=32, image_size=32).state_dict()
     assert {name: tuple(tensor.shape) for name, tensor in renamed.items()} == {
         n: tuple(t.shape) for n, t in ours.items()
     }
@@ -118,7 +118,7 @@ def test_a_missing_published_key_is_named(test_data: Path) -> None:
     del state["f_text1.3.weight"]
     with pytest.raises(ArtifactError, match=r"missing: texture\.net\.layers\.0\.weight"):
         load_strictly(
-            generator(shape_width=32, tile_width=32, noise_size=32, image_size=32),
+            build_generator(shape_width=32, tile_width=32, noise_size=32, image_size=32),
             from_published(state),
             source="colored.pth",
         )

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cgn.core.weights import load_strictly, load_weights
 from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
 from cgn.mechanisms import Cause, Shape
 from cgn.nets.u2net import U2NET, U2NETP, U2Net, Widths, fold, segmenter

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.config.imagenet.train_cgn import TrainCgn
+from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import load
-from cgn.config.schema import ImageNet
 from cgn.core.checkpoints import save_model
-from cgn.imagenet.assets import MINIATURE
+from cgn.miniature.nets import MINIATURE
 from cgn.nets.biggan import BigGan, BigGanConfig
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net, Widths
