@@ -15,9 +15,11 @@ Modules are imported only once they are asked for: `--help` needs no torch.
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -117,6 +119,10 @@ def main(argv: Sequence[str]) -> int:
         if argv and argv[0] in COMMANDS:
             module, _, function = COMMANDS[argv[0]][0].partition(":")
             getattr(importlib.import_module(module), function)(argv[1:])
+        elif "TORCHELASTIC_RUN_ID" in os.environ:
+            from cgn.core.launch import under_torchrun
+
+            under_torchrun(partial(run, argv))
         else:
             run(argv)
     except CgnError as error:

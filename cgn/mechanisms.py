@@ -187,6 +187,10 @@ class Picture:
         """The composite, (B,3,H,W) in [-1,1]."""
         return compose(self.mask, self.foreground, self.background)
 
+    def cut_off(self) -> "Picture":
+        """The same values without what computed them; gradients end in their `grad`."""
+        return Picture(**{part.name: getattr(self, part.name).detach().requires_grad_() for part in fields(self)})
+
 
 class Generator(nn.Module):
     """f_shape, f_texture and f_background, each called with its own cause, and the composer."""

@@ -1,27 +1,24 @@
 """Training that can be killed at any moment: what every training needs and no paper describes.
 
     training = Training(folder, fabric=fabric, sink=sink, seed=seed, updates=1800, modules={...}, optimizers={...}, ...)
-    for update in training:                        # from the last checkpoint (or 0) to the last update
-        losses = ...                               # the algorithm, written out by the verb that trains
+    for update in training:             # from the last checkpoint (or 0) to the last update
+        losses = ...                    # the algorithm is written out by the verb that trains
         training.backward(losses)
         training.step("generator", rate_factor=linear_decay(update, ...))
 
 Update n is a function of (seed, n), so a checkpoint holds weights, optimizer states and n, and a resumed run equals an
 uninterrupted one to the bit on a CPU. Nothing is saved before all losses and weights that lead to it are known to be
-finite. Of several processes all hold the same weights and the first one alone writes. A generator's update may have
-several batches: process r of N takes batches r, r + N, ..., and gradients are summed over all of them (published for
-ImageNet, whose loss weights depend on it), so the number of processes changes nothing but the rounding. A classifier's
-gradients are averaged over processes, by the module that Fabric wraps.
+finite. All processes hold the same weights; the first one writes. A generator's update may have several batches:
+process r of N takes batches r, r + N, ..., and gradients are summed over all of them (published for ImageNet, whose
+loss weights depend on it), so the number of processes changes only the rounding. Fabric averages a classifier's.
 """
 
-import copy
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -30,6 +27,7 @@ from cgn.core.checkpoints import WRONG_FACTS, load_model, load_state, save_state
 from cgn.core.errors import ArtifactError
 from cgn.core.images import save_image, sheet
 from cgn.core.metrics import MetricSink, finite
+from cgn.core.parallel import concurrently
 from cgn.core.progress import progress, say
 from cgn.core.seeding import derive, torch_stream
 
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 MODEL, STATE = "model.safetensors", "state.pt"
 """In a training's folder: the trained network, written last, and until then the checkpoint."""
-Net = TypeVar("Net", bound=nn.Module)
 Rows = Sequence[tuple[str, torch.Tensor]]
 """A sheet: named rows of (B,1 or 3,H,W) images in [-1,1]."""
 
@@ -71,10 +68,8 @@ class Training:
         self.updates, self.batches_per_update, self.epoch_ends = updates, batches_per_update, epoch_ends
         self.modules, self.optimizers = modules, optimizers
         self.log_every, self.checkpoint_every, self.sheet_every = log_every, checkpoint_every, sheet_every
-        self.update, self.seconds = 0, 0.0
-        self.values: dict[str, float] = {}
-        """What the last update's losses were and what was logged with them."""
-        self.means = Means(fabric)
+        self.update, self.seconds, self.means = 0, 0.0, RunningMeans(fabric)
+        self.values: dict[str, float] = {}  # the last update's losses, and what was logged with them
         self._sums: dict[str, torch.Tensor] = {}
         self._resume()
 
@@ -114,8 +109,12 @@ class Training:
 
     def backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Add the gradients of the sum of a batch's weighted losses, which are scalars."""
-        self.fabric.backward(torch.stack(list(losses.values())).sum())
-        self._sums = {name: loss.detach() + self._sums.get(name, 0) for name, loss in losses.items()}
+        self.fabric.backward(self.total(losses))
+
+    def total(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The sum of weighted losses, which are scalars; each is logged, and checked before the next step."""
+        self._sums |= {name: loss.detach() + self._sums.get(name, 0) for name, loss in losses.items()}
+        return torch.stack(list(losses.values())).sum()
 
     def step(self, *names: str, rate_factor: float) -> None:
         """Move what these optimizers hold, at `rate_factor` times their initial rates, and clear their gradients.
@@ -123,18 +122,25 @@ class Training:
         Raises TrainingError, in every process, before a loss that is not a finite number moves a weight.
         """
         self.values |= self._losses()
-        for optimizer in (self.optimizers[name] for name in names):
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * rate_factor
-                if self.fabric.world_size > 1:
-                    for parameter in group["params"]:
-                        if parameter.grad is not None:
-                            self.fabric.all_reduce(parameter.grad, reduce_op="sum")
-            optimizer.step()
+        optimizers = [self.optimizers[name] for name in names]
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = group["initial_lr"] * rate_factor
+            if self.fabric.world_size > 1:
+                self._sum_gradients(group["params"])
+        concurrently(*(optimizer.step for optimizer in optimizers), device=self.fabric.device)
+        for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
 
+    def _sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Over all processes, in one message."""
+        if gradients := [parameter.grad for parameter in parameters if parameter.grad is not None]:
+            total = torch.cat([gradient.flatten() for gradient in gradients])
+            self.fabric.all_reduce(total, reduce_op="sum")  # in place
+            for gradient, part in zip(gradients, torch.split(total, [g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
     def log(self, values: Mapping[str, float]) -> None:
-        """Add to what is logged of this update."""
+        """Add to this update's line of the log."""
         self.values |= values
 
     def log_start(self, values: Mapping[str, float]) -> None:
@@ -145,7 +151,7 @@ class Training:
 
     @property
     def sheet_due(self) -> bool:
-        """Whether a sheet of examples is to be drawn at the end of this update, by this process."""
+        """Whether this process is to draw a sheet of examples at the end of this update."""
         done = self.update + 1
         return self.fabric.is_global_zero and (done % self.sheet_every == 0 or done == self.updates)
 
@@ -171,8 +177,7 @@ class Training:
     def _losses(self) -> dict[str, float]:
         """Each loss's mean over the update's batches, once it is known to be finite."""
         total = torch.stack(list(self._sums.values())).float()
-        if self.fabric.world_size > 1:
-            self.fabric.all_reduce(total, reduce_op="sum")  # in place
+        self.fabric.all_reduce(total, reduce_op="sum")  # in place
         means = (total / self.batches_per_update).tolist()
         losses = {f"loss/{name}": value for name, value in zip(self._sums, means, strict=True)}
         self._sums = {}
@@ -219,8 +224,7 @@ class Training:
             save_state(self.folder / STATE, state)
 
     def _resume(self) -> None:
-        path = self.folder / STATE
-        if not path.is_file():
+        if not (path := self.folder / STATE).is_file():
             return
         state = load_state(path)
         try:
@@ -240,7 +244,7 @@ class Training:
             say(f"continues after update {self.update:,} of {self.updates:,}, from {path}")
 
 
-class Means:
+class RunningMeans:
     """Means over images of what a classifier shows while it trains: of a line of the log, and of an epoch.
 
     Values stay on the device until a line is logged or saved, so a GPU does not wait in between; they are averaged over
@@ -262,10 +266,12 @@ class Means:
     def add(self, values: Mapping[str, torch.Tensor], *, images: int, unreadable: Sequence[str] = ()) -> None:
         """Scalars of an update, means over its `images`; the same names each time.
 
-        `unreadable`: a sentence for each picture that another one stood in for.
+        `unreadable`: a sentence for each image that was replaced by the next one.
         """
         self.names = tuple(values)
-        count = next(iter(values.values())).new_full((), images, dtype=torch.float64)  # made there: no waiting
+        count = next(iter(values.values())).new_full(
+            (), images, dtype=torch.float64
+        )  # created on the device: no waiting
         self._lines.append(torch.stack([value.detach().double() for value in (*values.values(), count)]))
         self.images += images * self.fabric.world_size
         for sentence in unreadable:
@@ -315,56 +321,6 @@ class Means:
         if self.fabric.world_size > 1:
             torch.distributed.all_gather_object(everyone, tuple(self.unreadable))
         return sorted({sentence for part in everyone for sentence in part})
-
-
-class EMA(Generic[Net]):
-    """An exponential moving average of a module's weights (buffers are copied); with decay 0, the module itself."""
-
-    def __init__(self, source: Net, *, decay: float) -> None:
-        self.source, self.decay = source, decay
-        self.module: Net = copy.deepcopy(source).requires_grad_(False) if decay else source
-
-    @torch.no_grad()
-    def follow(self, update: int) -> None:
-        """Take in the weights after `update`; early on the decay is lower, so that the start is forgotten."""
-        if not self.decay:
-            return
-        decay = min(self.decay, (1 + update) / (10 + update))
-        torch._foreach_lerp_(list(self.module.parameters()), list(self.source.parameters()), 1 - decay)
-        for kept, new in zip(self.module.buffers(), self.source.buffers(), strict=True):
-            kept.copy_(new)
-
-
-@contextmanager
-def at_rest(module: Net, *, fabric: "Fabric") -> Iterator[Net]:
-    """The module in eval mode, without gradients: to look at it moves neither its statistics nor its mode."""
-    mode = module.training
-    with torch.no_grad(), fabric.autocast():
-        yield module.eval()
-    module.train(mode)
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the module's parameters: halves the cost of a step that only passes through it."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
-
-
-def adam(module: nn.Module, *, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    """Adam over a module's parameters, its initial rate kept beside the current one."""
-    return torch.optim.Adam(
-        [{"params": list(module.parameters()), "initial_lr": rate}], lr=rate, betas=betas, fused=True
-    )
-
-
-def linear_decay(update: int, *, updates: int, fraction: float) -> float:
-    """The learning rate's factor: 1, then linearly to 0 over the last `fraction` of the updates."""
-    start = updates * (1 - fraction)
-    return 1.0 if update < start or not fraction else (updates - update) / (updates - start)
 
 
 def batch_indices(update: int, *, count: int, batch_size: int, seed: int) -> torch.Tensor:

@@ -16,7 +16,8 @@ from cgn.core.errors import ArtifactError, TrainingError
 from cgn.core.images import sheet
 from cgn.core.metrics import Files, MetricSink, Silent
 from cgn.core.seeding import torch_stream
-from cgn.training import EMA, STATE, Training, adam, at_rest, batch_indices, frozen, linear_decay
+from cgn.optimization import EMA, adam, evaluating, frozen, linear_decay
+from cgn.training import STATE, Training, batch_indices
 
 UPDATES = 12
 
@@ -60,12 +61,12 @@ class Duel:
             if update == stop_at:
                 raise Stop
             factor = linear_decay(update, updates=UPDATES, fraction=0.5)
-            made = self.net(torch.randn(6, 4, generator=torch_stream(1, update)))
+            output = self.net(torch.randn(6, 4, generator=torch_stream(1, update)))
             with frozen(self.critic):
-                value = self.critic(made).square().mean() * (float("nan") if update == poison_at else 1.0)
-                training.backward({"first": value, "second": made.abs().mean()})
+                value = self.critic(output).square().mean() * (float("nan") if update == poison_at else 1.0)
+                training.backward({"first": value, "second": output.abs().mean()})
             training.step("net", rate_factor=factor)
-            training.backward({"critic": (self.critic(made.detach()) - 1).square().mean()})
+            training.backward({"critic": (self.critic(output.detach()) - 1).square().mean()})
             training.step("critic", rate_factor=factor)
             self.ema.follow(update)
             if training.sheet_due:
@@ -222,7 +223,7 @@ def test_drawing_a_sheet_moves_nothing(tmp_path: Path) -> None:
     duel = Duel()
     before = duel.weights()
     training = duel.training(tmp_path)
-    with at_rest(duel.ema.module, fabric=open_fabric(accelerator="cpu")) as net:
+    with evaluating(duel.ema.module, fabric=open_fabric(accelerator="cpu")) as net:
         assert not net.training
         rows = [("row", net(torch.randn(6, 4)).view(6, 1, 2, 2))]
         assert not rows[0][1].requires_grad
@@ -251,3 +252,15 @@ def test_the_rate_falls_to_zero_over_the_last_part() -> None:
 def test_a_sheet_shows_images_at_their_own_size_within_limits(pixels: int, tile: int) -> None:
     images = torch.zeros(2, 3, pixels, pixels)
     assert sheet([("image", images), ("mask", images[:, :1])]).height == 2 * (tile + 3) + 3
+
+
+def test_one_loss_that_is_no_number_stops_every_optimizer_of_the_step(tmp_path: Path) -> None:
+    duel = Duel()
+    training = duel.training(tmp_path)
+    next(iter(training))
+    training.backward({"first": duel.net(torch.ones(6, 4)).square().mean()})
+    training.backward({"second": duel.critic(torch.ones(6, 4)).square().mean() * float("nan")})
+    before = [tensor.clone() for tensor in duel.net.parameters()]
+    with pytest.raises(TrainingError, match="loss/second is nan at update 1"):
+        training.step("net", "critic", rate_factor=1.0)
+    assert equal(before, list(duel.net.parameters()))

@@ -57,12 +57,33 @@ def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int = 
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     several: dict[str, Any] = {}
-    if devices > 1:
+    if started_by_torchrun():
+        several = {
+            "strategy": "ddp",
+            "num_nodes": torchrun_machines(devices),
+        }  # Fabric reads the rest from the environment
+    elif devices > 1:
         assert "LOCAL_RANK" in os.environ, "cgn.core.launch starts the processes"
         several = {"strategy": "ddp", "plugins": [LightningEnvironment()]}
     fabric = Fabric(accelerator=chosen, devices=devices, precision=cast(Any, precision), **several)
     fabric.launch()
     return fabric
+
+
+def started_by_torchrun() -> bool:
+    """Whether this is one of the processes of a `torchrun`, whose environment variables say which."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def torchrun_machines(devices: int) -> int:
+    """Of a torchrun. Raises ConfigError where it started more or fewer than `devices` processes on each."""
+    world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if local != devices:
+        raise ConfigError(
+            f"torchrun started {local} processes on this machine, but devices is {devices}: set devices to {local}, or "
+            f"--nproc_per_node to {devices}"
+        )
+    return world // local
 
 
 @contextmanager

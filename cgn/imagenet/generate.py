@@ -27,7 +27,7 @@ from cgn.data.sources import CGN_IMAGENET
 from cgn.imagenet.generator import Model, biggan_of, load_generator, load_published
 from cgn.mechanisms import Cause, Causes, Picture, Prior, Shape, Whole, counterfactual, factual
 from cgn.nets import biggan_folded, u2net
-from cgn.nets.biggan import Table
+from cgn.nets.biggan import BigGanConfig
 from cgn.rendering import (
     PlannedShard,
     plan_shards,
@@ -212,7 +212,7 @@ class Renderer:
         return self.drawn_classes[torch.randint(len(self.drawn_classes), (self.config.batch_size,), generator=stream)]
 
 
-def check_model(config: Generate, table: Table, *, key: str) -> None:
+def check_model(config: Generate, table: BigGanConfig, *, key: str) -> None:
     """Raise ConfigError naming the key of a truncation or class that the model does not have."""
     try:
         table.row(config.truncation)

@@ -27,7 +27,7 @@ from cgn.data import sources
 from cgn.mechanisms import Generator, Prior, Shape, Whole
 from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.nets import u2net
-from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Recompute, Table
+from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig, Recompute
 from cgn.nets.features import VggFeatures, vgg_weights
 from cgn.nets.u2net import U2NET, U2Net, Widths, segmenter
 
@@ -60,7 +60,7 @@ class Model:
     facts: Mapping[str, Any]
 
     @property
-    def table(self) -> Table:
+    def table(self) -> BigGanConfig:
         """The layers of each BigGAN; its noise size, classes and image size with them."""
         return read_table(self.facts["net"])
 
@@ -91,7 +91,7 @@ def build_generator(
     Raises ConfigError for a truncation off the grid.
     """
     shape, texture, background = (
-        empty_biggan(biggan.table, truncation=truncation, recompute=recompute) for _ in range(3)
+        empty_biggan(biggan.config, truncation=truncation, recompute=recompute) for _ in range(3)
     )
     for net in (shape, texture, background):
         net.load_state_dict(biggan.state_dict())
@@ -122,7 +122,7 @@ def load_generator(folder: Path, *, variant: str, device: torch.device | None = 
     return model
 
 
-def load_published(path: Path, *, variant: str, table: Table = BIGGAN_DEEP_256, widths: Widths = U2NET) -> Model:
+def load_published(path: Path, *, variant: str, table: BigGanConfig = BIGGAN_DEEP_256, widths: Widths = U2NET) -> Model:
     """The authors' trained CGN from its published file, on the CPU, as `load_generator` gives one of ours.
 
     Its saliency net resizes maps as the published code does. Raises ArtifactError for anything but exactly its tensors.
@@ -132,7 +132,7 @@ def load_published(path: Path, *, variant: str, table: Table = BIGGAN_DEEP_256, 
     return _filled(from_published(load_weights(path)), empty_biggan(table), saliency=saliency, facts=facts, source=path)
 
 
-def model_facts(*, variant: str, table: Table, widths: Widths) -> dict[str, Any]:
+def model_facts(*, variant: str, table: BigGanConfig, widths: Widths) -> dict[str, Any]:
     """What a model file says of itself; `load_generator` rebuilds the nets from it."""
     facts = {"track": "imagenet", "variant": variant, "classes": table.classes}
     return facts | {"net": asdict(table), "saliency": asdict(widths)}
@@ -166,7 +166,7 @@ def from_published(state: Tensors) -> dict[str, torch.Tensor]:
     return renamed
 
 
-def empty_biggan(table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
+def empty_biggan(table: BigGanConfig, *, truncation: float = 1.0, recompute: Recompute = "none") -> BigGan:
     """A BigGAN of any content, on the CPU: drawing new weights takes longer than reading trained ones."""
     with torch.device("meta"):
         net = BigGan(table, truncation=truncation, recompute=recompute)
@@ -174,9 +174,9 @@ def empty_biggan(table: Table, *, truncation: float = 1.0, recompute: Recompute 
     return filled
 
 
-def read_table(value: object) -> Table:
+def read_table(value: object) -> BigGanConfig:
     """The layers that a model's facts give. Raises ConfigError for anything else."""
-    return build(Table, value, key="net")
+    return build(BigGanConfig, value, key="net")
 
 
 def read_widths(value: object) -> Widths:

@@ -5,12 +5,13 @@ image, the mask to be binary and of a plausible size, the foreground like patche
 background not salient. It reads pretrained nets, no images. Each spectral norm makes its power iteration once an update
 rather than once a batch: between two steps the weights stand still, so the outcome depends neither on the number of
 processes nor on what is computed again in the backward pass. Batch norms keep the precomputed statistics (published).
+The mechanisms are independent nets, so they are computed side by side, a core each, forward and backward.
 Shapes: B batch, S image size.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,16 +24,19 @@ from cgn.core.checkpoints import save_model
 from cgn.core.devices import keep_freed_memory, open_fabric
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
+from cgn.core.parallel import Differentiated, concurrently, differentiate
 from cgn.core.seeding import derive, torch_stream
+from cgn.evaluation.silhouettes import silhouette_iou
 from cgn.imagenet.generator import biggan_of, build_generator, load_pretrained, model_facts, saliency_tensors
-from cgn.imagenet.silhouettes import mask_iou
 from cgn.losses import Patches, binary_entropy, l1, patch_grid, saliency, size_hinge, style
 from cgn.mechanisms import Causes, Generator, Picture, Prior, Shape, counterfactual, factual
-from cgn.nets.biggan import Table
+from cgn.miniature.scenes import silhouette_bank
+from cgn.nets.biggan import BigGanConfig
 from cgn.nets.biggan_folded import fold
 from cgn.nets.spectral import Spectral
 from cgn.nets.u2net import U2Net, Widths
-from cgn.training import EMA, MODEL, STATE, Rows, Training, adam, at_rest, finished, linear_decay
+from cgn.optimization import EMA, adam, evaluating, linear_decay
+from cgn.training import MODEL, STATE, Rows, Training, finished
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -44,6 +48,8 @@ REMEDY = (
     "lower train_cgn.batch_size (and raise train_cgn.batches_per_update by as much), or set train_cgn.checkpointing "
     "to blocks"
 )
+MASKS_PER_CLASS, SILHOUETTES_PER_CLASS = 20, 60
+"""How many are compared where the silhouettes are known."""
 COLUMNS = 10
 """Of a sheet, where there are that many classes."""
 
@@ -94,14 +100,14 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
         for number in training.batches():
             with fabric.autocast():
                 batch = draw_batch(config, nets, update, number, seed=seed)
-            with fabric.autocast():
                 losses = batch_losses(config, nets, batch)
             training.backward(losses)
+            batch.backward()
         rate_factor = linear_decay(update, updates=config.updates, fraction=config.rates.decay_fraction)
         training.step("shape", "texture", "background", rate_factor=rate_factor)
         ema.follow(update)
         if training.sheet_due:
-            with at_rest(ema.module, fabric=fabric) as average:
+            with evaluating(ema.module, fabric=fabric) as average:
                 rows = example_rows(average, nets, seed=seed)
             training.sheet(rows)
             if measures_masks:
@@ -111,7 +117,7 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
         values = {f"start/{name}": value for name, value in start.items()} | training.values
         sink.summary(values)
         # Last: a model file means a finished run.
-        about = {**model_facts(variant=variant, table=nets.table, widths=nets.widths), "losses": values}
+        about = {**model_facts(variant=variant, table=nets.biggan_config, widths=nets.widths), "losses": values}
         save_model(model / MODEL, {**ema.module.state_dict(), **saliency_tensors(nets.saliency)}, facts=about)
 
 
@@ -125,7 +131,7 @@ class Nets:
     """What `generator.shape` segments with."""
     features: nn.Module
     prior: Prior
-    table: Table
+    biggan_config: BigGanConfig
     widths: Widths
     """Layers of each BigGAN and of the saliency net."""
 
@@ -140,7 +146,7 @@ def build_nets(config: TrainCgn, assets: Path, *, device: torch.device) -> Nets:
     if device.type == "cpu":
         keep_freed_memory()
     opened = load_pretrained(assets, nets=config.nets)
-    table, truncation = opened.biggan.table, config.truncation
+    biggan, truncation = opened.biggan.config, config.truncation
     generator = build_generator(
         opened.biggan, saliency=opened.saliency, truncation=truncation, recompute=config.checkpointing
     )
@@ -149,8 +155,8 @@ def build_nets(config: TrainCgn, assets: Path, *, device: torch.device) -> Nets:
         saliency=_placed(opened.saliency, device),
         cgan=fold(opened.biggan, truncation=truncation).to(device),
         features=_placed(opened.features, device),
-        prior=Prior(noise_size=table.noise_size, truncation=truncation),
-        table=table,
+        prior=Prior(noise_size=biggan.noise_size, truncation=truncation),
+        biggan_config=biggan,
         widths=opened.widths,
     )
 
@@ -170,78 +176,140 @@ def settle_norms(generator: Generator) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Factual pictures, what the frozen cGAN draws from the same causes, and patches from inside its objects.
+    """Factual images, and the causes that they were drawn from; `stream` chooses the patches.
 
-    `target` and `grid` (B,3,S,S) are None where no loss compares with them.
+    `outputs` are the mechanisms', each at the end of a graph of its own; `picture` is cut off from these graphs, so
+    that the losses' gradients are complete before any of them goes into its mechanism.
     """
 
+    causes: Causes
+    outputs: Picture
     picture: Picture
-    target: torch.Tensor | None
-    grid: torch.Tensor | None
+    stream: torch.Generator
+
+    def backward(self) -> None:
+        """Pass the gradients of `picture` on into the mechanisms, whose parameters are their own."""
+        ends = [(getattr(self.outputs, part.name), getattr(self.picture, part.name).grad) for part in fields(Picture)]
+        passes = [partial(torch.autograd.backward, output, grad) for output, grad in ends if grad is not None]
+        concurrently(*passes, device=self.picture.mask.device)
 
 
 def draw_batch(config: TrainCgn, nets: Nets, update: int, number: int, *, seed: int) -> Batch:
-    """Factual pictures, each of a class of its own draw: a pure function of the weights and (seed, update, number)."""
+    """Factual images, each of a class of its own draw: a pure function of the weights and (seed, update, number)."""
     stream = torch_stream(seed, "batch", update, number)
-    label = torch.randint(nets.table.classes, (config.batch_size,), generator=stream)
+    label = torch.randint(nets.biggan_config.classes, (config.batch_size,), generator=stream)
     causes = factual(label, prior=nets.prior, stream=stream).to(nets.device)
-    picture = nets.generator(causes)
-    weights = config.losses
-    target = grid = None
-    if weights.l1 or any(weights.perceptual) or any(weights.texture):
-        with torch.no_grad():
-            target = nets.cgan(causes.shape.noise, causes.shape.label).float()
-    if any(weights.texture):
-        assert target is not None
-        grid = patch_grid(target, picture.mask.detach(), stream=stream, patches=Patches(**config.patches.model_dump()))
-    return Batch(picture=picture, target=target, grid=grid)
+    generator = nets.generator
+    mask, foreground, background = concurrently(
+        partial(generator.shape, causes.shape),
+        partial(generator.texture, causes.texture),
+        partial(generator.background, causes.background),
+        device=nets.device,
+    )
+    outputs = Picture(mask=mask, foreground=foreground, background=background)
+    return Batch(causes=causes, outputs=outputs, picture=outputs.cut_off(), stream=stream)
 
 
 def batch_losses(config: TrainCgn, nets: Nets, batch: Batch) -> dict[str, torch.Tensor]:
     """Weighted losses, each a mean over the batch. A weight of 0 leaves out its loss, and the nets it alone calls."""
     weights, picture = config.losses, batch.picture
+    salient, compared = concurrently(
+        partial(background_losses, config, nets, picture),
+        partial(target_losses, config, nets, batch),
+        device=nets.device,
+    )
     losses: dict[str, torch.Tensor] = {}
-    if weights.l1:
-        assert batch.target is not None
-        losses["l1"] = weights.l1 * l1(picture.image, batch.target)
-    if any(weights.perceptual):
-        assert batch.target is not None
-        losses["perceptual"] = style_loss(nets, picture.image, batch.target, weights=weights.perceptual)
+    for name in ("l1", "perceptual"):
+        if name in compared:
+            losses[name] = compared[name].follow(picture.image)
     if weights.binary:
         losses["binary"] = weights.binary * binary_entropy(picture.mask)
     if (size := weights.mask_size).weight:
         hinge = size_hinge(picture.mask, smallest=size.smallest, largest=size.largest)
         losses["mask_size"] = size.weight * hinge.mean()
-    if any(weights.texture):
-        assert batch.grid is not None
-        losses["texture"] = style_loss(nets, picture.foreground, batch.grid, weights=weights.texture)
-    if weights.background:
-        shape = nets.generator.shape
-        assert isinstance(shape, Shape)
-        assert shape.segment is not None
-        losses["background"] = weights.background * saliency(shape.segment(picture.background)).mean()
+    if "texture" in compared:
+        losses["texture"] = compared["texture"].follow(picture.foreground)
+    if "background" in salient:
+        losses["background"] = salient["background"].follow(picture.background)
     return losses
 
 
-def style_loss(nets: Nets, image: torch.Tensor, target: torch.Tensor, *, weights: Sequence[float]) -> torch.Tensor:
-    """Weighted distance of grams by layer, in float32: half precision loses their small differences."""
+def background_losses(config: TrainCgn, nets: Nets, picture: Picture) -> dict[str, Differentiated]:
+    """How salient the backgrounds are."""
+    weight, shape = config.losses.background, nets.generator.shape
+    assert isinstance(shape, Shape)
+    segment = shape.segment
+    assert segment is not None
+    if not weight:
+        return {}
+    return {"background": differentiate(lambda image: weight * saliency(segment(image)).mean(), picture.background)}
+
+
+def target_losses(config: TrainCgn, nets: Nets, batch: Batch) -> dict[str, Differentiated]:
+    """Distances of the composite, and of the foreground by patches, to what the frozen cGAN draws from these causes."""
+    weights, picture = config.losses, batch.picture
+    losses: dict[str, Differentiated] = {}
+    if not (weights.l1 or any(weights.perceptual) or any(weights.texture)):
+        return losses
+    image, target = picture.image.detach(), cgan_images(nets, batch.causes)
+    if weights.l1:
+        losses["l1"] = differentiate(lambda image: weights.l1 * l1(image, target), image)
+    if any(weights.perceptual):
+        losses["perceptual"] = differentiate(style_loss(nets, target, weights=weights.perceptual), image)
+    if any(weights.texture):
+        mask, patches = picture.mask.detach(), Patches(**asdict(config.patches))
+        grid = patch_grid(target, mask, stream=batch.stream, patches=patches)
+        losses["texture"] = differentiate(style_loss(nets, grid, weights=weights.texture), picture.foreground)
+    return losses
+
+
+@torch.no_grad()
+def cgan_images(nets: Nets, causes: Causes) -> torch.Tensor:
+    """(B,3,S,S) in [-1,1]: what the frozen cGAN draws from the noise and the labels of factual causes."""
+    images: torch.Tensor = nets.cgan(causes.shape.noise, causes.shape.label)
+    return images.float()
+
+
+def style_loss(nets: Nets, target: torch.Tensor, *, weights: Sequence[float]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Images -> weighted distance of grams to the target's, by layer.
+
+    In float32: half precision loses their small differences.
+    """
     with torch.no_grad():
-        wanted = nets.features(target)
-    found = nets.features(image)
-    with torch.autocast(nets.device.type, enabled=False):
-        return style([maps.float() for maps in found], [maps.float() for maps in wanted], weights=weights)
+        wanted = [maps.float() for maps in nets.features(target)]
+
+    def loss(image: torch.Tensor) -> torch.Tensor:
+        found = nets.features(image)
+        with torch.autocast(nets.device.type, enabled=False):
+            return style([maps.float() for maps in found], wanted, weights=weights)
+
+    return loss
 
 
-def measured_masks(ema: EMA[Generator], nets: Nets, *, fabric: "Fabric", seed: int) -> Mapping[str, float]:
-    """How far the averaged generator's masks are silhouettes of their class."""
-    with at_rest(ema.module, fabric=fabric) as average:
-        return mask_iou(average, image_size=nets.table.image_size, prior=nets.prior, seed=seed)
+def measured_masks(ema: EMA[Generator], nets: Nets, *, fabric: "Fabric", seed: int) -> dict[str, float]:
+    """How far the averaged generator's masks are silhouettes of the class that they were asked for.
+
+    `iou/own`, `iou/others` and `iou/nearest` against true silhouettes, and `mask/mean`.
+    """
+    label = torch.arange(nets.biggan_config.classes).repeat_interleave(MASKS_PER_CLASS)
+    cause = factual(label, prior=nets.prior, stream=torch_stream(seed, "silhouettes")).to(nets.device).shape
+    with evaluating(ema.module, fabric=fabric) as average:
+        mask = average.shape(cause)
+        found = silhouette_iou(mask, cause.label, bank=_silhouettes(nets.biggan_config.image_size).to(nets.device))
+    scores = {"iou/own": found.own, "iou/others": found.others, "iou/nearest": found.nearest}
+    return scores | {"mask/mean": mask.mean().item()}
+
+
+@lru_cache(maxsize=1)
+def _silhouettes(image_size: int) -> torch.Tensor:
+    """Of every class of the miniature world: the same for every seed of training, so that their figures compare."""
+    return silhouette_bank(seed=0, per_class=SILHOUETTES_PER_CLASS, image_size=image_size)
 
 
 def example_rows(generator: Generator, nets: Nets, *, seed: int) -> Rows:
     """One column a class (ten of them at most): a factual picture and its parts, then a counterfactual and its own."""
     assert isinstance(generator.shape, Shape)
-    classes, prior = nets.table.classes, nets.prior
+    classes, prior = nets.biggan_config.classes, nets.prior
     label = torch.linspace(0, classes - 1, min(classes, COLUMNS)).round().long()
     stream = torch_stream(seed, "sheet")
     causes = factual(label, prior=prior, stream=stream).to(nets.device)

@@ -1,10 +1,11 @@
 """Train the ensemble of invariant classifiers or its baseline (Sauer & Geiger, ICLR 2021, section 4.2).
 
-The ensemble has one head each for shape, texture and background on one backbone. Real pictures teach the mean of its
-logits, counterfactuals each head its own label. One forward pass takes both kinds, so their gradients meet in one SGD
-step, and a trained BatchNorm sees the mixture that it will keep the statistics of. The baseline is the same training of
-one head without counterfactuals. Real pictures are what prepare calls `train`: class folders, or a folder of shards.
-An epoch is a pass through them, and batches are all full. All of an arm's randomness comes from streams of its name.
+The ensemble has one head each for shape, texture and background on one backbone. Real images train the mean of its
+logits, counterfactuals each head on its own label. One forward pass takes both kinds, so their gradients meet in one
+SGD step, and a trained BatchNorm sees the mixture that it will keep the statistics of. The baseline is the same
+training of one head without counterfactuals. Real images are what prepare calls `train`: class folders, or a folder of
+shards. An epoch is a pass through them, and batches are all full. All randomness of an arm comes from streams of its
+name.
 Shapes: R real pictures and C counterfactuals in a batch, S image size, K classes.
 """
 
@@ -22,6 +23,7 @@ from cgn.core.errors import ConfigError
 from cgn.core.files import MANIFEST, read_object, write_json
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
+from cgn.core.parallel import ahead
 from cgn.core.seeding import derive
 from cgn.data.datasets import CachedDataset, FolderDataset, ImageDataset, open_shards
 from cgn.data.image_folders import class_folders
@@ -113,11 +115,13 @@ def train(
     refuse_foreign(collection.facts, source=data, track=TRACK, variant=variant)
     real, strays = real_pictures(collection)
     module = initial_ensemble(config, arm=arm, classes=collection.classes, assets=assets, seed=seed)
-    made = mixed_in = None
+    counterfactual_images = mixed_in = None
     if arm == "ensemble":
         assert images is not None
-        made = counterfactuals(images, variant=variant, collection=collection)
-        mixed_in = _stream("counterfactual", made, per_update=config.counterfactuals_per_update, config=config)
+        counterfactual_images = counterfactuals(images, variant=variant, collection=collection)
+        mixed_in = _stream(
+            "counterfactual", counterfactual_images, per_update=config.counterfactuals_per_update, config=config
+        )
     mixture = Mixture(
         real=_stream("real", real, per_update=config.batch_size, config=config),
         counterfactual=mixed_in,
@@ -134,7 +138,7 @@ def train(
 
     measured = training.means.epoch()
     sink.summary({**measured, **training.pace})
-    counts = {"real": len(real), "counterfactual": 0 if made is None else len(made)}
+    counts = {"real": len(real), "counterfactual": len(counterfactual_images or ())}
     notes: dict[str, object] = {"unreadable": list(training.means.unreadable), "left_out": list(strays)}
     notes |= {"device": fabric.device.type}
     write_json(classifier / TRAINING, {**measured, "images": counts, "updates": training.update, **notes})
@@ -189,6 +193,8 @@ def fit(
         checkpoint_every=config.checkpoint_updates,
     )
     ready = mixed_batches(mixture, start=training.update, workers=config.workers, device=fabric.device.type)
+    if config.workers == 0:  # workers read ahead themselves
+        ready = ahead(ready)
     ensemble.train()
     for _, batch in zip(training, ready, strict=False):  # the training ends first
         for group in optimizer.param_groups:
@@ -211,10 +217,10 @@ def batch_losses(ensemble: torch.nn.Module, batch: MixedBatch, *, device: torch.
     labels = {head: values.to(device, non_blocking=True) for head, values in batch.labels.items()}
     logits = ensemble(normalized(pixels).contiguous(memory_format=torch.channels_last))  # head -> (R+C,K)
     real = {head: values[: len(label)] for head, values in logits.items()}
-    made = {head: values[len(label) :] for head, values in logits.items()} if labels else {}
-    losses = {"real": mean_logits_cross_entropy(real, label), **head_cross_entropies(made, labels)}
+    mixed = {head: values[len(label) :] for head, values in logits.items()} if labels else {}
+    losses = {"real": mean_logits_cross_entropy(real, label), **head_cross_entropies(mixed, labels)}
     mean = torch.stack(list(real.values())).mean(0)
-    return losses, {"real": accuracy(mean, label), **{head: accuracy(made[head], labels[head]) for head in made}}
+    return losses, {"real": accuracy(mean, label), **{head: accuracy(mixed[head], labels[head]) for head in mixed}}
 
 
 def epoch_ends(config: TrainClassifier, *, pictures: int) -> list[int]:
@@ -223,7 +229,7 @@ def epoch_ends(config: TrainClassifier, *, pictures: int) -> list[int]:
 
 
 def real_pictures(collection: PreparedSets) -> tuple[ImageDataset, tuple[str, ...]]:
-    """The training pictures, as prepare found them, and sentences on what lies among them and is left out."""
+    """The training pictures, as prepare found them, and a sentence on each file among them that is left out."""
     folder = collection.unchanged("train")
     if (folder / MANIFEST).is_file():
         return open_shards(folder, split="train", classes=collection.classes, mechanisms=("shape",)), ()

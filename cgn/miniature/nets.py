@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from cgn.core.checkpoints import load_model, rebuilt, save_model
-from cgn.nets.biggan import BigGan, Table
+from cgn.nets.biggan import BigGan, BigGanConfig
 from cgn.nets.features import Blocks, VggFeatures
 from cgn.nets.u2net import U2Net, Widths
 
@@ -28,7 +28,9 @@ def load_biggan(path: Path) -> BigGan:
     Raises ArtifactError, as the other loaders do, for a missing, damaged or foreign file.
     """
     return _load(
-        path, kind="biggan", build=lambda config: BigGan(Table(**{**config, "blocks": _tuples(config["blocks"])}))
+        path,
+        kind="biggan",
+        build=lambda config: BigGan(BigGanConfig(**{**config, "blocks": _tuples(config["blocks"])})),
     )
 
 
@@ -48,7 +50,7 @@ def load_features(path: Path) -> VggFeatures:
 
 def save_biggan(path: Path, net: BigGan, *, made_by: str) -> None:
     """Write a BigGAN with its config."""
-    _save(path, net, kind="biggan", config=asdict(net.table), made_by=made_by)
+    _save(path, net, kind="biggan", config=asdict(net.config), made_by=made_by)
 
 
 def save_segmenter(path: Path, net: U2Net, *, made_by: str) -> None:

@@ -7,6 +7,7 @@ Shapes: B batch, N training images, S image size, K classes.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.images import from_bytes
 from cgn.core.metrics import MetricSink
+from cgn.core.parallel import concurrently
 from cgn.core.seeding import derive, torch_stream
 from cgn.core.weights import load_strictly, load_weights
 from cgn.data.shards import Images, load_split
@@ -37,7 +39,8 @@ from cgn.mnist import CLASSES
 from cgn.mnist.generator import build_generator, initialize, model_facts, soften
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator, MultiDiscriminator, ProjectionDiscriminator
 from cgn.nets.features import SqueezeFeatures, VggFeatures, squeezenet_weights, vgg_weights
-from cgn.training import EMA, MODEL, STATE, Rows, Training, adam, at_rest, batch_indices, finished, frozen, linear_decay
+from cgn.optimization import EMA, adam, evaluating, frozen, linear_decay
+from cgn.training import MODEL, STATE, Rows, Training, batch_indices, finished
 
 
 def train_cgn(
@@ -80,6 +83,12 @@ def train_cgn(
         checkpoint_every=config.intervals.checkpoint,
         sheet_every=config.intervals.sheet,
     )
+
+    def discriminate(images: torch.Tensor, batch: Batch) -> None:
+        with fabric.autocast():
+            losses = discriminator_losses(config, images, batch, discriminator=discriminator)
+        training.backward(losses)
+
     with fits(config.batch_size):
         for update in training:
             rate_factor = linear_decay(update, updates=config.updates, fraction=config.optimizer.decay_fraction)
@@ -87,20 +96,20 @@ def train_cgn(
             with fabric.autocast():
                 fake = generator(batch.causes)
 
-            with frozen(discriminator):
-                with fabric.autocast():
-                    losses = generator_losses(config, fake, batch, discriminator=discriminator, features=features)
-                training.backward(losses)
-            training.step("generator", rate_factor=rate_factor)
-
-            with fabric.autocast():
-                losses = discriminator_losses(config, fake.image.detach(), batch, discriminator=discriminator)
-            training.backward(losses)
-            training.step("discriminator", rate_factor=rate_factor)
+            with frozen(discriminator), fabric.autocast():
+                losses = generator_losses(config, fake, batch, discriminator=discriminator, features=features)
+            generator_loss = training.total(losses)
+            # Neither needs the other: the discriminator sees the images from before the generator's step.
+            concurrently(
+                partial(discriminate, fake.image.detach(), batch),
+                partial(fabric.backward, generator_loss),
+                device=fabric.device,
+            )
+            training.step("generator", "discriminator", rate_factor=rate_factor)
 
             ema.follow(update)
             if training.sheet_due:
-                with at_rest(ema.module, fabric=fabric) as average:
+                with evaluating(ema.module, fabric=fabric) as average:
                     rows = example_rows(average, prior=prior, seed=seed)
                 training.sheet(rows)
 

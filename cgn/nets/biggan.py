@@ -1,6 +1,6 @@
-"""BigGAN-deep's generator (Brock et al., ICLR 2019), for the table of layers of any resolution.
+"""BigGAN-deep's generator (Brock et al., ICLR 2019), of any resolution.
 
-Decided here: the weights' keys are those of the public PyTorch weights, which load as they are. The batch norms hold 51
+The weights' keys are those of the public PyTorch weights, which load as they are. The batch norms hold 51
 precomputed statistics, for the truncations 0, 0.02, ..., 1; any other truncation is refused. The public code mixes
 neighbouring rows off the grid with exchanged weights, and where division rounds (0.58, 0.94) it takes the row below:
 here every truncation of the grid has the row that was computed for it. A net is called with (noise, label) like any
@@ -26,7 +26,7 @@ COLORS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class BigGanConfig:
     """The layers of one resolution. Widths are multiples of `width`; `blocks` are (doubling, channels in, out)."""
 
     noise_size: int
@@ -69,7 +69,7 @@ class Table:
         return round(place)
 
 
-BIGGAN_DEEP_256 = Table(
+BIGGAN_DEEP_256 = BigGanConfig(
     noise_size=128,
     embedding_size=128,
     classes=1000,
@@ -89,19 +89,19 @@ Recompute = Literal["none", "blocks"]
 class BigGan(nn.Module):
     """Noise and a label -> an image; a call that names no truncation is at `truncation`."""
 
-    def __init__(self, table: Table, *, truncation: float = 1.0, recompute: Recompute = "none") -> None:
+    def __init__(self, config: BigGanConfig, *, truncation: float = 1.0, recompute: Recompute = "none") -> None:
         super().__init__()
-        self.table = table
-        self.row = table.row(truncation)
-        self.embeddings = nn.Linear(table.classes, table.embedding_size, bias=False)
-        self.generator = _Layers(table, recompute=recompute)
+        self.config = config
+        self.row = config.row(truncation)
+        self.embeddings = nn.Linear(config.classes, config.embedding_size, bias=False)
+        self.generator = _Layers(config, recompute=recompute)
 
     def forward(self, noise: torch.Tensor, label: torch.Tensor, *, truncation: float | None = None) -> torch.Tensor:
         """(B,Z) truncated noise, already times `truncation`, and (B,) labels -> (B,3,S,S) in [-1,1].
 
         Training draws at truncation 1 (published code). Raises ConfigError for a truncation off the grid.
         """
-        row = self.row if truncation is None else self.table.row(truncation)
+        row = self.row if truncation is None else self.config.row(truncation)
         image: torch.Tensor = self.generator(self.condition(noise, label), row)
         return image
 
@@ -111,29 +111,29 @@ class BigGan(nn.Module):
 
 
 class _Layers(nn.Module):
-    def __init__(self, table: Table, *, recompute: Recompute) -> None:
+    def __init__(self, config: BigGanConfig, *, recompute: Recompute) -> None:
         super().__init__()
         self.recompute = recompute
-        condition = table.noise_size + table.embedding_size
-        first, last = table.blocks[0][1] * table.width, table.blocks[-1][2] * table.width
-        self.gen_z = SpectralLinear(condition, START * START * first, epsilon=table.epsilon)
+        condition = config.noise_size + config.embedding_size
+        first, last = config.blocks[0][1] * config.width, config.blocks[-1][2] * config.width
+        self.gen_z = SpectralLinear(condition, START * START * first, epsilon=config.epsilon)
         layers: list[nn.Module] = [
             Block(
-                channels * table.width,
-                out * table.width,
+                channels * config.width,
+                out * config.width,
                 doubling=doubling,
                 condition=condition,
-                statistics=table.statistics,
-                epsilon=table.epsilon,
+                statistics=config.statistics,
+                epsilon=config.epsilon,
             )
-            for doubling, channels, out in table.blocks
+            for doubling, channels, out in config.blocks
         ]
-        attended = table.blocks[table.attention_at][1] * table.width
-        layers.insert(table.attention_at, SelfAttention(attended, epsilon=table.epsilon))
+        attended = config.blocks[config.attention_at][1] * config.width
+        layers.insert(config.attention_at, SelfAttention(attended, epsilon=config.epsilon))
         self.layers = nn.ModuleList(layers)
-        self.bn = PlainNorm(last, statistics=table.statistics, epsilon=table.epsilon)
+        self.bn = PlainNorm(last, statistics=config.statistics, epsilon=config.epsilon)
         # As many channels come out as go in, and all but three are thrown away: so the public weights have it.
-        self.conv_to_rgb = SpectralConv2d(last, last, 3, epsilon=table.epsilon)
+        self.conv_to_rgb = SpectralConv2d(last, last, 3, epsilon=config.epsilon)
 
     def forward(self, condition: torch.Tensor, row: int) -> torch.Tensor:
         x = start_map(self.gen_z(condition))
@@ -144,7 +144,7 @@ class _Layers(nn.Module):
                 x = checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)  # nothing in it is random
             else:
                 x = layer(*given)
-        image: torch.Tensor = self.conv_to_rgb(self.bn(x, row).relu())
+        image: torch.Tensor = self.conv_to_rgb(self.bn(x, row).relu_())
         return image[:, :COLORS].tanh()
 
     def blocks_and_attention(self) -> "list[Block | SelfAttention]":
@@ -242,13 +242,13 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor, row: int) -> torch.Tensor:
         """(B,channels,H,W), (B,E) and the truncation's row -> (B,out_channels,H,W), or 2H, 2W when doubling."""
-        made = self.conv_0(self.bn_0(x, condition, row).relu())
-        made = self.bn_1(made, condition, row).relu()
-        made = self.conv_1(doubled(made) if self.doubling else made)
-        made = self.conv_2(self.bn_2(made, condition, row).relu())
-        made = self.conv_3(self.bn_3(made, condition, row).relu())
+        y = self.conv_0(self.bn_0(x, condition, row).relu_())
+        y = self.bn_1(y, condition, row).relu_()
+        y = self.conv_1(doubled(y) if self.doubling else y)
+        y = self.conv_2(self.bn_2(y, condition, row).relu_())
+        y = self.conv_3(self.bn_3(y, condition, row).relu_())
         skip = x[:, : self.out_channels]
-        total: torch.Tensor = made + (doubled(skip) if self.doubling else skip)
+        total: torch.Tensor = y + (doubled(skip) if self.doubling else skip)
         return total
 
 

@@ -1,11 +1,11 @@
 """BigGAN-deep for drawing only: what is constant for one truncation is computed once and baked into plain weights.
 
-Decided here: spectral norms become plain weights. A conditional batch norm, its statistics and the bias of the
+Spectral norms become plain weights. A conditional batch norm, its statistics and the bias of the
 convolution before it become one scale and one offset a channel, both affine in the condition, and those of the whole
 net come from a single matrix product. Doubling before a 3x3 convolution becomes a transposed 4x4 one (16 products where
 there were 36). The attention's gamma goes into its last convolution, and of the last convolution's channels only the
 three that are seen are computed. No operation writes into its input: in half precision that takes a CPU twice as long
-(where freed memory is kept at hand, `cgn.core.devices`). Attention is spelled out, as torch's own path for heads of two
+(where freed memory is kept, `cgn.core.devices`). Attention is spelled out, as torch's own path for heads of two
 sizes takes six times as long. In half precision the maps are halved, and the two matrix products that the condition
 goes through, which cost nothing, stay single.
 """
@@ -18,7 +18,6 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.nets.biggan import COLORS, BigGan, Block, ConditionalNorm, SelfAttention, affine, conditioned, start_map
-from cgn.nets.convgen import UpsampledConv
 
 Map = tuple[torch.Tensor, torch.Tensor]
 """Weight and bias of an affine map."""
@@ -31,14 +30,14 @@ def fold(net: BigGan, *, truncation: float, dtype: torch.dtype | None = None) ->
     It is called with (noise, label), noise already times the truncation, and has no parameter that wants a gradient.
     `dtype` is that of the maps inside; None: the net's. Raises ConfigError for a truncation off the grid of statistics.
     """
-    folded = FoldedBigGan(net, row=net.table.row(truncation))
+    folded = FoldedBigGan(net, row=net.config.row(truncation))
     for part in (folded.layers, folded.colors):
         part.to(dtype or folded.last_norm.dtype)
     return folded.eval().requires_grad_(False)
 
 
 class FoldedBigGan(nn.Module):
-    """Made by `fold`."""
+    """What `fold` returns."""
 
     embeddings: torch.Tensor
     last_norm: torch.Tensor
@@ -90,19 +89,19 @@ class FoldedBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, norms: Iterator[torch.Tensor]) -> torch.Tensor:
         """(B,C,H,W) and its four norms, (B,2C) scale and offset side by side -> the block's output."""
-        made = x
+        y = x
         for conv in (self.conv_0, self.conv_1, self.conv_2, self.conv_3):
             scale, offset = next(norms).chunk(2, 1)
-            made = conv(affine(made, scale, offset).relu())
+            y = conv(affine(y, scale, offset).relu())
         skip = x[:, : self.out_channels]
         skip = skip if self.bias is None else skip + self.bias
-        return added_doubled(made, skip) if self.doubling else made + skip
+        return added_doubled(y, skip) if self.doubling else y + skip
 
 
-def added_doubled(made: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+def added_doubled(y: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
     """(B,C,2H,2W) + (B,C,H,W), every pixel of the second repeated: in one pass, without making it larger first."""
     count, channels, height, width = skip.shape
-    cells = made.permute(0, 2, 3, 1).reshape(count, height, 2, width, 2, channels)
+    cells = y.permute(0, 2, 3, 1).reshape(count, height, 2, width, 2, channels)
     total = cells + skip.permute(0, 2, 3, 1)[:, :, None, :, None]
     return total.reshape(count, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
@@ -128,7 +127,7 @@ class FoldedAttention(nn.Module):
 
 
 class Pointwise(nn.Linear):
-    """A 1x1 convolution as one matrix product: maps lie channels last, so nothing is moved for it."""
+    """A 1x1 convolution as one matrix product: maps are channels last, so nothing is moved for it."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # torch's name for it
         """(B,C,H,W) -> (B,out,H,W)."""
@@ -161,16 +160,16 @@ def _conv(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
     out, channels, kernel, _ = weight.shape
     if kernel == 1:
         return _filled(Pointwise(channels, out, device="meta"), weight.flatten(1), bias)
-    made = nn.Conv2d(channels, out, kernel, padding=kernel // 2, device="meta")
-    return _filled(made, weight.contiguous(memory_format=torch.channels_last), bias)
+    conv = nn.Conv2d(channels, out, kernel, padding=kernel // 2, device="meta")
+    return _filled(conv, weight.contiguous(memory_format=torch.channels_last), bias)
 
 
 def _doubling_conv(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
     """What doubles its input and convolves it with a 3x3 `weight`."""
-    spread = UpsampledConv(1, 1).spread.to(weight)
+    spread = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # as in `cgn.nets.convgen.UpsampledConv`
     kernel = (spread @ weight @ spread.T).transpose(0, 1)
-    made = nn.ConvTranspose2d(len(kernel), kernel.shape[1], 4, stride=2, padding=1, device="meta")
-    return _filled(made, kernel.contiguous(memory_format=torch.channels_last), bias)
+    conv = nn.ConvTranspose2d(len(kernel), kernel.shape[1], 4, stride=2, padding=1, device="meta")
+    return _filled(conv, kernel.contiguous(memory_format=torch.channels_last), bias)
 
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)

@@ -1,7 +1,7 @@
-"""BigGAN's norms while it is trained, and the standing statistics that they rest on afterwards (Brock et al., 2019).
+"""BigGAN's norms while it is trained, and the standing statistics that they use afterwards (Brock et al., 2019).
 
 Legend: S rows of statistics, C channels.
-Decided here: the norms of `biggan` never look at the batch. To train a net from scratch, each norm's input is
+The norms of `biggan` never look at the batch. To train a net from scratch, each norm's input is
 normalised by its own batch just before the norm, whose statistics are still mean 0 and variance 1 and so change
 nothing. Afterwards the means and variances that the batches had are averaged into the net's rows, for one truncation
 after the other, as section 4 of the paper's appendix does ("standing statistics").
@@ -44,8 +44,8 @@ def settle(net: BigGan, draw: Draw, *, batches: int) -> None:
             module.settle(SETTLING)
     net.eval()
     norms = _norms(net)
-    rows = [_row(net, norms, draw, truncation=row / (net.table.statistics - 1), batches=batches)
-            for row in range(net.table.statistics)]  # fmt: skip
+    rows = [_row(net, norms, draw, truncation=row / (net.config.statistics - 1), batches=batches)
+            for row in range(net.config.statistics)]  # fmt: skip
     for place, norm in enumerate(norms):
         norm.running_means.copy_(torch.stack([row[place][0] for row in rows]))
         norm.running_vars.copy_(torch.stack([row[place][1] for row in rows]))

@@ -1,7 +1,7 @@
 """The small up-sampling conv generators of the MNIST track (Sauer & Geiger, ICLR 2021, appendix; published widths).
 
 Legend: B batch, Z noise size, E label embedding size, S image size.
-Decided here: a net is called with (noise, label) like any other generator; the label embedding is injected, because
+A net is called with (noise, label) like any other generator; the label embedding is injected, because
 the three published mechanisms share one and their weights depend on it.
 """
 

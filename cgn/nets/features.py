@@ -1,6 +1,6 @@
 """Perceptual features for the style losses: VGG-16 (Simonyan & Zisserman, 2015), SqueezeNet 1.0 (Iandola et al., 2016).
 
-Decided here: images enter in [-1,1]. VGG takes them so, without ImageNet normalisation, because the published weights
+Images enter in [-1,1]. VGG takes them so, without ImageNet normalisation, because the published weights
 of the losses were chosen that way. SqueezeNet, whose weights are the Caffe release's, turns them into RGB 0..255 minus
 its mean colour and scales its activations by 1/255, so that the losses' weights keep VGG's order of magnitude; it is
 for machines where VGG-16's 528 MB are not available. State-dict keys are torchvision's, so its files load strictly.

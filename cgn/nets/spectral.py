@@ -1,7 +1,7 @@
 """Spectral norm (Miyato et al., ICLR 2018): weights over their largest singular value.
 
-Legend: B batch. Decided here: attributes bear the names of the public BigGAN-deep weight file, so its keys load as they
-are. It is our own: torch keeps these keys only in its old implementation, which leaves behind a weight that cannot be
+Legend: B batch. Attributes have the names of the public BigGAN-deep weight file, so its keys load as they are. It is
+our own: torch keeps these keys only in its old implementation, which leaves behind a weight that cannot be
 copied and computes the norm in half precision under autocast.
 """
 
@@ -16,7 +16,7 @@ class Spectral(nn.Module):
     """Holds a weight; `weight` is it over its largest singular value (Miyato et al., ICLR 2018).
 
     u and v follow the singular vectors by one power iteration each time `weight` is read in training mode; in eval mode
-    they rest. The gradient takes them as constant.
+    they stay. The gradient takes them as constant.
     """
 
     weight_u: torch.Tensor
@@ -81,8 +81,8 @@ class SpectralConv2d(Spectral):
         self, channels: int, out_channels: int, kernel: int, *, epsilon: float, bias: bool = True, stride: int = 1
     ) -> None:
         start = nn.Conv2d(channels, out_channels, kernel, bias=bias)
-        told = None if start.bias is None else start.bias.detach()
-        super().__init__(start.weight.detach(), epsilon=epsilon, bias=told)
+        first_bias = None if start.bias is None else start.bias.detach()
+        super().__init__(start.weight.detach(), epsilon=epsilon, bias=first_bias)
         self.stride = stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

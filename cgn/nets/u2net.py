@@ -1,6 +1,6 @@
 """U2-Net and its small sister U2-NetP (Qin et al., Pattern Recognition 2020): an image -> how salient each pixel is.
 
-A U-net whose every stage is a small U-net. Decided here: keys are those of the public files, 798 each, which load as
+A U-net whose every stage is a small U-net. Keys are those of the public files, 798 each, which load as
 they are; weights that have the batch norms folded in load too, their norms being the identity. Of the seven maps that
 the published net returns only the first, fused one is given: nothing here is trained on the other six.
 """
@@ -101,8 +101,8 @@ class ConvNormRelu(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B,channels,H,W) -> (B,out_channels,H,W)."""
-        made: torch.Tensor = self.bn_s1(self.conv_s1(x))
-        return made.relu()
+        y: torch.Tensor = self.bn_s1(self.conv_s1(x))
+        return y.relu_()
 
 
 class ResidualU(nn.Module):
@@ -152,10 +152,10 @@ class ResidualU(nn.Module):
 def segmenter(net: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     """`segment` for f_shape, and the saliency of backgrounds: (B,3,H,W) in [-1,1] -> (B,1,H,W) in [0,1].
 
-    `net` is frozen here: eval mode, no gradient for its weights, but through it to the image. What comes back is a
+    `net` is frozen here: eval mode, no gradient for its weights, but through it to the image. The result is a
     function, no module, so that the mechanism that holds it neither trains nor saves the net; move the net to the
     images' device yourself.
-    The published code feeds pictures in [-1,1], not normalised as the net was trained; the losses' weights hang on it.
+    The published code feeds images in [-1,1], not normalised as the net was trained; the losses' weights depend on it.
     """
     frozen = net.eval().requires_grad_(False)
 
@@ -169,7 +169,7 @@ def segmenter(net: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
 def fold(net: U2Net) -> U2Net:
     """A net for drawing, equal to `net` in eval mode but for rounding: each batch norm is in the convolution before it.
 
-    `net` stays as it is. What comes back has its kernels channels last, as images for it should be.
+    `net` stays as it is. Its kernels are channels last, as images for it should be.
     """
     folded = copy.deepcopy(net).eval().requires_grad_(False)
     for layer in folded.modules():
@@ -197,5 +197,5 @@ def _stage(number: int, channels: int, middle: int, out: int, *, resize: Resize)
 
 
 def _named(net: nn.Module, layer: str, x: torch.Tensor) -> torch.Tensor:
-    made: torch.Tensor = net.get_submodule(layer)(x)
-    return made
+    y: torch.Tensor = net.get_submodule(layer)(x)
+    return y

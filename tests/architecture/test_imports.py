@@ -32,6 +32,7 @@ ALLOWED = {
         "webdataset",
     },
     "cgn.training": {"lightning_fabric", "torch"},
+    "cgn.optimization": {"lightning_fabric", "torch"},
     "cgn.evaluation": {*TENSORS, "PIL", "pandas", "pyarrow"},
     "cgn.rendering": {"PIL", "av", "torch"},
     "cgn.stages": {*TENSORS, "lightning_fabric", "pandas"},

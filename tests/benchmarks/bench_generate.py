@@ -29,14 +29,14 @@ from cgn.data.shards import LABELS, Sample, write_shard
 from cgn.imagenet.generate import Renderer
 from cgn.imagenet.generator import load_generator, model_facts, saliency_tensors
 from cgn.mechanisms import Prior
-from cgn.nets.biggan import BIGGAN_DEEP_256, Table
+from cgn.nets.biggan import BIGGAN_DEEP_256, BigGanConfig
 from cgn.nets.u2net import U2NET, U2NETP, U2Net
 from cgn.rendering import PlannedShard, encoder_threads, worker_devices
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 from tests.benchmarks.turns import Side, Turn, race, ratios
 
 TRUNCATION = 0.5
-TINY = Table(
+TINY = BigGanConfig(
     noise_size=16,
     embedding_size=16,
     classes=9,

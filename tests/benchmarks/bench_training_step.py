@@ -10,6 +10,7 @@ published's to it over all rounds and in each, and the peak of memory. Sides sta
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ import torch
 
 from cgn.config.imagenet import ImageNet
 from cgn.config.load import load
-from cgn.core.devices import THREADS, keep_freed_memory, usable_cores
+from cgn.core.devices import CORES, THREADS, keep_freed_memory, usable_cores
 from cgn.imagenet.generator import biggan_of, load_generator, read_widths
 from cgn.imagenet.train_cgn import Nets, batch_losses, draw_batch, settle_norms
 from cgn.mechanisms import Prior
@@ -64,6 +65,7 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
     """The objective of train_cgn."""
     del place
     torch.set_num_threads(threads)
+    os.environ[CORES] = str(threads)  # else the mechanisms are computed side by side
     where = torch.device(device)
     if device == "cpu":
         keep_freed_memory()  # as train_cgn does
@@ -81,14 +83,16 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
         saliency=opened.saliency,
         features=VggFeatures().to(where).eval().requires_grad_(False),
         prior=Prior(noise_size=table.noise_size, truncation=1.0),
-        table=table,
+        biggan_config=table,
         widths=read_widths(opened.facts["saliency"]),
     )
 
     def step(number: int, index: int) -> None:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
-            losses = batch_losses(config, nets, draw_batch(config, nets, number, index, seed=0))
+            images = draw_batch(config, nets, number, index, seed=0)
+            losses = batch_losses(config, nets, images)
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        images.backward()
 
     def turn(number: int) -> Mapping[str, float]:
         start = time.perf_counter()

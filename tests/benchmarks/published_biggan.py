@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.nets.biggan import START, Table
+from cgn.nets.biggan import START, BigGanConfig
 
 
 def spectral(layer: nn.Module) -> nn.Module:
@@ -22,7 +22,7 @@ def spectral(layer: nn.Module) -> nn.Module:
 class PublishedNorm(nn.Module):
     """Batch norm by the statistics of one truncation; scale and offset from the condition, or none."""
 
-    def __init__(self, channels: int, *, table: Table, conditional: bool) -> None:
+    def __init__(self, channels: int, *, table: BigGanConfig, conditional: bool) -> None:
         super().__init__()
         self.epsilon, self.steps = table.epsilon, table.statistics - 1
         self.register_buffer("running_means", torch.zeros(table.statistics, channels))
@@ -53,7 +53,7 @@ class PublishedNorm(nn.Module):
 class PublishedBlock(nn.Module):
     """A bottleneck of four normed convolutions with a skip."""
 
-    def __init__(self, channels: int, out_channels: int, *, doubling: bool, table: Table) -> None:
+    def __init__(self, channels: int, out_channels: int, *, doubling: bool, table: BigGanConfig) -> None:
         super().__init__()
         middle = channels // 4
         self.doubling, self.out_channels = doubling, out_channels
@@ -105,7 +105,7 @@ class PublishedAttention(nn.Module):
 class PublishedBigGan(nn.Module):
     """Noise and a one-hot label -> an image."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: BigGanConfig) -> None:
         super().__init__()
         self.embeddings = nn.Linear(table.classes, table.embedding_size, bias=False)
         self.generator = _PublishedLayers(table)
@@ -118,7 +118,7 @@ class PublishedBigGan(nn.Module):
 
 
 class _PublishedLayers(nn.Module):
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: BigGanConfig) -> None:
         super().__init__()
         first, last = table.blocks[0][1] * table.width, table.blocks[-1][2] * table.width
         self.gen_z = spectral(nn.Linear(table.noise_size + table.embedding_size, START * START * first))

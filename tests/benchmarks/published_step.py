@@ -15,7 +15,7 @@ from torch.nn import functional
 from cgn.core.seeding import torch_stream
 from cgn.losses import binary_entropy, l1, saliency, size_hinge, style
 from cgn.mechanisms import Prior
-from cgn.nets.biggan import Table
+from cgn.nets.biggan import BigGanConfig
 from tests.benchmarks.published_biggan import PublishedBigGan
 
 RESOLUTION, PATCH, BEST, GRID = 128, 15, 100, 6
@@ -31,7 +31,7 @@ class PublishedStep:
     cgan: PublishedBigGan
     u2net: nn.Module
     vgg: nn.Module
-    table: Table
+    table: BigGanConfig
     device: torch.device
 
     def __call__(self, number: int) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def added(sink: MetricSink) -> None:
-    """Each rank gives its number plus one; the first tells the sum."""
+    """Each process gives its number plus one; the first logs the sum."""
     device = open_fabric(accelerator="cpu", devices=2)
     total = torch.tensor(float(device.global_rank + 1))
     device.all_reduce(total, reduce_op="sum")
@@ -30,7 +31,7 @@ def added(sink: MetricSink) -> None:
 
 
 def failing(sink: MetricSink, *, error: Exception) -> None:
-    """Rank 1 fails; rank 0 waits for it in a collective call."""
+    """Process 1 fails; process 0 waits for it in a collective call."""
     device = open_fabric(accelerator="cpu", devices=2)
     sink.log({"begun": 1.0}, step=0)
     if device.global_rank == 1:
@@ -39,13 +40,13 @@ def failing(sink: MetricSink, *, error: Exception) -> None:
 
 
 def waiting(sink: MetricSink, *, folder: Path) -> None:
-    """Each rank notes its process and sleeps."""
+    """Each process writes its number and sleeps."""
     del sink
     (folder / f"{os.getpid()}.pid").touch()
     time.sleep(600)
 
 
-def test_ranks_add_up_and_the_first_one_tells(tmp_path: Path) -> None:
+def test_processes_add_up_and_the_first_one_logs(tmp_path: Path) -> None:
     together(added, processes=2, sink=Files(tmp_path))
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert '"total": 3.0, "world": 2' in line
@@ -59,13 +60,13 @@ def test_one_process_is_this_one() -> None:
 
 
 @pytest.mark.parametrize("error", [ConfigError("lower batch_size"), KeyError("surprise")])
-def test_an_error_of_any_rank_ends_all(error: Exception) -> None:
+def test_an_error_of_any_process_ends_all(error: Exception) -> None:
     expected = ConfigError if isinstance(error, ConfigError) else RuntimeError
-    with pytest.raises(expected, match=r"lower batch_size|rank 1: Traceback[\s\S]*KeyError: 'surprise'"):
+    with pytest.raises(expected, match=r"lower batch_size|process 1: Traceback[\s\S]*KeyError: 'surprise'"):
         together(partial(failing, error=error), processes=2, sink=Silent())
 
 
-def test_ranks_end_when_their_starter_is_killed(tmp_path: Path) -> None:
+def test_processes_end_when_their_starter_is_killed(tmp_path: Path) -> None:
     code = (
         "from functools import partial; from pathlib import Path; from cgn.core.metrics import Silent; "
         "from cgn.core.launch import together; from tests.core.test_launch import waiting; "
@@ -73,11 +74,11 @@ def test_ranks_end_when_their_starter_is_killed(tmp_path: Path) -> None:
     )
     starter = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
-    ranks = [int(path.stem) for path in tmp_path.glob("*.pid")]
-    assert all(alive(rank) for rank in ranks)
+    processes = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    assert all(alive(process) for process in processes)
     starter.send_signal(signal.SIGKILL)
     starter.wait()
-    wait_until(lambda: not any(alive(rank) for rank in ranks))
+    wait_until(lambda: not any(alive(process) for process in processes))
 
 
 def alive(process: int) -> bool:
@@ -93,3 +94,25 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_torchrun_starts_the_processes_of_a_training(tmp_path: Path) -> None:
+    """As `devices` processes do: equal to the bit, because two terms have one sum in any order."""
+    from tests.support.toy_nets import write_nets  # the processes of the other tests import this module
+
+    write_nets(tmp_path / "assets")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["imagenet"]["miniature"]["train_cgn"] |= {
+        "batch_size": 2, "batches_per_update": 2, "updates": 2, "devices": 2, "accelerator": "cpu",
+    }  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    command = ["-m", "cgn", "train_cgn", "imagenet/miniature", "--assets", "assets", "--model"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+    run = partial(subprocess.run, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run([sys.executable, *command, "own"], check=True)
+    run([*torchrun, "2", *command, "torchrun"], check=True)
+    own, other = (tmp_path / name / "model.safetensors" for name in ("own", "torchrun"))
+    assert own.read_bytes() == other.read_bytes()
+    refused = run([*torchrun, "1", *command, "refused"], capture_output=True, text=True)
+    assert "torchrun started 1 processes on this machine, but devices is 2: set devices to 1" in refused.stderr
+    assert refused.returncode

@@ -41,14 +41,14 @@ from cgn.imagenet.generator import (
     saliency_tensors,
 )
 from cgn.mechanisms import Generator, Prior, Whole, compose, factual
-from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Table
+from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig
 from cgn.nets.u2net import U2NET, U2Net, Widths, sized_to_corners
 from cgn.rendering import PlannedShard
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 from tests.support.configs import replace
 
 ROOT = Path(__file__).parents[2]
-TABLE = Table(
+TABLE = BigGanConfig(
     noise_size=8,
     embedding_size=8,
     classes=5,

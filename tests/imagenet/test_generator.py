@@ -11,10 +11,10 @@ from cgn.core.errors import ArtifactError
 from cgn.core.seeding import torch_stream
 from cgn.imagenet.generator import Model, biggan_of, build_generator, load_generator, model_facts, saliency_tensors
 from cgn.mechanisms import Prior, factual
-from cgn.nets.biggan import BigGan, Table
+from cgn.nets.biggan import BigGan, BigGanConfig
 from cgn.nets.u2net import U2Net, Widths
 
-TABLE = Table(
+TABLE = BigGanConfig(
     noise_size=8,
     embedding_size=8,
     classes=3,

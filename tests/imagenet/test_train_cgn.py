@@ -15,7 +15,7 @@ from cgn.core.metrics import Files, Silent
 from cgn.core.seeding import torch_stream
 from cgn.imagenet import train_cgn as verb
 from cgn.imagenet.generator import load_generator, load_pretrained
-from cgn.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, draw_batch, train_cgn
+from cgn.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, cgan_images, draw_batch, train_cgn
 from cgn.mechanisms import Prior, factual
 from tests.support.configs import replace
 from tests.support.toy_nets import KINDS, PARAMS, TABLE, shrunk, write_nets
@@ -58,9 +58,9 @@ def test_every_loss_is_told_and_moves_its_mechanism(assets: Path, tmp_path: Path
     lines = trained(shrunk(ema_decay=0.0), assets=assets, out=tmp_path / "model")
     iou = {"iou/own", "iou/others", "iou/nearest", "mask/mean"}
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
-    told = [set(line) - {"step", "time"} for line in lines]
+    names = [set(line) - {"step", "time"} for line in lines]
     logged = {f"loss/{name}" for name in LOSSES}
-    assert told == [iou, logged, logged | iou, logged, logged | iou]
+    assert names == [iou, logged, logged | iou, logged, logged | iou]
     tensors, start = load_file(tmp_path / "model" / "model.safetensors"), load_file(assets / "biggan.safetensors")
     for role in ("shape", "texture", "background"):
         moved = [name for name, tensor in start.items() if not tensor.equal(tensors[f"{role}.net.{name}"])]
@@ -86,9 +86,9 @@ def test_the_model_draws_without_the_assets(assets: Path, tmp_path: Path) -> Non
 def test_a_weight_of_zero_leaves_a_loss_out(assets: Path, name: str) -> None:
     params = shrunk(losses=without(name))
     nets = built(params, assets=assets)
-    told = batch_losses(params, nets, drawn(params, nets))
-    assert set(told) == LOSSES - {name}
-    assert all(loss.isfinite() and loss >= 0 for loss in told.values())
+    losses = batch_losses(params, nets, drawn(params, nets))
+    assert set(losses) == LOSSES - {name}
+    assert all(loss.isfinite() and loss >= 0 for loss in losses.values())
 
 
 def test_nets_that_no_loss_needs_are_not_called(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,6 @@ def test_nets_that_no_loss_needs_are_not_called(assets: Path, monkeypatch: pytes
     for net in (nets.cgan, nets.features):
         monkeypatch.setattr(net, "forward", None)
     batch = drawn(params, nets)
-    assert batch.target is None
     assert set(batch_losses(params, nets, batch)) == {"binary", "mask_size", "background"}
     with pytest.raises(ValueError, match="above 0 where every other weight is 0"):
         without(*LOSSES)
@@ -108,34 +107,30 @@ def test_losses_are_the_weighted_equations(assets: Path) -> None:
     params = shrunk()
     nets = built(params, assets=assets)
     batch = drawn(params, nets, 3, 1)
-    told = batch_losses(params, nets, batch)
-    picture, weights = batch.picture, params.losses
-    assert batch.target is not None
+    losses = batch_losses(params, nets, batch)
+    picture, weights, target = batch.picture, params.losses, cgan_images(nets, batch.causes)
     x = picture.mask * picture.foreground + (1 - picture.mask) * picture.background
-    torch.testing.assert_close(told["l1"], weights.l1 * (x - batch.target).abs().mean())
+    torch.testing.assert_close(losses["l1"], weights.l1 * (x - target).abs().mean())
     m = picture.mask.double()
     entropy = -(m * m.log2() + (1 - m) * (1 - m).log2()).mean()
-    torch.testing.assert_close(told["binary"].double(), weights.binary * entropy, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(losses["binary"].double(), weights.binary * entropy, rtol=1e-4, atol=1e-4)
     size = picture.mask.mean((1, 2, 3))
     hinge = (weights.mask_size.smallest - size).clamp(min=0) + (size - weights.mask_size.largest).clamp(min=0)
-    torch.testing.assert_close(told["mask_size"], weights.mask_size.weight * hinge.mean())
+    torch.testing.assert_close(losses["mask_size"], weights.mask_size.weight * hinge.mean())
     segment = nets.generator.shape.segment
     assert callable(segment)
-    torch.testing.assert_close(told["background"], weights.background * segment(picture.background).mean())
+    torch.testing.assert_close(losses["background"], weights.background * segment(picture.background).mean())
 
 
 def test_the_mechanisms_start_as_the_cgan(assets: Path) -> None:
     params = shrunk()
     nets = built(params, assets=assets)
     batch, other = drawn(params, nets), drawn(params, nets, 0, 1)
-    assert batch.target is not None
-    assert other.target is not None
-    torch.testing.assert_close(batch.picture.foreground, batch.target, atol=1e-5, rtol=0)
-    torch.testing.assert_close(batch.picture.image, batch.target, atol=1e-5, rtol=0)
-    assert not other.target.equal(batch.target)
-    again = drawn(params, nets).target
-    assert again is not None
-    assert again.equal(batch.target)
+    target = cgan_images(nets, batch.causes)
+    torch.testing.assert_close(batch.picture.foreground, target, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.picture.image, target, atol=1e-5, rtol=0)
+    assert not cgan_images(nets, other.causes).equal(target)
+    assert cgan_images(nets, drawn(params, nets).causes).equal(target)
 
 
 def test_a_batch_has_several_classes(assets: Path) -> None:
@@ -209,8 +204,7 @@ def test_half_precision_keeps_masks_and_losses_whole(assets: Path, tmp_path: Pat
         params = shrunk(precision="bf16-mixed")
         nets = built(params, assets=assets)
         batch = drawn(params, nets)
-        assert batch.target is not None
-        assert batch.picture.mask.dtype == batch.target.dtype == torch.float32
+        assert batch.picture.mask.dtype == cgan_images(nets, batch.causes).dtype == torch.float32
         assert all(loss.dtype == torch.float32 for loss in batch_losses(params, nets, batch).values())
 
 
@@ -229,8 +223,8 @@ def test_a_gpu_that_runs_out_of_memory_says_what_to_lower(
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(verb, "draw_batch", full)
-    told = r"does not hold batch_size 2 .*lower train_cgn\.batch_size .*train_cgn\.checkpointing to blocks"
-    with pytest.raises(ConfigError, match=told):
+    message = r"does not hold batch_size 2 .*lower train_cgn\.batch_size .*train_cgn\.checkpointing to blocks"
+    with pytest.raises(ConfigError, match=message):
         trained(shrunk(), assets=assets, out=tmp_path / "model")
 
 
@@ -244,8 +238,8 @@ def test_a_truncation_off_the_grid_is_refused_by_its_key(tmp_path: Path) -> None
     text = (Path(__file__).parents[2] / "params.yaml").read_text()
     path = tmp_path / "params.yaml"
     path.write_text(text.replace("nets: miniature", "nets: miniature\n      truncation: 0.505"))
-    told = r"imagenet\.miniature\.train_cgn\.truncation is 0\.505, allowed: 0\.02, 0\.04, \.\.\., 1"
-    with pytest.raises(ConfigError, match=told):
+    message = r"imagenet\.miniature\.train_cgn\.truncation is 0\.505, allowed: 0\.02, 0\.04, \.\.\., 1"
+    with pytest.raises(ConfigError, match=message):
         load(path)
     with pytest.raises(ValueError, match="devices is 3, allowed: 1 to 2"):
         shrunk(devices=3)
@@ -259,9 +253,11 @@ def broken(assets: Path, out: Path, *, kind: str, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@pytest.mark.parametrize(("content", "told"), [(b"<html>", "HTML page"), (b"", "empty"), (b"\x80\x02cbuiltins", "")])
-def test_a_file_that_is_no_weights_is_named(assets: Path, tmp_path: Path, kind: str, content: bytes, told: str) -> None:
-    with pytest.raises(ArtifactError, match=rf"{kind}\.safetensors .*{told}"):
+@pytest.mark.parametrize(("content", "message"), [(b"<html>", "HTML page"), (b"", "empty"), (b"\x80\x02cbuiltins", "")])
+def test_a_file_that_is_no_weights_is_named(
+    assets: Path, tmp_path: Path, kind: str, content: bytes, message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=rf"{kind}\.safetensors .*{message}"):
         built(shrunk(), assets=broken(assets, tmp_path, kind=kind, content=content))
 
 
@@ -283,9 +279,9 @@ def test_only_the_miniature_has_true_silhouettes(assets: Path, tmp_path: Path, m
 def test_a_finished_model_is_checked_not_trained_again(assets: Path, tmp_path: Path) -> None:
     trained(shrunk(updates=1), assets=assets, out=tmp_path / "model")
     file, summary = tmp_path / "model" / "model.safetensors", tmp_path / "model.log" / "details.json"
-    before, told = file.read_bytes(), summary.read_text()
+    before, metrics = file.read_bytes(), summary.read_text()
     trained(shrunk(updates=1), assets=assets, out=tmp_path / "model")
-    assert (file.read_bytes(), summary.read_text()) == (before, told)
+    assert (file.read_bytes(), summary.read_text()) == (before, metrics)
 
 
 def test_silent_runs_need_no_record(assets: Path, tmp_path: Path) -> None:

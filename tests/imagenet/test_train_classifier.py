@@ -73,10 +73,10 @@ def shards(folder: Path, *, split: str = "counterfactual", variant: str = "minia
     labels = [{name: int(random.integers(0, top + 1)) for name in MECHANISMS} for _ in range(7)]
     labels.append(dict.fromkeys(MECHANISMS, top))
     noise = random.integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
-    made = [Sample(image=image, facts=told) for image, told in zip(noise, labels, strict=True)]
+    samples = [Sample(image=image, facts=facts) for image, facts in zip(noise, labels, strict=True)]
     write_manifest(
         folder,
-        [write_shard(folder, made, split=split, number=0, first_index=0)],
+        [write_shard(folder, samples, split=split, number=0, first_index=0)],
         facts=FACTS | {"variant": variant},
     )
     return folder
@@ -116,14 +116,14 @@ def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images:
     assert not net.training
     answers = net(torch.zeros(2, 3, 16, 16))
     assert {head: tuple(answer.shape) for head, answer in answers.items()} == dict.fromkeys(MECHANISMS, (2, 3))
-    told = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert (told["images"], told["updates"]) == ({"real": 9, "counterfactual": 8}, 5)
-    assert told["left_out"] == ["n03/note.txt: no picture by its name (.bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, "
+    results = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (results["images"], results["updates"]) == ({"real": 9, "counterfactual": 8}, 5)
+    assert results["left_out"] == ["n03/note.txt: no picture by its name (.bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, "
                                 ".tif, .tiff, .webp)"]  # fmt: skip
-    assert [sentence.split(":")[0] for sentence in told["unreadable"]] == ["n03/2.png cannot be read"]
+    assert [sentence.split(":")[0] for sentence in results["unreadable"]] == ["n03/2.png cannot be read"]
     summary = json.loads((tmp_path / "log" / "details.json").read_text())
     assert summary["loss"].keys() == summary["accuracy"].keys() == {"real", *MECHANISMS}
-    assert summary["loss"]["shape"] == told["loss/shape"]
+    assert summary["loss"]["shape"] == results["loss/shape"]
     assert summary["images_per_second"] > 0
 
 
@@ -148,8 +148,8 @@ def test_workers_change_nothing(data: Path, images: Path, tmp_path: Path) -> Non
 def test_real_pictures_may_lie_in_shards(tmp_path: Path, images: Path) -> None:
     shards(tmp_path / "prepare" / "train", split="train")
     trained(tmp_path / "out", arm="ensemble", data=collected(tmp_path / "prepare"), images=images)
-    told = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert told["images"] == {"real": 8, "counterfactual": 8}
+    results = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert results["images"] == {"real": 8, "counterfactual": 8}
 
 
 class Interrupted(Files):
@@ -207,17 +207,17 @@ def test_pictures_of_names_that_are_not_utf_8_train(data: Path, tmp_path: Path) 
     broken = data / "train" / "n03" / "2.png"
     broken.rename(os.fsdecode(os.fsencode(broken.parent) + b"/caf\xe9.png"))
     trained(tmp_path / "out", arm="baseline", data=prepared(data))
-    told = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
-    assert [sentence.split(":")[0] for sentence in told["unreadable"]] == [r"n03/caf\xe9.png cannot be read"]
-    assert told["images"]["real"] == 9
+    results = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
+    assert [sentence.split(":")[0] for sentence in results["unreadable"]] == [r"n03/caf\xe9.png cannot be read"]
+    assert results["images"]["real"] == 9
 
 
 def test_two_devices_share_one_shard_and_end_together(data: Path, images: Path, tmp_path: Path) -> None:
     """Fewer shards than ranks, and an epoch that is no multiple of the batch."""
     trained(tmp_path / "out", arm="ensemble", data=data, images=images, params=replace(PARAMS, devices=2))
-    told = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert told["updates"] == 5
-    assert [sentence.split(":")[0] for sentence in told["unreadable"]] == ["n03/2.png cannot be read"]
+    results = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert results["updates"] == 5
+    assert [sentence.split(":")[0] for sentence in results["unreadable"]] == ["n03/2.png cannot be read"]
     assert json.loads((tmp_path / "log" / "metrics.json").read_text())["loss"].keys() == {"real", *MECHANISMS}
 
 
@@ -241,10 +241,10 @@ def test_a_pretrained_backbone_gives_its_last_layer_to_heads_of_as_many_classes(
 
 
 def test_a_finished_arm_is_checked_not_trained_again(data: Path, images: Path, tmp_path: Path) -> None:
-    made = trained(tmp_path / "out", arm="ensemble", data=data, images=images)
+    weights = trained(tmp_path / "out", arm="ensemble", data=data, images=images)
     (tmp_path / "out" / "state.pt").touch()
     train(tmp_path / "out", data=data, images=images, arm="ensemble")
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == made
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == weights
     assert not (tmp_path / "out" / "state.pt").exists()
     with pytest.raises(ArtifactError, match="is of arm 'ensemble', expected 'baseline'"):
         train(tmp_path / "out", data=data, arm="baseline")

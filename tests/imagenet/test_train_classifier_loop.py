@@ -70,15 +70,15 @@ class Source:
     def __getitem__(self, update: int) -> MixedBatch:
         stream = torch.Generator().manual_seed(update)
         real = torch.randint(0, CLASSES, (8,), generator=stream)
-        made = torch.randint(0, CLASSES, (3, 6), generator=stream)
-        colours = torch.cat([real.expand(3, 8), made], 1) if self.mechanisms else real.expand(3, 8)
+        drawn = torch.randint(0, CLASSES, (3, 6), generator=stream)
+        colours = torch.cat([real.expand(3, 8), drawn], 1) if self.mechanisms else real.expand(3, 8)
         noise = torch.randint(0, 60, (colours.shape[1], 3, 16, 16), generator=stream)
         pixels = (noise + 90 * colours.T[..., None, None]).to(torch.uint8)
         mine = slice(self.rank, None, self.ranks)
-        labels = {name: made[row][mine] for row, name in enumerate(MECHANISMS)} if self.mechanisms else {}
-        told = (self.broken[update],) if update in self.broken else ()
+        labels = {name: drawn[row][mine] for row, name in enumerate(MECHANISMS)} if self.mechanisms else {}
+        sentences = (self.broken[update],) if update in self.broken else ()
         mixed = torch.cat([pixels[:8][mine], pixels[8:][mine]])
-        return MixedBatch(pixels=mixed, label=real[mine], labels=labels, unreadable=told)
+        return MixedBatch(pixels=mixed, label=real[mine], labels=labels, unreadable=sentences)
 
 
 class Small(nn.Module):
@@ -165,8 +165,8 @@ def test_its_steps_are_those_of_the_paper_written_by_hand(tmp_path: Path, mechan
         real = copy(images[:8])
         loss = functional.cross_entropy(sum(real.values()) / len(heads), batch.label)
         if mechanisms:
-            made = copy(images[8:])
-            loss = loss + sum(functional.cross_entropy(made[head], batch.labels[head]) for head in heads)
+            mixed = copy(images[8:])
+            loss = loss + sum(functional.cross_entropy(mixed[head], batch.labels[head]) for head in heads)
         copy.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -272,8 +272,8 @@ def test_what_could_not_be_read_is_told_also_by_a_training_that_continues(
         fitted(ensemble(), tmp_path, source=source, sink=Stopping(9))
     training = fitted(ensemble(), tmp_path, source=source)
     assert tuple(training.means.unreadable) == ("a.png cannot be read", "b.png cannot be read")
-    told = [line for line in capsys.readouterr().err.splitlines() if "stands in" in line]
-    assert told == [f"{name}.png cannot be read; the next picture stands in for it" for name in "ba"]
+    printed = [line for line in capsys.readouterr().err.splitlines() if "stands in" in line]
+    assert printed == [f"{name}.png cannot be read; the next picture stands in for it" for name in "ba"]
 
 
 class Poisoned(nn.Module):
@@ -307,7 +307,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
 def test_in_bfloat16_the_weights_stay_single(tmp_path: Path) -> None:
     module = ensemble()
     seen: list[torch.dtype] = []
-    module.heads["shape"].register_forward_hook(lambda *told: seen.append(told[2].dtype))
+    module.heads["shape"].register_forward_hook(lambda *call: seen.append(call[2].dtype))
     training = fitted(module, tmp_path, precision="bf16-mixed", source=Source(updates=2))
     assert set(seen) == {torch.bfloat16}
     assert {weight.dtype for weight in module.parameters()} == {torch.float32}
@@ -327,7 +327,7 @@ def in_two(sink: MetricSink, *, folder: Path, broken: Mapping[int, str]) -> None
     rank = int(os.environ["LOCAL_RANK"])
     source = Source(rank=rank, ranks=2, updates=9, broken=broken if rank else {})
     training = fitted(module, folder, source=source, sink=sink, devices=2)
-    torch.save({"weights": module.state_dict(), "told": list(training.means.unreadable)}, folder / f"{rank}.pt")
+    torch.save({"weights": module.state_dict(), "unreadable": list(training.means.unreadable)}, folder / f"{rank}.pt")
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     for name, tensor in alone.state_dict().items():
         assert torch.equal(first["weights"][name], second["weights"][name])
         torch.testing.assert_close(first["weights"][name], tensor, atol=1e-5, rtol=1e-4, msg=name)
-    assert first["told"] == ["c.png cannot be read"]
+    assert first["unreadable"] == ["c.png cannot be read"]
     assert column(both.record, "step") == column(files.record, "step")
     assert column(both.record, "loss/shape") == pytest.approx(column(files.record, "loss/shape"), rel=1e-4)
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from cgn.core.seeding import torch_stream
-from cgn.nets.biggan import BigGan, StatisticsNorm, Table
+from cgn.nets.biggan import BigGan, BigGanConfig, StatisticsNorm
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.spectral import Spectral
 
-TABLE = Table(
+TABLE = BigGanConfig(
     noise_size=6,
     embedding_size=4,
     classes=3,
@@ -28,12 +28,12 @@ def draw(truncation: float, number: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture
 def net() -> BigGan:
     torch.manual_seed(0)
-    made = BigGan(TABLE)
-    for norm in made.modules():
+    net = BigGan(TABLE)
+    for norm in net.modules():
         if isinstance(norm, StatisticsNorm):
             assert (norm.running_means == 0).all()
             assert (norm.running_vars == 1).all()
-    return made.eval()
+    return net.eval()
 
 
 @torch.no_grad()

@@ -20,13 +20,13 @@ from cgn.losses import (
     style,
 )
 from cgn.mechanisms import compose
-from cgn.nets.biggan import BigGan, SelfAttention, Table
+from cgn.nets.biggan import BigGan, BigGanConfig, SelfAttention
 from cgn.nets.biggan_folded import fold
 from cgn.nets.convgen import MaskNet, TileNet
 from cgn.nets.spectral import Spectral, SpectralConv2d, SpectralLinear
 from cgn.nets.u2net import U2Net, Widths
 
-SMALL = Table(
+SMALL = BigGanConfig(
     noise_size=3,
     embedding_size=3,
     classes=4,
@@ -90,8 +90,8 @@ def checked(net: nn.Module, *inputs: torch.Tensor, constant: tuple[torch.Tensor,
 
     def call(*given: torch.Tensor) -> torch.Tensor:
         parameters = dict(zip(names, given[len(inputs) :], strict=True))
-        made: torch.Tensor = torch.func.functional_call(net, parameters, (*given[: len(inputs)], *constant))
-        return made
+        output: torch.Tensor = torch.func.functional_call(net, parameters, (*given[: len(inputs)], *constant))
+        return output
 
     wanting = [tensor.clone().requires_grad_() for tensor in (*inputs, *tensors)]
     return gradcheck(call, wanting, fast_mode=True)
@@ -142,9 +142,9 @@ def test_folded_biggan_has_the_gradient_of_the_noise() -> None:
     folded = fold(net, truncation=1.0)
     noise = uniform("noise", 2, 3)
     torch.testing.assert_close(folded(noise, label), net(noise, label))
-    (made,) = torch.autograd.grad(folded(noise, label).square().sum(), [noise])
+    (gradient,) = torch.autograd.grad(folded(noise, label).square().sum(), [noise])
     (expected,) = torch.autograd.grad(net(noise, label).square().sum(), [noise])
-    torch.testing.assert_close(made, expected)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_u2net() -> None:

@@ -56,8 +56,8 @@ def test_the_upsampled_convolution_equals_doubling_and_convolving(stream: torch.
     assert layer.eval()(x).equal(doubled)
     layer.train()
     expected = torch.autograd.grad(doubled.square().sum(), [x, layer.weight])
-    for made, wanted in zip(torch.autograd.grad(layer(x).square().sum(), [x, layer.weight]), expected, strict=True):
-        torch.testing.assert_close(made, wanted)
+    for found, wanted in zip(torch.autograd.grad(layer(x).square().sum(), [x, layer.weight]), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_factual_causes_share_label_and_noise(stream: torch.Generator) -> None:
@@ -144,9 +144,9 @@ def test_the_energy_distance_is_zero_for_like_draws_and_punishes_sameness(stream
 
 
 def test_the_energy_distance_has_gradients_also_of_equal_images() -> None:
-    made = torch.zeros(4, 3, 4, 4, requires_grad=True)
-    distance = energy_distance(made, torch.ones(4, 3, 4, 4), images_per_class=2)
-    (gradient,) = torch.autograd.grad(distance, [made])
+    generated = torch.zeros(4, 3, 4, 4, requires_grad=True)
+    distance = energy_distance(generated, torch.ones(4, 3, 4, 4), images_per_class=2)
+    (gradient,) = torch.autograd.grad(distance, [generated])
     assert gradient.isfinite().all()
     assert gradient.sum() < 0  # down the distance is towards the real images
 
@@ -186,5 +186,5 @@ def test_vgg_takes_the_last_relu_before_each_pool_of_torchvisions_net() -> None:
     ours.load_state_dict(vgg_weights({f"features.{name}": tensor for name, tensor in theirs.state_dict().items()}))
     x = torch.randn(1, 3, 32, 32)
     expected = [theirs[:end](x) for end in (4, 9, 16, 23)]
-    for made, wanted in zip(ours(x), expected, strict=True):
-        assert made.equal(wanted)
+    for found, wanted in zip(ours(x), expected, strict=True):
+        assert found.equal(wanted)

@@ -73,7 +73,7 @@ def test_the_biggan_draws_its_label(biggan: BigGan) -> None:
     labels = torch.from_numpy(LABELS)
     means = torch.stack([known[labels == label].mean(0) for label in range(len(CLASSES))])
     for truncation in (1.0, 0.5):
-        noise = Prior(noise_size=biggan.table.noise_size, truncation=truncation).noise(
+        noise = Prior(noise_size=biggan.config.noise_size, truncation=truncation).noise(
             len(labels), torch_stream(SEED, "noise")
         )
         images = biggan(noise, labels, truncation=truncation)

@@ -165,11 +165,11 @@ def test_a_finished_model_is_checked_not_trained_again(data: Path, tmp_path: Pat
     params = shrunk("digits")
     trained(params, data=data, out=tmp_path / "model")
     file, summary = tmp_path / "model" / "model.safetensors", tmp_path / "model.log" / "details.json"
-    before, told = file.read_bytes(), summary.read_text()
+    before, metrics = file.read_bytes(), summary.read_text()
     (tmp_path / "model" / "state.pt").touch()
     given: dict[str, Any] = {"seed": 0, "variant": "colored", "assets": data, "data": data, "model": tmp_path / "model"}
     train_cgn(params, **given, sink=Files(tmp_path / "model.log"))
-    assert (file.read_bytes(), summary.read_text()) == (before, told)
+    assert (file.read_bytes(), summary.read_text()) == (before, metrics)
     assert not (tmp_path / "model" / "state.pt").exists()
     file.write_bytes(before[:100])
     with pytest.raises(ArtifactError, match=r"model\.safetensors is not a whole model file"):

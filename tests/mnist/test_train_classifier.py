@@ -36,15 +36,15 @@ def shards(folder: Path, splits: Mapping[str, int], *, facts: Mapping[str, Any] 
     """A folder of shards: per split (name: images) noise whose brightness tells the shape."""
     folder.mkdir()
     size = facts.get("image_size", 8)
-    made = []
+    shards = []
     for split, count in splits.items():
         draw = np.random.default_rng(count)
         shapes = draw.integers(0, top + 1, count)
         pixels = [(draw.integers(0, 30, (size, size, 3)) + 22 * shape).astype(np.uint8) for shape in shapes]
         labels = [{"shape": int(shape), "texture": 0, "background": 0} for shape in shapes]
-        samples = [Sample(image=image, facts=told) for image, told in zip(pixels, labels, strict=True)]
-        made.append(write_shard(folder, samples, split=split, number=0, first_index=0))
-    write_manifest(folder, made, facts=facts)
+        samples = [Sample(image=image, facts=facts) for image, facts in zip(pixels, labels, strict=True)]
+        shards.append(write_shard(folder, samples, split=split, number=0, first_index=0))
+    write_manifest(folder, shards, facts=facts)
     return folder
 
 
@@ -79,12 +79,12 @@ def test_an_arm_leaves_a_model_and_what_training_said(data: Path, images: Path, 
     tensors, facts = load_model(out / "model.safetensors")
     assert facts == FACTS | {"arm": arm, "classes": 10}
     load_strictly(Cnn(classes=10), tensors, source="model.safetensors")
-    told = json.loads((out / "training.json").read_text())
-    assert (told["images"], told["updates"]) == (count, 2 * -(-count // 16))
-    assert told["device"] == "cpu", "what `auto` became, for whoever reads it elsewhere"
+    results = json.loads((out / "training.json").read_text())
+    assert (results["images"], results["updates"]) == (count, 2 * -(-count // 16))
+    assert results["device"] == "cpu", "what `auto` became, for whoever reads it elsewhere"
     summary = json.loads((tmp_path / "log" / "details.json").read_text())
     assert summary.keys() == {"running_accuracy", "loss", "images_per_second", "seconds"}
-    assert (summary["running_accuracy"], summary["loss"]) == (told["running_accuracy"], told["loss"])
+    assert (summary["running_accuracy"], summary["loss"]) == (results["running_accuracy"], results["loss"])
 
 
 def weights(data: Path, images: Path, out: Path, *, arm: str, seed: int = 0) -> bytes:
@@ -118,10 +118,10 @@ def test_arms_start_from_weights_of_their_own(data: Path, images: Path, tmp_path
 
 
 def test_a_finished_arm_is_checked_not_trained_again(data: Path, images: Path, tmp_path: Path) -> None:
-    made = weights(data, images, tmp_path / "out", arm="gan")
+    expected = weights(data, images, tmp_path / "out", arm="gan")
     train(data, images, tmp_path / "out", arm="gan")
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == made
-    (tmp_path / "out" / "model.safetensors").write_bytes(made[:100])
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == expected
+    (tmp_path / "out" / "model.safetensors").write_bytes(expected[:100])
     with pytest.raises(ArtifactError, match=r"model\.safetensors is not a whole model file"):
         train(data, images, tmp_path / "out", arm="gan")
 

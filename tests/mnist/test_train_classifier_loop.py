@@ -48,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = draw.integers(0, 3, IMAGES)
     pixels = (labels.reshape(-1, 1, 1, 1) * 90 + draw.integers(0, 40, (IMAGES, 8, 8, 3))).astype(np.uint8)
     facts = [{"shape": int(label), "texture": 0, "background": 0} for label in labels]
-    samples = [Sample(image=image, facts=told) for image, told in zip(pixels, facts, strict=True)]
+    samples = [Sample(image=image, facts=label) for image, label in zip(pixels, facts, strict=True)]
     shard = write_shard(folder, samples, split="train", number=0, first_index=0)
     write_manifest(folder, [shard], facts={"track": "mnist", "variant": "toy", "image_size": 8})
     return folder
@@ -95,19 +95,19 @@ def equal(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -
 def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], Any, Path]:
     folder = tmp_path_factory.mktemp("unbroken")
     torch.set_num_threads(1)
-    weights, told = train(data, folder / "out", sink=Files(folder / "log"))
-    return weights, told, folder / "log"
+    weights, results = train(data, folder / "out", sink=Files(folder / "log"))
+    return weights, results, folder / "log"
 
 
 def test_it_learns_and_says_so(unbroken: tuple[Any, dict[str, float], Path]) -> None:
-    _, told, log = unbroken
-    assert (told["updates"], told["images"]) == (21, IMAGES)
-    assert told["running_accuracy"] > 0.6  # of the last epoch while it trained; chance gives 0.33
-    assert told["loss"] < 0.8
+    _, results, log = unbroken
+    assert (results["updates"], results["images"]) == (21, IMAGES)
+    assert results["running_accuracy"] > 0.6  # of the last epoch while it trained; chance gives 0.33
+    assert results["loss"] < 0.8
     lines = [json.loads(line) for line in (log / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6, 7, 9, 12, 14, 15, 18, 21]
     last = [line["running_accuracy"] for line in lines[-3:]]  # of 16, 48 and 36 images
-    assert told["running_accuracy"] == pytest.approx(0.16 * last[0] + 0.48 * last[1] + 0.36 * last[2])
+    assert results["running_accuracy"] == pytest.approx(0.16 * last[0] + 0.48 * last[1] + 0.36 * last[2])
     rates = {line["step"]: line["learning_rate"] for line in lines}
     assert [rates[7], rates[14], rates[21]] == pytest.approx([1.0, 0.7, 0.49])
     assert all(line["images_per_second"] > 0 for line in lines)
@@ -134,9 +134,9 @@ def test_after_an_exception_it_continues_to_the_same_weights_and_record(
     with pytest.raises(InterruptedError):
         train(data, out, sink=Fanout([files, Stopping(step)]))
     assert 0 < load_state(out / STATE)["update"] < step
-    weights, told = train(data, out, sink=files)
+    weights, results = train(data, out, sink=files)
     assert equal(weights, unbroken[0])
-    assert told == unbroken[1]
+    assert results == unbroken[1]
     for name in ("step", "loss", "running_accuracy", "learning_rate"):
         assert column(files.record, name) == column(unbroken[2] / "metrics.jsonl", name)
 
@@ -192,5 +192,5 @@ def test_a_gpu_that_runs_out_of_memory_in_training_says_what_to_lower(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_it_learns_on_a_gpu(data: Path, tmp_path: Path) -> None:
-    _, told = train(data, tmp_path, params=replace(PARAMS, accelerator="cuda"))
-    assert told["running_accuracy"] > 0.6
+    _, results = train(data, tmp_path, params=replace(PARAMS, accelerator="cuda"))
+    assert results["running_accuracy"] > 0.6

@@ -11,7 +11,7 @@ from torch import nn
 
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.weights import load_strictly, load_weights
-from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Table
+from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig
 from cgn.nets.biggan_folded import fold
 from cgn.nets.spectral import SpectralConv2d, SpectralLinear
 
@@ -25,8 +25,8 @@ def golden(test_data: Path) -> dict[str, Any]:
     return loaded
 
 
-def table(config: dict[str, Any]) -> Table:
-    return Table(
+def table(config: dict[str, Any]) -> BigGanConfig:
+    return BigGanConfig(
         noise_size=config["z_dim"],
         embedding_size=config["class_embed_dim"],
         classes=config["num_classes"],
@@ -45,27 +45,27 @@ def published(golden: dict[str, Any]) -> BigGan:
 
 
 @torch.no_grad()
-def difference(golden: dict[str, Any], made: torch.Tensor, truncation: str) -> float:
-    return float((made - golden["outputs"][truncation]).abs().max())
+def difference(golden: dict[str, Any], images: torch.Tensor, truncation: str) -> float:
+    return float((images - golden["outputs"][truncation]).abs().max())
 
 
 @pytest.mark.parametrize("truncation", TRUNCATIONS)
 def test_outputs_equal_the_published_ones(golden: dict[str, Any], truncation: str) -> None:
     net, label = published(golden), golden["y_onehot"].argmax(1)
     with torch.no_grad():
-        made = net(golden["u"], label, truncation=float(truncation))
+        images = net(golden["u"], label, truncation=float(truncation))
         folded = fold(net, truncation=float(truncation))(golden["u"], label)
-    print(f"\n{truncation}: {difference(golden, made, truncation)}, folded {difference(golden, folded, truncation)}")
-    assert difference(golden, made, truncation) <= TOLERANCE
+    print(f"\n{truncation}: {difference(golden, images, truncation)}, folded {difference(golden, folded, truncation)}")
+    assert difference(golden, images, truncation) <= TOLERANCE
     assert difference(golden, folded, truncation) <= TOLERANCE
 
 
 def test_the_comparison_can_fail(golden: dict[str, Any]) -> None:
     net, label = published(golden), golden["y_onehot"].argmax(1)
     with torch.no_grad():
-        made = net(golden["u"], label, truncation=0.5)
-    assert difference(golden, made, "0.4") > 1000 * TOLERANCE
-    assert difference(golden, made.roll(1, 0), "0.5") > 1000 * TOLERANCE
+        images = net(golden["u"], label, truncation=0.5)
+    assert difference(golden, images, "0.4") > 1000 * TOLERANCE
+    assert difference(golden, images.roll(1, 0), "0.5") > 1000 * TOLERANCE
 
 
 def test_the_net_of_256_px_has_the_published_keys(test_data: Path) -> None:
@@ -87,15 +87,15 @@ def test_every_truncation_of_the_grid_has_its_own_row() -> None:
 )
 def test_a_truncation_off_the_grid_is_refused(golden: dict[str, Any], truncation: float, near: str) -> None:
     net = published(golden)
-    told = rf"truncation is {truncation}: .* 0, 0\.02, 0\.04, \.\.\., 1 only; nearest: {near}$"
-    with pytest.raises(ConfigError, match=told):
+    message = rf"truncation is {truncation}: .* 0, 0\.02, 0\.04, \.\.\., 1 only; nearest: {near}$"
+    with pytest.raises(ConfigError, match=message):
         net(golden["u"], golden["y_onehot"].argmax(1), truncation=truncation)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         fold(net, truncation=truncation)
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"blocks": ((False, 4, 2), (True, 4, 2))}, "each must take the channels"),
         ({"blocks": ()}, "each must take the channels"),
@@ -104,10 +104,10 @@ def test_a_truncation_off_the_grid_is_refused(golden: dict[str, Any], truncation
         ({"statistics": 1}, "statistics is 1, allowed: 2 or more"),
     ],
 )
-def test_an_impossible_table_is_refused(values: dict[str, Any], told: str) -> None:
+def test_an_impossible_table_is_refused(values: dict[str, Any], message: str) -> None:
     given = {"noise_size": 4, "embedding_size": 4, "classes": 3, "width": 4, "attention_at": 1}
-    with pytest.raises(ConfigError, match=told):
-        Table(**{**given, "blocks": ((True, 4, 4), (False, 4, 2)), **values})
+    with pytest.raises(ConfigError, match=message):
+        BigGanConfig(**{**given, "blocks": ((True, 4, 4), (False, 4, 2)), **values})
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -123,9 +123,9 @@ def test_spectral_norm_is_torchs_old_one(kind: str, training: bool) -> None:
     theirs.train(training)
     x = torch.randn(3, 4, 5, 5) if kind == "conv" else torch.randn(3, 4)
     for _ in range(3):
-        made, expected = ours(x), theirs(x)
-        torch.testing.assert_close(made, expected)
-        (gradient,) = torch.autograd.grad(made.square().sum(), [ours.weight_orig])
+        found, expected = ours(x), theirs(x)
+        torch.testing.assert_close(found, expected)
+        (gradient,) = torch.autograd.grad(found.square().sum(), [ours.weight_orig])
         (wanted,) = torch.autograd.grad(expected.square().sum(), [theirs.get_parameter("weight_orig")])
         torch.testing.assert_close(gradient, wanted)
     torch.testing.assert_close(dict(ours.named_buffers()), dict(theirs.named_buffers()))
@@ -185,11 +185,11 @@ def test_what_does_not_fit_is_named(golden: dict[str, Any], tmp_path: Path) -> N
     state["generator.renamed"] = state.pop("generator.bn.bias")
     state["generator.gen_z.bias"] = torch.zeros(3)
     torch.save(state, tmp_path / "biggan.bin")
-    told = (
+    message = (
         r"biggan\.bin does not fit BigGan: missing: generator\.bn\.bias; unknown: generator\.renamed; "
         r"of another shape: generator\.gen_z\.bias \(3,\), expected \(2048,\)"
     )
-    with pytest.raises(ArtifactError, match=told):
+    with pytest.raises(ArtifactError, match=message):
         load_strictly(
             BigGan(table(golden["config"])), load_weights(tmp_path / "biggan.bin"), source=str(tmp_path / "biggan.bin")
         )

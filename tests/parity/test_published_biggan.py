@@ -7,10 +7,10 @@ import torch
 
 from cgn.core.seeding import torch_stream
 from cgn.core.weights import load_strictly
-from cgn.nets.biggan import BigGan, Table
+from cgn.nets.biggan import BigGan, BigGanConfig
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 
-SMALL = Table(
+SMALL = BigGanConfig(
     noise_size=4,
     embedding_size=4,
     classes=3,
@@ -23,7 +23,7 @@ SMALL = Table(
 def test_outputs_equal_the_published_ones(test_data: Path) -> None:
     golden = torch.load(test_data / "golden" / "biggan_deep_small.pt", weights_only=True)
     config = golden["config"]
-    table = Table(
+    table = BigGanConfig(
         noise_size=config["z_dim"],
         embedding_size=config["class_embed_dim"],
         classes=config["num_classes"],
@@ -36,9 +36,9 @@ def test_outputs_equal_the_published_ones(test_data: Path) -> None:
     net.eval()
     with torch.no_grad():
         for truncation in (1.0, 0.5, 0.4):
-            made = net(golden["u"], golden["y_onehot"].float(), truncation)
-            assert (made - golden["outputs"][str(truncation)]).abs().max() <= 1e-5
-        assert (made - golden["outputs"]["1.0"]).abs().max() > 1e-2
+            images = net(golden["u"], golden["y_onehot"].float(), truncation)
+            assert (images - golden["outputs"][str(truncation)]).abs().max() <= 1e-5
+        assert (images - golden["outputs"]["1.0"]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("training", [True, False])

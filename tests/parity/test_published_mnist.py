@@ -72,12 +72,12 @@ def differences(
         role.get_submodule("net.start").register_forward_hook(summed_as_recorded)
     noise, label = expected["u"].to(dtype), expected["labels"]
     with torch.no_grad():
-        made = {
+        images = {
             "mask": model.shape(Cause(noise=noise, label=label)),
             "texture_tile": model.texture.get_submodule("net")(noise, label),
             "background_tile": model.background.get_submodule("net")(noise, label),
         }
-    return {name: (made[name] - expected[name]).abs().amax((1, 2, 3)) for name in made}
+    return {name: (images[name] - expected[name]).abs().amax((1, 2, 3)) for name in images}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

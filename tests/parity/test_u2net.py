@@ -25,9 +25,9 @@ SMALL = Widths(down=((2, 4),) * 6, up=((2, 4),) * 5)
 
 @pytest.fixture(scope="module")
 def net(test_data: Path) -> U2Net:
-    made = U2Net(U2NETP)
-    load_strictly(made, load_weights(test_data / WEIGHTS), source=str(WEIGHTS))
-    return made.eval()
+    net = U2Net(U2NETP)
+    load_strictly(net, load_weights(test_data / WEIGHTS), source=str(WEIGHTS))
+    return net.eval()
 
 
 def prepared(photo: Image.Image) -> torch.Tensor:
@@ -122,8 +122,10 @@ def test_pictures_go_in_as_they_are(net: U2Net) -> None:
 
 
 def test_weights_of_the_other_size_are_refused(test_data: Path) -> None:
-    told = r"u2netp\.pth does not fit U2Net: of another shape: side3\.weight \(1, 64, 3, 3\), expected \(1, 128, 3, 3\)"
-    with pytest.raises(ArtifactError, match=told):
+    message = (
+        r"u2netp\.pth does not fit U2Net: of another shape: side3\.weight \(1, 64, 3, 3\), expected \(1, 128, 3, 3\)"
+    )
+    with pytest.raises(ArtifactError, match=message):
         load_strictly(U2Net(U2NET), load_weights(test_data / WEIGHTS), source="u2netp.pth")
 
 

@@ -12,14 +12,14 @@ from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import load
 from cgn.core.checkpoints import save_model
 from cgn.miniature.nets import MINIATURE
-from cgn.nets.biggan import BigGan, Table
+from cgn.nets.biggan import BigGan, BigGanConfig
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net, Widths
 from tests.support.configs import replace
 
 VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["imagenet"]
 PARAMS = {name: record for name, record in VARIANTS.items() if isinstance(record, ImageNet)}
-TABLE = Table(
+TABLE = BigGanConfig(
     noise_size=8,
     embedding_size=8,
     classes=9,

@@ -28,7 +28,8 @@ from cgn.miniature.scenes import CLASSES, as_images, causes, index_batches, scen
 from cgn.nets.biggan import BigGan
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.discriminators import ProjectionDiscriminator
-from cgn.training import EMA, Rows, Training, adam, at_rest, batch_indices, frozen, linear_decay
+from cgn.optimization import EMA, adam, evaluating, frozen, linear_decay
+from cgn.training import Rows, Training, batch_indices
 
 SHEET_ROWS = 6
 
@@ -84,7 +85,7 @@ def train_biggan(config: BigGanTraining, folder: Path, *, seed: int, sink: Metri
 
             ema.follow(update)
             if training.sheet_due:
-                with at_rest(ema.module, fabric=fabric) as average:
+                with evaluating(ema.module, fabric=fabric) as average:
                     rows = examples(average, seed=seed)
                 training.sheet(rows)
     settle(ema.module, partial(statistics_batch, config, seed), batches=config.statistics_batches)
@@ -147,8 +148,8 @@ def statistics_batch(
 
 def examples(net: BigGan, *, seed: int, truncation: float = 1.0) -> Rows:
     """A sheet with one column for each class and a few noises for each."""
-    classes = net.table.classes
-    prior = Prior(noise_size=net.table.noise_size, truncation=truncation)
+    classes = net.config.classes
+    prior = Prior(noise_size=net.config.noise_size, truncation=truncation)
     noise = prior.noise(SHEET_ROWS * classes, torch_stream(seed, "sheet"))
     images = net(noise, torch.arange(classes).repeat(SHEET_ROWS), truncation=truncation)
     return [(f"{row + 1}", part) for row, part in enumerate(images.split(classes))]

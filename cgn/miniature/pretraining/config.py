@@ -13,7 +13,7 @@ from cgn.config.base import require
 from cgn.config.validation import build
 from cgn.core.devices import PRECISIONS
 from cgn.core.errors import ConfigError
-from cgn.nets.biggan import Table
+from cgn.nets.biggan import BigGanConfig
 from cgn.nets.features import Blocks
 from cgn.nets.u2net import Widths
 
@@ -76,7 +76,7 @@ class FeaturesTraining(SupervisedTraining):
 class BigGanTraining(NetTraining):
     """The BigGAN and its discriminator."""
 
-    net: Table
+    net: BigGanConfig
     discriminator_width: int
     images_per_class: int
     """In a batch."""

@@ -20,7 +20,8 @@ from cgn.core.seeding import derive, numpy_stream
 from cgn.miniature.pretraining.config import FeaturesTraining
 from cgn.miniature.scenes import CLASSES, as_images, index_batches, scene
 from cgn.nets.features import Blocks, VggFeatures
-from cgn.training import EMA, Rows, Training, adam, at_rest, batch_indices, linear_decay
+from cgn.optimization import EMA, adam, evaluating, linear_decay
+from cgn.training import Rows, Training, batch_indices
 
 SHEET_COLUMNS = 12
 PARTS = ("shape", "texture", "background")
@@ -60,7 +61,7 @@ def train_features(config: FeaturesTraining, folder: Path, *, seed: int, sink: M
         training.step("net", rate_factor=rate_factor)
         ema.follow(update)
         if training.sheet_due:
-            with at_rest(ema.module, fabric=fabric) as average:
+            with evaluating(ema.module, fabric=fabric) as average:
                 rows = examples(average, pixels=pixels, labels=labels)
             training.sheet(rows)
     return ema.module.features

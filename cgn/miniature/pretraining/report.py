@@ -192,7 +192,7 @@ def evaluate_biggan(
     net.eval()
     labels = torch.arange(config.images_per_class * len(CLASSES)) % len(CLASSES)
     stream = torch_stream(seed, "judge", "biggan")
-    noise = Prior(noise_size=net.table.noise_size, truncation=truncation).noise(len(labels), stream)
+    noise = Prior(noise_size=net.config.noise_size, truncation=truncation).noise(len(labels), stream)
     batches = zip(torch.split(noise, IMAGES_PER_BATCH), torch.split(labels, IMAGES_PER_BATCH), strict=True)
     images = torch.cat([net(part, label, truncation=truncation) for part, label in batches])
     return agreement(images, labels, readout)

@@ -58,7 +58,8 @@ from cgn.miniature.scenes import (
 from cgn.miniature.silhouettes import MARK_WIDTH, Figure, Silhouette
 from cgn.miniature.textures import Painter
 from cgn.nets.u2net import U2Net
-from cgn.training import EMA, Rows, Training, adam, at_rest, batch_indices, linear_decay
+from cgn.optimization import EMA, adam, evaluating, linear_decay
+from cgn.training import Rows, Training, batch_indices
 
 SHEET_COLUMNS = 12
 EMPTY = 0.25
@@ -98,7 +99,7 @@ def train_segmenter(config: SegmenterTraining, folder: Path, *, seed: int, sink:
         training.step("net", rate_factor=rate_factor)
         ema.follow(update)
         if training.sheet_due:
-            with at_rest(ema.module, fabric=fabric) as average:
+            with evaluating(ema.module, fabric=fabric) as average:
                 rows = examples(average, pixels=pixels, masks=masks)
             training.sheet(rows)
     return ema.module
