@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cgn.core.errors import ArtifactError
+from cgn.core.facts import DIGEST, first_bytes, looks_like, opened
 from cgn.core.files import json_value, replacing
 
 Tensors = Mapping[str, torch.Tensor]
@@ -45,17 +46,6 @@ DEPTH = 3
 COUNT = "n_averaged"
 """The counter that torch's AveragedModel adds to a state dict."""
 
-DIGEST = "sha256"
-"""The key beside a model file's facts."""
-
-SIGNATURES = {
-    b"<": "it looks like an HTML page: a download that was refused",
-    b"{": "it looks like JSON: a server's answer in place of the file",
-    b"version https://git-lfs": "it is a Git LFS pointer, not the file: run git lfs pull where it comes from",
-    b"\x1f\x8b": "it is compressed by gzip: unpack it first",
-    b"\x89HDF": "it is an HDF5 file, of Keras for example",
-    b"\x93NUMPY": "it is a NumPy array",
-}
 SAVE_TENSORS = "torch.save(net.state_dict(), 'weights.pth')"
 
 
@@ -70,44 +60,18 @@ def save_model(path: Path, tensors: Tensors, *, facts: Mapping[str, Any]) -> Non
         save_file(held, temporary, metadata={"facts": told})
 
 
-def read_facts(path: Path, **expected: str) -> dict[str, Any]:
-    """The facts of a model file, its tensors left on the disk. Raises ArtifactError as `load_model` does."""
-    with _opened(path, expected) as (_, facts):
-        return facts
-
-
 def load_model(path: Path, **expected: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of a model file.
 
     Raises ArtifactError for anything but a whole file that `save_model` wrote, and for one whose facts differ from
     `expected` (track="mnist", variant="digits"). A file without a checksum, written before there was one, is taken.
     """
-    with _opened(path, expected) as (file, facts):
+    with opened(path, expected, framework="pt") as (file, facts):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         digest = json_value(file.metadata()["facts"]).get(DIGEST)
         if digest is not None and digest != _digest(tensors, facts=facts):
             raise ValueError("it does not hold what was written")
         return tensors, facts
-
-
-@contextmanager
-def _opened(path: Path, expected: Mapping[str, str]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing: run the stage that makes {path.parent}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json_value((file.metadata() or {})["facts"])
-            if not isinstance(facts, dict):
-                raise ValueError(f"its facts are a {type(facts).__name__}, not an object")
-            refuse_foreign(facts, source=path, **expected)
-            yield file, {name: value for name, value in facts.items() if name != DIGEST}
-    except ArtifactError:
-        raise
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ArtifactError(
-            f"{path} is not a whole model file of this project ({_looks_like(path)}; {error}): "
-            f"remove {path.parent} and run its stage again"
-        ) from None
 
 
 def _digest(tensors: Tensors, *, facts: Mapping[str, Any]) -> str:
@@ -118,15 +82,6 @@ def _digest(tensors: Tensors, *, facts: Mapping[str, Any]) -> str:
         if tensor.numel():
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def refuse_foreign(facts: Mapping[str, Any], *, source: Path, **expected: str) -> None:
-    """Raise ArtifactError when a file's or folder's facts differ from what is expected, naming both."""
-    for name, value in expected.items():
-        if facts.get(name) != value:
-            raise ArtifactError(
-                f"{source} is of {name} {facts.get(name)!r}, expected {value!r}: give what the same {name} made"
-            )
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -141,7 +96,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         try:
             return _unprefixed(load_file(path))
         except (SafetensorError, OSError) as error:
-            raise ArtifactError(f"{path} holds no weights ({_looks_like(path)}; {error}): fetch it again") from None
+            raise ArtifactError(f"{path} holds no weights ({looks_like(path)}; {error}): fetch it again") from None
     try:
         loaded = _loaded(path)
     except ArtifactError as error:
@@ -152,7 +107,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 def _is_safetensors(path: Path) -> bool:
     """By its bytes; what is neither this nor torch's is what its name says."""
     try:
-        start = _start(path)
+        start = first_bytes(path)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
@@ -289,7 +244,7 @@ def _check_records(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except Exception:  # zipfile promises nothing of what it raises for bytes that are no archive
-        raise ArtifactError(_looks_like(path)) from None
+        raise ArtifactError(looks_like(path)) from None
     if broken is not None:
         raise ArtifactError(f"its record {broken} has other bytes than were written")
 
@@ -308,7 +263,7 @@ def _loaded(path: Path) -> Any:
                 f"it is a pickle of Python objects, {named[1]}, not of tensors alone; it is not unpickled, since that "
                 f"would run its code: where the file comes from, save the tensors by {SAVE_TENSORS}"
             ) from None
-        raise ArtifactError(_looks_like(path)) from None
+        raise ArtifactError(looks_like(path)) from None
 
 
 def _refuse_archives(path: Path) -> None:
@@ -334,22 +289,3 @@ def _refuse_archives(path: Path) -> None:
 
 def _few(names: list[str], *, shown: int = 8) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
-
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(512)
-
-
-def _looks_like(path: Path) -> str:
-    try:
-        start, size = _start(path), path.stat().st_size
-    except OSError as error:
-        return error.strerror or str(error)
-    if not start:
-        return "the file is empty"
-    for signature, what in SIGNATURES.items():
-        if start.lstrip().startswith(signature):
-            return what
-    kind = "a pickle, " if start[:1] == b"\x80" else ""
-    return f"{kind}{size:,} bytes, cut short, damaged or of another format"

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from cgn.core.checkpoints import refuse_foreign
 from cgn.core.errors import ArtifactError
+from cgn.core.facts import refuse_foreign
 from cgn.core.files import MANIFEST
 from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, imagenet9, imagenet_c
 from cgn.data.collection import Collection, PictureSet, SetName, read_collection

@@ -16,15 +16,16 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly, refuse_foreign
+from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.facts import refuse_foreign
 from cgn.core.files import DEFINITION, read_object
 from cgn.core.images import from_bytes
 from cgn.data.shards import Images, load, read_manifest
 from cgn.evaluation.accuracy import accuracies
 from cgn.evaluation.confusion import confusion, separable
 from cgn.evaluation.decisions import Decisions, decided, gathered, write
-from cgn.report.confusion_picture import sheet
+from cgn.report.figures import sheet
 from cgn.stages.evaluate import Findings, Request
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cgn.evaluation.results import Published
-from cgn.report.literature import PAPER, REPLICATION
+from cgn.report.page import PAPER, REPLICATION
 
 VARIANTS = ("colored", "double_colored", "wildlife")
 _GAN = "published: original + GAN samples"

@@ -16,10 +16,11 @@ from torch.nn import functional
 
 from cgn.config.mnist.train_classifier import TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
-from cgn.core.checkpoints import load_model, refuse_foreign, save_model
+from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import fabric as open_fabric
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive

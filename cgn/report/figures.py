@@ -1,16 +1,134 @@
-"""The pictures of an examination, one of each kind for every classifier."""
+"""Figures, drawn with matplotlib: as SVG inside a page, and as PNG beside evaluate's results.
 
-from PIL import Image
+An SVG's text stays text and its colours are the page's CSS variables, so it follows light and dark. Each panel is a
+figure of its own, narrow enough for a phone; the page sets them side by side. Equal numbers give equal bytes.
+Lightness, line style or place carries every meaning as well as colour does, for print and colour-blind readers.
+"""
 
-from cgn.evaluation.corruption_error import corruption_errors
+import io
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from cgn.core.errors import ConfigError
+from cgn.evaluation.confusion import Matrix, by_label
+from cgn.evaluation.corruption_error import SEVERITIES, CorruptionErrors, corruption_errors
 from cgn.evaluation.examination import Examination
-from cgn.evaluation.shape_bias import by_shape
+from cgn.evaluation.shape_bias import ShapeBias, by_shape
 from cgn.evaluation.suite_results import CUE_CONFLICT, why_undecided
-from cgn.report.corruption_picture import curves
-from cgn.report.shape_bias_picture import bars
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+COLOURS = {
+    "ink": "#1c2026", "muted": "#5b636e", "line": "#dfe3e8", "card": "#ffffff",
+    "shape": "#1f63b5", "texture": "#b3591d", "background": "#1b7f63",
+}  # fmt: skip
+"""CSS variable of style.css -> its value on a light page, in which figures are drawn."""
+INK, MUTED, LINE, CARD, SHAPE, TEXTURE, BACKGROUND = COLOURS.values()
+CURVES = ((INK, "-"), (SHAPE, "--"), (TEXTURE, "-."), (BACKGROUND, ":"), (MUTED, "--"), (MUTED, ":"))
+"""Colour and style of the lines of one picture, in order."""
+FONT = 11
+WIDTH = 370
+"""Pixels of a panel in the page: a phone's width."""
+TURN = 0.65
+"""Above this share a cell's number has the colour of the page."""
+PNG_SCALE = 2
 
 
-def pictures(examination: Examination) -> dict[str, Image.Image]:
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A bar from 0 to `value` with a whisker from `low` to `high`, all in [-1,1]; without a value the whisker alone."""
+
+    name: str
+    value: float | None
+    low: float
+    high: float
+    cue: str = "shape"
+    note: str = ""
+    """Stands after the number."""
+
+
+def bars(title: str, rows: Sequence[Bar], *, alt: str, chance: float | None = None, unit: str = "%") -> str:
+    """Horizontal bars with 95 % intervals as SVG, and a dotted line at `chance`; `unit`: of the numbers in percent."""
+
+    def draw(axes: "Axes") -> None:
+        low = min(0.0, *(row.low for row in rows))
+        axes.set(xlim=(low, 1.0), ylim=(len(rows) - 0.5, -0.5))
+        if chance is not None:
+            axes.axvline(chance, color=INK, linewidth=2, linestyle=":", clip_on=False)
+        for place, row in enumerate(rows):
+            if row.value is not None:
+                axes.barh(place, row.value, height=0.5, color=COLOURS[row.cue], clip_on=False)
+            axes.plot([row.low, row.high], [place, place], color=INK, linewidth=1.5, clip_on=False)
+            number = "undecided" if row.value is None else f"{100 * row.value:.1f} {unit}"
+            words = f"{number} {row.note}".rstrip()
+            axes.text(1.02, place, words, va="center", color=INK, transform=axes.get_yaxis_transform())
+            axes.text(-0.02, place, row.name, va="center", ha="right", color=INK, transform=axes.get_yaxis_transform())
+        axes.set_title(title, loc="left", x=-0.9, color=INK, fontsize=FONT + 1, fontweight="bold")
+        _ticks(axes, x=[0, 0.5, 1], labels=[f"0 {unit}", "50", "100"])
+
+    return _svg(draw, height=48 + 24 * len(rows), left=0.36, right=0.74, top=28, bottom=20, alt=alt)
+
+
+def shape_bias_panel(title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool, alt: str) -> str:
+    """Decisions for shape and for texture by the shape's category, as SVG; `quoted`: whether the bias is decided."""
+    height = 92 + 21 * (len(by_category) + 1)
+
+    def draw(axes: "Axes") -> None:
+        _draw_shape_bias(axes, title, by_category, quoted=quoted)
+
+    return _svg(draw, height=height, left=0.3, right=0.88, top=62, bottom=22, alt=alt)
+
+
+def headings(title: str, whole: ShapeBias, *, quoted: bool, categories: int) -> tuple[str, str, str]:
+    """The title of a panel and the two lines below it: a shape bias with its interval, count and shape accuracy."""
+    if whole.bias is None or whole.accuracy is None:
+        return f"{title}: neither cue", f"none of {whole.conflicts:,} decided", ""
+    share = f"{100 * whole.bias.share:.1f} % shape" if quoted else "undecided"
+    ends = f"{100 * whole.bias.low:.1f} to {100 * whole.bias.high:.1f} %"
+    return (
+        f"{title}: {share}",
+        f"{ends}; {whole.shape + whole.texture:,} of {whole.conflicts:,} decided",
+        f"shape accuracy {100 * whole.accuracy.share:.1f} %, chance {100 / categories:.1f} %",
+    )
+
+
+def curve_panels(classifiers: Sequence[CorruptionErrors], *, alt: Mapping[str, str]) -> list[str]:
+    """Error over the severity as SVG: a panel for each corruption, in the first classifier's order, then the legend.
+
+    `alt`: corruption -> what its panel shows. Raises ConfigError for more classifiers than there are line styles.
+    """
+    _check_curves(classifiers)
+    panels = []
+    for name in _corruptions(classifiers):
+
+        def draw(axes: "Axes", name: str = name) -> None:
+            _draw_curves(axes, name, classifiers)
+
+        panels.append(_svg(draw, width=176, height=130, left=0.2, right=0.97, top=24, bottom=20, alt=alt[name]))
+
+    def legend(axes: "Axes") -> None:
+        _draw_legend(axes, classifiers)
+
+    words = f"Legend of the curves: {'; '.join(map(_legend, classifiers))}"
+    return [*panels, _svg(legend, height=20 * len(classifiers) + 8, left=0.01, right=0.99, top=4, bottom=4, alt=words)]
+
+
+def confusion_panel(matrix: Matrix, *, title: str, rows: str, alt: str, columns: str = "decision") -> str:
+    """One matrix (classes, classes) of counts as SVG; cells are percentages of their row."""
+
+    def draw(axes: "Axes") -> None:
+        _draw_confusion(axes, matrix, title=title, rows=rows, columns=columns)
+
+    return _svg(draw, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48, alt=alt)
+
+
+def pictures(examination: Examination) -> "dict[str, Image.Image]":
     """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
     found, errors = {}, corruption_errors(examination)
     for classifier in examination.classifiers:
@@ -21,8 +139,240 @@ def pictures(examination: Examination) -> dict[str, Image.Image]:
         }
         if stimuli:
             biases = {head: by_shape(rows, names=examination.facts["categories"]) for head, rows in stimuli.items()}
-            doubtful = [head for head, rows in stimuli.items() if why_undecided(rows, examination)]
-            found[f"shape_bias-{classifier}.png"] = bars(biases, undecided=doubtful)
+            undecided = [head for head, rows in stimuli.items() if why_undecided(rows, examination)]
+            found[f"shape_bias-{classifier}.png"] = shape_bias(biases, undecided=undecided)
         if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
             found[f"corruptions-{classifier}.png"] = curves(corrupted)
     return found
+
+
+def shape_bias(heads: Mapping[str, Mapping[str, ShapeBias]], *, undecided: Collection[str] = ()) -> "Image.Image":
+    """The panels of `shape_bias_panel` for each head (key) side by side, as a picture."""
+    height = 110 + 21 * (1 + max(map(len, heads.values())))
+
+    def draw(figure: "Figure") -> None:
+        every = _grid(figure, columns=len(heads), rows=1, top=66, bottom=24, left=90, right=44)
+        for axes, (title, by_category) in zip(every, heads.items(), strict=True):
+            _draw_shape_bias(axes, title, by_category, quoted=title not in undecided)
+
+    return _png(draw, width=WIDTH * len(heads), height=height)
+
+
+def curves(classifiers: Sequence[CorruptionErrors]) -> "Image.Image":
+    """The panels of `curve_panels`, five in a row above their legend, as a picture."""
+    _check_curves(classifiers)
+    names = _corruptions(classifiers)
+    columns, rows = min(5, max(1, len(names))), -(-len(names) // 5)
+    legend = 20 * len(classifiers) + 8
+
+    def draw(figure: "Figure") -> None:
+        space = legend / (150 * rows + legend)
+        every = _grid(figure, columns=columns, rows=rows, top=26, bottom=22, left=42, right=10, below=space)
+        for axes, name in zip(every, names, strict=False):
+            _draw_curves(axes, name, classifiers)
+        _draw_legend(figure.add_axes((0.02, 0, 0.96, space)), classifiers)
+
+    return _png(draw, width=max(200 * columns, WIDTH), height=150 * rows + legend)
+
+
+def sheet(panels: Mapping[str, Sequence[Matrix]], *, titles: Sequence[str]) -> "Image.Image":
+    """A row of confusion matrices for each cue (key), one panel for each title, as a picture."""
+
+    def draw(figure: "Figure") -> None:
+        every = _grid(figure, columns=len(titles), rows=len(panels), top=34, bottom=50, left=52, right=8)
+        cells = [(cue, title, matrix) for cue, row in panels.items() for title, matrix in zip(titles, row, strict=True)]
+        for axes, (cue, title, matrix) in zip(every, cells, strict=True):
+            _draw_confusion(axes, matrix, title=title, rows=f"{cue} label", columns="decision")
+
+    return _png(draw, width=WIDTH * len(titles), height=WIDTH * len(panels))
+
+
+def _draw_shape_bias(axes: "Axes", title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool) -> None:
+    whole = ShapeBias(
+        shape=sum(counts.shape for counts in by_category.values()),
+        texture=sum(counts.texture for counts in by_category.values()),
+        conflicts=sum(counts.conflicts for counts in by_category.values()),
+    )
+    rows = [*by_category.items(), ("all", whole)]
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
+    for place, (name, counts) in enumerate(rows):
+        colour = INK if name == "all" else MUTED
+        axes.text(-0.03, place, name, va="center", ha="right", color=colour)
+        axes.text(1.03, place, str(counts.shape + counts.texture), va="center", color=colour)
+        if counts.bias:
+            axes.barh(place, counts.bias.share, height=0.7, color=SHAPE, clip_on=False)
+            rest = 1 - counts.bias.share
+            axes.barh(place, rest, left=counts.bias.share, height=0.7, color=TEXTURE, alpha=0.45, clip_on=False)
+        else:
+            axes.barh(place, 1, height=0.7, color="none", edgecolor=LINE, clip_on=False)
+    if whole.bias:
+        axes.axvline(whole.bias.share, color=INK, linewidth=1.5, clip_on=False)
+        last = len(rows) - 1
+        axes.plot([whole.bias.low, whole.bias.high], [last, last], color=INK, linewidth=2.5, clip_on=False)
+    first, *below = headings(title, whole, quoted=quoted, categories=len(by_category))
+    for line, words in enumerate((first, *below)):
+        bold: dict[str, Any] = {"fontweight": "bold", "color": INK} if line == 0 else {"color": MUTED}
+        axes.annotate(words, (0, 1), (0, 46 - 17 * line), xycoords="axes fraction", textcoords="offset points", **bold)
+    foot: dict[str, Any] = {"va": "top", "transform": axes.transAxes}
+    axes.text(0, -0.02, "shape", color=SHAPE, **foot)
+    axes.text(1, -0.02, "texture", color=TEXTURE, ha="right", **foot)
+    axes.text(1.03, -0.02, "n", color=MUTED, **foot)
+    _ticks(axes)
+
+
+def _draw_curves(axes: "Axes", name: str, classifiers: Sequence[CorruptionErrors]) -> None:
+    axes.set(xlim=(-0.3, 5.3), ylim=(0, 1))
+    for height in (0, 0.5, 1):
+        axes.axhline(height, color=LINE, linewidth=1, clip_on=False)
+    for (colour, style), one in zip(CURVES, classifiers, strict=False):
+        if name not in one.errors:
+            continue
+        measured = dict(zip(SEVERITIES, one.errors[name], strict=True))
+        measured = measured if one.clean is None else {0: one.clean, **measured}
+        shares = [error.share for error in measured.values()]
+        axes.plot(list(measured), shares, color=colour, linestyle=style, linewidth=1.8, clip_on=False)
+        for severity, error in measured.items():
+            axes.plot([severity, severity], [error.low, error.high], color=colour, linewidth=1, clip_on=False)
+    axes.set_title(name.replace("_", " "), loc="left", color=INK, fontsize=FONT)
+    _ticks(
+        axes, x=[0, *SEVERITIES], labels=["clean", *map(str, SEVERITIES)], y=[0, 0.5, 1], y_labels=["0 %", "50", "100"]
+    )
+
+
+def _draw_legend(axes: "Axes", classifiers: Sequence[CorruptionErrors]) -> None:
+    axes.set(xlim=(0, 1), ylim=(len(classifiers) - 0.5, -0.5))
+    for place, ((colour, style), one) in enumerate(zip(CURVES, classifiers, strict=False)):
+        axes.annotate(
+            "", (0, place), (34, 0), textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": colour, "linestyle": style, "lw": 1.8, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+        axes.annotate(_legend(one), (0, place), (40, 0), textcoords="offset points", va="center", color=INK)
+    _ticks(axes)
+
+
+def _draw_confusion(axes: "Axes", matrix: Matrix, *, title: str, rows: str, columns: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    shares, classes = by_label(matrix), len(matrix)
+    corner = (-0.5, -0.5)
+    axes.add_artist(Rectangle(corner, classes, classes, color=LINE, alpha=0.5, linewidth=0, clip_on=False))
+    axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5))
+    for row, line in enumerate(shares):
+        for column, share in enumerate(line):
+            if share >= 0.005:
+                corner = (column - 0.47, row - 0.47)
+                axes.add_artist(Rectangle(corner, 0.94, 0.94, color=SHAPE, alpha=float(share), linewidth=0, clip_on=False))
+                colour = CARD if share > TURN else INK
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour)
+    axes.set_title(title, loc="left", color=INK, fontsize=FONT + 1, fontweight="bold")
+    axes.set_xlabel(columns, color=MUTED)
+    axes.set_ylabel(rows, color=MUTED)
+    names = [str(each) for each in range(classes)]
+    _ticks(axes, x=range(classes), labels=names, y=range(classes), y_labels=names)
+
+
+def _legend(one: CorruptionErrors) -> str:
+    """The head and, where they can be computed, its mean error and its mCE."""
+    words = one.title
+    if one.mean_error is not None and one.mce is not None:
+        words += f": mean error {100 * one.mean_error:.1f} %, mCE {100 * one.mce:.1f} %"
+    return words
+
+
+def _corruptions(classifiers: Sequence[CorruptionErrors]) -> list[str]:
+    return list(dict.fromkeys(name for one in classifiers for name in one.errors))
+
+
+def _check_curves(classifiers: Sequence[CorruptionErrors]) -> None:
+    if not 1 <= len(classifiers) <= len(CURVES):
+        raise ConfigError(f"{len(classifiers)} classifiers in one picture of curves: allowed are 1 to {len(CURVES)}")
+
+
+def _ticks(
+    axes: "Axes",
+    *,
+    x: Sequence[float] = (),
+    labels: Sequence[str] = (),
+    y: Sequence[float] = (),
+    y_labels: Sequence[str] = (),
+) -> None:
+    """Labels only, without marks, frames and background."""
+    axes.set_xticks(x, labels, color=MUTED)
+    axes.set_yticks(y, y_labels, color=MUTED)
+    axes.tick_params(length=0, bottom=False, left=False)
+    axes.patch.set_visible(False)
+    axes.spines[:].set_visible(False)
+
+
+def _grid(
+    figure: "Figure",
+    *,
+    columns: int,
+    rows: int,
+    top: float,
+    bottom: float,
+    left: float,
+    right: float,
+    below: float = 0.0,
+) -> "list[Axes]":
+    """Axes in a grid, row by row, each with these margins in pixels around it; `below` is a share left free."""
+    width, height = 1 / columns, (1 - below) / rows
+    pixels_x, pixels_y = figure.get_figwidth() * 72, figure.get_figheight() * 72
+    return [
+        figure.add_axes(
+            (
+                column * width + left / pixels_x,
+                below + (rows - 1 - row) * height + bottom / pixels_y,
+                width - (left + right) / pixels_x,
+                height - (top + bottom) / pixels_y,
+            )
+        )
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def _svg(
+    draw: "Callable[[Axes], None]",
+    *,
+    height: int,
+    left: float,
+    right: float,
+    top: int,
+    bottom: int,
+    alt: str,
+    width: int = WIDTH,
+) -> str:
+    """One pair of axes as SVG for a page; `left` and `right` are shares of the width, `top` and `bottom` pixels."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cgn", "font.size": FONT}):
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+        figure.patch.set_visible(False)
+        draw(figure.add_axes((left, bottom / height, right - left, 1 - (top + bottom) / height)))
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    body = re.sub(r"<(metadata|defs)>.*?</\1>|<defs/>|<!--.*?-->|</?g[^>]*>", "", buffer.getvalue(), flags=re.DOTALL)
+    body = body[body.index(">", body.index("<svg")) + 1 :]
+    body = re.sub(r' id="[^"]*"| transform="rotate\(-0 [^"]*"| font-family: [^;]*;', "", body)
+    for name, colour in COLOURS.items():
+        body = body.replace(colour, f"var(--{name})")
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    start = f'<svg class="plot" role="img" aria-label="{escape(alt)}" {size} xmlns="http://www.w3.org/2000/svg">'
+    return start + re.sub(r"\s*\n\s*", "\n", body).strip()
+
+
+def _png(draw: "Callable[[Figure], None]", *, width: int, height: int) -> "Image.Image":
+    """A figure as a Pillow image, PNG_SCALE pixels for each pixel of a page, on white."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    with matplotlib.rc_context({"font.size": FONT}):
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72 * PNG_SCALE, facecolor=CARD)
+        draw(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="raw", facecolor=CARD)
+        size = round(width * PNG_SCALE), round(height * PNG_SCALE)
+        return Image.frombytes("RGBA", size, buffer.getvalue()).convert("RGB")

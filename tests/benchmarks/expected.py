@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cgn.stages.report import Material, material
+
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError, CgnError
 from cgn.core.files import DEFINITION, read_json, write_json
@@ -27,7 +29,6 @@ from cgn.evaluation.expected import FILE, Figure, deciding
 from cgn.imagenet import evidence as imagenet
 from cgn.mnist import evidence as mnist
 from cgn.report.records import read_record
-from cgn.stages.report import Material, material
 
 DEFAULTS = ("imagenet/miniature", "mnist/digits")
 """The variants whose figures are noted where the file is new."""

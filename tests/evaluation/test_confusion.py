@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cgn.report.confusion_picture import DARK, LIGHT, panel, shade, sheet
 
 from cgn.evaluation.accuracy import accuracy
 from cgn.evaluation.confusion import CUES, by_label, confusion, followed, largest_error, separable
-from cgn.report.confusion_picture import DARK, LIGHT, panel, shade, sheet
 
 IMAGES = 4000
 

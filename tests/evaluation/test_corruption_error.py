@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pytest
+from cgn.report.confusion_picture import DARK, LIGHT
+from cgn.report.corruption_picture import CURVES, curves
 
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.corruptions import BENCHMARK, EXTRA
@@ -21,8 +23,6 @@ from cgn.evaluation.corruption_error import (
 )
 from cgn.evaluation.examination import NONE, TOPS, Examination
 from cgn.evaluation.examination import gathered as gather
-from cgn.report.confusion_picture import DARK, LIGHT
-from cgn.report.corruption_picture import CURVES, curves
 
 IMAGES = 200
 

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 import torch
+from cgn.report.confusion_picture import DARK, LIGHT, Theme
+from cgn.report.shape_bias_picture import BAR, FOOT, GAP, LENGTH, NAMES, ROW, TITLE, bars, headings
 
 from cgn.evaluation.accuracy import Proportion
 from cgn.evaluation.shape_bias import ShapeBias, by_shape, categories, shape_bias, undecided
-from cgn.report.confusion_picture import DARK, LIGHT, Theme
-from cgn.report.shape_bias_picture import BAR, FOOT, GAP, LENGTH, NAMES, ROW, TITLE, bars, headings
 
 
 def rows(*decisions: tuple[int, int, int]) -> pd.DataFrame:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import cgn.core.machine as machines
-from cgn.core.checkpoints import read_facts, save_model
+from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError
+from cgn.core.facts import read_facts
 from cgn.core.files import read_json, write_json
 from cgn.core.machine import machine
 from cgn.core.metrics import Files
