@@ -70,7 +70,7 @@ def bars(title: str, rows: Sequence[Bar], *, alt: str, chance: float | None = No
             axes.text(1.02, place, words, va="center", color=INK, transform=axes.get_yaxis_transform())
             axes.text(-0.02, place, row.name, va="center", ha="right", color=INK, transform=axes.get_yaxis_transform())
         axes.set_title(title, loc="left", x=-0.9, color=INK, fontsize=FONT + 1, fontweight="bold")
-        _ticks(axes, x=[0, 0.5, 1], labels=[f"0 {unit}", "50", "100"])
+        _labels(axes, x=[0, 0.5, 1], x_labels=[f"0 {unit}", "50", "100"])
 
     return _svg(draw, height=48 + 24 * len(rows), left=0.36, right=0.74, top=28, bottom=20, alt=alt)
 
@@ -217,7 +217,7 @@ def _draw_shape_bias(axes: "Axes", title: str, by_category: Mapping[str, ShapeBi
     axes.text(0, -0.02, "shape", color=SHAPE, **foot)
     axes.text(1, -0.02, "texture", color=TEXTURE, ha="right", **foot)
     axes.text(1.03, -0.02, "n", color=MUTED, **foot)
-    _ticks(axes)
+    _labels(axes)
 
 
 def _draw_curves(axes: "Axes", name: str, classifiers: Sequence[CorruptionErrors]) -> None:
@@ -234,9 +234,8 @@ def _draw_curves(axes: "Axes", name: str, classifiers: Sequence[CorruptionErrors
         for severity, error in measured.items():
             axes.plot([severity, severity], [error.low, error.high], color=colour, linewidth=1, clip_on=False)
     axes.set_title(name.replace("_", " "), loc="left", color=INK, fontsize=FONT)
-    _ticks(
-        axes, x=[0, *SEVERITIES], labels=["clean", *map(str, SEVERITIES)], y=[0, 0.5, 1], y_labels=["0 %", "50", "100"]
-    )
+    names = ["clean", *map(str, SEVERITIES)]
+    _labels(axes, x=[0, *SEVERITIES], x_labels=names, y=[0, 0.5, 1], y_labels=["0 %", "50", "100"])
 
 
 def _draw_legend(axes: "Axes", classifiers: Sequence[CorruptionErrors]) -> None:
@@ -247,7 +246,7 @@ def _draw_legend(axes: "Axes", classifiers: Sequence[CorruptionErrors]) -> None:
             arrowprops={"arrowstyle": "-", "color": colour, "linestyle": style, "lw": 1.8, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
         axes.annotate(_legend(one), (0, place), (40, 0), textcoords="offset points", va="center", color=INK)
-    _ticks(axes)
+    _labels(axes)
 
 
 def _draw_confusion(axes: "Axes", matrix: Matrix, *, title: str, rows: str, columns: str) -> None:
@@ -261,14 +260,17 @@ def _draw_confusion(axes: "Axes", matrix: Matrix, *, title: str, rows: str, colu
         for column, share in enumerate(line):
             if share >= 0.005:
                 corner = (column - 0.47, row - 0.47)
-                axes.add_artist(Rectangle(corner, 0.94, 0.94, color=SHAPE, alpha=float(share), linewidth=0, clip_on=False))
+                axes.add_artist(
+                    Rectangle(corner, 0.94, 0.94, color=SHAPE, alpha=float(share), linewidth=0, clip_on=False)
+                )
                 colour = CARD if share > TURN else INK
                 axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour)
     axes.set_title(title, loc="left", color=INK, fontsize=FONT + 1, fontweight="bold")
-    axes.set_xlabel(columns, color=MUTED)
-    axes.set_ylabel(rows, color=MUTED)
+    outside: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "color": MUTED}
+    axes.annotate(columns, (0.5, 0), (0, -22), ha="center", va="top", **outside)
+    axes.annotate(rows, (0, 0.5), (-26, 0), ha="right", va="center", rotation=90, **outside)
     names = [str(each) for each in range(classes)]
-    _ticks(axes, x=range(classes), labels=names, y=range(classes), y_labels=names)
+    _labels(axes, x=range(classes), x_labels=names, y=range(classes), y_labels=names)
 
 
 def _legend(one: CorruptionErrors) -> str:
@@ -288,20 +290,22 @@ def _check_curves(classifiers: Sequence[CorruptionErrors]) -> None:
         raise ConfigError(f"{len(classifiers)} classifiers in one picture of curves: allowed are 1 to {len(CURVES)}")
 
 
-def _ticks(
+def _labels(
     axes: "Axes",
     *,
     x: Sequence[float] = (),
-    labels: Sequence[str] = (),
+    x_labels: Sequence[str] = (),
     y: Sequence[float] = (),
     y_labels: Sequence[str] = (),
 ) -> None:
-    """Labels only, without marks, frames and background."""
-    axes.set_xticks(x, labels, color=MUTED)
-    axes.set_yticks(y, y_labels, color=MUTED)
-    axes.tick_params(length=0, bottom=False, left=False)
-    axes.patch.set_visible(False)
-    axes.spines[:].set_visible(False)
+    """Labels below and beside the axes, without frame, marks and background; faster than matplotlib's ticks."""
+    axes.set_axis_off()
+    for place, words in zip(x, x_labels, strict=True):
+        below: Any = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+        axes.annotate(words, (place, 0), (0, -5), ha="center", va="top", color=MUTED, **below)
+    for place, words in zip(y, y_labels, strict=True):
+        beside: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+        axes.annotate(words, (0, place), (-5, 0), ha="right", va="center", color=MUTED, **beside)
 
 
 def _grid(

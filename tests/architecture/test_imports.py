@@ -36,7 +36,7 @@ ALLOWED = {
     "cgn.stages": {*TENSORS, "lightning_fabric", "pandas"},
     "cgn.corruptions": {*TENSORS, "PIL"},
     "cgn.miniature": {*TENSORS, "PIL", "lightning_fabric", "safetensors"},
-    "cgn.report": {*TENSORS, "PIL", "pandas"},
+    "cgn.report": {"PIL", "jinja2", "matplotlib", "pandas"},
     "cgn.mnist": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
     "cgn.__main__": set(),

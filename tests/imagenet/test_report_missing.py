@@ -12,7 +12,7 @@ from cgn.core.files import write_json
 from cgn.data.collection import Collection, write_collection
 from cgn.data.wnids import wnids
 from cgn.evaluation.examination import Examination
-from cgn.imagenet import report_answers
+from cgn.imagenet import published, report_answers
 from cgn.imagenet.heads import TITLES
 from cgn.imagenet.published import ACCURACY, SETTINGS
 from cgn.report.page import PAPER
@@ -145,6 +145,12 @@ def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) 
 SHAPE, AVERAGE, BASELINE = ("ensemble", "shape"), ("ensemble", "avg"), ("baseline", "label")
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """The page of a run with every suite."""
+    return rendered(tmp_path_factory.mktemp("usual"))
+
+
 def rendered(tmp_path: Path) -> Rendered:
     return render(tmp_path, made.make_run(tmp_path / "run", made.examination()))
 
@@ -159,8 +165,8 @@ def number(cell: str) -> str:
     return cell.partition(" (")[0]
 
 
-def test_the_first_table_says_both_numbers_for_the_mean_of_heads_and_for_the_shape_head(tmp_path: Path) -> None:
-    page = rendered(tmp_path)
+def test_the_first_table_says_both_numbers_for_the_mean_of_heads_and_for_the_shape_head(usual: Rendered) -> None:
+    page = usual
     shown = {question: row["here: ensemble"] for question, row in changes(page).items()}
     assert number(shown["Shape bias, mean of heads"]) == percent(0.1)
     assert number(shown["Shape bias, shape head"]) == percent(0.875)
@@ -172,8 +178,8 @@ def test_the_first_table_says_both_numbers_for_the_mean_of_heads_and_for_the_sha
     assert "the prediction that one would use" in page.page.unfolded
 
 
-def test_the_page_leads_with_one_answer(tmp_path: Path) -> None:
-    page = rendered(tmp_path)
+def test_the_page_leads_with_one_answer(usual: Rendered) -> None:
+    page = usual
     assert page.answer in page.page.unfolded
     assert (
         f"shape head {percent(0.875)} ({wilson(7, 8)}; 8 of 10 decided, shape accuracy {percent(0.7)})" in page.answer
@@ -188,9 +194,9 @@ def test_the_page_leads_with_one_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", made.HEADS)
 def test_a_shape_bias_never_stands_without_its_count_its_accuracy_and_an_interval(
-    key: tuple[str, str], tmp_path: Path
+    key: tuple[str, str], usual: Rendered
 ) -> None:
-    page, (shape, texture) = rendered(tmp_path), made.CUES[key]
+    page, (shape, texture) = usual, made.CUES[key]
     title = f"Shape bias, {TITLES[key]}"
     places = [page.table("Shape bias, top-1 and top-5")[TITLES[key]]["Shape bias: here"]]
     places += [changes(page)[title]["here: ensemble"]] if title in changes(page) else []
@@ -271,8 +277,8 @@ def test_an_undecided_baseline_is_not_what_a_head_is_compared_with(
     assert row["here: baseline"].startswith("undecided (18.8 to 81.2); 6 of 10 decided")
 
 
-def test_better_than_the_paper_is_not_said_of_a_smaller_benchmark(tmp_path: Path) -> None:
-    page = rendered(tmp_path)
+def test_better_than_the_paper_is_not_said_of_a_smaller_benchmark(usual: Rendered) -> None:
+    page = usual
     assert "here better" not in page.html
     assert page.table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"] == f"74.0{SPACE}%"
 
@@ -286,7 +292,7 @@ def test_a_verdict_needs_the_published_number_of_pictures_and_classes(
 ) -> None:
     """18 of 20 are 90.0 (69.9 to 97.2), so 65.0 would be beaten."""
     monkeypatch.setattr(report_answers, "PUBLISHED_CLASSES", classes)
-    monkeypatch.setitem(report_answers.IMAGES, "clean", images)
+    monkeypatch.setitem(published.IMAGES, "clean", images)
     rows = tuple(replace(row, values={**row.values, "top_1": "65.0"}) for row in ACCURACY)
     monkeypatch.setitem(report_answers.PRINTED, "Top-1", (rows, "top_1", "clean"))
     cell = rendered(tmp_path).table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"]
