@@ -144,9 +144,8 @@ def figures(results: Results) -> list[Figure]:
         if rows:
             unit = "pt" if question == GAP else "%"
             heading = f"{question} (of decisions for either cue)" if question == BIAS else question
-            panels.append(
-                Figure(svg=bars(heading, rows, alt=f"{question}. {'. '.join(told)}", chance=chance, unit=unit))
-            )
+            panel = bars(heading, rows, chance=chance, unit=unit)
+            panels.append(Figure(svg=panel.svg(alt=f"{question}. {'. '.join(told)}")))
     return panels
 
 

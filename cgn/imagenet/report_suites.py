@@ -34,7 +34,7 @@ from cgn.imagenet.published import (
     published,
 )
 from cgn.imagenet.report_answers import UNDECIDED, gap_cell, grounds, shape_bias_cell
-from cgn.report.figures import CURVES, curve_panels, shape_bias_panel
+from cgn.report.figures import CURVES, LEGEND, curve_panels, shape_bias_panel
 from cgn.report.page import PAPER, REPLICATION, Block, Figure, Group, Heading, Image, Text, image
 from cgn.report.tables import DASH, Cell, Row, Table, interval, percent, printed, share_cell, table, with_interval
 
@@ -244,7 +244,7 @@ def _bars(head: Head) -> str:
         if counts.bias
     )
     alt = f"Shape bias of {head.title}: {whole}. Decisions for the shape among those for either cue, by class: {each}"
-    return shape_bias_panel(head.title, head.by_category, quoted=not head.undecided, alt=alt)
+    return shape_bias_panel(head.title, head.by_category, quoted=not head.undecided).svg(alt=alt)
 
 
 def _evenly(images: Sequence[str], *, count: int) -> list[str]:
@@ -400,7 +400,8 @@ def _curves(heads: Sequence[Head]) -> list[Block]:
         + "; ".join(f"{one.classifier} {percent(one.mean(name))}" for one in errors if name in one.errors)
         for name in _names(heads)
     }
-    return [Figure(svg=svg) for svg in curve_panels(errors, alt=alt)]
+    alt[LEGEND] = f"Legend of the curves: {'; '.join(one.title for one in errors)}"
+    return [Figure(svg=panel.svg(alt=alt[name])) for name, panel in curve_panels(errors).items()]
 
 
 def _name(head: Head) -> Cell:

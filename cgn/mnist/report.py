@@ -228,7 +228,7 @@ def _cue_bars(row: Result, *, chance: float) -> str:
     lines = [Bar(name=cue, value=share.share, low=share.low, high=share.high, cue=cue) for cue, share in shares.items()]
     numbers = ", ".join(f"{cue} {with_interval(share)}" for cue, share in shares.items())
     alt = f"Trained on {row.title}: share of decisions on random looks that equal each cue's label: {numbers}"
-    return bars(f"Trained on {row.title}", lines, alt=alt, chance=chance)
+    return bars(f"Trained on {row.title}", lines, chance=chance).svg(alt=alt)
 
 
 def _cues(rows: Sequence[Result], *, chance: float) -> list[Block]:
@@ -309,7 +309,7 @@ def _confusion(rows: pd.DataFrame, title: str, cue: str, *, classes: int) -> str
     alt = f"Confusion matrix of the classifier trained on {title} by {cue} label: {equal} are on the diagonal"
     if error := largest_error(matrix):
         alt += f"; most often off it, {cue} {error[0]} was called {error[1]} ({percent(error[2])} of its images)"
-    return confusion_panel(matrix, title=title, rows=f"{cue} label", alt=alt)
+    return confusion_panel(matrix, title=title, rows=f"{cue} label").svg(alt=alt)
 
 
 def _sheets(run: Run) -> list[Block]:

@@ -21,7 +21,6 @@ from cgn.evaluation.suite_results import CUE_CONFLICT, why_undecided
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from PIL import Image
 
 COLOURS = {
@@ -38,6 +37,7 @@ WIDTH = 370
 TURN = 0.65
 """Above this share a cell's number has the colour of the page."""
 PNG_SCALE = 2
+LEGEND = "legend"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,55 @@ class Bar:
     """Stands after the number."""
 
 
-def bars(title: str, rows: Sequence[Bar], *, alt: str, chance: float | None = None, unit: str = "%") -> str:
-    """Horizontal bars with 95 % intervals as SVG, and a dotted line at `chance`; `unit`: of the numbers in percent."""
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One drawing and its size; `left` and `right` are shares of the width, the rest pixels of a page."""
+
+    draw: "Callable[[Axes], None]"
+    height: int
+    left: float
+    right: float
+    top: int
+    bottom: int
+    width: int = WIDTH
+
+    def svg(self, *, alt: str) -> str:
+        """As SVG for a page."""
+        buffer = io.BytesIO()
+        self._save(buffer, format="svg", metadata={"Date": None})
+        text = re.sub(
+            r"<(metadata|defs)>.*?</\1>|<defs/>|<!--.*?-->|</?g[^>]*>", "", buffer.getvalue().decode(), flags=re.S
+        )
+        body = text[text.index(">", text.index("<svg")) + 1 :]
+        body = re.sub(r' id="[^"]*"| transform="rotate\(-0 [^"]*"| font-family: [^;]*;', "", body)
+        for name, colour in COLOURS.items():
+            body = body.replace(colour, f"var(--{name})")
+        size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
+        start = f'<svg class="plot" role="img" aria-label="{escape(alt)}" {size} xmlns="http://www.w3.org/2000/svg">'
+        return start + re.sub(r"\s*\n\s*", "\n", body).strip()
+
+    def image(self) -> "Image.Image":
+        """As a picture on white, PNG_SCALE pixels for each pixel of a page."""
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        self._save(buffer, format="png", dpi=72 * PNG_SCALE, facecolor=CARD)
+        return Image.open(buffer).convert("RGB")
+
+    def _save(self, buffer: io.BytesIO, **options: Any) -> None:
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cgn", "font.size": FONT}):
+            figure = Figure(figsize=(self.width / 72, self.height / 72), dpi=72)
+            figure.patch.set_visible(options["format"] == "png")
+            height = 1 - (self.top + self.bottom) / self.height
+            self.draw(figure.add_axes((self.left, self.bottom / self.height, self.right - self.left, height)))
+            figure.savefig(buffer, **options)
+
+
+def bars(title: str, rows: Sequence[Bar], *, chance: float | None = None, unit: str = "%") -> Panel:
+    """Horizontal bars with 95 % intervals, and a dotted line at `chance`; `unit`: of the numbers in percent."""
 
     def draw(axes: "Axes") -> None:
         low = min(0.0, *(row.low for row in rows))
@@ -72,17 +119,16 @@ def bars(title: str, rows: Sequence[Bar], *, alt: str, chance: float | None = No
         axes.set_title(title, loc="left", x=-0.9, color=INK, fontsize=FONT + 1, fontweight="bold")
         _labels(axes, x=[0, 0.5, 1], x_labels=[f"0 {unit}", "50", "100"])
 
-    return _svg(draw, height=48 + 24 * len(rows), left=0.36, right=0.74, top=28, bottom=20, alt=alt)
+    return Panel(draw=draw, height=48 + 24 * len(rows), left=0.36, right=0.74, top=28, bottom=20)
 
 
-def shape_bias_panel(title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool, alt: str) -> str:
-    """Decisions for shape and for texture by the shape's category, as SVG; `quoted`: whether the bias is decided."""
-    height = 92 + 21 * (len(by_category) + 1)
+def shape_bias_panel(title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool) -> Panel:
+    """Decisions for shape and for texture by the shape's category; `quoted`: whether the bias is decided."""
 
     def draw(axes: "Axes") -> None:
         _draw_shape_bias(axes, title, by_category, quoted=quoted)
 
-    return _svg(draw, height=height, left=0.3, right=0.88, top=62, bottom=22, alt=alt)
+    return Panel(draw=draw, height=92 + 21 * (len(by_category) + 1), left=0.3, right=0.88, top=62, bottom=22)
 
 
 def headings(title: str, whole: ShapeBias, *, quoted: bool, categories: int) -> tuple[str, str, str]:
@@ -98,34 +144,35 @@ def headings(title: str, whole: ShapeBias, *, quoted: bool, categories: int) -> 
     )
 
 
-def curve_panels(classifiers: Sequence[CorruptionErrors], *, alt: Mapping[str, str]) -> list[str]:
-    """Error over the severity as SVG: a panel for each corruption, in the first classifier's order, then the legend.
+def curve_panels(classifiers: Sequence[CorruptionErrors]) -> dict[str, Panel]:
+    """Corruption -> error over the severity, in the first classifier's order; the last panel, LEGEND, names the lines.
 
-    `alt`: corruption -> what its panel shows. Raises ConfigError for more classifiers than there are line styles.
+    Raises ConfigError for more classifiers than there are line styles, and for none.
     """
-    _check_curves(classifiers)
-    panels = []
-    for name in _corruptions(classifiers):
+    if not 1 <= len(classifiers) <= len(CURVES):
+        raise ConfigError(f"{len(classifiers)} classifiers in one picture of curves: allowed are 1 to {len(CURVES)}")
+    names = list(dict.fromkeys(name for one in classifiers for name in one.errors))
 
-        def draw(axes: "Axes", name: str = name) -> None:
+    def panel(name: str) -> Panel:
+        def draw(axes: "Axes") -> None:
             _draw_curves(axes, name, classifiers)
 
-        panels.append(_svg(draw, width=176, height=130, left=0.2, right=0.97, top=24, bottom=20, alt=alt[name]))
+        return Panel(draw=draw, width=176, height=130, left=0.2, right=0.97, top=24, bottom=20)
 
     def legend(axes: "Axes") -> None:
         _draw_legend(axes, classifiers)
 
-    words = f"Legend of the curves: {'; '.join(map(_legend, classifiers))}"
-    return [*panels, _svg(legend, height=20 * len(classifiers) + 8, left=0.01, right=0.99, top=4, bottom=4, alt=words)]
+    last = Panel(draw=legend, height=20 * len(classifiers) + 8, left=0.01, right=0.99, top=4, bottom=4)
+    return {**{name: panel(name) for name in names}, LEGEND: last}
 
 
-def confusion_panel(matrix: Matrix, *, title: str, rows: str, alt: str, columns: str = "decision") -> str:
-    """One matrix (classes, classes) of counts as SVG; cells are percentages of their row."""
+def confusion_panel(matrix: Matrix, *, title: str, rows: str, columns: str = "decision") -> Panel:
+    """One matrix (classes, classes) of counts; cells are percentages of their row."""
 
     def draw(axes: "Axes") -> None:
         _draw_confusion(axes, matrix, title=title, rows=rows, columns=columns)
 
-    return _svg(draw, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48, alt=alt)
+    return Panel(draw=draw, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48)
 
 
 def pictures(examination: Examination) -> "dict[str, Image.Image]":
@@ -147,44 +194,37 @@ def pictures(examination: Examination) -> "dict[str, Image.Image]":
 
 
 def shape_bias(heads: Mapping[str, Mapping[str, ShapeBias]], *, undecided: Collection[str] = ()) -> "Image.Image":
-    """The panels of `shape_bias_panel` for each head (key) side by side, as a picture."""
-    height = 110 + 21 * (1 + max(map(len, heads.values())))
-
-    def draw(figure: "Figure") -> None:
-        every = _grid(figure, columns=len(heads), rows=1, top=66, bottom=24, left=90, right=44)
-        for axes, (title, by_category) in zip(every, heads.items(), strict=True):
-            _draw_shape_bias(axes, title, by_category, quoted=title not in undecided)
-
-    return _png(draw, width=WIDTH * len(heads), height=height)
+    """A panel for each head (key) side by side, as a picture; the bias of those that are `undecided` is not quoted."""
+    panels = [shape_bias_panel(title, of, quoted=title not in undecided) for title, of in heads.items()]
+    return _tiled([panel.image() for panel in panels], columns=len(panels))
 
 
 def curves(classifiers: Sequence[CorruptionErrors]) -> "Image.Image":
     """The panels of `curve_panels`, five in a row above their legend, as a picture."""
-    _check_curves(classifiers)
-    names = _corruptions(classifiers)
-    columns, rows = min(5, max(1, len(names))), -(-len(names) // 5)
-    legend = 20 * len(classifiers) + 8
-
-    def draw(figure: "Figure") -> None:
-        space = legend / (150 * rows + legend)
-        every = _grid(figure, columns=columns, rows=rows, top=26, bottom=22, left=42, right=10, below=space)
-        for axes, name in zip(every, names, strict=False):
-            _draw_curves(axes, name, classifiers)
-        _draw_legend(figure.add_axes((0.02, 0, 0.96, space)), classifiers)
-
-    return _png(draw, width=max(200 * columns, WIDTH), height=150 * rows + legend)
+    *panels, legend = (panel.image() for panel in curve_panels(classifiers).values())
+    return _tiled([_tiled(panels, columns=min(5, len(panels))), legend], columns=1)
 
 
 def sheet(panels: Mapping[str, Sequence[Matrix]], *, titles: Sequence[str]) -> "Image.Image":
     """A row of confusion matrices for each cue (key), one panel for each title, as a picture."""
+    drawn = [
+        confusion_panel(matrix, title=title, rows=f"{cue} label").image()
+        for cue, row in panels.items()
+        for title, matrix in zip(titles, row, strict=True)
+    ]
+    return _tiled(drawn, columns=len(titles))
 
-    def draw(figure: "Figure") -> None:
-        every = _grid(figure, columns=len(titles), rows=len(panels), top=34, bottom=50, left=52, right=8)
-        cells = [(cue, title, matrix) for cue, row in panels.items() for title, matrix in zip(titles, row, strict=True)]
-        for axes, (cue, title, matrix) in zip(every, cells, strict=True):
-            _draw_confusion(axes, matrix, title=title, rows=f"{cue} label", columns="decision")
 
-    return _png(draw, width=WIDTH * len(titles), height=WIDTH * len(panels))
+def _tiled(images: "Sequence[Image.Image]", *, columns: int) -> "Image.Image":
+    """Images in rows on white; all but the last one of a column are of one size."""
+    from PIL import Image
+
+    rows = -(-len(images) // columns)
+    width, height = max(image.width for image in images), images[0].height
+    page = Image.new("RGB", (columns * width, (rows - 1) * height + images[-1].height), CARD)
+    for place, image in enumerate(images):
+        page.paste(image, (place % columns * width, place // columns * height))
+    return page
 
 
 def _draw_shape_bias(axes: "Axes", title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool) -> None:
@@ -281,15 +321,6 @@ def _legend(one: CorruptionErrors) -> str:
     return words
 
 
-def _corruptions(classifiers: Sequence[CorruptionErrors]) -> list[str]:
-    return list(dict.fromkeys(name for one in classifiers for name in one.errors))
-
-
-def _check_curves(classifiers: Sequence[CorruptionErrors]) -> None:
-    if not 1 <= len(classifiers) <= len(CURVES):
-        raise ConfigError(f"{len(classifiers)} classifiers in one picture of curves: allowed are 1 to {len(CURVES)}")
-
-
 def _labels(
     axes: "Axes",
     *,
@@ -306,77 +337,3 @@ def _labels(
     for place, words in zip(y, y_labels, strict=True):
         beside: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
         axes.annotate(words, (0, place), (-5, 0), ha="right", va="center", color=MUTED, **beside)
-
-
-def _grid(
-    figure: "Figure",
-    *,
-    columns: int,
-    rows: int,
-    top: float,
-    bottom: float,
-    left: float,
-    right: float,
-    below: float = 0.0,
-) -> "list[Axes]":
-    """Axes in a grid, row by row, each with these margins in pixels around it; `below` is a share left free."""
-    width, height = 1 / columns, (1 - below) / rows
-    pixels_x, pixels_y = figure.get_figwidth() * 72, figure.get_figheight() * 72
-    return [
-        figure.add_axes(
-            (
-                column * width + left / pixels_x,
-                below + (rows - 1 - row) * height + bottom / pixels_y,
-                width - (left + right) / pixels_x,
-                height - (top + bottom) / pixels_y,
-            )
-        )
-        for row in range(rows)
-        for column in range(columns)
-    ]
-
-
-def _svg(
-    draw: "Callable[[Axes], None]",
-    *,
-    height: int,
-    left: float,
-    right: float,
-    top: int,
-    bottom: int,
-    alt: str,
-    width: int = WIDTH,
-) -> str:
-    """One pair of axes as SVG for a page; `left` and `right` are shares of the width, `top` and `bottom` pixels."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cgn", "font.size": FONT}):
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-        figure.patch.set_visible(False)
-        draw(figure.add_axes((left, bottom / height, right - left, 1 - (top + bottom) / height)))
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    body = re.sub(r"<(metadata|defs)>.*?</\1>|<defs/>|<!--.*?-->|</?g[^>]*>", "", buffer.getvalue(), flags=re.DOTALL)
-    body = body[body.index(">", body.index("<svg")) + 1 :]
-    body = re.sub(r' id="[^"]*"| transform="rotate\(-0 [^"]*"| font-family: [^;]*;', "", body)
-    for name, colour in COLOURS.items():
-        body = body.replace(colour, f"var(--{name})")
-    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    start = f'<svg class="plot" role="img" aria-label="{escape(alt)}" {size} xmlns="http://www.w3.org/2000/svg">'
-    return start + re.sub(r"\s*\n\s*", "\n", body).strip()
-
-
-def _png(draw: "Callable[[Figure], None]", *, width: int, height: int) -> "Image.Image":
-    """A figure as a Pillow image, PNG_SCALE pixels for each pixel of a page, on white."""
-    import matplotlib
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    with matplotlib.rc_context({"font.size": FONT}):
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72 * PNG_SCALE, facecolor=CARD)
-        draw(figure)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="raw", facecolor=CARD)
-        size = round(width * PNG_SCALE), round(height * PNG_SCALE)
-        return Image.frombytes("RGBA", size, buffer.getvalue()).convert("RGB")

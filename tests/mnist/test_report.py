@@ -24,7 +24,7 @@ from cgn.mnist.published import VARIANTS, published, settings
 from cgn.mnist.report import report
 from cgn.report.page import PAPER, Block, Text, write_page
 from cgn.report.settings import Departure, departures, flat
-from cgn.report.tables import Cell, table
+from cgn.report.tables import Cell, Row, table
 from tests.support.rendered import Page, check_page
 
 IMAGES = 200
@@ -206,7 +206,7 @@ def test_a_broken_sheet_is_named(tmp_path: Path) -> None:
 
 def test_markup_in_text_is_shown_not_obeyed(tmp_path: Path) -> None:
     hostile = '<b>&"'
-    rows = [{hostile: hostile, "b": Cell(value="v", note=hostile)}]
+    rows: list[Row] = [{hostile: hostile, "b": Cell(value="v", note=hostile)}]
     blocks: list[Block] = [Text(words=hostile), table(hostile, rows)]
     write_page(
         tmp_path, target=hostile, seed=1, title=hostile, description=hostile, lead=blocks, sections=[], footer=hostile
