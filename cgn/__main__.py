@@ -29,19 +29,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 from cgn.config.load import Params, load
 from cgn.config.schema import Variant
 from cgn.core.arguments import INPUT, OUTPUT, PACE
+from cgn.core.devices import limit_threads, machine
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
-from cgn.core.files import (
-    DEFINITION,
-    building,
-    folder_digest,
-    log_folder,
-    partial_folder,
-    read_object,
-    sha256,
-    write_json,
-)
-from cgn.core.machine import limit_threads, machine
+from cgn.core.files import folder_digest, read_object, sha256, write_json
 from cgn.core.metrics import Fanout, Files, MetricSink
+from cgn.core.outputs import DEFINITION, building, log_folder, partial_folder
 from cgn.core.stale import leftovers, remove
 
 VERBS = {

@@ -28,7 +28,7 @@ from torch import nn
 
 from cgn.core.checkpoints import WRONG_FACTS, load_model, load_state, save_state
 from cgn.core.errors import ArtifactError
-from cgn.core.images import save_picture, sheet
+from cgn.core.images import save_image, sheet
 from cgn.core.metrics import MetricSink, finite
 from cgn.core.progress import progress, say
 from cgn.core.seeding import derive, torch_stream
@@ -153,7 +153,7 @@ class Training:
         """Save labelled rows of images in sheets/, and say in a line how far the training is."""
         done = self.update + 1
         path = self.folder / "sheets" / f"{done:06d}.png"
-        save_picture(sheet(rows), path)
+        save_image(sheet(rows), path)
         self.sink.picture(path)
         losses = ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in self.values.items())
         say(f"update {done:,}/{self.updates:,}: {losses}")

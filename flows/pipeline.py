@@ -26,7 +26,7 @@ from prefect.states import Cancelled, Completed, Failed, Running
 from prefect.task_runners import ThreadPoolTaskRunner
 from ruamel.yaml import YAML
 
-from cgn.core.machine import usable_cores
+from cgn.core.devices import usable_cores
 from flows.crew import BAD_INPUT, Crew, StoppedError
 from flows.exhibits import show, show_new
 from flows.graph import Stage, all_needs, read, ready, share, wanted

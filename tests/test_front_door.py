@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from cgn import __main__ as front
-from cgn.core import files
+from cgn.core import files, outputs
 from cgn.core.checkpoints import save_model, save_state
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.metrics import Files, MetricSink
@@ -65,7 +65,7 @@ def test_the_listing_says_what_is_there_already(tmp_path: Path, capsys: pytest.C
     command = fetch(tmp_path, "--list")
     command[1] = "mnist/wildlife"
     content, name = (ROOT / "LICENSE").read_bytes(), "vgg16-397923af.pth"
-    for folder in (files.partial_folder(tmp_path / "fetch"), tmp_path / "fetch"):
+    for folder in (outputs.partial_folder(tmp_path / "fetch"), tmp_path / "fetch"):
         folder.mkdir()
         (folder / name).write_bytes(content)
         front.main(command)
@@ -93,7 +93,7 @@ def test_a_run_defines_itself_and_ends_with_its_time(tmp_path: Path) -> None:
     assert note["versions"]["torch"]
     assert len(note["starts"]) == 1
     assert call.out == tmp_path / "fetch"
-    assert not files.partial_folder(call.out).exists()
+    assert not outputs.partial_folder(call.out).exists()
 
 
 def test_run_json_is_there_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_run_json_is_there_before_the_first_step(tmp_path: Path, monkeypatch: py
         with pytest.raises(ArtifactError, match="stopped here"):
             front.run([])
         assert len(json.loads((tmp_path / "fetch.log" / "run.json").read_text())["starts"]) == starts
-    assert files.partial_folder(tmp_path / "fetch").is_dir()
+    assert outputs.partial_folder(tmp_path / "fetch").is_dir()
     assert not (tmp_path / "fetch").exists()
 
 
@@ -136,7 +136,7 @@ def test_the_same_command_gives_the_same_bytes_and_another_seed_others(tmp_path:
 def test_a_missing_or_unfinished_input_is_named(tmp_path: Path, small: Path) -> None:
     with pytest.raises(ArtifactError, match=r"--assets .*fetch is missing: run its stage first"):
         front.run(prepare(tmp_path, small))
-    files.partial_folder(tmp_path / "fetch").mkdir()
+    outputs.partial_folder(tmp_path / "fetch").mkdir()
     with pytest.raises(ArtifactError, match=r"--assets .*fetch is unfinished: run its stage again"):
         front.run(prepare(tmp_path, small))
 
@@ -233,7 +233,8 @@ def test_no_space_or_permission_is_said_and_loses_nothing(
 
 def work(tmp_path: Path, definition: dict[str, Any], *, code: str = "a") -> bool:
     """Begin to build, and end by a kill; whether earlier work was there to continue."""
-    with pytest.raises(KeyboardInterrupt), files.building(tmp_path / "out", definition=definition, code=code) as folder:  # noqa: PT012
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), outputs.building(out, definition=definition, code=code) as folder:  # noqa: PT012
         found = (folder / "work").exists()
         assert not list(folder.glob(".*.tmp"))
         (folder / "work").touch()
@@ -287,17 +288,17 @@ def test_what_is_refused_only_once_it_is_opened_leaves_everything_as_it_was(tmp_
 
 
 def test_a_refused_command_leaves_a_finished_output_of_its_own_in_place(tmp_path: Path) -> None:
-    with files.building(tmp_path / "out", definition={"seed": 0}, code="a") as folder:
+    with outputs.building(tmp_path / "out", definition={"seed": 0}, code="a") as folder:
         (folder / "work").touch()
     before = everything(tmp_path)
     for _ in range(2):
-        with pytest.raises(ArtifactError), files.building(tmp_path / "out", definition={"seed": 0}, code="b"):
+        with pytest.raises(ArtifactError), outputs.building(tmp_path / "out", definition={"seed": 0}, code="b"):
             raise ArtifactError("refused")
         assert everything(tmp_path) == before
 
 
 def test_a_command_that_made_something_keeps_it_for_the_next_time(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError), files.building(tmp_path / "out", definition={"seed": 0}) as folder:  # noqa: PT012
+    with pytest.raises(ArtifactError), outputs.building(tmp_path / "out", definition={"seed": 0}) as folder:  # noqa: PT012
         (folder / "work").touch()
         raise ArtifactError("the disk is full")
     assert work(tmp_path, {"seed": 0}, code="")
@@ -305,7 +306,7 @@ def test_a_command_that_made_something_keeps_it_for_the_next_time(tmp_path: Path
 
 def test_a_first_command_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
     for refusal in (ArtifactError("foreign"), ConfigError("no GPU")):
-        with pytest.raises(CgnError), files.building(tmp_path / "out", definition={}) as folder:  # noqa: PT012
+        with pytest.raises(CgnError), outputs.building(tmp_path / "out", definition={}) as folder:  # noqa: PT012
             (folder.with_name("out.log") / "run.json").touch()
             raise refusal
         assert not list(tmp_path.iterdir())
@@ -383,7 +384,7 @@ def test_what_the_same_command_would_continue_is_kept(
 
 
 def test_what_a_process_works_on_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with files.building(tmp_path / "out", definition={}):
+    with outputs.building(tmp_path / "out", definition={}):
         told = ran(["clean", "--runs", str(tmp_path), "--params", str(ROOT / "params.yaml"), "--yes"], capsys)
         assert told[0].endswith("out.partial: a process is working on it")
     assert {path.name for path in tmp_path.iterdir()} == {"out", "out.log"}
@@ -401,16 +402,16 @@ def test_unfinished_work_waits_for_its_definition_and_code(tmp_path: Path) -> No
 
 def test_one_process_builds_a_folder_at_a_time(tmp_path: Path) -> None:
     told = "is being made by another process"
-    with files.building(tmp_path / "out", definition={}), pytest.raises(ArtifactError, match=told):
+    with outputs.building(tmp_path / "out", definition={}), pytest.raises(ArtifactError, match=told):
         work(tmp_path, {})
 
 
 def test_an_error_elsewhere_is_not_told_as_one_of_the_output(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), files.building(tmp_path / "a" / "out", definition={}):
+    with pytest.raises(FileNotFoundError), outputs.building(tmp_path / "a" / "out", definition={}):
         (tmp_path / "b" / "absent").read_text()
     with (
         pytest.raises(ArtifactError, match="no space is left"),
-        files.building(tmp_path / "out", definition={}) as folder,
+        outputs.building(tmp_path / "out", definition={}) as folder,
     ):
         raise OSError(errno.ENOSPC, "no", str(folder / "shard.tar"))
 

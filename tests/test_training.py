@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cgn.core.checkpoints import load_state
-from cgn.core.devices import fabric
+from cgn.core.devices import open_fabric
 from cgn.core.errors import ArtifactError, TrainingError
 from cgn.core.images import sheet
 from cgn.core.metrics import Files, MetricSink, Silent
@@ -41,7 +41,7 @@ class Duel:
         given: dict[str, Any] = {"updates": UPDATES, "log_every": 1, "checkpoint_every": 5, "sheet_every": 4}
         return Training(
             folder,
-            fabric=fabric(accelerator="cpu"),
+            fabric=open_fabric(accelerator="cpu"),
             sink=sink or Silent(),
             seed=3,
             modules=self.modules,
@@ -222,7 +222,7 @@ def test_drawing_a_sheet_moves_nothing(tmp_path: Path) -> None:
     duel = Duel()
     before = duel.weights()
     training = duel.training(tmp_path)
-    with at_rest(duel.ema.module, fabric=fabric(accelerator="cpu")) as net:
+    with at_rest(duel.ema.module, fabric=open_fabric(accelerator="cpu")) as net:
         assert not net.training
         rows = [("row", net(torch.randn(6, 4)).view(6, 1, 2, 2))]
         assert not rows[0][1].requires_grad

@@ -1,18 +1,15 @@
-"""Weights and training states on disk: never unpickled, loaded strictly, whole or absent.
+"""Models and training states on disk: never unpickled, loaded strictly, whole or absent.
 
-Decided here: what stages hand on (models) is safetensors with the facts needed to rebuild it (track, variant, net
-settings) as JSON in the header, so a checkpoint of another variant is refused by name. A training state (optimizers
-too) is a torch file read with `weights_only=True`. Both carry checksums, so that no flipped bit is trained on: a model
-the SHA-256 of its tensors, a state the CRC-32 of each record that torch writes and does not look at. A published file
-is recognized by its bytes, not its name; of the ways in which people wrap a state dict, the usual ones are undone.
+Decided here: a model is a safetensors file with the facts needed to rebuild it (track, variant, net settings) as JSON
+in the header, so a checkpoint of another variant is refused by name. A training state (with its optimizers) is a torch
+file read with `weights_only=True`. Both carry checksums, so that no flipped bit is trained on: a model the SHA-256 of
+its tensors, a state the CRC-32 of each record, which torch writes but does not check.
 """
 
 import hashlib
 import json
 import os
 import re
-import sys
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,43 +18,31 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from cgn.core.errors import ArtifactError
-from cgn.core.facts import DIGEST, first_bytes, looks_like, opened
+from cgn.core.facts import DIGEST, opened
 from cgn.core.files import json_value, replacing
+from cgn.core.weights import Tensors, load_strictly, load_torch_file, refuse_unfit
 
-Tensors = Mapping[str, torch.Tensor]
 Net = TypeVar("Net", bound=torch.nn.Module)
 
 
 WRONG_FACTS = (
     ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
-"""What building a net or a training raises when what should describe it is of the wrong kind or size."""
-
-WRAPPED = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "module", "weights")
-AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "ema_model")
-"""Keys under which training programs keep the weights, beside optimizers and counts; averages only where alone."""
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
-"""What wrappers put before every name: DataParallel, torch.compile, and the attribute of a Lightning module."""
-DEPTH = 3
-"""How deep a state dict may lie in what is around it."""
-COUNT = "n_averaged"
-"""The counter that torch's AveragedModel adds to a state dict."""
-
-SAVE_TENSORS = "torch.save(net.state_dict(), 'weights.pth')"
+"""What building a net or a training raises when the facts that describe it are of the wrong kind or size."""
 
 
 def save_model(path: Path, tensors: Tensors, *, facts: Mapping[str, Any]) -> None:
     """Write tensors and `facts` (JSON) as safetensors. Equal content gives equal bytes."""
-    held = {
+    copies = {
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     # One key of metadata only: safetensors writes several in an order that changes from call to call.
-    told = json.dumps({**facts, DIGEST: _digest(held, facts=facts)}, sort_keys=True)
+    metadata = json.dumps({**facts, DIGEST: _digest(copies, facts=facts)}, sort_keys=True)
     with replacing(path) as temporary, _system_errors():
-        save_file(held, temporary, metadata={"facts": told})
+        save_file(copies, temporary, metadata={"facts": metadata})
 
 
 def load_model(path: Path, **expected: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -84,90 +69,8 @@ def _digest(tensors: Tensors, *, facts: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from a published .pth or .safetensors file, on the CPU, without unpickling code.
-
-    What training programs put around it is undone (`WRAPPED`, `PREFIXES`). Raises ArtifactError when the file holds
-    no state dict of plain tensors, or is cut short, or is of another kind, and says which.
-    """
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing")
-    if _is_safetensors(path):
-        try:
-            return _unprefixed(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise ArtifactError(f"{path} holds no weights ({looks_like(path)}; {error}): fetch it again") from None
-    try:
-        loaded = _loaded(path)
-    except ArtifactError as error:
-        raise ArtifactError(f"{path} holds no weights ({error})") from None
-    return _unprefixed(_state_dict(loaded, path=path))
-
-
-def _is_safetensors(path: Path) -> bool:
-    """By its bytes; what is neither this nor torch's is what its name says."""
-    try:
-        start = first_bytes(path)
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
-        return True
-    return path.suffix == ".safetensors" and start[:2] not in (b"PK", b"\x80\x02")
-
-
-def _state_dict(loaded: Any, *, path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in what a file holds, taken out of what is around it. Raises ArtifactError when there is none."""
-    found = loaded
-    for _ in range(DEPTH):
-        kept = found if isinstance(found, Mapping) else {}
-        inside = [name for name in (*WRAPPED, *AVERAGED) if isinstance(kept.get(name), Mapping)]
-        if len(inside) > 1:
-            print(f"{path}: its {inside[0]!r} is read, not its {', '.join(inside[1:])}", file=sys.stderr, flush=True)
-        found = kept[inside[0]] if inside else found
-    if not isinstance(found, Mapping):
-        raise ArtifactError(
-            f"{path} holds a {type(found).__name__}, not a state dict of tensors: save it by {SAVE_TENSORS}"
-        )
-    wrong = [f"{name!r} ({_described(value)})" for name, value in found.items() if not _is_plain(name, value)]
-    if wrong or not found:
-        raise ArtifactError(
-            f"{path} holds no state dict of plain tensors, but {_few(wrong) or 'nothing'}: known around one are the "
-            f"keys {', '.join((*WRAPPED, *AVERAGED))}; save it by {SAVE_TENSORS}"
-        )
-    return dict(found)
-
-
-def _is_plain(name: object, value: object) -> bool:
-    if not (isinstance(name, str) and isinstance(value, torch.Tensor)):
-        return False
-    dense = value.layout == torch.strided and value.device.type == "cpu"
-    return dense and not (value.is_quantized or value.is_complex())
-
-
-def _described(value: object) -> str:
-    return f"{value.dtype}, {value.layout}" if isinstance(value, torch.Tensor) else type(value).__name__
-
-
-def _unprefixed(tensors: Tensors) -> dict[str, torch.Tensor]:
-    """Under the names of the bare network: without the prefixes of `PREFIXES` that all names have."""
-    kept = {name: tensor for name, tensor in tensors.items() if name != COUNT}
-    while kept and (prefix := next((known for known in PREFIXES if all(n.startswith(known) for n in kept)), None)):
-        kept = {name.removeprefix(prefix): tensor for name, tensor in kept.items()}
-    return kept
-
-
-def load_strictly(module: torch.nn.Module, tensors: Tensors, *, source: str) -> None:
-    """Load all of `tensors` into `module`. Raises ArtifactError naming the keys and shapes that differ."""
-    _refuse_unfit(module, tensors, source=source)
-    try:
-        module.load_state_dict(dict(tensors))
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ArtifactError(f"{source} does not fit {type(module).__name__}: {reason}") from None
-
-
 def rebuilt(make: Callable[[], Net], tensors: Tensors, *, source: str, remedy: str) -> Net:
-    """The net that `make` builds from a file's facts, with all of `tensors` in it.
+    """The net that `make` builds from a file's facts, loaded with all of `tensors`.
 
     Raises ArtifactError when the facts describe no net, or another one than that of the tensors.
     """
@@ -178,29 +81,14 @@ def rebuilt(make: Callable[[], Net], tensors: Tensors, *, source: str, remedy: s
 
 
 def sketch(make: Callable[[], torch.nn.Module], tensors: Tensors, *, source: str, remedy: str) -> None:
-    """Raise ArtifactError where `rebuilt` does, from a net without memory: absurd numbers in the facts cost nothing."""
+    """Raise ArtifactError where `rebuilt` does, but on the meta device: absurd sizes in the facts take no memory."""
     try:
         with torch.device("meta"):
-            made = make()
+            net = make()
     except WRONG_FACTS as error:
         reason = f"{type(error).__name__}: {error}"
         raise ArtifactError(f"{source} does not say which net it holds ({reason}): {remedy}") from None
-    _refuse_unfit(made, tensors, source=source)
-
-
-def _refuse_unfit(module: torch.nn.Module, tensors: Tensors, *, source: str) -> None:
-    wanted = module.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
-    unknown = sorted(tensors.keys() - wanted.keys())
-    shapes = [
-        f"{name} {tuple(tensors[name].shape)}, expected {tuple(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & tensors.keys())
-        if tensors[name].shape != wanted[name].shape
-    ]
-    problems = [("missing", missing), ("unknown", unknown), ("of another shape", shapes)]
-    if any(names for _, names in problems):
-        told = "; ".join(f"{what}: {_few(names)}" for what, names in problems if names)
-        raise ArtifactError(f"{source} does not fit {type(module).__name__}: {told}")
+    refuse_unfit(net, tensors, source=source)
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -214,7 +102,7 @@ def load_state(path: Path) -> dict[str, Any]:
     remedy = "remove it and run the same command again to start this stage anew"
     try:
         _check_records(path)
-        state = _loaded(path)
+        state = load_torch_file(path)
     except ArtifactError as error:
         raise ArtifactError(f"{path} holds no whole checkpoint ({error}): {remedy}") from None
     if not isinstance(state, dict):
@@ -224,7 +112,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _system_errors() -> Iterator[None]:
-    """Raise what the system said of a failed write (a full disk), which torch and safetensors wrap in their own."""
+    """Raise the system's own error of a failed write (a full disk), which torch and safetensors wrap."""
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
@@ -239,53 +127,11 @@ def _system_errors() -> Iterator[None]:
 
 
 def _check_records(path: Path) -> None:
-    """Compare each record of a file of torch's with its CRC-32. Raises ArtifactError saying which differs."""
+    """Compare each record of a torch file with its CRC-32. Raises ArtifactError saying which differs."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except Exception:  # zipfile promises nothing of what it raises for bytes that are no archive
+    except Exception:  # zipfile does not document what it raises for bytes that are not an archive
         raise ArtifactError(looks_like(path)) from None
     if broken is not None:
         raise ArtifactError(f"its record {broken} has other bytes than were written")
-
-
-def _loaded(path: Path) -> Any:
-    """What torch reads without unpickling code. Raises ArtifactError saying what the file is, without its name."""
-    _refuse_archives(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's protocol; what cannot be read is refused anyway
-            with path.open("rb") as file:  # given a name, torch would look at its ending
-                return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch promises nothing of what it raises for bytes that it did not write
-        if named := re.search(r"(?:GLOBAL|class) ([A-Za-z_][\w.]*)", str(error), re.ASCII):
-            raise ArtifactError(
-                f"it is a pickle of Python objects, {named[1]}, not of tensors alone; it is not unpickled, since that "
-                f"would run its code: where the file comes from, save the tensors by {SAVE_TENSORS}"
-            ) from None
-        raise ArtifactError(looks_like(path)) from None
-
-
-def _refuse_archives(path: Path) -> None:
-    """Raise ArtifactError for a zip archive that holds no pickle of tensors, saying what it is."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            files = archive.infolist()
-    except Exception:  # not an archive: torch's older format, or something that it will refuse
-        return
-    names = [file.filename for file in files]
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise ArtifactError(
-            "it is a TorchScript program, not a file of weights: where it comes from, save the tensors by "
-            "torch.save(torch.jit.load('program.pt').state_dict(), 'weights.pth')"
-        )
-    if not any(name.endswith("data.pkl") for name in names):
-        raise ArtifactError(
-            f"it is a zip archive that torch.save did not write, of {_few(names, shown=3) or 'nothing'}"
-        )
-    if any(file.compress_type != zipfile.ZIP_STORED for file in files):
-        raise ArtifactError("it is a compressed archive, which torch.save does not write")
-
-
-def _few(names: list[str], *, shown: int = 8) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -1,29 +1,51 @@
-"""Where tensors live: devices chosen by name, through Lightning Fabric.
+"""What a process computes with: device, precision, cores, threads, memory, and the machine's description.
 
-Decided here: `auto` is a CUDA GPU where one is at hand, else the CPU. A GPU that was asked for and is absent is refused
-before anything runs, never silently replaced. Fabric gives device and precision; the loops stay ours. It is imported
-on the first call: that alone takes seconds, and `--help` needs none of it.
+Decided here: `auto` is a CUDA GPU where one is available, else the CPU. A GPU that was requested and is absent is
+refused before anything runs, never silently replaced. Fabric gives device and precision; the loops stay ours.
+
+Every process computes with one thread. The number of threads decides how a sum is split and so its last bit: another
+number would give other bytes; and beside other busy processes, threads that wait for one another made a training 10 to
+30 times slower. More cores are used by more processes: shards, decoding, stages side by side.
+
+torch and Fabric are imported on the first call: a start without tensors (`--help`, a pipeline) needs neither, and
+`limit_threads` must set the environment before torch reads it. So GPUs are described only where torch is loaded.
 """
 
+import math
 import os
-from collections.abc import Iterator
+import platform
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
 from cgn.core.errors import ConfigError
-from cgn.core.machine import limit_threads
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 ACCELERATORS = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16-mixed")
+CPUINFO = Path("/proc/cpuinfo")
+CGROUP = Path("/sys/fs/cgroup")
+CORES = "CGN_CORES"
+"""Environment variable: the most cores that this process may use, where several run side by side."""
+THREADS = 1
+"""Of each process, on any machine."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+INSTRUCTIONS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
+"""Flag of a processor -> the instruction set's name, widest first."""
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+"""Environment variables by which torch and oneDNN use less than the processor has."""
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+"""Parameters of glibc's mallopt (malloc.h)."""
+NEVER = 2**31 - 1
 
 
-def fabric(*, accelerator: str, precision: str = "32-true", devices: int = 1) -> "Fabric":
-    """A launched Fabric on one device, or as one of `devices` processes that `cgn.core.launch` started.
+def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int = 1) -> "Fabric":
+    """A launched Fabric on one device, or in one of `devices` processes that `cgn.core.launch` started.
 
     Raises ConfigError for an unknown or absent accelerator, and for more devices than there are.
     """
@@ -38,14 +60,16 @@ def fabric(*, accelerator: str, precision: str = "32-true", devices: int = 1) ->
     if devices > 1:
         assert "LOCAL_RANK" in os.environ, "cgn.core.launch starts the processes"
         several = {"strategy": "ddp", "plugins": [LightningEnvironment()]}
-    made = Fabric(accelerator=chosen, devices=devices, precision=cast(Any, precision), **several)
-    made.launch()
-    return made
+    fabric = Fabric(accelerator=chosen, devices=devices, precision=cast(Any, precision), **several)
+    fabric.launch()
+    return fabric
 
 
 @contextmanager
 def fits(batch_size: int, *, remedy: str = "lower batch_size or set accelerator to cpu") -> Iterator[None]:
     """Turn a GPU that runs out of memory into a ConfigError that names the batch size and what to lower."""
+    import torch
+
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
@@ -56,18 +80,119 @@ def fits(batch_size: int, *, remedy: str = "lower batch_size or set accelerator 
 
 
 def resolve_device(accelerator: str, *, devices: int = 1) -> str:
-    """What an accelerator's name stands for here, "cpu" or "cuda". Raises ConfigError where there is too little."""
+    """Accelerator name -> "cpu" or "cuda". Raises ConfigError where it, or the number of devices, is not available."""
     if accelerator not in ACCELERATORS:
         raise ConfigError(f"accelerator is {accelerator!r}, allowed: {', '.join(ACCELERATORS)}")
     if accelerator == "cpu":
         return "cpu"
+    import torch
+
     present = torch.cuda.is_available()
     if accelerator == "cuda" and not present:
         raise ConfigError(
             f"accelerator is 'cuda', but torch {torch.__version__} finds no CUDA GPU here: set accelerator to auto or "
-            "cpu, or mend the driver (nvidia-smi must list a GPU)"
+            "cpu, or fix the driver (nvidia-smi must list a GPU)"
         )
     if present and devices > torch.cuda.device_count():
         present_devices = torch.cuda.device_count()
         raise ConfigError(f"devices is {devices}, CUDA GPUs here: {present_devices}; set devices to at most that")
     return "cuda" if present else "cpu"
+
+
+def keep_freed_memory() -> None:
+    """Keep freed memory in this process, so that the next tensor of the size gets it; without glibc, do nothing.
+
+    glibc returns large blocks to the system as soon as they are freed and requests new ones, which the system fills
+    with zeros page by page. For maps of tens of megabytes that takes longer than the computation with them. The process
+    keeps the most that it ever had; it does not take more than that.
+    """
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(ctypes.c_int(M_MMAP_MAX), ctypes.c_int(0))
+    mallopt(ctypes.c_int(M_TRIM_THRESHOLD), ctypes.c_int(NEVER))
+
+
+def limit_threads() -> None:
+    """Compute with THREADS threads in this process and, by the environment, in those that it starts.
+
+    Call it before torch is imported; where torch is loaded already, its threads are set too.
+    """
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(THREADS)))
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(THREADS)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, at least 1: by its affinity mask, its cgroup's quota and CGN_CORES."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [affinity, _quota()]
+    if (asked := os.environ.get(CORES)) is not None:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise ConfigError(f"the environment variable {CORES} is {asked!r}; allowed: a whole number from 1")
+        limits.append(int(asked))
+    return min(limit for limit in limits if limit is not None)
+
+
+def machine() -> dict[str, Any]:
+    """{"cpu": name, "instructions": widest set, "cores": that this process may use, "gpus": names}.
+
+    The instruction set decides how sums are rounded, so it is recorded with the figures that a machine computed.
+    """
+    return {"cpu": _cpu(), "instructions": _instructions(), "cores": usable_cores(), "gpus": _gpus()}
+
+
+def describe_machine(machine: Mapping[str, Any]) -> str:
+    """What decides the rounding, of what `machine` returned, in words; empty where no instruction set is named."""
+    if not machine.get("cpu") or not machine.get("instructions"):
+        return ""
+    gpus = [str(name) for name in machine.get("gpus") or ()]
+    words = f"{machine['cpu']} with {machine['instructions']}"
+    return f"{words}, {len(gpus)} \N{MULTIPLICATION SIGN} {gpus[0]}" if gpus else words
+
+
+def _instructions() -> str:
+    flags = next((set(line.split()) for line in _cpuinfo() if line.startswith(("flags", "Features"))), set())
+    widest = next((name for flag, name in INSTRUCTIONS.items() if flag in flags), platform.machine())
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
+    return f"{widest} ({', '.join(limits)})" if limits else widest
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _cpu() -> str:
+    named = (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name"))
+    return next(map(_plain, named), platform.processor() or platform.machine() or "unknown")
+
+
+def _plain(name: str) -> str:
+    for ornament in ("(R)", "(TM)", " CPU"):
+        name = name.replace(ornament, "")
+    return " ".join(name.split())
+
+
+def _quota() -> int | None:
+    """The cgroup's CPU quota in cores, rounded up; None without a quota. Version 2, then version 1."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = (int(word) for name in files for word in (CGROUP / name).read_text("ascii").split())
+        except (OSError, ValueError):  # no such file, or "max" for no quota
+            continue
+        if quota > 0 and period > 0:
+            return math.ceil(quota / period)
+    return None
+
+
+def _gpus() -> list[str]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [str(torch.cuda.get_device_name(number)) for number in range(torch.cuda.device_count())]

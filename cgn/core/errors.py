@@ -1,6 +1,6 @@
 """The exceptions that speak to a user.
 
-    CgnError            anything a user can cause and mend; the front door prints it without a traceback
+    CgnError            anything a user can cause and fix; the command line prints it without a traceback
       ConfigError       a parameter is unknown, missing, mistyped or out of range (dotted key in the message)
       ArtifactError     a file or folder is missing, broken, of another kind, or cannot be written
       TrainingError     training cannot go on (a loss that is not a number)
@@ -8,9 +8,11 @@
 What only we can cause stays an `assert`.
 """
 
+from collections.abc import Sequence
+
 
 class CgnError(Exception):
-    """Something the user can mend; the message says what, where, what is allowed and what to do."""
+    """Something the user can fix; the message says what, where, what is allowed and what to do."""
 
 
 class ConfigError(CgnError, ValueError):
@@ -23,3 +25,8 @@ class ArtifactError(CgnError, ValueError):
 
 class TrainingError(CgnError, RuntimeError):
     """Training cannot go on; the last good checkpoint is kept."""
+
+
+def shortened(names: Sequence[str], *, shown: int = 8) -> str:
+    """The first of many names, for a message."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown:,} more" if len(names) > shown else "")

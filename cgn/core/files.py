@@ -1,33 +1,23 @@
-"""Files that are whole or absent: write under a temporary name, then move.
+"""Files: written whole or not at all, read with errors that say what to do, digests, and the files below a folder.
 
-Decided here: an output folder is built as `<name>.partial` and moved into place when it is finished, so a reader
-never meets half of one; what a killed run left in `.partial` is offered to the next run with the same definition and
-code, and set aside, never deleted, for any other. A command that is refused before it has made anything leaves all
-of this as it was. One process builds a folder at a time. What a run says of itself (times, revisions, metrics) lives
-beside the folder in `<name>.log`, never inside: the folder's bytes depend on its parameters and inputs alone.
-
-A folder is read in one way (`walk`): links are followed, never in a circle, and what cannot be followed is listed. A
-file's name is text everywhere (`readable`): bytes that are not UTF-8, control characters and the backslash are written
-as Python writes them, `caf\\xe9.JPEG`, so a name can be stored, shown and turned back (`on_disk`) without loss.
+Decided here: a folder is listed by one function (`walk`): links are followed, never in a circle, and what cannot be
+followed is listed. A file's name is text everywhere (`readable`): bytes that are not UTF-8, control characters and the
+backslash are escaped as Python escapes them, `caf\\xe9.JPEG`, so a name can be stored, shown and restored (`on_disk`).
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.errors import ArtifactError
 
-DEFINITION = "definition.json"
-LOCK = "lock"
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20
 SAFE = "nothing is lost, what was finished before is kept"
@@ -36,18 +26,8 @@ ODD = re.compile(r"[\\\x00-\x1f\x7f\udc80-\udcff]")  # the last range: how Pytho
 WRITTEN = re.compile(r"\\(?:\\|x([0-9a-f]{2}))")
 
 
-def partial_folder(out: Path) -> Path:
-    """Where `out` is built before it is moved into place."""
-    return out.with_name(out.name + ".partial")
-
-
-def log_folder(out: Path) -> Path:
-    """Where the run that makes `out` writes metrics.jsonl, metrics.json, details.json, curves.csv and run.json."""
-    return out.with_name(out.name + ".log")
-
-
 def user_path(text: str) -> Path:
-    """A path that the user gave, absolute; a relative one starts at the folder that CGN_ROOT names, or here.
+    """A path from the user as an absolute one; a relative one starts at the folder in CGN_ROOT, or here.
 
     CGN_ROOT is the user's checkout where a stage runs in a temporary copy of it, which lacks the user's data.
     """
@@ -55,7 +35,7 @@ def user_path(text: str) -> Path:
 
 
 def readable(name: str) -> str:
-    """A file's name or path as text that can be stored and shown; most stay as they are. `on_disk` undoes it."""
+    """A file's name or path as text that can be stored and shown; most stay as they are. `on_disk` is the inverse."""
     return ODD.sub(_written, name) if ODD.search(name) else name
 
 
@@ -64,7 +44,7 @@ def _written(found: re.Match[str]) -> str:
 
 
 def on_disk(name: str) -> str:
-    """What `readable` was given: the name by which the file can be opened."""
+    """The inverse of `readable`: the name by which the file can be opened."""
     return WRITTEN.sub(_byte, name) if "\\" in name else name
 
 
@@ -77,17 +57,17 @@ def _byte(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """What lies below a folder: paths from there, `readable`, sorted."""
+    """What is below a folder: relative paths, `readable`, sorted."""
 
     files: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
-    """(path, reason) of what is no file and could not be entered."""
+    """(path, reason) of what is neither a file nor a folder that can be entered."""
 
 
 def walk(root: Path) -> Walk:
     """All files below `root`, hidden ones too. Raises ArtifactError when `root` itself cannot be read.
 
-    Links are followed, but not to a folder that holds the link: that would go round for ever.
+    Links are followed, but not to a folder that contains the link: that would never end.
     """
     real = root.resolve()
     above = frozenset(_identity(folder.stat()) for folder in (real, *real.parents)) if real.is_dir() else frozenset()
@@ -117,7 +97,7 @@ def walk(root: Path) -> Walk:
 
 
 def _entered(entry: "os.DirEntry[str]", holders: frozenset[tuple[int, int]]) -> frozenset[tuple[int, int]] | str | None:
-    """None for a file; for a folder, what holds the things in it; or the reason why it is left out."""
+    """None for a file; for a folder, the folders around its content; or the reason why it is left out."""
     try:
         if entry.is_file():
             return None
@@ -161,7 +141,7 @@ def explained(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path` (durable), on failure it is removed.
 
-    Whoever writes it, the file may be read by whom the process's umask allows.
+    The file has the permissions of the process's umask, whatever library wrote it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
@@ -170,7 +150,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
-            if temporary.stat().st_mode != mode:  # safetensors makes files that their owner alone may read
+            if temporary.stat().st_mode != mode:  # safetensors writes files that only their owner may read
                 temporary.chmod(mode)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -191,7 +171,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_value(text: str | bytes) -> Any:
-    """JSON as a value. Raises ValueError for whatever is wrong with it: also bytes, digits or depth beyond reading."""
+    """JSON as a value. Raises ValueError for whatever is wrong with it, also for values nested too deeply."""
     try:
         return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
     except RecursionError:
@@ -235,9 +215,9 @@ def checksum(path: Path, *, algorithm: str) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """What a finished folder is: the hash of its manifest where it has one, else of every file's name and bytes.
+    """The digest of a finished folder: of its manifest where it has one, else of every file's name and bytes.
 
-    Folders that it links to count as its own.
+    Linked folders are included.
     """
     if (manifest := folder / MANIFEST).is_file():
         return sha256(manifest)
@@ -245,134 +225,3 @@ def folder_digest(folder: Path) -> str:
     for name in sorted(walk(folder).files, key=lambda name: name.split("/")):
         digest.update(f"{name}\0{sha256(folder / on_disk(name))}\n".encode())
     return digest.hexdigest()
-
-
-@contextmanager
-def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Iterator[Path]:
-    """Yield the folder `<out>.partial` to build in; on success it replaces `out`.
-
-    `definition` (JSON) is what the content depends on: resolved parameters, seed, digests of the inputs; `code` is the
-    digest of what makes it. A `.partial` of both is continued, any other is set aside under a name of its own, and
-    taken back when its turn comes again; a failure keeps it, but a refusal (ArtifactError, ConfigError) before anything
-    was made puts everything back. A finished `out` with an equal definition is taken up again as well, so that the verb
-    can check and mend it. Raises ArtifactError when another process builds `out`.
-    """
-    folder, log = partial_folder(out), _contents(log_folder(out))
-    if out.exists() and not out.is_dir():
-        raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
-    with explained(out), _alone(out):
-        aside = _make_room(folder, {**definition, "code": code})
-        begun = folder.exists()
-        taken = not begun and _read_definition(out) == definition
-        if taken:
-            out.replace(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.rglob(".*.tmp"):  # what a kill left of `replacing`
-            left.unlink()
-        write_json(folder / DEFINITION, {**definition, "code": code})
-        untouched = _times(folder)
-        try:
-            yield folder
-        except (ArtifactError, ConfigError):
-            if not begun and _times(folder) == untouched:
-                with suppress(ArtifactError, OSError):  # the refusal is what counts
-                    if taken:
-                        write_json(folder / DEFINITION, definition)
-                        folder.replace(out)
-                    else:
-                        shutil.rmtree(folder)
-                        if aside is not None:
-                            aside.replace(folder)
-                            print(f"{folder} is back as it was: nothing was made", flush=True)
-                    _put_back(log_folder(out), log)
-            raise
-        write_json(folder / DEFINITION, definition)  # the bytes of an output do not hang on the code that made them
-        if out.exists():
-            shutil.rmtree(out)
-        folder.replace(out)
-
-
-def _make_room(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
-    """Leave in `folder` what was begun with the wanted definition and code, or nothing; where the rest was put."""
-    present, moved = _read_definition(folder), None
-    if folder.exists() and present != wanted:
-        moved = _aside(folder, present)
-        if moved.exists():
-            shutil.rmtree(moved)
-        folder.replace(moved)
-        print(f"{folder} was begun with other parameters, inputs or code: set aside as {moved}", flush=True)
-    if not folder.exists() and _read_definition(aside := _aside(folder, wanted)) == wanted:
-        aside.replace(folder)
-    return moved
-
-
-def _times(folder: Path) -> dict[str, tuple[int, int]]:
-    """Name -> size and time of the last change, of all that lies in a folder."""
-    found = {}
-    for home, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            status = (path := Path(home, name)).lstat()
-            found[str(path)] = (status.st_size, status.st_mtime_ns)
-    return found
-
-
-def _contents(log: Path) -> dict[str, bytes] | None:
-    """The files of a log, which are small, but for the lock; None where there is no log."""
-    if not log.is_dir():
-        return None
-    return {path.name: path.read_bytes() for path in log.iterdir() if path.is_file() and path.name != LOCK}
-
-
-def _put_back(log: Path, contents: Mapping[str, bytes] | None) -> None:
-    """Make a log what it was."""
-    if contents is None:
-        shutil.rmtree(log)
-        return
-    for path in log.iterdir():
-        if path.name not in {*contents, LOCK}:
-            path.unlink()
-    for name, held in contents.items():
-        with replacing(log / name) as temporary:
-            temporary.write_bytes(held)
-
-
-def _aside(folder: Path, definition: Any) -> Path:
-    told = json.dumps(definition, sort_keys=True).encode()
-    return folder.with_name(f"{folder.name}-{hashlib.sha256(told).hexdigest()[:8]}")
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the lock on building `out`; the kernel frees it with the process."""
-    path = log_folder(out) / LOCK
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            if not locked(file):
-                raise ArtifactError(f"{out} is being made by another process: wait for it, or end it")
-            if _is_at(path, file):  # else a refused command took the log away while this one opened it
-                yield
-                return
-
-
-def _is_at(path: Path, file: IO[bytes]) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def locked(file: IO[bytes]) -> bool:
-    """Take the lock on an opened file; False when another process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _read_definition(folder: Path) -> Any:
-    try:
-        return read_json(folder / DEFINITION)
-    except ArtifactError:
-        return None

@@ -1,4 +1,4 @@
-"""Images: the one place where [-1,1] floats become bytes and back, and where sheets of examples are laid out.
+"""Images: conversion between floats in [-1,1] and bytes, PNG, and sheets of examples.
 
 Legend: B batch, H height, W width. Floats are (B,3,H,W) or (B,1,H,W) tensors; bytes are (B,H,W,3) or (B,H,W) uint8.
 Decided here: [-1,1] maps linearly to [0,255], rounded; no image is stretched to its own minimum and maximum.
@@ -49,9 +49,9 @@ def png(image: Bytes) -> bytes:
 def sheet(
     rows: Sequence[tuple[str, "torch.Tensor"]], *, tile_pixels: int | None = None, gap_pixels: int = 3
 ) -> Image.Image:
-    """A picture with one labelled row per (name, (B,1 or 3,H,W) images in [-1,1]).
+    """One labelled row of tiles for each (name, (B,1 or 3,H,W) images in [-1,1]).
 
-    Images become tiles of `tile_pixels`: enlarged without blur, or made smaller by means over their pixels. Without,
+    Images become tiles of `tile_pixels`: enlarged without blur, or reduced by averaging pixels. Without `tile_pixels`,
     tiles have the size of the largest image, within TILE_PIXELS.
     """
     if tile_pixels is None:
@@ -73,7 +73,7 @@ def sheet(
     return page
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path) -> None:
     """Save as PNG, whole or not at all."""
     with replacing(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        image.save(temporary, format="PNG", optimize=True)

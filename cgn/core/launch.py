@@ -47,7 +47,7 @@ def _fitting(work: Work, sink: MetricSink, *, batch_size: int, remedy: str) -> N
 
 
 def together(work: Work, *, processes: int, sink: MetricSink) -> None:
-    """Call `work` with `sink` here, or, picklable, in as many processes, which `cgn.core.devices.fabric` then joins.
+    """Call `work` with `sink` here, or, picklable, in as many processes, which `devices.open_fabric` then joins.
 
     Raises what a rank raised: a CgnError as it is, anything else as a RuntimeError that holds its traceback.
     """

@@ -1,8 +1,8 @@
 """Items of a dataset, read ahead by worker processes and yielded in order; a worker that fails never blocks the reader.
 
-Decided here: items travel through a pipe, with tensors as plain arrays. torch would put each tensor into shared memory
-instead; where /dev/shm is full (a container has 64 MB by default), its worker prints an error, delivers nothing, and
-the reader waits for ever. There are never more workers than cores that this process may use.
+Decided here: items are sent through a pipe, with tensors as plain arrays. torch would put each tensor into shared
+memory instead; where /dev/shm is full (a container has 64 MB by default), its worker prints an error, delivers nothing,
+and the reader waits for ever. There are never more workers than cores that this process may use.
 """
 
 import io
@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
+from cgn.core.devices import usable_cores
 from cgn.core.errors import ArtifactError
-from cgn.core.machine import usable_cores
 
 PATIENCE_SECONDS = 600.0
-"""For one item of one worker; a disk that needs longer for a batch of pictures does not answer any more."""
+"""For one item of one worker; a disk that needs longer for a batch of images has failed."""
 _LOST = re.compile(r"DataLoader (worker \(pid|timed out)")
 
 
 def read_ahead(
     dataset: Any, *, order: Sequence[int], workers: int, batch_size: int | None = None, device: str = "cpu"
 ) -> Iterator[Any]:
-    """`dataset[place]` for each place of `order`, or lists of `batch_size` of them (the last one may be shorter).
+    """`dataset[index]` for each index of `order`, or lists of `batch_size` of them (the last one may be shorter).
 
     `workers`: the most processes that read; 0 reads in this one. `device`: where the items go next; for "cuda" they are
     put into page-locked memory, from which a GPU copies while it computes. Raises ArtifactError where a worker was
@@ -72,7 +72,7 @@ class _Parcel:
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors as arrays; torch's own way sends a handle to shared memory."""
+    """Pickles tensors as arrays; torch's own reduction would send a handle to shared memory."""
 
     def reducer_override(self, obj: Any) -> Any:
         return (torch.from_numpy, (obj.numpy(),)) if isinstance(obj, torch.Tensor) else NotImplemented

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import DEFINITION, LOCK, explained, locked, log_folder, read_json
+from cgn.core.files import explained, read_json
+from cgn.core.outputs import DEFINITION, LOCK, locked, log_folder
 
 PARTIAL = re.compile(r"(.+)\.partial(?:-[0-9a-f]{8})?")
 LOGGED = {LOCK, "run.json", "metrics.jsonl", "metrics.json", "curves.csv"}

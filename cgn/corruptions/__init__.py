@@ -1,12 +1,12 @@
-"""The corruptions of ImageNet-C, made on batches: fifteen for the benchmark and four extra, at five severities.
+"""The corruptions of ImageNet-C, applied to batches: fifteen for the benchmark and four extra, at five severities.
 
 Hendrycks & Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR 2019,
 with the parameters for 224-pixel images as the package `imagecorruptions` has them. Mini-ImageNet-C is these, on the
 central 224-pixel crops of ImageNet-mini's validation images.
 Decided here: a corrupted image is a function of the image, its number, the corruption, the severity and the seed, so
-neither order nor batch size changes it. Every number is drawn on the CPU by the image's own generator, so a GPU makes
-the same picture up to a grey level. Severity 0 is refused: it would be the clean image, which no corruption made.
-ImageNet-C's own files went through JPEG (quality 85) once more when they were saved; these have not.
+neither order nor batch size changes it. Every number is drawn on the CPU by the image's own generator, so a GPU
+returns the same image up to one grey level. Severity 0 is refused: it would be the clean image.
+ImageNet-C's own files were saved as JPEG (quality 85) after the corruption; these are not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,16 @@ from types import MappingProxyType
 import torch
 
 from cgn.core.errors import ConfigError
-from cgn.corruptions import blur, digital, noise, weather
-from cgn.corruptions.draws import Corruption, Draws, draws_for
+from cgn.corruptions import blur, digital, weather
 from cgn.corruptions.filters import whole
-from cgn.corruptions.ice import check_ice
-from cgn.corruptions.spatter import spatter
+from cgn.corruptions.random_numbers import Corruption, RandomNumbers, random_numbers
+from cgn.corruptions.weather import check_ice, spatter
 
 BENCHMARK: Mapping[str, Corruption] = MappingProxyType(
     {
-        "gaussian_noise": noise.gaussian_noise,
-        "shot_noise": noise.shot_noise,
-        "impulse_noise": noise.impulse_noise,
+        "gaussian_noise": digital.gaussian_noise,
+        "shot_noise": digital.shot_noise,
+        "impulse_noise": digital.impulse_noise,
         "defocus_blur": blur.defocus_blur,
         "glass_blur": blur.glass_blur,
         "motion_blur": blur.motion_blur,
@@ -44,7 +43,7 @@ BENCHMARK: Mapping[str, Corruption] = MappingProxyType(
 
 EXTRA: Mapping[str, Corruption] = MappingProxyType(
     {
-        "speckle_noise": noise.speckle_noise,
+        "speckle_noise": digital.speckle_noise,
         "gaussian_blur": blur.gaussian_blur,
         "spatter": spatter,
         "saturate": digital.saturate,
@@ -69,20 +68,21 @@ def corrupt(
 ) -> torch.Tensor:
     """(B,3,H,W) uint8 RGB -> the same, corrupted, on the same device.
 
-    `numbers`: B numbers, one an image, such as its place in the data set; they tell the images' random numbers apart.
-    `ice`: what `ice.read_ice` made of the photographs; only the corruption `frost` needs it.
-    Raises ConfigError for an unknown name or severity, for other images, and for frost without its photographs.
+    `numbers`: B numbers, one for each image, such as its index in the dataset; each seeds its image's random numbers.
+    `ice`: the photographs from `weather.read_ice`; only the corruption `frost` needs them.
+    Raises ConfigError for an unknown name or severity, for images of another type or size, and for frost without its
+    photographs.
     """
     if len(numbers) != len(images):
         raise ConfigError(f"{len(images)} images have {len(numbers)} numbers: give one number for each image")
-    draws = draws_for(numbers, name=name, severity=severity, seed=seed, device=images.device)
+    draws = random_numbers(numbers, name=name, severity=severity, seed=seed, device=images.device)
     return corrupt_with(images, name=name, severity=severity, draws=draws, ice=ice)
 
 
 def corrupt_with(
-    images: torch.Tensor, *, name: str, severity: int, draws: Draws, ice: Sequence[torch.Tensor] = ()
+    images: torch.Tensor, *, name: str, severity: int, draws: RandomNumbers, ice: Sequence[torch.Tensor] = ()
 ) -> torch.Tensor:
-    """`corrupt` with the source of random numbers passed in."""
+    """`corrupt` with the random numbers passed in."""
     if name not in CORRUPTIONS:
         raise ConfigError(f"unknown corruption {name!r}; known: {', '.join(CORRUPTIONS)}")
     if severity not in SEVERITIES:

@@ -1,8 +1,8 @@
 """The five blurs of ImageNet-C: defocus, glass, motion, zoom and, extra, Gaussian.
 
 Every function takes (B,3,H,W) grey levels in [0,255]. Constants: severities 1 to 5.
-Glass blur is defined by a loop over pixels, each of which takes the value of a random near one, changed or not. Which
-original pixel a place ends up with follows from the drawn steps alone, so it is found for all places at once.
+Glass blur is published as a loop over pixels, each of which takes the current value of a random neighbour. Which
+original pixel ends up where follows from the drawn steps alone, so it is computed for all pixels at once.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cgn.corruptions.draws import Draws
 from cgn.corruptions.filters import blurred, correlated, magnified, streaks, whole
+from cgn.corruptions.random_numbers import RandomNumbers
 
 GAUSSIAN_SIGMAS = (1, 2, 3, 4, 6)
 DEFOCUS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
@@ -25,25 +25,25 @@ ZOOM = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
 """End and step of the factors, from 1."""
 
 
-def gaussian_blur(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
+def gaussian_blur(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """A Gaussian, the border repeated."""
     return blurred(images, GAUSSIAN_SIGMAS[severity - 1])
 
 
-def defocus_blur(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
+def defocus_blur(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """A soft disk, the border mirrored."""
     radius, sigma = DEFOCUS[severity - 1]
     return correlated(images, soft_disk(radius, sigma=sigma).to(images.device)[None], border="reflect")
 
 
-def motion_blur(images: torch.Tensor, severity: int, draws: Draws, _: Sequence[torch.Tensor]) -> torch.Tensor:
-    """A streak in a direction within 45 degrees of the horizontal, one direction an image."""
+def motion_blur(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]) -> torch.Tensor:
+    """A streak within 45 degrees of the horizontal, one direction for each image."""
     radius, sigma = MOTION[severity - 1]
     kernels = streaks(90 * draws.uniform() - 45, radius=radius, sigma=sigma)
     return correlated(images, kernels, border="replicate")
 
 
-def zoom_blur(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
+def zoom_blur(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """The mean of the image and its magnifications, the first of which is by 1."""
     end, step = ZOOM[severity - 1]
     factors = np.arange(1, end, step)  # rounding decides whether `end` belongs to it, here as published
@@ -53,7 +53,7 @@ def zoom_blur(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.
     return total / (len(factors) + 1)
 
 
-def glass_blur(images: torch.Tensor, severity: int, draws: Draws, _: Sequence[torch.Tensor]) -> torch.Tensor:
+def glass_blur(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]) -> torch.Tensor:
     """Blurred, pixels scattered, blurred."""
     sigma, reach, rounds = GLASS[severity - 1]
     height, width = images.shape[-2:]
@@ -69,8 +69,8 @@ def origins(steps: torch.Tensor, *, height: int, width: int, reach: int) -> torc
     """(B,height-2r,width-2r,2) steps (right, down) -> (B,height*width): the original pixel at each place in the end.
 
     Published: from the lower right corner to the upper left, each place takes what stands `step` away from it at that
-    moment (the exchange that was meant copies one way only). A place further on in reading order has been served by
-    then, so its own origin counts; chains of such places are followed by doubling, all places at once.
+    moment (the exchange that was meant copies one way only). A place further on in reading order has been
+    filled by then, so its own origin counts; chains of such places are followed by doubling, all places at once.
     """
     places = torch.arange(height * width, device=steps.device).expand(len(steps), -1)
     inside = slice(reach + 1, height - reach + 1), slice(reach + 1, width - reach + 1)

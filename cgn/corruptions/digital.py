@@ -1,9 +1,13 @@
-"""The digital corruptions of ImageNet-C: brightness, contrast, elastic, pixelate, JPEG and, extra, saturate.
+"""The noises and the digital corruptions of ImageNet-C.
 
-Every function takes (B,3,H,W) grey levels in [0,255]. Constants: severities 1 to 5.
-Decided here: brightness and saturation are defined in hue, saturation and value. With the hue kept, both are a change
-of each channel's distance to the largest one, so no hue is computed. Pixelate and JPEG are Pillow's, image by image,
-as published.
+    noise      Gaussian, shot, impulse and, extra, speckle
+    digital    brightness, contrast, elastic, pixelate, JPEG and, extra, saturate
+
+Every function takes (B,3,H,W) grey levels in [0,255] and returns them changed, not clipped.
+Constants: severities 1 to 5.
+Brightness and saturation are defined in hue, saturation and value. With the hue kept, both are a change of each
+channel's distance to the largest one, so no hue is computed. Pixelate and JPEG are Pillow's, image by image, as
+published.
 """
 
 import io
@@ -14,8 +18,42 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from cgn.corruptions.draws import Draws
 from cgn.corruptions.filters import gaussian, separable
+from cgn.corruptions.random_numbers import RandomNumbers
+
+GAUSSIAN_DEVIATIONS = (0.08, 0.12, 0.18, 0.26, 0.38)
+"""Of 255, as all here."""
+PHOTONS = (60, 25, 12, 5, 3)
+"""How many a white pixel receives on average."""
+IMPULSES = (0.03, 0.06, 0.09, 0.17, 0.27)
+"""Share of the values struck; one half becomes black, the other white."""
+SPECKLE_DEVIATIONS = (0.15, 0.2, 0.35, 0.45, 0.6)
+
+
+def gaussian_noise(
+    images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Normal noise on every value: the electronics in little light."""
+    return images + 255 * GAUSSIAN_DEVIATIONS[severity - 1] * draws.normal(*images.shape[1:])
+
+
+def shot_noise(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Poisson noise: light comes in photons."""
+    level = 255 / PHOTONS[severity - 1]
+    return draws.poisson(images / level) * level
+
+
+def impulse_noise(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Salt and pepper on single values: broken bits. One number decides whether and how a value is struck."""
+    half = IMPULSES[severity - 1] / 2
+    drawn = draws.uniform(*images.shape[1:])
+    return torch.where(drawn < half, 0.0, torch.where(drawn >= 1 - half, 255.0, images))
+
+
+def speckle_noise(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Normal noise in proportion to the value."""
+    return images * (1 + SPECKLE_DEVIATIONS[severity - 1] * draws.normal(*images.shape[1:]))
+
 
 BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Of 255."""
@@ -29,14 +67,14 @@ SHARES = (0.6, 0.5, 0.4, 0.3, 0.25)
 QUALITIES = (25, 18, 15, 10, 7)
 
 
-def brightness(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
+def brightness(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """The value raised, hue and saturation kept; black, which has neither, turns grey."""
     value = images.amax(1, keepdim=True)
     raised = (value + 255 * BRIGHTER[severity - 1]).clamp(max=255)
     return torch.where(value > 0, images / value.clamp_min(1), 1.0) * raised
 
 
-def saturate(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
+def saturate(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """The saturation changed, hue and value kept; grey, whose hue counts as red's, is reddened by an offset."""
     factor, offset = SATURATION[severity - 1]
     value, spread = images.amax(1, keepdim=True), images.amax(1, keepdim=True) - images.amin(1, keepdim=True)
@@ -46,13 +84,15 @@ def saturate(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.T
     return value * (1 - changed * lacking)
 
 
-def contrast(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
+def contrast(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """Every channel drawn towards its mean over the image."""
     means = images.double().mean((2, 3), keepdim=True).float()
     return (images - means) * CONTRASTS[severity - 1] + means
 
 
-def elastic_transform(images: torch.Tensor, severity: int, draws: Draws, _: Sequence[torch.Tensor]) -> torch.Tensor:
+def elastic_transform(
+    images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]
+) -> torch.Tensor:
     """Every pixel taken from a place beside, by a smooth random field; linear, mirrored at the border."""
     height, width = images.shape[-2:]
     field = (2 * draws.uniform(2, height, width) - 1) * (0.005 * height * ELASTIC[severity - 1])
@@ -66,23 +106,23 @@ def elastic_transform(images: torch.Tensor, severity: int, draws: Draws, _: Sequ
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def pixelate(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
+def pixelate(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """Every pixel the mean of its block."""
     share = SHARES[severity - 1]
 
-    def coarse(picture: Image.Image) -> Image.Image:
-        small = picture.resize((int(picture.width * share), int(picture.height * share)), Image.Resampling.BOX)
-        return small.resize(picture.size, Image.Resampling.NEAREST)
+    def coarse(image: Image.Image) -> Image.Image:
+        small = image.resize((int(image.width * share), int(image.height * share)), Image.Resampling.BOX)
+        return small.resize(image.size, Image.Resampling.NEAREST)
 
     return _by_pillow(images, coarse)
 
 
-def jpeg_compression(images: torch.Tensor, severity: int, _: Draws, __: Sequence[torch.Tensor]) -> torch.Tensor:
+def jpeg_compression(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
     """Written as JPEG and read again."""
 
-    def again(picture: Image.Image) -> Image.Image:
+    def again(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
-        picture.save(file, format="JPEG", quality=QUALITIES[severity - 1])
+        image.save(file, format="JPEG", quality=QUALITIES[severity - 1])
         return Image.open(file)
 
     return _by_pillow(images, again)

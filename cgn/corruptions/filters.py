@@ -1,9 +1,9 @@
 """The linear maps that several corruptions share: separable ones as two matrices, the others by Fourier transform.
 
 Legend: B batch, C channels, H height, W width; float32 grey levels.
-Decided here: a blur along rows and columns is two products with square matrices. Their size does not hang on the
-blur's width, the border's treatment is part of them, and each image is a product, or a transform, of its own: the same
-in any batch.
+Decided here: a blur along rows and columns is two products with square matrices. Their size does not depend on the
+blur's width, the border's treatment is part of them, and each image has a product, or a transform, of its own: the
+result is the same in any batch.
 """
 
 import math
@@ -13,11 +13,11 @@ import torch
 from torch.nn import functional
 
 ROUNDING = 2e-4
-"""Grey levels; float32 is this inexact. What lies so little under a whole level is that level."""
+"""Grey levels: the error of float32. A value this little below a whole level counts as that level."""
 
 
 def whole(images: torch.Tensor) -> torch.Tensor:
-    """Grey levels clipped to [0,255] and cut (not rounded, as published) to whole ones; float32 still."""
+    """Grey levels clipped to [0,255] and floored (not rounded, as published); still float32."""
     return images.add(ROUNDING).clamp(0, 255).floor()
 
 
@@ -59,7 +59,7 @@ def correlated(images: torch.Tensor, kernels: torch.Tensor, *, border: Literal["
     reach, (height, width) = kernels.shape[-1] // 2, images.shape[-2:]
     padded = functional.pad(images, (reach,) * 4, mode=border)
     size = [32 * math.ceil(side / 32) for side in padded.shape[-2:]]  # lengths with small factors
-    # Each image by itself: the last bits of a transform hang on how many are done together.
+    # Each image by itself: the last bits of a transform depend on how many are done together.
     spectra = [torch.fft.rfft2(kernel, s=size).conj() for kernel in kernels]
     spectra *= len(images) // len(kernels)
     pairs = zip(padded, spectra, strict=True)
@@ -83,8 +83,8 @@ def streaks(degrees: torch.Tensor, *, radius: int, sigma: float) -> torch.Tensor
 def magnified(images: torch.Tensor, factor: float) -> torch.Tensor:
     """(B,C,H,W) -> its middle `factor` times as large, linearly interpolated from corner to corner: at least (H,W).
 
-    Not torch's own interpolation: its last bits hang on the number of threads. Whole rows are taken, once along each
-    axis: picking columns is ten times slower.
+    Not torch's own interpolation: its last bits depend on the number of threads. Whole rows are taken, once along each
+    axis: selecting columns is ten times slower.
     """
     for _ in ("rows", "columns"):
         size = images.shape[-2]

@@ -1,7 +1,7 @@
-"""Handwritten digits as grey images: MNIST's own files, and the ones that scikit-learn brings along.
+"""Handwritten digits as grey images: MNIST's own files, and those in the package scikit-learn.
 
 Decided here: MNIST is split as published, its training file's first 50,000 for training and the other 10,000 for test.
-scikit-learn's 1,797 are split once and for all (stratified, no matter the run's seed), 500 for test, and get an empty
+scikit-learn's 1,797 have one fixed split (stratified, independent of the run's seed), 500 for test, and get an empty
 frame of one pixel, so that no stroke touches the border once they are enlarged. MNIST is enlarged by repeating pixels,
 as published; 8x8 digits, and all that are turned or shifted, by bicubic interpolation.
 """
@@ -31,7 +31,7 @@ Labels = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 @dataclass(frozen=True, kw_only=True)
 class Digits:
-    """`images`: (N,h,h) uint8, ink is 255. `labels`: (N,) in 0..9. Ink above `threshold` (in [0,1]) is stroke."""
+    """`images`: (N,h,h) uint8, ink is 255. `labels`: (N,) in 0..9. Ink above `threshold` (in [0,1]) is a stroke."""
 
     images: Bytes
     labels: Labels
@@ -43,14 +43,14 @@ class Digits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halves:
-    """The digits to train with and the ones to test with."""
+class DigitSplits:
+    """The training and the test digits."""
 
     train: Digits
     test: Digits
 
 
-def mnist(images: Path, labels: Path) -> Halves:
+def mnist(images: Path, labels: Path) -> DigitSplits:
     """MNIST's training files (idx, gzipped). Raises ArtifactError when they are broken or do not belong together."""
     pixels, classes = read_idx(images, dimensions=3), read_idx(labels, dimensions=1)
     if len(pixels) != len(classes) or len(pixels) <= MNIST_TRAIN:
@@ -60,19 +60,19 @@ def mnist(images: Path, labels: Path) -> Halves:
         )
     if classes.max() > 9:
         raise ArtifactError(f"{labels} has the label {classes.max()}, allowed: 0 to 9; run fetch again")
-    return _halved(pixels, classes, np.arange(MNIST_TRAIN), np.arange(MNIST_TRAIN, len(classes)))
+    return _splits(pixels, classes, np.arange(MNIST_TRAIN), np.arange(MNIST_TRAIN, len(classes)))
 
 
-def scikit_learn() -> Halves:
+def scikit_learn() -> DigitSplits:
     """scikit-learn's 8x8 digits, 0..16, with their frame: (N,10,10)."""
-    # A second to import, and only the embedded default needs it.
+    # Takes a second to import, and only the embedded default needs it.
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     small = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     framed = np.pad(small, ((0, 0), (1, 1), (1, 1)))
     train, test = _stratified(labels, test=SCIKIT_LEARN_TEST)
-    return _halved(framed, labels, train, test, smooth=True)
+    return _splits(framed, labels, train, test, smooth=True)
 
 
 def read_idx(path: Path, *, dimensions: int) -> Bytes:
@@ -88,7 +88,7 @@ def read_idx(path: Path, *, dimensions: int) -> Bytes:
     expected = bytes([0, 0, UBYTE, dimensions])
     if len(content) < head or content[:4] != expected:
         raise ArtifactError(
-            f"{path} starts with {content[:4].hex()}, expected {expected.hex()}: it is no idx file of "
+            f"{path} starts with {content[:4].hex()}, expected {expected.hex()}: it is not an idx file of "
             f"{dimensions} dimension{'s' * (dimensions > 1)}; remove it and run fetch again"
         )
     shape = tuple(int(size) for size in np.frombuffer(content[4:head], dtype=">u4"))
@@ -100,10 +100,10 @@ def read_idx(path: Path, *, dimensions: int) -> Bytes:
     return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(shape)
 
 
-def inked(digits: Digits, chosen: Labels, *, image_size: int, motions: torch.Tensor | None = None) -> Floats:
-    """Draw the digits at the places `chosen` (B,): (B,image_size,image_size) in [0,1].
+def render_digits(digits: Digits, chosen: Labels, *, image_size: int, motions: torch.Tensor | None = None) -> Floats:
+    """The digits with the indices `chosen` (B,) as images (B,image_size,image_size) in [0,1].
 
-    `motions` (B,2,3), from `drawn_motions`, turns, scales and shifts each.
+    `motions` (B,2,3), from `random_motions`, rotates, scales and shifts each.
     """
     source = torch.from_numpy(digits.images[chosen].astype(np.float32) / 255).unsqueeze(1)
     if digits.resampling == "nearest" and motions is None:
@@ -116,10 +116,10 @@ def inked(digits: Digits, chosen: Labels, *, image_size: int, motions: torch.Ten
     return drawn.clamp(0, 1)[:, 0].numpy()
 
 
-def drawn_motions(
+def random_motions(
     random: np.random.Generator, count: int, *, rotation_degrees: float, scale: float, shift: float
 ) -> torch.Tensor:
-    """(count,2,3) float32: for each image where its pixels come from, coordinates in [-1,1].
+    """(count,2,3) float32 affine maps from an image's coordinates to the source's, in [-1,1].
 
     Angle, scale (1 +- `scale`) and shifts (in fractions of the image) are drawn uniformly from +- their range.
     """
@@ -132,7 +132,7 @@ def drawn_motions(
 
 
 def _stratified(labels: Labels, *, test: int) -> tuple[Labels, Labels]:
-    """Places of the training and of the test digits, in an order in which every stretch has its share of each class."""
+    """Indices of the training and of the test digits, in an order that has each class's share in every stretch."""
     random = numpy_stream(0, "digits", "split")
     order = random.permutation(len(labels))
     share = np.empty(len(labels))
@@ -143,7 +143,7 @@ def _stratified(labels: Labels, *, test: int) -> tuple[Labels, Labels]:
     return even[test:], even[:test]
 
 
-def _halved(images: Bytes, labels: Bytes, train: Labels, test: Labels, *, smooth: bool = False) -> Halves:
+def _splits(images: Bytes, labels: Bytes, train: Labels, test: Labels, *, smooth: bool = False) -> DigitSplits:
     # Published: 0.1 for MNIST. The 8x8 digits count 16 dots of ink; at half of them thin strokes begin to break.
     def half(places: Labels) -> Digits:
         return Digits(
@@ -153,4 +153,4 @@ def _halved(images: Bytes, labels: Bytes, train: Labels, test: Labels, *, smooth
             threshold=0.45 if smooth else 0.1,
         )
 
-    return Halves(train=half(train), test=half(test))
+    return DigitSplits(train=half(train), test=half(test))

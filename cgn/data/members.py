@@ -2,9 +2,8 @@
 
 Decided here: a sample is `<key>.png` and `<key>.json`, and where a track keeps them its parts (`<key>.mask.png`, ...).
 Reading takes those kinds of member, each name once, and refuses every other, so nothing in a tar is ever unpickled or
-run; parts are decoded only when asked for. WebDataset groups what is read into samples; walking through the members is
-done here, because its own iterator leaves the files open and takes five times as long, more than decoding an image of
-32 pixels does.
+run; parts are decoded only on request. WebDataset groups the members into samples. The members are read here, because
+WebDataset's own iterator leaves the files open and takes five times as long, more than decoding an image of 32 pixels.
 """
 
 import io
@@ -25,7 +24,7 @@ from PIL import Image
 from cgn.core.errors import ArtifactError
 from cgn.core.files import json_value
 from cgn.core.images import Bytes, png
-from cgn.data.decoding import BROKEN, check_pixels
+from cgn.data.decoding import DECODE_ERRORS, check_pixels
 
 PARTS = ("mask", "premask", "foreground", "background")
 """What a sample may hold besides its image, as PNG; a mask (H,W), the others (H,W,3)."""
@@ -33,14 +32,14 @@ MEMBERS = frozenset({"png", "json"})
 KNOWN = MEMBERS | {f"{part}.png" for part in PARTS}
 NAME = re.compile(rf"\d+\.({'|'.join(re.escape(ending) for ending in sorted(KNOWN))})", re.ASCII)
 AHEAD = 128
-"""Samples that may be in the encoders' hands: more than a batch, so that the next one is drawn meanwhile."""
+"""Samples that may wait for the encoders: more than a batch, so that the next batch is drawn meanwhile."""
 BLOCK = 512
 """Bytes; tar's unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """`image`: (H,W,3) uint8. `facts`: the labels of shape, texture and background, and what else is known of it.
+    """`image`: (H,W,3) uint8. `facts`: the labels of shape, texture and background, and other values about it.
 
     `parts`: some of `PARTS`, by name.
     """
@@ -50,7 +49,7 @@ class Sample:
     parts: Mapping[str, Bytes] = field(default_factory=dict)
 
 
-def encoded(samples: Iterable[Sample], *, encoders: int) -> Iterator[dict[str, bytes]]:
+def encode_samples(samples: Iterable[Sample], *, encoders: int) -> Iterator[dict[str, bytes]]:
     """The members of each sample, in order."""
     if not encoders:
         yield from map(_members_of, samples)
@@ -72,17 +71,17 @@ def _members_of(sample: Sample) -> dict[str, bytes]:
     return {"png": png(sample.image), "json": facts, **parts}
 
 
-def members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
+def read_members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
     """The plain files of a ustar archive, as WebDataset's `group_by_keys` takes them."""
     whole, seen = os.fstat(stream.fileno()).st_size, set[str]()
     while (header := stream.read(BLOCK))[:1] != b"\0":
         try:
-            size, told = int(header[124:136].rstrip(b"\0 "), 8), int(header[148:156].rstrip(b"\0 "), 8)
+            size, checksum = int(header[124:136].rstrip(b"\0 "), 8), int(header[148:156].rstrip(b"\0 "), 8)
             name = header[:100].rstrip(b"\0").decode("ascii")
         except ValueError:
-            size, told, name = -1, -1, ""
+            size, checksum, name = -1, -1, ""
         # The header's checksum counts its own eight bytes as blanks.
-        wrong = sum(header) - sum(header[148:156]) + 8 * ord(" ") != told
+        wrong = sum(header) - sum(header[148:156]) + 8 * ord(" ") != checksum
         if wrong or not 0 <= size <= whole - stream.tell() or len(data := stream.read(size)) != size:
             raise ArtifactError(f"{path} is broken or cut short near byte {stream.tell():,}: {remedy(path.parent)}")
         if header[156:157] not in (b"0", b"\0") or not NAME.fullmatch(name):
@@ -96,7 +95,7 @@ def members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
         yield {"fname": name, "data": data, "__url__": path.name}
 
 
-def decoded(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sample:
+def decode_sample(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sample:
     """The one decoder: PNG by Pillow, JSON by the standard library, nothing else."""
     where = f"{path}, sample {found['__key__']}"
     names = [f"{part}.png" for part in parts]
@@ -105,21 +104,21 @@ def decoded(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sa
     try:
         image, *drawn = (_pixels(found[name]) for name in ("png", *names))
         facts = json_value(found["json"])
-    except BROKEN as error:
+    except DECODE_ERRORS as error:
         raise ArtifactError(f"{where} is broken ({error}): {remedy(path.parent)}") from None
     if not isinstance(facts, dict) or image.ndim != 3:
-        raise ArtifactError(f"{where} is no RGB image with a JSON object: {remedy(path.parent)}")
+        raise ArtifactError(f"{where} is not an RGB image with a JSON object: {remedy(path.parent)}")
     return Sample(image=image, facts=facts, parts=dict(zip(parts, drawn, strict=True)))
 
 
 def _pixels(data: bytes) -> Bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            check_pixels(picture)
-            return np.array(picture)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            check_pixels(image)
+            return np.array(image)
 
 
 def remedy(folder: Path) -> str:
-    """What to do about a broken folder of shards."""
+    """The advice for a broken folder of shards."""
     return f"remove {folder} and run the stage that makes it again"

@@ -1,12 +1,13 @@
-"""Shards: the one format in which stages hand images on, tar files in WebDataset's layout and a manifest.
+"""Shards: the one format in which stages pass images on, tar files in WebDataset's layout and a manifest.
 
 Decided here: a folder holds `<split>-<number:06d>.tar` and `manifest.json` (what the images are, and the size and
-SHA-256 of every shard). What a sample is in there, `cgn.data.members` says; indices run through a split. Equal samples
-give equal bytes: times and owners are constants, and WebDataset writes the tars.
+SHA-256 of every shard). `cgn.data.members` defines a sample in a tar; indices run through a split. Equal samples give
+equal bytes: times and owners are constants, and WebDataset writes the tars. A shard draws its randomness from its own
+number, so it depends on nothing that was written before it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 import webdataset as wds
+from tqdm import tqdm
 from webdataset.tariterators import group_by_keys
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, read_json, replacing, sha256, write_json
-from cgn.core.images import Bytes
-from cgn.data.members import Sample, decoded, encoded, members, remedy
+from cgn.core.images import Bytes, from_bytes
+from cgn.data.members import Sample, decode_sample, encode_samples, read_members, remedy
 
 __all__ = [
-    "LABELS", "Images", "Manifest", "Sample", "Shard", "is_whole", "load", "read_manifest", "read_shard", "samples",
-    "verify", "write_manifest", "write_shard",
+    "LABELS", "Images", "Manifest", "Sample", "Shard", "Split", "check_size", "examples", "is_whole", "load_split",
+    "read_manifest", "read_shard", "samples", "verify", "write_manifest", "write_shard", "write_splits",
 ]  # fmt: skip
 
 LABELS = ("shape", "texture", "background")
@@ -46,7 +48,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a folder of shards holds; `shards` sorted by split and number."""
+    """The content of a folder of shards; `shards` sorted by split and number."""
 
     shards: tuple[Shard, ...]
     facts: Mapping[str, Any]
@@ -71,13 +73,13 @@ def write_shard(
 ) -> Shard:
     """Write one shard, whole or not at all; `first_index` is its first sample's place in the split.
 
-    `encoders`: threads that encode while the next samples are drawn; 0: this one does it. The bytes are the same.
+    `encoders`: threads that encode while the next samples are drawn; 0 encodes in this one. The bytes are the same.
     """
     path = folder / f"{split}-{number:06d}.tar"
     images = 0
     with replacing(path) as temporary:
         with temporary.open("wb") as file, wds.TarWriter(file, mtime=0, user="cgn", group="cgn", encoder=False) as tar:
-            for sample in encoded(samples, encoders=encoders):
+            for sample in encode_samples(samples, encoders=encoders):
                 tar.write({"__key__": f"{first_index + images:08d}", **sample})
                 images += 1
         size, digest = temporary.stat().st_size, sha256(temporary)
@@ -93,21 +95,21 @@ def write_manifest(folder: Path, shards: Sequence[Shard], *, facts: Mapping[str,
 def read_manifest(folder: Path) -> Manifest:
     """Read `manifest.json`. Raises ArtifactError when it is missing or not one of ours."""
     path = folder / MANIFEST
-    told = read_json(path)
+    content = read_json(path)
     try:
-        shards = tuple(read_shard(shard) for shard in told["shards"])
-        facts = told["facts"]
+        shards = tuple(read_shard(shard) for shard in content["shards"])
+        facts = content["facts"]
         if not (isinstance(facts, dict) and type(facts.get("image_size", 0)) is int):
             raise TypeError("a value of the wrong type")
         _refuse_absurd(shards)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ArtifactError(f"{path} is no manifest of shards ({error}): {remedy(folder)}") from None
+        raise ArtifactError(f"{path} is not a manifest of shards ({error}): {remedy(folder)}") from None
     return Manifest(shards=shards, facts=facts)
 
 
-def read_shard(told: Any) -> Shard:
-    """A shard as a manifest or a note lists it. Raises TypeError for anything else."""
-    shard = Shard(**told)
+def read_shard(entry: Any) -> Shard:
+    """A shard from its entry in a manifest or a note. Raises TypeError for anything else."""
+    shard = Shard(**entry)
     kinds = zip(asdict(shard).values(), (str, str, int, int, int, str), strict=True)
     if not all(type(value) is kind for value, kind in kinds) or shard.name != Path(shard.name).name:
         raise TypeError("a value of the wrong type")
@@ -124,7 +126,7 @@ def _refuse_absurd(shards: Sequence[Shard]) -> None:
 
 
 def is_whole(folder: Path, shard: Shard) -> bool:
-    """Whether the shard is there with the bytes that were written."""
+    """Whether the shard is present with the bytes that were written."""
     path = folder / shard.name
     return path.is_file() and path.stat().st_size == shard.bytes and sha256(path) == shard.sha256
 
@@ -137,7 +139,7 @@ def verify(folder: Path, *, splits: Sequence[str] | None = None) -> Manifest:
     for shard in manifest.shards:
         if splits is not None and shard.split not in splits:
             continue
-        _check_size(folder, shard)
+        check_size(folder, shard)
         if not is_whole(folder, shard):
             raise ArtifactError(f"{folder / shard.name} has other bytes than its manifest says: {remedy(folder)}")
     return manifest
@@ -153,7 +155,7 @@ def samples(folder: Path, *, split: str, parts: Sequence[str] = ()) -> Iterator[
             yield sample
 
 
-def load(folder: Path, *, split: str, limit: int | None = None) -> Images:
+def load_split(folder: Path, *, split: str, limit: int | None = None) -> Images:
     """Verify a split and read it into memory, or its first `limit` images."""
     manifest = verify(folder, splits=[split])
     shards = _of_split(manifest, split, folder=folder)
@@ -200,21 +202,68 @@ def _of_split(manifest: Manifest, split: str, *, folder: Path) -> list[Shard]:
 
 def _read(folder: Path, shard: Shard, *, parts: Sequence[str] = ()) -> Iterator[tuple[str, Sample]]:
     """The samples of one shard with their keys."""
-    _check_size(folder, shard)
+    check_size(folder, shard)
     path = folder / shard.name
     read = 0
     with path.open("rb") as stream:
-        source = partial(members, stream, path=path)
+        source = partial(read_members, stream, path=path)
         for sample in wds.DataPipeline(source, group_by_keys):
-            yield sample["__key__"], decoded(sample, path=path, parts=parts)
+            yield sample["__key__"], decode_sample(sample, path=path, parts=parts)
             read += 1
     if read != shard.images:
         raise ArtifactError(f"{path} holds {read} samples, its manifest says {shard.images}: {remedy(folder)}")
 
 
-def _check_size(folder: Path, shard: Shard) -> None:
+def check_size(folder: Path, shard: Shard) -> None:
+    """Raise ArtifactError where a shard is missing or has another size than its manifest says."""
     path = folder / shard.name
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {remedy(folder)}")
     if (size := path.stat().st_size) != shard.bytes:
         raise ArtifactError(f"{path} has {size:,} bytes, its manifest says {shard.bytes:,}: {remedy(folder)}")
+
+
+FAINT = 24
+"""Grey levels between the darkest and the brightest pixel of an image with too little contrast."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A number of images; `render(number, indices)` returns those of shard `number`, a pure function of both."""
+
+    name: str
+    images: int
+    render: Callable[[int, range], Iterable[Sample]]
+
+
+def write_splits(data: Path, splits: Sequence[Split], *, images_per_shard: int, facts: Mapping[str, Any]) -> None:
+    """Write the shards of every split and the manifest into `data`.
+
+    All shards are written anew each time: that takes seconds, and no shard of an older version of the code survives.
+    """
+    shards: list[Shard] = []
+    for split in splits:
+        starts = range(0, split.images, images_per_shard)
+        for number, first in enumerate(tqdm(starts, desc=split.name, unit="shard", disable=None)):
+            indices = range(first, min(first + images_per_shard, split.images))
+            rendered = split.render(number, indices)
+            shards.append(write_shard(data, rendered, split=split.name, number=number, first_index=first))
+    write_manifest(data, shards, facts=facts)
+
+
+def examples(folder: Path, *, split: str, classes: int) -> torch.Tensor:
+    """(classes,3,H,W) in [-1,1]: the split's first image of each shape; white where a shape is absent.
+
+    Images without contrast, where object and background have the same random colour, are skipped.
+    """
+    found: dict[int, torch.Tensor] = {}
+    for sample in samples(folder, split=split):
+        if np.ptp(sample.image, axis=(0, 1)).max() < FAINT:
+            continue
+        found.setdefault(int(sample.facts["shape"]), from_bytes(sample.image[None])[0])
+        if len(found) == classes:
+            break
+    if not found:
+        raise ArtifactError(f"no image of split {split!r} shows anything: check the parameters of prepare")
+    white = torch.ones_like(next(iter(found.values())))
+    return torch.stack([found.get(label, white) for label in range(classes)])

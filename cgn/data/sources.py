@@ -1,22 +1,19 @@
-"""Every file that is downloaded: where it lies, what it must be, under which licence.
+"""Every file that is downloaded: its URLs, size, digests and licence.
 
-Decided here: a file is known by its SHA-256. Where only the first digits are documented (torchvision writes eight of
-them into the file's name) those are held against it, and the full digest is noted once the file is here. MNIST's MD5s
-are the published ones; the SHA-256 beside them were computed from files that have these MD5s. ImageNet-C has MD5s only;
-where nothing is documented, the file must be of its `kind` and hold what it should (`cgn.data.contents`); the digest of
-the first one that does is recorded beside it and holds from then on.
+Decided here: a file is identified by its SHA-256. Where only the first digits are documented (torchvision writes eight
+of them into the file's name) those are compared, and the full digest is recorded. MNIST's MD5s are the published ones;
+the SHA-256 beside them were computed from files that have these MD5s. ImageNet-C has MD5s only; where nothing is
+documented, the file must be of its `kind` and contain what it should (`cgn.data.verification`); the digest of the first
+one that does is recorded beside it and is required from then on.
 `urls` are tried in order; an asset without any is only found in the folder that CGN_MIRROR names. File names are
 unique, so a mirror needs no layout. Archives stay packed.
 """
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from cgn.core.files import checksum
-
-Kind = Literal["gzip", "tar", "tar.gz", "zip", "weights", "safetensors", "picture"]
+Kind = Literal["gzip", "tar", "tar.gz", "zip", "weights", "safetensors", "image"]
 
 MNIST_URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -43,7 +40,7 @@ class Asset:
     kind: Kind | None = None
     """What the file is; needed where no digest is documented."""
     holds: tuple[str, ...] = ()
-    """Each is part of the name of at least one member of the archive, or tensor of the weights."""
+    """Each is part of the name of at least one member of the archive, or of one tensor of the weights."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.+-]*", self.name):
@@ -58,35 +55,13 @@ class Asset:
 
     @property
     def documented(self) -> bool:
-        """Whether a source tells a digest to hold the file against."""
+        """Whether a source documents a digest of the file."""
         return self.sha256 is not None or self.md5 is not None
-
-
-def mismatch(asset: Asset, path: Path) -> str | None:
-    """Why `path` is not `asset`; None when it is."""
-    if not path.is_file():
-        return "missing"
-    with path.open("rb") as file:  # what a server sends in place of a file that it will not give
-        page = "it looks like an HTML page" if file.read(512).lstrip().startswith(b"<") else None
-    reason = _difference(asset, path)
-    if reason is None:
-        return None if asset.documented else page
-    return f"{reason}; {page}" if page else reason
-
-
-def _difference(asset: Asset, path: Path) -> str | None:
-    if asset.bytes is not None and path.stat().st_size != asset.bytes:
-        return f"{path.stat().st_size:,} bytes, expected {asset.bytes:,}"
-    if asset.sha256 is not None and not (found := checksum(path, algorithm="sha256")).startswith(asset.sha256):
-        return f"sha256 {found}, expected {asset.sha256}{'...' if len(asset.sha256) < 64 else ''}"
-    if asset.md5 is not None and (found := checksum(path, algorithm="md5")) != asset.md5:
-        return f"md5 {found}, expected {asset.md5}"
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """Data that come with an installed package: named for the record, never downloaded."""
+    """Data of an installed package: named for the record, never downloaded."""
 
     name: str
     package: str
@@ -265,7 +240,7 @@ FROST_FILES = (
     ("frost5.jpg", 155_150, "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2"),
     ("frost6.jpg", 90_185, "1f92b2f48408748085b68dd81d816ef239f42cef3029c25d041fcb6760fb4f25"),
 )
-"""The branch may move; the digests hold the files to what ImageNet-C was made with."""
+"""The branch may move; the digests require the files that ImageNet-C was made with."""
 FROST = tuple(
     Asset(name=name, urls=(FROST_URL + name,), bytes=size, sha256=sha256, licence="Apache-2.0 (hendrycks/robustness)")
     for name, size, sha256 in FROST_FILES

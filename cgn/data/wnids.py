@@ -107,7 +107,7 @@ def wnids() -> tuple[str, ...]:
     return tuple(_IN_ORDER.split())
 
 
-def in_words(class_names: Sequence[str]) -> tuple[str, ...]:
+def class_words(class_names: Sequence[str]) -> tuple[str, ...]:
     """Names of classes for readers: of WordNet ids ImageNet's English ones, of any other name the name itself."""
     if not set(class_names) & set(wnids()):
         return tuple(class_names)

@@ -10,8 +10,9 @@ from typing import Literal
 
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly, load_weights, rebuilt
+from cgn.core.checkpoints import load_model, rebuilt
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.weights import load_strictly, load_weights
 from cgn.data import sources
 from cgn.imagenet.generator import empty, read_table, read_widths
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan

@@ -18,10 +18,10 @@ from typing import Literal, cast, get_args
 from cgn.core.errors import ArtifactError
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import MANIFEST
-from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, imagenet9, imagenet_c
-from cgn.data.collection import Collection, PictureSet, SetName, read_collection
 from cgn.data.decoding import decode
-from cgn.data.transforms import VIEWS, View
+from cgn.data.image_folders import VARIATIONS, ImageFolder, class_folders, cue_conflict, imagenet9, imagenet_c
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, SetName, read_prepared_sets
+from cgn.data.preprocessing import VIEWS, View
 from cgn.data.wnids import wnids
 from cgn.evaluation.categories import imagenet9 as nine
 from cgn.evaluation.categories import sixteen
@@ -56,7 +56,7 @@ class Part:
 
     suite: str
     condition: str
-    listing: Listing
+    listing: ImageFolder
     view: View
 
     @property
@@ -69,10 +69,10 @@ class Part:
         return told
 
 
-def open_data(data: Path, *, variant: str) -> Collection:
+def open_data(data: Path, *, variant: str) -> PreparedSets:
     """What prepare left, or a folder of benchmarks. Raises ArtifactError for what is of another variant, or neither."""
     if (data / MANIFEST).is_file():
-        collection = read_collection(data)
+        collection = read_prepared_sets(data)
         refuse_foreign(collection.facts, source=data, track="imagenet", variant=variant)
         return collection
     names = [name for name in cast(tuple[SetName, ...], get_args(SetName)) if (data / name).is_dir()]
@@ -80,11 +80,11 @@ def open_data(data: Path, *, variant: str) -> Collection:
         raise ArtifactError(
             f"{data} holds neither a {MANIFEST} of prepare nor a folder of the name {', '.join(get_args(SetName))}"
         )
-    sets: dict[str, PictureSet] = {name: PictureSet(folder=name, images=0, digest="") for name in names}
-    return Collection(root=data, facts={}, class_names=wnids(), sets=sets)
+    sets: dict[str, PreparedSet] = {name: PreparedSet(folder=name, images=0, digest="") for name in names}
+    return PreparedSets(root=data, facts={}, class_names=wnids(), sets=sets)
 
 
-def kind_of(collection: Collection) -> Kind:
+def kind_of(collection: PreparedSets) -> Kind:
     """Raises ArtifactError for a collection of other classes."""
     if collection.classes == nine.CLASSES:
         return Kind(
@@ -109,23 +109,23 @@ def kind_of(collection: Collection) -> Kind:
     )
 
 
-def label_classes(collection: Collection) -> dict[str, int]:
+def label_classes(collection: PreparedSets) -> dict[str, int]:
     """Suite -> how many classes its labels count in."""
     of_classes = dict.fromkeys((CLEAN, STYLIZED, IMAGENET_C), collection.classes)
     return {**of_classes, IN9: len(nine.MEMBERS), CUE_CONFLICT: len(kind_of(collection).categories)}
 
 
-def available(suite: str, collection: Collection) -> bool:
+def available(suite: str, collection: PreparedSets) -> bool:
     """Whether the collection has a set that the suite can be made of."""
     return any(collection.has(name) for name in SETS[suite])
 
 
-def is_prebuilt(collection: Collection) -> bool:
+def is_prebuilt(collection: PreparedSets) -> bool:
     """Whether the corrupted pictures are there, and need not be made."""
     return collection.has("imagenet_c")
 
 
-def corrupted_by(collection: Collection) -> Literal["here", "fetch", "user"]:
+def corrupted_by(collection: PreparedSets) -> Literal["here", "fetch", "user"]:
     """Who made the corrupted pictures: this run; the benchmark's authors, by fetch; or who filled the user's folder."""
     if not is_prebuilt(collection):
         return "here"
@@ -133,7 +133,7 @@ def corrupted_by(collection: Collection) -> Literal["here", "fetch", "user"]:
     return "fetch" if unpacked else "user"
 
 
-def shown_as(suite: str, part: Part, collection: Collection) -> str:
+def shown_as(suite: str, part: Part, collection: PreparedSets) -> str:
     """What is done to a suite's pictures before any network's colours, in words; `part`: its first."""
     kind = kind_of(collection)
     if suite == IMAGENET_C and not is_prebuilt(collection):
@@ -148,7 +148,7 @@ def shown_as(suite: str, part: Part, collection: Collection) -> str:
     return VIEWS[part.view]
 
 
-def coverage(suite: str, labels: Mapping[str, Sequence[int]], collection: Collection) -> list[str]:
+def coverage(suite: str, labels: Mapping[str, Sequence[int]], collection: PreparedSets) -> list[str]:
     """What its pictures leave out of the classes that a decision is among: a sentence, or none. `labels`: by cue."""
     among, present = f"{collection.classes:,}", len(set(labels["shape"]))
     if suite == CUE_CONFLICT:
@@ -174,7 +174,7 @@ def _uncovered(labels: Mapping[str, Sequence[int]], categories: Sequence[str]) -
     return found
 
 
-def parts_of(suite: str, collection: Collection, *, corruptions: Sequence[str]) -> tuple[list[Part], list[str]]:
+def parts_of(suite: str, collection: PreparedSets, *, corruptions: Sequence[str]) -> tuple[list[Part], list[str]]:
     """A suite's parts and what it lacks as a whole.
 
     Raises ArtifactError when there is nothing to show, or when the pictures are others than prepare found.

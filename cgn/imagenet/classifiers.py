@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgn.core.checkpoints import WRONG_FACTS, load_model, load_strictly
+from cgn.core.checkpoints import WRONG_FACTS, load_model
 from cgn.core.errors import ArtifactError
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble
+from cgn.core.weights import load_strictly
+from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, network
 
 MODEL = "model.safetensors"
 TRACK = "imagenet"

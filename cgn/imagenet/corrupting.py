@@ -15,9 +15,9 @@ import torch
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
 from cgn.corruptions import SEVERITIES, corrupt
-from cgn.data.benchmarks import Listing
-from cgn.data.pictures import Pictures
-from cgn.data.transforms import Preparation, Stored, View
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import ImageFolder
+from cgn.data.preprocessing import Preparation, Stored, View
 from cgn.evaluation.corruption_error import CLEAN, SUITE, condition
 from cgn.evaluation.examine import Examined, batches, decide, known
 from cgn.imagenet.judges import Judge
@@ -40,7 +40,7 @@ class Block:
 class Corrupting:
     """The pictures of `listing` at `places`, to be corrupted for `judges`."""
 
-    listing: Listing
+    listing: ImageFolder
     places: tuple[int, ...]
     judges: Mapping[str, Judge]
     members: Sequence[Sequence[int]]
@@ -76,7 +76,7 @@ class Corrupting:
         self, block: Block, name: str, severity: int, *, advance: Callable[[int], object]
     ) -> Iterator[pd.DataFrame]:
         shown_as = CLEAN if name == CLEAN else condition(name, severity)
-        pictures = Pictures(listing=self.listing, transform=Stored(self.crop))
+        pictures = TransformedFolder(folder=self.listing, transform=Stored(self.crop))
         for start in range(0, len(block.places), self.batch_size):
             places = block.places[start : start + self.batch_size]
             with fits(self.batch_size):
@@ -93,7 +93,7 @@ class Corrupting:
 
     def _read(self, number: int) -> Block:
         wanted = self.blocks[number]
-        chosen = _Chosen(Pictures(listing=self.listing, transform=Stored(self.crop)), wanted)
+        chosen = _Chosen(TransformedFolder(folder=self.listing, transform=Stored(self.crop)), wanted)
         pixels: list[torch.Tensor] = []
         places: list[int] = []
         unreadable: list[str] = []
@@ -125,7 +125,7 @@ def by_preparation(judges: Mapping[str, Judge]) -> dict[Preparation, dict[str, J
 class _Chosen:
     """Some of the pictures; a class, so that workers can be sent it."""
 
-    def __init__(self, pictures: Pictures, places: Sequence[int]) -> None:
+    def __init__(self, pictures: TransformedFolder, places: Sequence[int]) -> None:
         self.pictures, self.places = pictures, places
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cgn.core.heap import keep_freed_memory
+from cgn.core.devices import keep_freed_memory
 from cgn.core.images import Bytes, to_bytes
 from cgn.imagenet.generator import Model, net_of
 from cgn.mechanisms import Causes, Generator, Picture, Shape, Whole

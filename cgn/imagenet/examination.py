@@ -18,10 +18,10 @@ from cgn.core.devices import resolve_device
 from cgn.core.errors import ArtifactError
 from cgn.core.progress import progress, say
 from cgn.corruptions import BENCHMARK, SEVERITIES
-from cgn.corruptions.ice import DRAWN, read_ice
-from cgn.data.benchmarks import evenly
-from cgn.data.collection import Collection
-from cgn.data.pictures import Pictures
+from cgn.corruptions.weather import FROST_PHOTOGRAPHS, read_ice
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import balanced_subset
+from cgn.data.prepared_sets import PreparedSets
 from cgn.evaluation import examination as decisions
 from cgn.evaluation.corruption_error import CLEAN, SUITE
 from cgn.evaluation.examination import Examination
@@ -114,7 +114,7 @@ class Examiner:
             summary=summary(told) | took,
         )
 
-    def _suites(self, asked: str, collection: Collection) -> tuple[list[str], list[str]]:
+    def _suites(self, asked: str, collection: PreparedSets) -> tuple[list[str], list[str]]:
         """Which suites there are to run, and a remark for each that is not."""
         if asked != ALL:
             return [asked], []
@@ -125,7 +125,13 @@ class Examiner:
         return present, [f"{suite}: not in {collection.root.name}, left out" for suite in absent]
 
     def _jobs(
-        self, suite: str, collection: Collection, judges: Mapping[str, Judge], *, request: Request, place: torch.device
+        self,
+        suite: str,
+        collection: PreparedSets,
+        judges: Mapping[str, Judge],
+        *,
+        request: Request,
+        place: torch.device,
     ) -> tuple[list[Job], list[str], str]:
         """The work, what the suite lacks, and how its pictures are shown, in words."""
         corruptions = self.corruptions or tuple(BENCHMARK)
@@ -149,7 +155,7 @@ class Examiner:
             found = [
                 examine(
                     group,
-                    pictures=Pictures(listing=part.listing, transform=preparation.transform(part.view)),
+                    pictures=TransformedFolder(folder=part.listing, transform=preparation.transform(part.view)),
                     suite=part.suite,
                     condition=part.condition,
                     batch_size=self.batch_size,
@@ -170,7 +176,7 @@ class Examiner:
         self,
         clean: Part,
         photographs: Sequence[Path],
-        collection: Collection,
+        collection: PreparedSets,
         judges: Mapping[str, Judge],
         *,
         place: torch.device,
@@ -178,7 +184,7 @@ class Examiner:
         kind, count = kind_of(collection), len(clean.listing)
         return Corrupting(
             listing=clean.listing,
-            places=evenly(clean.listing, images=self.corruption_images or count),
+            places=balanced_subset(clean.listing, images=self.corruption_images or count),
             judges=judges,
             members=kind.members,
             crop=kind.crop,
@@ -190,13 +196,13 @@ class Examiner:
             device=place,
         )
 
-    def _photographs(self, collection: Collection, assets: Path | None) -> tuple[Path, ...]:
+    def _photographs(self, collection: PreparedSets, assets: Path | None) -> tuple[Path, ...]:
         """Those of frost, from the collection or from a folder that was given."""
         folders = [collection.unchanged("frost")] if collection.has("frost") else []
         folders += [assets / "frost", assets] if assets else []
         for folder in folders:
             found = sorted(path for path in folder.glob("frost?.*") if path.is_file())
-            if len(found) >= DRAWN:
+            if len(found) >= FROST_PHOTOGRAPHS:
                 return tuple(found)
         raise ArtifactError(
             f"{collection.root.name} has no photographs of frost (frost1.png ... frost5.jpg in frost/): fetch the "
@@ -228,7 +234,7 @@ class Examiner:
         return found
 
     def _gathered(
-        self, found: Sequence[Examined], *, collection: Collection, remarks: Sequence[str], shown: Mapping[str, Any]
+        self, found: Sequence[Examined], *, collection: PreparedSets, remarks: Sequence[str], shown: Mapping[str, Any]
     ) -> Examination:
         kind = kind_of(collection)
         return decisions.gathered(

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 
 from cgn.config.imagenet.generate import Generate, Interpolation
-from cgn.core.devices import fits, resolve_device
+from cgn.core.devices import fits, resolve_device, usable_cores
 from cgn.core.errors import ConfigError
 from cgn.core.images import to_bytes
-from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.data.sources import CGN_IMAGENET

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from cgn.config.record import build
-from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights, sketch
+from cgn.core.checkpoints import load_model, sketch
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.weights import Tensors, load_strictly, load_weights
 from cgn.mechanisms import Generator, Shape, Whole
 from cgn.nets import u2net
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, Recompute, Table

@@ -1,8 +1,8 @@
 """Who is examined: classifiers that train_classifier left in folders, or files of published networks.
 
 A published network is named NAME or NAME@RECIPE: one of torchvision's classification networks, and how pictures are
-prepared for it (`cgn.data.recipes`), which may be left out for files that torchvision publishes. The file holds a state
-dict, torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or
+prepared for it (`cgn.data.preprocessing`), which may be left out for files that torchvision publishes. The file holds a
+state dict, torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or
 .safetensors.
 Decided here: a published network is called after its file, ours after its arm.
 """
@@ -16,13 +16,12 @@ import torch
 from torch import nn
 
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import DEFINITION, read_object, sha256
-from cgn.data.collection import Collection
-from cgn.data.recipes import recipe
-from cgn.data.transforms import Preparation, imagenet_size
+from cgn.core.files import read_object, sha256
+from cgn.core.outputs import DEFINITION
+from cgn.data.prepared_sets import PreparedSets
+from cgn.data.preprocessing import Preparation, imagenet_size, weights_preparation
 from cgn.imagenet.classifiers import open_classifier
-from cgn.nets.backbones import Plain, load_network, refuse_unknown
-from cgn.nets.ensemble import BASELINE, predictions
+from cgn.nets.classifiers import BASELINE, SingleHead, load_network, refuse_unknown, with_mean_heads
 from cgn.report.records import read_record
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -43,11 +42,11 @@ class Judge:
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B,3,crop,crop) float32 -> {head: (B,K)}."""
         answers: Mapping[str, torch.Tensor] = self.module(images.contiguous(memory_format=torch.channels_last))
-        return predictions(answers)
+        return with_mean_heads(answers)
 
 
 def opened(
-    paths: Sequence[Path], *, network: str, collection: Collection, variant: str, device: torch.device
+    paths: Sequence[Path], *, network: str, collection: PreparedSets, variant: str, device: torch.device
 ) -> dict[str, Judge]:
     """Name -> classifier. Raises ArtifactError for two of a name, a broken file, or another number of classes."""
     found: dict[str, tuple[Path, Judge]] = {}
@@ -62,13 +61,13 @@ def opened(
     return {name: judge for name, (_, judge) in found.items()}
 
 
-def _published(path: Path, network: str, collection: Collection) -> Judge:
+def _published(path: Path, network: str, collection: PreparedSets) -> Judge:
     file = _weights_in(path)
     if not file.is_file():
         raise ArtifactError(f"{file} is missing: give the file of weights, or the folder that holds it alone")
     digest, (name, _, asked) = sha256(file), network.partition("@")
     refuse_unknown(name)
-    chosen = recipe(name, asked=asked, digest=digest, file=file.name)
+    chosen = weights_preparation(name, asked=asked, digest=digest, file=file.name)
     net = load_network(name, file, classes=collection.classes, image_size=chosen.preparation.crop)
     if chosen.transform_input:
         net.transform_input = True  # type: ignore[assignment]
@@ -82,7 +81,7 @@ def _published(path: Path, network: str, collection: Collection) -> Judge:
         "file": file.name,
         "sha256": digest,
     }
-    module = Plain(net, head=BASELINE[0]).eval()
+    module = SingleHead(net, head=BASELINE[0]).eval()
     return Judge(name=file.stem, module=module, preparation=chosen.preparation, told=told, took={})
 
 
@@ -108,7 +107,7 @@ def _weights_in(path: Path) -> Path:
     return files[0]
 
 
-def _ours(folder: Path, collection: Collection, *, variant: str) -> Judge:
+def _ours(folder: Path, collection: PreparedSets, *, variant: str) -> Judge:
     if not folder.is_dir():
         raise ArtifactError(
             f"{folder} is a file: say of which published network by --network NAME, such as resnet50, or give the "

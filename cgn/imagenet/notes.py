@@ -1,7 +1,7 @@
 """What an interrupted examination had finished: one file of decisions for each piece of work, kept until all are there.
 
 Decided here: a piece is a suite's condition, or one block of pictures under one corruption. The folder is continued by
-the same definition and code only (`cgn.core.files.building`), so a note that can be read is right.
+the same definition and code only (`cgn.core.outputs.building`), so a note that can be read is right.
 """
 
 import shutil

@@ -19,17 +19,17 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, on_disk, read_json
 from cgn.core.images import Bytes, from_bytes
 from cgn.core.seeding import derive
-from cgn.data.benchmarks import SEVERITIES, VARIATIONS, is_picture
-from cgn.data.collection import (
-    Collection,
-    PictureSet,
-    SetName,
-    foreign_set,
-    own_set,
-    read_collection,
-    write_collection,
-)
 from cgn.data.decoding import decode
+from cgn.data.image_folders import SEVERITIES, VARIATIONS, is_image
+from cgn.data.prepared_sets import (
+    PreparedSet,
+    PreparedSets,
+    SetName,
+    external_set,
+    internal_set,
+    read_prepared_sets,
+    write_prepared_sets,
+)
 from cgn.data.wnids import wnids
 from cgn.imagenet.folders import SURVEY, benchmark_sets, user_sets
 from cgn.miniature.frost import write_frost
@@ -56,9 +56,9 @@ def _draw(world: World, *, seed: int, variant: str, assets: Path, data: Path, su
     del assets, survey  # nothing is read: the world is made of formulas
     write_sets(data, seed=seed, **asdict(world))
     write_frost(data / "frost", seed=seed)
-    sets: dict[str, PictureSet] = {name: own_set(data, name) for name in DRAWN}
+    sets: dict[str, PreparedSet] = {name: internal_set(data, name) for name in DRAWN}
     facts = {"track": "imagenet", "variant": variant, "world": asdict(world), "seed": seed}
-    return _written(Collection(root=data, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
+    return _written(PreparedSets(root=data, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
 
 
 def _gather(folders: Folders, *, variant: str, assets: Path, data: Path, survey: Path | None) -> Prepared:
@@ -66,16 +66,16 @@ def _gather(folders: Folders, *, variant: str, assets: Path, data: Path, survey:
     if survey is not None:
         _check_survey(survey / SURVEY, {name: contents.digest for name, contents in own.items()})
     _drop_changed(data)
-    sets: dict[str, PictureSet] = dict(benchmark_sets(assets, data))
-    sets |= {name: foreign_set(contents, root=data, name=name) for name, contents in own.items()}
+    sets: dict[str, PreparedSet] = dict(benchmark_sets(assets, data))
+    sets |= {name: external_set(contents, root=data, name=name) for name, contents in own.items()}
     facts = {"track": "imagenet", "variant": variant}
-    return _written(Collection(root=data, facts=facts, class_names=wnids(), sets=sets))
+    return _written(PreparedSets(root=data, facts=facts, class_names=wnids(), sets=sets))
 
 
 def _drop_changed(data: Path) -> None:
     """Of what an earlier run unpacked into `data`, remove what is not as it was, so that it is unpacked again."""
     if (data / MANIFEST).is_file():
-        earlier = read_collection(data)
+        earlier = read_prepared_sets(data)
         for name, held in earlier.sets.items():
             if not Path(held.folder).is_absolute():
                 try:
@@ -91,18 +91,18 @@ def _check_survey(path: Path, digests: Mapping[SetName, str]) -> None:
             raise ArtifactError(f"{path} is not of the pictures that {name} holds now: make the survey again")
 
 
-def _written(collection: Collection) -> Prepared:
-    write_collection(collection)
+def _written(collection: PreparedSets) -> Prepared:
+    write_prepared_sets(collection)
     return Prepared(
         images={name: held.images for name, held in collection.sets.items()}, examples=list(_rows(collection))
     )
 
 
-def _rows(collection: Collection) -> Iterator[tuple[str, torch.Tensor]]:
+def _rows(collection: PreparedSets) -> Iterator[tuple[str, torch.Tensor]]:
     """A row for each set, or each variation of one: the first picture of up to nine classes evenly spread."""
     for name in sorted(collection.sets):
         folder = collection.root / collection.sets[name].folder
-        pictures = [file for file in collection.files(name) if is_picture(file)]  # type: ignore[arg-type]
+        pictures = [file for file in collection.files(name) if is_image(file)]  # type: ignore[arg-type]
         if name in ("imagenet9", "masks"):
             for inner in sorted({file.partition("/")[0] for file in pictures}):
                 if name == "masks" or inner in VARIATIONS:

@@ -10,7 +10,7 @@ from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
 from cgn.core.metrics import MetricSink
-from cgn.data.collection import Collection, read_collection
+from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
 from cgn.evaluation.expected import remarks
 from cgn.imagenet.heads import headlines, read_results
 from cgn.imagenet.report_answers import answer, change_table, figures
@@ -94,11 +94,11 @@ def report(
     sink.picture(page / "index.html")
 
 
-def _collection(run: Run) -> Collection | None:
+def _collection(run: Run) -> PreparedSets | None:
     """The sets that prepare made; None where they are absent or cannot be read: the page then shows no pictures."""
     if not (run.data / MANIFEST).is_file():
         return None
     try:
-        return read_collection(run.data)
+        return read_prepared_sets(run.data)
     except ArtifactError:
         return None

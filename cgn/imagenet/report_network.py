@@ -13,9 +13,9 @@ from PIL import Image as Pillow
 
 from cgn.core.errors import ArtifactError
 from cgn.core.facts import read_facts
-from cgn.data.collection import Collection
-from cgn.data.decoding import BROKEN, check_pixels
-from cgn.data.wnids import in_words
+from cgn.data.decoding import DECODE_ERRORS, check_pixels
+from cgn.data.prepared_sets import PreparedSets
+from cgn.data.wnids import class_words
 from cgn.imagenet.published import ABLATION, BIGGAN_SCORE
 from cgn.report.page import Block, Group, Heading, Image, Text, film, last_sheet, sheets
 from cgn.report.run import Run
@@ -38,9 +38,9 @@ GROUPS = {
 """Loss of the published ablation -> the weights that make it up."""
 
 
-def network_blocks(run: Run, collection: Collection | None) -> list[Block]:
+def network_blocks(run: Run, collection: PreparedSets | None) -> list[Block]:
     """Sheets, films, masks and ablation; the collection names the classes."""
-    names = in_words(collection.class_names) if collection else ()
+    names = class_words(collection.class_names) if collection else ()
     files = [
         *last_sheet(run.model),
         (run.images / "parts.png", "What the mechanisms made of the first counterfactual images"),
@@ -108,7 +108,7 @@ def _film(path: Path, names: Sequence[str]) -> Image | Text:
             check_pixels(opened)
             still = io.BytesIO()
             opened.convert("RGB").save(still, format="PNG", optimize=True)
-    except BROKEN as error:
+    except DECODE_ERRORS as error:
         raise ArtifactError(f"{path} is no GIF picture ({error}): run the stage that makes it again") from None
     return film(data, still=still.getvalue(), alt=words, source=str(path))
 

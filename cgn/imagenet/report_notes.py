@@ -7,7 +7,7 @@ and named. Times are of the last run that made each folder; what no log says is 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cgn.data.benchmarks import VARIATIONS
+from cgn.data.image_folders import VARIATIONS
 from cgn.evaluation.corruption_error import ALEXNET
 from cgn.evaluation.suite_results import (
     CLEAN,

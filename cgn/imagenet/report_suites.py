@@ -16,9 +16,9 @@ import pandas as pd
 
 from cgn.core.files import on_disk
 from cgn.core.images import png
-from cgn.data.benchmarks import VARIATIONS
-from cgn.data.collection import Collection
 from cgn.data.decoding import decode
+from cgn.data.image_folders import VARIATIONS
+from cgn.data.prepared_sets import PreparedSets
 from cgn.evaluation.background_gap import CHANCE, RANDOM, SAME
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from cgn.evaluation.suite_results import CUE_CONFLICT, IN9, STYLIZED, span
@@ -81,7 +81,7 @@ def accuracy_blocks(results: Results) -> list[Block]:
     return [*blocks, Heading(title="By class"), Text(words=told), Group(blocks=panels)]
 
 
-def example_blocks(results: Results, collection: Collection | None, *, count: int) -> list[Block]:
+def example_blocks(results: Results, collection: PreparedSets | None, *, count: int) -> list[Block]:
     """Stimuli of the cue-conflict test as columns, heads as rows; none without decisions or pictures.
 
     Stimuli are taken evenly from the list of those whose cues differ.
@@ -119,7 +119,7 @@ def example_blocks(results: Results, collection: Collection | None, *, count: in
     return [Text(words=words), found]
 
 
-def background_blocks(results: Results, collection: Collection | None) -> list[Block]:
+def background_blocks(results: Results, collection: PreparedSets | None) -> list[Block]:
     """Background gap and accuracies of each head on ImageNet-9."""
     heads = [head for head in results.heads if head.variations]
     words = (
@@ -299,7 +299,7 @@ def _variations(heads: Sequence[Head], *, pictures: dict[str, Image]) -> Table:
     return table("ImageNet-9: accuracy on every variation, with 95 % intervals", rows, style="dense", heads=shown)
 
 
-def _scene(results: Results, collection: Collection) -> dict[str, Image]:
+def _scene(results: Results, collection: PreparedSets) -> dict[str, Image]:
     """One scene of an embedded world in every variation: the first picture that all of them show."""
     if not results.run.params.get("prepare", {}).get("world") or not collection.has("imagenet9"):
         return {}

@@ -20,8 +20,7 @@ from torch import nn
 from cgn.config.imagenet.train_cgn import TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import save_model
-from cgn.core.devices import fabric as open_fabric
-from cgn.core.heap import keep_freed_memory
+from cgn.core.devices import keep_freed_memory, open_fabric
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream

@@ -17,23 +17,22 @@ import torch
 from cgn.config.imagenet.train_classifier import TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, save_model
-from cgn.core.devices import fabric as open_fabric
+from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import MANIFEST, read_object, write_json
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
-from cgn.data.benchmarks import class_folders
-from cgn.data.collection import Collection, read_collection
-from cgn.data.mixing import Batch, Mixture, Stream, batches
-from cgn.data.pools import Folders, Kept, Pool, open_tars
+from cgn.data.datasets import CachedDataset, FolderDataset, ImageDataset, open_shards
+from cgn.data.image_folders import class_folders
+from cgn.data.mixing import MixedBatch, Mixture, Stream, mixed_batches
+from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
+from cgn.data.preprocessing import normalized
 from cgn.data.shards import read_manifest
-from cgn.data.transforms import normalized
 from cgn.imagenet.classifiers import HEADS, TRACK
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
-from cgn.nets.backbones import load_network, network
-from cgn.nets.ensemble import MECHANISMS, Ensemble, Start
+from cgn.nets.classifiers import MECHANISMS, Ensemble, Start, load_network, network
 from cgn.training import MODEL, STATE, Training, accuracy
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def train(
 ) -> None:
     """In each process: they hold the same weights, and the first one writes."""
     fabric = open_fabric(accelerator=config.accelerator, precision=config.precision, devices=config.devices)
-    collection = read_collection(data)
+    collection = read_prepared_sets(data)
     refuse_foreign(collection.facts, source=data, track=TRACK, variant=variant)
     real, strays = real_pictures(collection)
     module = initial_ensemble(config, arm=arm, classes=collection.classes, assets=assets, seed=seed)
@@ -190,7 +189,7 @@ def fit(
         log_every=config.log_updates,
         checkpoint_every=config.checkpoint_updates,
     )
-    ready = batches(mixture, start=training.update, workers=config.workers, device=fabric.device.type)
+    ready = mixed_batches(mixture, start=training.update, workers=config.workers, device=fabric.device.type)
     ensemble.train()
     for _, batch in zip(training, ready, strict=False):  # the training ends first
         for group in optimizer.param_groups:
@@ -207,7 +206,7 @@ def fit(
     return training
 
 
-def batch_losses(ensemble: torch.nn.Module, batch: Batch, *, device: torch.device) -> tuple[Scalars, Scalars]:
+def batch_losses(ensemble: torch.nn.Module, batch: MixedBatch, *, device: torch.device) -> tuple[Scalars, Scalars]:
     """Losses and accuracies of real pictures, by the mean of the heads' logits, and of each head's counterfactuals."""
     pixels, label = (held.to(device, non_blocking=True) for held in (batch.pixels, batch.label))
     labels = {head: values.to(device, non_blocking=True) for head, values in batch.labels.items()}
@@ -224,24 +223,24 @@ def epoch_ends(config: TrainClassifier, *, pictures: int) -> list[int]:
     return [-(-epoch * pictures // config.batch_size) for epoch in range(1, config.epochs + 1)]
 
 
-def real_pictures(collection: Collection) -> tuple[Pool, tuple[str, ...]]:
+def real_pictures(collection: PreparedSets) -> tuple[ImageDataset, tuple[str, ...]]:
     """The training pictures, as prepare found them, and sentences on what lies among them and is left out."""
     folder = collection.unchanged("train")
     if (folder / MANIFEST).is_file():
-        return open_tars(folder, split="train", classes=collection.classes, mechanisms=("shape",)), ()
+        return open_shards(folder, split="train", classes=collection.classes, mechanisms=("shape",)), ()
     listing = class_folders(folder, classes=collection.class_names)
-    return Folders(listing), tuple(map(str, listing.strays))
+    return FolderDataset(listing), tuple(map(str, listing.strays))
 
 
-def counterfactuals(folder: Path, *, variant: str, collection: Collection) -> Pool:
+def counterfactuals(folder: Path, *, variant: str, collection: PreparedSets) -> ImageDataset:
     """What generate made for this variant, labels of all three mechanisms among the collection's classes."""
     refuse_foreign(read_manifest(folder).facts, source=folder, track=TRACK, variant=variant)
-    return open_tars(folder, split="counterfactual", classes=collection.classes, mechanisms=MECHANISMS)
+    return open_shards(folder, split="counterfactual", classes=collection.classes, mechanisms=MECHANISMS)
 
 
-def _stream(name: str, pool: Pool, *, per_update: int, config: TrainClassifier) -> Stream:
+def _stream(name: str, pool: ImageDataset, *, per_update: int, config: TrainClassifier) -> Stream:
     """With `workers` 0 this process keeps what it has decoded, which suits a small set; workers decode anew."""
-    return Stream(name=name, pool=pool if config.workers else Kept(pool), per_update=per_update)
+    return Stream(name=name, dataset=pool if config.workers else CachedDataset(pool), per_update=per_update)
 
 
 def initial_ensemble(config: TrainClassifier, *, arm: str, classes: int, assets: Path | None, seed: int) -> Ensemble:

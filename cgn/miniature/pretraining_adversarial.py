@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cgn.core.devices import fabric as open_fabric
+from cgn.core.devices import open_fabric
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.losses import hinge_discriminator_loss, hinge_generator_loss

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cgn.core.files import read_json, sha256, write_json, write_text
-from cgn.core.images import save_picture, sheet
+from cgn.core.images import save_image, sheet
 from cgn.core.metrics import read_lines
 from cgn.core.seeding import derive
 from cgn.miniature import judge, nets
@@ -86,7 +86,7 @@ def _draw(out: Path, present: dict[str, Path], *, seed: int) -> None:
         drawn = scene(labels, labels, labels, seed=world, index=np.arange(len(labels)), image_size=IMAGE_SIZE)
         rows = [("scene", drawn.image), ("true mask", drawn.mask * 2 - 1), ("saliency", segment(drawn.image) * 2 - 1)]
         background = [("background", drawn.background), ("saliency", segment(drawn.background) * 2 - 1)]
-        save_picture(sheet([*rows, *background], tile_pixels=TILE_PIXELS), out / "segmenter.png")
+        save_image(sheet([*rows, *background], tile_pixels=TILE_PIXELS), out / "segmenter.png")
     if "biggan" in present:
         _draw_biggan(out, nets.biggan(present["biggan"]).eval(), segment, seed=seed)
 
@@ -94,10 +94,10 @@ def _draw(out: Path, present: dict[str, Path], *, seed: int) -> None:
 def _draw_biggan(out: Path, net: BigGan, segment: nn.Module | None, *, seed: int) -> None:
     for truncation in TRUNCATIONS:
         rows = adversarial.sheet(net, seed=derive(seed, "report"), truncation=truncation)
-        save_picture(sheet(rows, tile_pixels=TILE_PIXELS), out / f"biggan-{truncation:g}.png")
+        save_image(sheet(rows, tile_pixels=TILE_PIXELS), out / f"biggan-{truncation:g}.png")
         if segment is not None:
             masked = [row for name, images in rows[:3] for row in ((name, images), ("", segment(images) * 2 - 1))]
-            save_picture(sheet(masked, tile_pixels=TILE_PIXELS), out / f"biggan-{truncation:g}-saliency.png")
+            save_image(sheet(masked, tile_pixels=TILE_PIXELS), out / f"biggan-{truncation:g}-saliency.png")
 
 
 def _page(report: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.core.devices import fabric as open_fabric
+from cgn.core.devices import open_fabric
 from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, numpy_stream

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cgn.core.files import explained, partial_folder
+from cgn.core.files import explained
 from cgn.core.images import Bytes, png, to_bytes
+from cgn.core.outputs import partial_folder
 from cgn.core.seeding import derive, numpy_stream
 from cgn.miniature.draws import Labels
 from cgn.miniature.scenes import CLASSES, scene

@@ -14,7 +14,7 @@ from PIL import Image, ImageColor
 
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes
-from cgn.data.decoding import BROKEN, check_pixels
+from cgn.data.decoding import DECODE_ERRORS, check_pixels
 from cgn.data.digits import Floats, Labels
 from cgn.mnist.constants import CLASSES
 
@@ -93,7 +93,7 @@ def textures(paths: Sequence[Path]) -> Bytes:
                 small = picture.convert("RGB").resize((TEXTURE_PIXELS, TEXTURE_PIXELS), Image.Resampling.NEAREST)
         except FileNotFoundError:
             raise ArtifactError(f"{path} is missing: run fetch again") from None
-        except BROKEN as error:
+        except DECODE_ERRORS as error:
             raise ArtifactError(f"{path} is no whole picture ({error}): remove it and run fetch again") from None
         found.append(np.asarray(small))
     margin = (TEXTURE_PADDING, TEXTURE_PADDING)

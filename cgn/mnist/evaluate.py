@@ -4,7 +4,7 @@ from cgn.config.mnist.evaluate import Evaluate
 from cgn.mnist.arms import ARMS
 from cgn.mnist.constants import CLASSES
 from cgn.mnist.examination import Examiner
-from cgn.nets.cnn import Cnn
+from cgn.nets.classifiers import Cnn
 from cgn.stages.evaluate import Parts
 
 CONDITIONS = ("train", "test_iid", "test_random")

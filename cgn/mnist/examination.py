@@ -16,12 +16,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.checkpoints import load_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.facts import refuse_foreign
-from cgn.core.files import DEFINITION, read_object
+from cgn.core.files import read_object
 from cgn.core.images import from_bytes
-from cgn.data.shards import Images, load, read_manifest
+from cgn.core.outputs import DEFINITION
+from cgn.core.weights import load_strictly
+from cgn.data.shards import Images, load_split, read_manifest
 from cgn.evaluation.accuracy import accuracies
 from cgn.evaluation.confusion import confusion, separable
 from cgn.evaluation.decisions import Decisions, decided, gathered, write
@@ -66,7 +68,7 @@ class Examiner:
         judges = self._judges(request.classifiers)
         tables, seen = [], 0
         for condition in self.conditions:
-            images = load(request.data, split=condition)
+            images = load_split(request.data, split=condition)
             for judge in judges:
                 tables.append(self._decide(judge, images, condition=condition))
                 seen += len(images.pixels)

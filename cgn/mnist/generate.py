@@ -14,8 +14,8 @@ import torch
 
 from cgn.config.mnist.generate import Generate
 from cgn.core.checkpoints import load_model, rebuilt
+from cgn.core.devices import usable_cores
 from cgn.core.images import to_bytes
-from cgn.core.machine import usable_cores
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms import Causes, Generator, Prior, counterfactual, factual

@@ -14,10 +14,9 @@ import numpy as np
 
 from cgn.config.mnist.prepare import Prepare
 from cgn.core.seeding import numpy_stream
-from cgn.data.digits import Digits, Halves, Labels, drawn_motions, inked, mnist, scikit_learn
-from cgn.data.shards import Sample
+from cgn.data.digits import Digits, DigitSplits, Labels, mnist, random_motions, render_digits, scikit_learn
+from cgn.data.shards import Sample, Split, examples, write_splits
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
-from cgn.data.splits import Split, examples, write_splits
 from cgn.mnist.colorings import Look, colored, double_colored, textures, wildlife
 from cgn.mnist.constants import CLASSES
 from cgn.stages.prepare import Parts, Prepared
@@ -63,7 +62,7 @@ def made_splits(params: Prepare, assets: Path, *, seed: int) -> Sequence[Split]:
     )
 
 
-def _digits(params: Prepare, assets: Path) -> Halves:
+def _digits(params: Prepare, assets: Path) -> DigitSplits:
     if params.digits == "scikit-learn":
         return scikit_learn()
     return mnist(assets / MNIST_IMAGES.name, assets / MNIST_LABELS.name)
@@ -86,14 +85,14 @@ def _train(digits: Digits, number: int, indices: range, *, params: Prepare, look
     chosen = np.array(indices) % params.train_images
     motions = None
     if (jitter := params.jitter) is not None:
-        motions = drawn_motions(
+        motions = random_motions(
             random,
             len(chosen),
             rotation_degrees=jitter.rotation_degrees,
             scale=jitter.scale,
             shift=jitter.shift,
         )
-    ink = inked(digits, chosen, image_size=params.image_size, motions=motions)
+    ink = render_digits(digits, chosen, image_size=params.image_size, motions=motions)
     labels = digits.labels[chosen]
     return _samples(look(ink, labels, labels, random), chosen, labels, labels, labels)
 
@@ -103,7 +102,7 @@ def _test(
 ) -> Iterator[Sample]:
     random = numpy_stream(seed, "prepare", split, number)
     chosen = np.array(indices)
-    ink = inked(digits, chosen, image_size=params.image_size)
+    ink = render_digits(digits, chosen, image_size=params.image_size)
     labels = digits.labels[chosen]
     texture = background = labels
     if split == "test_random":

@@ -14,14 +14,14 @@ from torch import nn
 
 from cgn.config.mnist.train_cgn import Discriminator, TrainCgn
 from cgn.core.arguments import Input, Output
-from cgn.core.checkpoints import load_strictly, load_weights, save_model
-from cgn.core.devices import fabric as open_fabric
-from cgn.core.devices import fits
+from cgn.core.checkpoints import save_model
+from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.images import from_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
-from cgn.data.shards import Images, load
+from cgn.core.weights import load_strictly, load_weights
+from cgn.data.shards import Images, load_split
 from cgn.losses import (
     binary_entropy,
     border_hinge,
@@ -212,7 +212,7 @@ def discriminator_losses(
 
 def load_images(config: TrainCgn, data: Path) -> Images:
     """The training images. Raises ConfigError or ArtifactError where there are too few for a batch or of a class."""
-    images = load(data, split="train")
+    images = load_split(data, split="train")
     if len(images.pixels) < config.batch_size:
         raise ConfigError(f"train_cgn.batch_size is {config.batch_size}, but {data} has {len(images.pixels)} images")
     if config.images_per_class > 1 and (missing := set(range(CLASSES)) - set(images.labels["shape"].tolist())):

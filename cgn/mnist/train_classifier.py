@@ -17,16 +17,15 @@ from torch.nn import functional
 from cgn.config.mnist.train_classifier import TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, save_model
-from cgn.core.devices import fabric as open_fabric
-from cgn.core.devices import fits
+from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
-from cgn.data.shards import load, read_manifest
+from cgn.data.shards import load_split, read_manifest
 from cgn.mnist.constants import CLASSES
-from cgn.nets.cnn import Cnn
+from cgn.nets.classifiers import Cnn
 from cgn.training import MODEL, STATE, Training, accuracy, permutation
 
 Role = Literal["data", "images"]
@@ -167,7 +166,7 @@ def refuse_mixture(folders: Mapping[Role, Path], *, variant: str) -> None:
 def load_examples(arm: str, folders: Mapping[Role, Path]) -> Examples:
     """The arm's images and shape labels, source after source, in memory."""
     sources = [(folders[role], split) for role, split in SOURCES[arm]]
-    loaded = [load(folder, split=split) for folder, split in sources]
+    loaded = [load_split(folder, split=split) for folder, split in sources]
     first = f"{sources[0][0]}, split {sources[0][1]}"
     for (folder, split), images in zip(sources, loaded, strict=True):
         where = f"{folder}, split {split}"

@@ -5,7 +5,7 @@ convolution before it become one scale and one offset a channel, both affine in 
 net come from a single matrix product. Doubling before a 3x3 convolution becomes a transposed 4x4 one (16 products where
 there were 36). The attention's gamma goes into its last convolution, and of the last convolution's channels only the
 three that are seen are computed. No operation writes into its input: in half precision that takes a CPU twice as long
-(where freed memory is kept at hand, `cgn.core.heap`). Attention is spelled out, as torch's own path for heads of two
+(where freed memory is kept at hand, `cgn.core.devices`). Attention is spelled out, as torch's own path for heads of two
 sizes takes six times as long. In half precision the maps are halved, and the two matrix products that the condition
 goes through, which cost nothing, stay single.
 """

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import log_folder, read_json
+from cgn.core.files import read_json
+from cgn.core.outputs import log_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Record:
     """More than one where it was interrupted and continued."""
     finished: str | None
     machine: Mapping[str, Any]
-    """As `cgn.core.machine` tells it; empty where it is not told."""
+    """As `cgn.core.devices` tells it; empty where it is not told."""
     metrics: Mapping[str, Any]
     """Final values, nested by the parts of their names."""
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from cgn.core.errors import ArtifactError
 from cgn.core.facts import refuse_foreign
-from cgn.core.files import DEFINITION, read_json
+from cgn.core.files import read_json
+from cgn.core.outputs import DEFINITION
 from cgn.report.records import Record, read_record
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cgn.core.arguments import Input, Inputs, OptionalInput, Output
+from cgn.core.devices import limit_threads
 from cgn.core.errors import ConfigError
 from cgn.core.files import write_json, write_text
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import MetricSink
 
 DECISIONS = "decisions.parquet"
@@ -79,7 +79,7 @@ def evaluate(
     `suite`: one of the track's instead of all. `network`: NAME or NAME@RECIPE of the published network that the
     classifiers are files of. Raises ConfigError for a suite that the track does not know.
     """
-    from cgn.core.images import save_picture
+    from cgn.core.images import save_image
 
     limit_threads()
     check(parts, suite=suite)
@@ -100,7 +100,7 @@ def evaluate(
     for name, text in found.texts.items():
         write_text(decisions / name, text)
     for name, picture in found.pictures.items():
-        save_picture(picture, decisions / name)
+        save_image(picture, decisions / name)
         sink.picture(decisions / name)
     sink.summary(found.summary)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cgn.core.arguments import Output
-from cgn.core.files import partial_folder, replacing, sha256, write_json
+from cgn.core.files import replacing, sha256, write_json
 from cgn.core.metrics import MetricSink
-from cgn.data.download import MIRROR, bring, look
+from cgn.core.outputs import partial_folder
+from cgn.data.download import MIRROR, fetch_assets, locate_assets
 from cgn.data.sources import Asset, Embedded
 
 SOURCES = "sources.json"
@@ -43,7 +44,7 @@ class Parts:
 
 def fetch(parts: Parts, *, assets: Output, sink: MetricSink) -> None:
     """Bring every asset into the folder `assets` and write its sources.json."""
-    bring(parts.assets, assets)
+    fetch_assets(parts.assets, assets)
     for file in parts.shipped:
         with replacing(assets / file.name) as temporary:
             shutil.copyfile(file.verified(), temporary)
@@ -59,7 +60,7 @@ def listing(parts: Parts, *, assets: Path) -> list[str]:
 
     Looks into `assets`, or into what an unfinished run left of it. A file that is there has been verified.
     """
-    found = look(parts.assets, assets if assets.is_dir() else partial_folder(assets))
+    found = locate_assets(parts.assets, assets if assets.is_dir() else partial_folder(assets))
     rows = [(file.asset.name, file.bytes, WHERE[file.state] + file.source, file.asset.licence) for file in found]
     rows += [(file.name, file.verified().stat().st_size, "in the package", file.licence) for file in parts.shipped]
     rows += [(data.name, None, f"in the package {data.package}", data.licence) for data in parts.embedded]

@@ -17,10 +17,10 @@ from typing import Any, Literal, Protocol
 import torch
 
 from cgn.core.arguments import OptionalInput, Output, Pace
+from cgn.core.devices import limit_threads
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST, read_json, write_json
-from cgn.core.images import from_bytes, save_picture, sheet
-from cgn.core.machine import limit_threads
+from cgn.core.images import from_bytes, save_image, sheet
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
 from cgn.data.films import write_film
@@ -117,7 +117,7 @@ def generate(
     for note in (images / NOTES).glob("*"):
         note.unlink()
     (images / NOTES).rmdir()
-    save_picture(_examples(images, parts), images / "examples.png")
+    save_image(_examples(images, parts), images / "examples.png")
     sink.picture(images / "examples.png")
     for exhibit in maker.exhibits():
         for path in _shown(exhibit, images):
@@ -217,7 +217,7 @@ def _examples(images: Path, parts: Parts) -> Any:
 def _shown(exhibit: Exhibit, images: Path) -> list[Path]:
     """Write an exhibit; what of it can be shown in a page."""
     path = images / f"{exhibit.name}.png"
-    save_picture(sheet(exhibit.rows), path)
+    save_image(sheet(exhibit.rows), path)
     if exhibit.film is None:
         return [path]
     return [path, write_film(exhibit.film, path.with_suffix(""))]

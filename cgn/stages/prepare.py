@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from cgn.core.arguments import Input, OptionalInput, Output
-from cgn.core.images import save_picture, sheet
+from cgn.core.images import save_image, sheet
 from cgn.core.metrics import MetricSink
 
 EXAMPLES = "examples.png"
@@ -46,6 +46,6 @@ def prepare(parts: Parts, *, assets: Input, data: Output, sink: MetricSink, surv
     that changed is prepared again.
     """
     prepared = parts.write(assets=assets, data=data, survey=survey)
-    save_picture(sheet(prepared.examples), data / EXAMPLES)
+    save_image(sheet(prepared.examples), data / EXAMPLES)
     sink.picture(data / EXAMPLES)
     sink.summary({f"images/{name}": count for name, count in prepared.images.items()})

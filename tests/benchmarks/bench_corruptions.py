@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cgn.core.machine import THREADS
+from cgn.core.devices import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from cgn.corruptions.ice import read_ice
+from cgn.corruptions.weather import read_ice
 from cgn.data.sources import FROST
 from tests.parity.reference_corruptions import Reference, references
 

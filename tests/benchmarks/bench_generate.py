@@ -23,7 +23,7 @@ from PIL import Image
 
 from cgn.config.imagenet.generate import Generate
 from cgn.core.checkpoints import save_model
-from cgn.core.machine import usable_cores
+from cgn.core.devices import usable_cores
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import LABELS, Sample, write_shard
 from cgn.imagenet.generate import parts

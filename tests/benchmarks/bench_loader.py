@@ -21,19 +21,17 @@ import numpy as np
 
 from cgn.config.imagenet.train_classifier import TrainClassifier
 from cgn.config.load import load
-from cgn.core.devices import fabric
+from cgn.core.devices import limit_threads, open_fabric
 from cgn.core.images import to_bytes
-from cgn.core.machine import limit_threads
 from cgn.core.metrics import Silent
-from cgn.data.benchmarks import class_folders
-from cgn.data.mixing import Batch, Mixture, Stream, batches
-from cgn.data.pools import Folders, Kept, Pool, open_tars
+from cgn.data.datasets import CachedDataset, FolderDataset, ImageDataset, open_shards
+from cgn.data.image_folders import class_folders
+from cgn.data.mixing import MixedBatch, Mixture, Stream, mixed_batches
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.imagenet.train_classifier import fit
 from cgn.miniature.scenes import scene
 from cgn.miniature.sets import CLASS_FOLDERS, write_split
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import MECHANISMS, Ensemble
+from cgn.nets.classifiers import MECHANISMS, Ensemble, network
 
 PER_CLASS, COUNTERFACTUALS = 100, 900
 WARM = 2
@@ -53,11 +51,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"no photographs at {sample}: set CGN_TEST_DATA")
         return
     names = sorted(path.name for path in sample.iterdir() if path.is_dir())
-    photographs = Folders(class_folders(sample, classes=names))
+    photographs = FolderDataset(class_folders(sample, classes=names))
     _table("photographs", replace(params["mini"].train_classifier, batch_size=8), photographs, None, options)  # type: ignore[arg-type]
 
 
-def _table(name: str, params: TrainClassifier, real: Pool, made: Pool | None, options: argparse.Namespace) -> None:
+def _table(
+    name: str, params: TrainClassifier, real: ImageDataset, made: ImageDataset | None, options: argparse.Namespace
+) -> None:
     ready = list(_batches(params, real, made, updates=options.updates + WARM, workers=0))
     training = _training(params, ready, classes=int(real.labels["shape"].max()) + 1, options=options)
     per_update = len(ready[0].pixels)
@@ -66,31 +66,33 @@ def _table(name: str, params: TrainClassifier, real: Pool, made: Pool | None, op
     for workers in options.workers:
         found = _rate(_batches(params, real, made, updates=options.updates + WARM, workers=workers), per_update)
         print(f"  {f'loader, {workers} workers, from files':32}{found:10,.0f}{found / training:8.1f} x", flush=True)
-    kept = Kept(real), None if made is None else Kept(made)
+    kept = CachedDataset(real), None if made is None else CachedDataset(made)
     for place in range(len(real)):
-        kept[0].picture(place)
+        kept[0].image(place)
     for place in range(0 if made is None else len(made)):
-        kept[1].picture(place)  # type: ignore[union-attr]
+        kept[1].image(place)  # type: ignore[union-attr]
     found = _rate(_batches(params, *kept, updates=options.updates + WARM, workers=0), per_update)
     print(f"  {'loader, from memory':32}{found:10,.0f}{found / training:8.1f} x", flush=True)
 
 
-def _batches(params: TrainClassifier, real: Pool, made: Pool | None, *, updates: int, workers: int) -> Iterator[Batch]:
+def _batches(
+    params: TrainClassifier, real: ImageDataset, made: ImageDataset | None, *, updates: int, workers: int
+) -> Iterator[MixedBatch]:
     made_stream = None
     if made is not None:
-        made_stream = Stream(name="counterfactual", pool=made, per_update=params.counterfactuals_per_update)
+        made_stream = Stream(name="counterfactual", dataset=made, per_update=params.counterfactuals_per_update)
     mixture = Mixture(
-        real=Stream(name="real", pool=real, per_update=params.batch_size),
+        real=Stream(name="real", dataset=real, per_update=params.batch_size),
         counterfactual=made_stream,
         seed=0,
         image_size=params.image_size,
         smallest_crop=params.smallest_crop,
         updates=updates,
     )
-    return batches(mixture, start=0, workers=workers, device="cpu")
+    return mixed_batches(mixture, start=0, workers=workers, device="cpu")
 
 
-def _training(params: TrainClassifier, ready: list[Batch], *, classes: int, options: argparse.Namespace) -> float:
+def _training(params: TrainClassifier, ready: list[MixedBatch], *, classes: int, options: argparse.Namespace) -> float:
     heads = MECHANISMS if ready[0].labels else ("label",)
     module = Ensemble(
         network(params.backbone, classes=classes), classes=classes, heads=heads, batch_norm=params.batch_norm
@@ -102,7 +104,7 @@ def _training(params: TrainClassifier, ready: list[Batch], *, classes: int, opti
             "folder": Path(folder),
             "sink": Silent(),
         }
-        device = fabric(accelerator=options.accelerator)
+        device = open_fabric(accelerator=options.accelerator)
         once = replace(params, epochs=1, workers=0, log_updates=len(ready), checkpoint_updates=len(ready))
         clocked = _Clocked(ready)
         fit(once, module, cast(Mixture, clocked), **given, fabric=device)
@@ -112,19 +114,19 @@ def _training(params: TrainClassifier, ready: list[Batch], *, classes: int, opti
 class _Clocked:
     """Batches in memory, in the form of a mixture; the clock starts after the first ones."""
 
-    def __init__(self, ready: list[Batch]) -> None:
+    def __init__(self, ready: list[MixedBatch]) -> None:
         self.ready, self.updates, self.started = ready, len(ready), 0.0
 
     def __len__(self) -> int:
         return self.updates
 
-    def __getitem__(self, update: int) -> Batch:
+    def __getitem__(self, update: int) -> MixedBatch:
         if update == WARM:
             self.started = time.perf_counter()
         return self.ready[update]
 
 
-def _rate(source: Iterable[Batch], per_update: int) -> float:
+def _rate(source: Iterable[MixedBatch], per_update: int) -> float:
     """Images a second, after the first updates."""
     started, count = 0.0, 0
     for count, _ in enumerate(source, start=1):
@@ -133,7 +135,7 @@ def _rate(source: Iterable[Batch], per_update: int) -> float:
     return (count - WARM) * per_update / (time.perf_counter() - started)
 
 
-def _miniature(folder: Path) -> tuple[Pool, Pool]:
+def _miniature(folder: Path) -> tuple[ImageDataset, ImageDataset]:
     """Real pictures of 64 pixels and counterfactuals of 32, drawn by the world itself."""
     write_split(folder, "train", seed=0, image_size=64, per_class=PER_CLASS)
     labels = np.random.default_rng(0).integers(0, len(CLASS_FOLDERS), (3, COUNTERFACTUALS))
@@ -142,8 +144,8 @@ def _miniature(folder: Path) -> tuple[Pool, Pool]:
     samples = [Sample(image=image, facts=told) for image, told in zip(drawn, facts, strict=True)]
     shard = write_shard(folder, samples, split="counterfactual", number=0, first_index=0)
     write_manifest(folder, [shard], facts={})
-    counterfactuals = open_tars(folder, split="counterfactual", classes=len(CLASS_FOLDERS), mechanisms=MECHANISMS)
-    return Folders(class_folders(folder / "train", classes=CLASS_FOLDERS)), counterfactuals
+    counterfactuals = open_shards(folder, split="counterfactual", classes=len(CLASS_FOLDERS), mechanisms=MECHANISMS)
+    return FolderDataset(class_folders(folder / "train", classes=CLASS_FOLDERS)), counterfactuals
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

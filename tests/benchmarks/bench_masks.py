@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cgn.core.checkpoints import load_model, load_strictly
-from cgn.core.machine import THREADS
+from cgn.core.checkpoints import load_model
+from cgn.core.devices import THREADS
 from cgn.core.seeding import torch_stream
-from cgn.data.digits import Digits, inked, mnist
+from cgn.core.weights import load_strictly
+from cgn.data.digits import Digits, mnist, render_digits
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS
 from cgn.mechanisms import Prior
 from cgn.mnist.constants import CLASSES
@@ -50,7 +51,7 @@ def _line(name: str, masks: tuple[torch.Tensor, torch.Tensor], test: tuple[torch
 def _real(digits: Digits, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(count,1,S,S) in {0,1} and (count,) labels."""
     chosen = torch.arange(count).numpy()
-    ink = torch.from_numpy(inked(digits, chosen, image_size=SIDE) > digits.threshold)
+    ink = torch.from_numpy(render_digits(digits, chosen, image_size=SIDE) > digits.threshold)
     return ink.float().unsqueeze(1), torch.from_numpy(digits.labels[:count])
 
 

@@ -20,8 +20,7 @@ import torch
 
 from cgn.config.load import load
 from cgn.config.schema import ImageNet
-from cgn.core.heap import keep_freed_memory
-from cgn.core.machine import THREADS, usable_cores
+from cgn.core.devices import THREADS, keep_freed_memory, usable_cores
 from cgn.imagenet.generator import net_of, open_model, read_widths
 from cgn.imagenet.train_cgn import Nets, batch_losses, draw_batch, settle_norms
 from cgn.mechanisms import Prior

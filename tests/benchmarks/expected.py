@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from cgn.config.load import load
+from cgn.core.devices import describe_machine
 from cgn.core.errors import ArtifactError, CgnError
-from cgn.core.files import DEFINITION, read_json, write_json
-from cgn.core.machine import described
+from cgn.core.files import read_json, write_json
+from cgn.core.outputs import DEFINITION
 from cgn.evaluation.expected import FILE, Figure, deciding
 from cgn.imagenet import heads as imagenet
 from cgn.mnist import report as mnist
@@ -104,7 +105,7 @@ def _renewed(file: Path, defaults: Mapping[str, Mapping[str, Any]], *, renew: bo
 def _machine(folder: Path) -> str:
     """In words, from the logs of the stages whose arithmetic decides the figures."""
     stages = [folder / "train_cgn", *_classifiers(folder), folder / "evaluate"]
-    told = {described(read_record(stage).machine) for stage in stages if stage.is_dir()}
+    told = {describe_machine(read_record(stage).machine) for stage in stages if stage.is_dir()}
     if len(told) != 1 or "" in told:
         raise ArtifactError(
             f"its stages do not name one machine with its instruction set ({', '.join(sorted(told)) or 'no log'}): "

@@ -16,16 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from cgn.core.checkpoints import (
-    load_model,
-    load_state,
-    load_strictly,
-    load_weights,
-    rebuilt,
-    save_model,
-    save_state,
-)
+from cgn.core.checkpoints import load_model, load_state, rebuilt, save_model, save_state
 from cgn.core.errors import ArtifactError
+from cgn.core.weights import load_strictly, load_weights
 
 
 class Bomb:
@@ -63,13 +56,13 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, load: object)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(b"", "empty"), (b"<html>no</html>", "HTML page"), (b"PK\x03\x04 cut", "cut short")]
+    ("content", "message"), [(b"", "empty"), (b"<html>no</html>", "HTML page"), (b"PK\x03\x04 cut", "cut short")]
 )
 @pytest.mark.parametrize("load", [load_model, load_weights, load_state])
-def test_broken_files_are_told_apart(tmp_path: Path, load: object, content: bytes, told: str) -> None:
+def test_broken_files_are_told_apart(tmp_path: Path, load: object, content: bytes, message: str) -> None:
     assert callable(load)
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(ArtifactError, match=told):
+    with pytest.raises(ArtifactError, match=message):
         load(tmp_path / "file")
 
 
@@ -84,8 +77,8 @@ def test_weights_must_be_a_state_dict(tmp_path: Path) -> None:
 def test_keys_and_shapes_that_differ_are_named() -> None:
     net = nn.Linear(2, 3)
     state = {"weight": torch.zeros(3, 5), "extra": torch.zeros(1)}
-    told = r"missing: bias; unknown: extra; of another shape: weight \(3, 5\), expected \(3, 2\)"
-    with pytest.raises(ArtifactError, match=told):
+    message = r"missing: bias; unknown: extra; of another shape: weight \(3, 5\), expected \(3, 2\)"
+    with pytest.raises(ArtifactError, match=message):
         load_strictly(net, state, source="file.pth")
 
 

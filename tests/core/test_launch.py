@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgn.core.devices import fabric
+from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
 from cgn.core.launch import together
 from cgn.core.metrics import Files, MetricSink, Silent
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def added(sink: MetricSink) -> None:
     """Each rank gives its number plus one; the first tells the sum."""
-    device = fabric(accelerator="cpu", devices=2)
+    device = open_fabric(accelerator="cpu", devices=2)
     total = torch.tensor(float(device.global_rank + 1))
     device.all_reduce(total, reduce_op="sum")
     sink.rewind(-1)
@@ -31,7 +31,7 @@ def added(sink: MetricSink) -> None:
 
 def failing(sink: MetricSink, *, error: Exception) -> None:
     """Rank 1 fails; rank 0 waits for it in a collective call."""
-    device = fabric(accelerator="cpu", devices=2)
+    device = open_fabric(accelerator="cpu", devices=2)
     sink.log({"begun": 1.0}, step=0)
     if device.global_rank == 1:
         raise error

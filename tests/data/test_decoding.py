@@ -62,7 +62,7 @@ def test_sixteen_bits_keep_their_high_byte(tmp_path: Path, suffix: str) -> None:
     assert np.asarray(decode(tmp_path / f"deep.{suffix}"))[0, :, 0].tolist() == [0, 0, 1, 0x12, 0x80, 0xFF]
 
 
-def test_a_picture_on_its_side_is_turned_upright(tmp_path: Path) -> None:
+def test_an_image_on_its_side_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6  # the camera was turned: the stored left side is the top
     halves().save(tmp_path / "side.jpg", exif=exif, quality=100, subsampling=0)
@@ -99,9 +99,9 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: int) -> No
         decode(path)
 
 
-def test_a_page_in_place_of_a_picture_is_named(tmp_path: Path) -> None:
+def test_a_page_in_place_of_a_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>Forbidden</html>")
-    with pytest.raises(ArtifactError, match=r"page\.jpg cannot be read: it is no picture of a known format \(JPEG"):
+    with pytest.raises(ArtifactError, match=r"page\.jpg cannot be read: it is not an image of a known format \(JPEG"):
         decode(tmp_path / "page.jpg")
     with pytest.raises(ArtifactError, match=r"gone\.jpg cannot be read: No such file"):
         decode(tmp_path / "gone.jpg")
@@ -135,7 +135,7 @@ def promising(suffix: str, *, width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["png", "gif", "ppm"])
-def test_a_picture_of_too_many_pixels_is_named_with_its_size_and_the_limit(tmp_path: Path, suffix: str) -> None:
+def test_an_image_of_too_many_pixels_is_named_with_its_size_and_the_limit(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"large.{suffix}"
     path.write_bytes(promising(suffix, width=10_000, height=10_000))
     expected = rf"large\.{suffix} cannot be read: it has 10000 x 10000 = 100,000,000 pixels, allowed: 67,108,864"
@@ -148,6 +148,6 @@ def test_a_picture_of_too_many_pixels_is_named_with_its_size_and_the_limit(tmp_p
         decode(path)
 
 
-def test_the_largest_pictures_that_cameras_take_are_read(tmp_path: Path) -> None:
+def test_the_largest_images_that_cameras_take_are_read(tmp_path: Path) -> None:
     Image.new("1", (9504, 6336)).save(tmp_path / "camera.png")
     assert decode(tmp_path / "camera.png").size == (9504, 6336)

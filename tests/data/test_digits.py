@@ -11,7 +11,7 @@ import torch
 from cgn.core.errors import ArtifactError
 from cgn.core.seeding import numpy_stream
 from cgn.data import digits as module
-from cgn.data.digits import Halves, drawn_motions, inked, mnist, read_idx, scikit_learn
+from cgn.data.digits import DigitSplits, mnist, random_motions, read_idx, render_digits, scikit_learn
 from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS
 
 
@@ -22,7 +22,7 @@ def idx(path: Path, array: np.ndarray, *, magic: int | None = None) -> Path:
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Halves:
+def embedded() -> DigitSplits:
     return scikit_learn()
 
 
@@ -40,7 +40,7 @@ def test_a_file_of_other_dimensions_or_magic_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 5, 20, 200])
-def test_a_truncated_file_is_told(tmp_path: Path, kept: int) -> None:
+def test_a_truncated_file_is_reported(tmp_path: Path, kept: int) -> None:
     random = np.random.default_rng(0).integers(0, 256, (4, 8, 8))
     path = idx(tmp_path / "images.gz", random)
     path.write_bytes(path.read_bytes()[:kept])
@@ -49,7 +49,7 @@ def test_a_truncated_file_is_told(tmp_path: Path, kept: int) -> None:
 
 
 @pytest.mark.parametrize("change", [-7, 7])
-def test_a_length_that_does_not_fit_the_shape_is_told(tmp_path: Path, change: int) -> None:
+def test_a_length_that_does_not_fit_the_shape_is_reported(tmp_path: Path, change: int) -> None:
     content = struct.pack(">II", 0x0801, 100) + bytes(100 + change)
     (tmp_path / "labels.gz").write_bytes(gzip.compress(content))
     with pytest.raises(
@@ -58,7 +58,7 @@ def test_a_length_that_does_not_fit_the_shape_is_told(tmp_path: Path, change: in
         read_idx(tmp_path / "labels.gz", dimensions=1)
 
 
-def test_a_file_that_is_no_gzip_or_missing_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_gzip_or_missing_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_text("<html>not found</html>")
     with pytest.raises(ArtifactError, match=r"a\.gz is broken"):
         read_idx(tmp_path / "a.gz", dimensions=1)
@@ -83,13 +83,13 @@ def test_real_mnist_is_split_as_published(test_data: Path) -> None:
     halves = mnist(test_data / "mnist" / MNIST_IMAGES.name, test_data / "mnist" / MNIST_LABELS.name)
     assert (len(halves.train), len(halves.test)) == (50_000, 10_000)
     assert halves.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    ink = inked(halves.train, np.arange(20), image_size=32)
+    ink = render_digits(halves.train, np.arange(20), image_size=32)
     small = halves.train.images[:20] / np.float32(255)
     nearest = np.arange(32) * 28 // 32
     assert np.array_equal(ink, small[:, nearest][:, :, nearest])
 
 
-def test_the_embedded_split_is_fixed_and_stratified(embedded: Halves) -> None:
+def test_the_embedded_split_is_fixed_and_stratified(embedded: DigitSplits) -> None:
     assert (len(embedded.train), len(embedded.test)) == (1_297, 500)
     assert np.bincount(embedded.test.labels).min() >= 48
     again = scikit_learn()
@@ -99,34 +99,34 @@ def test_the_embedded_split_is_fixed_and_stratified(embedded: Halves) -> None:
     assert embedded.train.labels[:12].tolist() == [6, 3, 7, 1, 8, 9, 4, 2, 8, 4, 5, 2]
 
 
-def test_every_stretch_of_the_training_digits_has_its_share_of_each_class(embedded: Halves) -> None:
+def test_every_stretch_of_the_training_digits_has_its_share_of_each_class(embedded: DigitSplits) -> None:
     assert np.bincount(embedded.train.labels[:100], minlength=10).min() >= 8
 
 
-def test_no_digit_is_in_both_halves(embedded: Halves) -> None:
+def test_no_digit_is_in_both_halves(embedded: DigitSplits) -> None:
     train = {image.tobytes() for image in embedded.train.images}
     assert not [image for image in embedded.test.images if image.tobytes() in train]
 
 
 @pytest.mark.parametrize("size", [16, 32])
-def test_embedded_strokes_stay_off_the_border_and_none_vanishes(embedded: Halves, size: int) -> None:
+def test_embedded_strokes_stay_off_the_border_and_none_vanishes(embedded: DigitSplits, size: int) -> None:
     for half in (embedded.train, embedded.test):
-        strokes = inked(half, np.arange(len(half)), image_size=size) > half.threshold
+        strokes = render_digits(half, np.arange(len(half)), image_size=size) > half.threshold
         inner = strokes[:, 1:-1, 1:-1]
         assert inner.sum() == strokes.sum()
         assert inner.mean(axis=(1, 2)).min() > 0.05
 
 
-def test_no_motion_changes_nothing(embedded: Halves) -> None:
+def test_no_motion_changes_nothing(embedded: DigitSplits) -> None:
     chosen = np.arange(30)
-    still = drawn_motions(numpy_stream(0, "a"), 30, rotation_degrees=0, scale=0, shift=0)
+    still = random_motions(numpy_stream(0, "a"), 30, rotation_degrees=0, scale=0, shift=0)
     assert torch.equal(still, torch.eye(2, 3).expand(30, 2, 3))
-    moved = inked(embedded.train, chosen, image_size=16, motions=still)
-    assert np.array_equal(moved, inked(embedded.train, chosen, image_size=16))
+    moved = render_digits(embedded.train, chosen, image_size=16, motions=still)
+    assert np.array_equal(moved, render_digits(embedded.train, chosen, image_size=16))
 
 
 def test_motions_turn_scale_and_shift_within_their_ranges() -> None:
-    motions = drawn_motions(numpy_stream(0, "a"), 2_000, rotation_degrees=30, scale=0.2, shift=0.1)
+    motions = random_motions(numpy_stream(0, "a"), 2_000, rotation_degrees=30, scale=0.2, shift=0.1)
     zoom = 1 / motions[:, :, :2].det().sqrt()
     angle = torch.atan2(motions[:, 0, 1], motions[:, 0, 0]).rad2deg()
     # The source of the drawing's centre, mapped back, is how far the digit moved (in halves of the image).
@@ -136,9 +136,9 @@ def test_motions_turn_scale_and_shift_within_their_ranges() -> None:
         assert high - 0.02 * (high - low) < values.max() <= high + 1e-4
 
 
-def test_a_shift_moves_the_ink_by_that_fraction_of_the_image(embedded: Halves) -> None:
+def test_a_shift_moves_the_ink_by_that_fraction_of_the_image(embedded: DigitSplits) -> None:
     moved = torch.eye(2, 3)[None].clone()
     moved[0, 0, 2] = -2 * 0.125
-    plain = inked(embedded.train, np.arange(1), image_size=16)[0]
-    right = inked(embedded.train, np.arange(1), image_size=16, motions=moved)[0]
+    plain = render_digits(embedded.train, np.arange(1), image_size=16)[0]
+    right = render_digits(embedded.train, np.arange(1), image_size=16, motions=moved)[0]
     assert np.allclose(right[:, 2:], plain[:, :-2], atol=1e-5)

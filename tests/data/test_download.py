@@ -22,7 +22,8 @@ import torch
 from PIL import Image
 
 from cgn.core.errors import ArtifactError
-from cgn.data.download import MIRROR, Patience, bring, look
+from cgn.data.download import MIRROR, fetch_assets, locate_assets
+from cgn.data.http import Patience
 from cgn.data.sources import Asset, Kind
 
 CONTENT = bytes(range(256)) * 1200  # 300 KiB: several blocks
@@ -92,16 +93,16 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_download_is_verified_and_alone_in_its_folder(server: Server, tmp_path: Path) -> None:
-    bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+    fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert files(tmp_path) == ["data.bin"]
-    bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+    fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert server.ranges == [None]  # what is there and right is not fetched again
 
 
 def test_a_dropped_connection_is_resumed(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.behave = lambda request: len(server.ranges) == 1 and request.give(CONTENT, cut=200_000)
-    bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+    fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     first, second = server.ranges
     assert first is None
@@ -113,7 +114,7 @@ def test_a_dropped_connection_is_resumed(server: Server, tmp_path: Path, capsys:
 
 def test_a_server_that_ignores_ranges_starts_from_the_first_byte(server: Server, tmp_path: Path) -> None:
     server.behave = lambda r: r.give(CONTENT, cut=100_000 if len(server.ranges) == 1 else None)
-    bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+    fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert server.ranges[1] is not None
 
@@ -122,7 +123,7 @@ def test_a_killed_runs_part_is_continued_by_the_next_run(server: Server, tmp_pat
     url = server.url("data.bin")
     part = tmp_path / f".data.bin.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
     part.write_bytes(CONTENT[:150_000])
-    bring([asset(url)], tmp_path, patience=QUICK)
+    fetch_assets([asset(url)], tmp_path, patience=QUICK)
     assert server.ranges == ["bytes=150000-"]
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
 
@@ -139,7 +140,7 @@ def test_a_damaged_part_of_an_earlier_run_is_thrown_away(server: Server, tmp_pat
     url = server.url("data.bin")
     part = tmp_path / f".data.bin.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
     part.write_bytes(b"\0" * length)
-    bring([asset(url)], tmp_path, patience=QUICK)
+    fetch_assets([asset(url)], tmp_path, patience=QUICK)
     assert server.ranges == [f"bytes={length}-", None]
     assert files(tmp_path) == ["data.bin"]
 
@@ -156,31 +157,31 @@ def busy(times: int, server: Server) -> Callable[[Handler], bool]:
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.behave = busy(2, server)
-    bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+    fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert len(server.ranges) == 3
 
 
 def test_a_server_that_stays_busy_is_given_up(server: Server, tmp_path: Path) -> None:
     server.behave = busy(99, server)
     with pytest.raises(ArtifactError, match=r"HTTP 503 .* after 4 tries"):
-        bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+        fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert len(server.ranges) == 4
 
 
 def test_a_server_that_always_breaks_off_is_given_up(server: Server, tmp_path: Path) -> None:
     server.behave = lambda request: request.give(CONTENT, cut=0)
     with pytest.raises(ArtifactError, match="broke 3 times"):
-        bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+        fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
 
 
 def test_wrong_bytes_keep_nothing_and_the_next_mirror_serves(server: Server, tmp_path: Path) -> None:
     server.behave = lambda request: request.path == "/bad/data.bin" and request.give(b"<html>" + CONTENT[6:])
-    bring([asset(server.url("bad/data.bin"), server.url("good/data.bin"))], tmp_path, patience=QUICK)
+    fetch_assets([asset(server.url("bad/data.bin"), server.url("good/data.bin"))], tmp_path, patience=QUICK)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert files(tmp_path) == ["data.bin"]
 
 
-def test_when_all_fail_every_url_and_reason_is_told(server: Server, tmp_path: Path) -> None:
+def test_when_all_fail_every_url_and_reason_is_reported(server: Server, tmp_path: Path) -> None:
     def behave(request: Handler) -> bool:
         if request.path == "/gone/data.bin":
             request.send_error(404)
@@ -192,13 +193,13 @@ def test_when_all_fail_every_url_and_reason_is_told(server: Server, tmp_path: Pa
     nobody = "http://127.0.0.1:9/data.bin"  # the discard port: nothing listens
     wrong, gone = server.url("bad/data.bin"), server.url("gone/data.bin")
     with pytest.raises(ArtifactError) as caught:
-        bring([asset(wrong, gone, nobody)], tmp_path, patience=QUICK)
-    told = str(caught.value)
-    assert f"{wrong}: wrong file (sha256 " in told
-    assert "HTML page" in told
-    assert f"{gone}: HTTP 404" in told
-    assert f"{nobody}: ConnectionError" in told
-    assert MIRROR in told
+        fetch_assets([asset(wrong, gone, nobody)], tmp_path, patience=QUICK)
+    message = str(caught.value)
+    assert f"{wrong}: wrong file (sha256 " in message
+    assert "HTML page" in message
+    assert f"{gone}: HTTP 404" in message
+    assert f"{nobody}: ConnectionError" in message
+    assert MIRROR in message
     assert files(tmp_path) == []
 
 
@@ -210,7 +211,7 @@ def test_a_relative_mirror_starts_at_the_users_checkout(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path / "copy")
     monkeypatch.setenv("CGN_ROOT", str(tmp_path / "mine"))
     monkeypatch.setenv(MIRROR, "mirror")
-    bring([asset()], tmp_path / "out")
+    fetch_assets([asset()], tmp_path / "out")
     assert (tmp_path / "out" / "data.bin").read_bytes() == CONTENT
 
 
@@ -222,30 +223,30 @@ def test_the_mirror_comes_first_and_a_wrong_file_there_is_passed_over(
     (mirror / "b" / "c").mkdir(parents=True)
     (mirror / "a" / "data.bin").write_bytes(CONTENT[:-1] + b"x")
     monkeypatch.setenv(MIRROR, str(mirror))
-    bring([asset(server.url("data.bin"))], out, patience=QUICK)
+    fetch_assets([asset(server.url("data.bin"))], out, patience=QUICK)
     assert server.ranges == [None]
     assert f"{mirror / 'a' / 'data.bin'} is not data.bin (sha256" in capsys.readouterr().err
 
     (out / "data.bin").unlink()
     (mirror / "b" / "c" / "data.bin").write_bytes(CONTENT)
-    bring([asset()], out, patience=QUICK)
+    fetch_assets([asset()], out, patience=QUICK)
     assert (out / "data.bin").read_bytes() == CONTENT
     assert server.ranges == [None]
 
 
-def test_a_mirror_that_is_no_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_that_is_no_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MIRROR, str(tmp_path / "nowhere"))
     with pytest.raises(ArtifactError, match=r"CGN_MIRROR is .*nowhere"):
-        bring([asset()], tmp_path, patience=QUICK)
+        fetch_assets([asset()], tmp_path, patience=QUICK)
 
 
 def test_an_asset_without_url_asks_for_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(MIRROR, raising=False)
     with pytest.raises(ArtifactError, match=r"cannot get data\.bin: it has no public URL.*CGN_MIRROR"):
-        bring([asset()], tmp_path, patience=QUICK)
+        fetch_assets([asset()], tmp_path, patience=QUICK)
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
 
@@ -253,23 +254,23 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "mirror" / "data.bin").write_bytes(CONTENT)
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(ArtifactError, match="no space is left"):
-        bring([asset()], tmp_path / "out", mirror=tmp_path / "mirror", patience=QUICK)
+        fetch_assets([asset()], tmp_path / "out", mirror=tmp_path / "mirror", patience=QUICK)
     assert files(tmp_path / "out") == []
 
 
-def test_a_full_disk_in_a_download_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_in_a_download_is_reported(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ArtifactError, match="no space is left"):
-        bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+        fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
 
 
-def test_a_folder_below_a_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_below_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"a file, not a folder|in the way"):
-        bring([asset()], tmp_path / "file" / "out", patience=QUICK)
+        fetch_assets([asset()], tmp_path / "file" / "out", patience=QUICK)
 
 
 def test_a_terminal_sees_a_progress_bar(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +279,7 @@ def test_a_terminal_sees_a_progress_bar(server: Server, tmp_path: Path, monkeypa
             return True
 
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    bring([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+    fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert "data.bin: 100%" in terminal.getvalue()
 
 
@@ -324,7 +325,7 @@ WHOLE: dict[Kind, bytes] = {
     "zip": zipped("cats/1.png", CONTENT),
     "weights": weights(NET),
     "safetensors": safetensors.torch.save(NET),
-    "picture": picture("JPEG"),
+    "image": picture("JPEG"),
 }
 HOLDS: dict[Kind, tuple[str, ...]] = {
     "tar": ("cats/",), "tar.gz": ("cats/",), "zip": ("cats/",), "weights": ("f_shape.",), "safetensors": ("f_shape.",),
@@ -349,30 +350,30 @@ def given(server: Server, content: bytes, *, length: bool = True) -> None:
 def test_a_file_without_a_documented_digest_is_held_against_its_first(server: Server, tmp_path: Path) -> None:
     first, other = tar(CONTENT), tar(CONTENT[:-1])
     given(server, first)
-    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    fetch_assets([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     record = tmp_path / "data.bin.sha256"
     assert record.read_text() == f"{hashlib.sha256(first).hexdigest()}  data.bin\n"
     assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
-    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    fetch_assets([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     assert len(server.ranges) == 1
 
     (tmp_path / "data.bin").write_bytes(first[:-1])  # damaged: replaced by the same file
-    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    fetch_assets([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     assert (tmp_path / "data.bin").read_bytes() == first
 
     (tmp_path / "data.bin").unlink()
     given(server, other)
     with pytest.raises(ArtifactError, match=r"expected \w{64}.*recorded when it first came; .* remove .*bin\.sha256"):
-        bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+        fetch_assets([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     record.unlink()
-    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    fetch_assets([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     assert record.read_text().startswith(hashlib.sha256(other).hexdigest())
 
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_whole_file_of_its_kind_is_accepted(server: Server, tmp_path: Path, kind: Kind) -> None:
     given(server, WHOLE[kind])
-    bring([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
+    fetch_assets([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
     assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
 
 
@@ -383,7 +384,7 @@ def test_a_body_cut_short_without_a_length_is_never_recorded(
 ) -> None:
     given(server, WHOLE[kind][: int(len(WHOLE[kind]) * cut)], length=False)
     with pytest.raises(ArtifactError, match="wrong file"):
-        bring([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
+        fetch_assets([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
     assert files(tmp_path) == []
 
 
@@ -398,7 +399,7 @@ def test_an_answer_that_is_no_file_is_never_recorded(
 ) -> None:
     given(server, content)
     with pytest.raises(ArtifactError, match="wrong file") as caught:
-        bring([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
+        fetch_assets([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
     assert ("it looks like an HTML page" in str(caught.value)) == (content == PAGE)
     assert ("the file is empty" in str(caught.value)) == (content == b"")
     assert files(tmp_path) == []
@@ -426,7 +427,7 @@ def test_another_or_a_hostile_file_of_the_kind_is_never_recorded(
     (tmp_path / "mirror" / "data.bin").write_bytes(content)
     wanted = undocumented(kind=kind, holds=HOLDS.get(kind, ()))
     with pytest.raises(ArtifactError, match="no public URL"):
-        bring([wanted], tmp_path / "out", mirror=tmp_path / "mirror", patience=QUICK)
+        fetch_assets([wanted], tmp_path / "out", mirror=tmp_path / "mirror", patience=QUICK)
     warning = capsys.readouterr().err
     assert "passed over" in warning
     assert reason.partition(" .* ")[0] in warning
@@ -435,22 +436,22 @@ def test_another_or_a_hostile_file_of_the_kind_is_never_recorded(
 
 def test_what_a_killed_run_left_unrecorded_is_recorded(tmp_path: Path) -> None:
     (tmp_path / "data.bin").write_bytes(tar())
-    bring([undocumented()], tmp_path, patience=QUICK)
+    fetch_assets([undocumented()], tmp_path, patience=QUICK)
     assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
 
 
 def test_half_a_file_that_a_killed_run_left_unrecorded_is_not_recorded(server: Server, tmp_path: Path) -> None:
     given(server, tar())
     (tmp_path / "data.bin").write_bytes(tar()[:-100])
-    bring([undocumented(server.url("x"))], tmp_path, patience=QUICK)
+    fetch_assets([undocumented(server.url("x"))], tmp_path, patience=QUICK)
     assert (tmp_path / "data.bin").read_bytes() == tar()
 
 
 @pytest.mark.parametrize("content", [b"", b"none", b"\xff\xff"])
-def test_a_broken_record_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_record_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "data.bin.sha256").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"data\.bin\.sha256 holds no SHA-256: remove it"):
-        bring([undocumented()], tmp_path, patience=QUICK)
+        fetch_assets([undocumented()], tmp_path, patience=QUICK)
 
 
 def part_of(url: str, folder: Path) -> Path:
@@ -466,7 +467,7 @@ def test_a_status_without_a_file_is_a_reason_and_no_traceback(server: Server, tm
 
     server.behave = behave
     with pytest.raises(ArtifactError, match=rf"x: HTTP {status}"):
-        bring([asset(server.url("x"))], tmp_path, patience=QUICK)
+        fetch_assets([asset(server.url("x"))], tmp_path, patience=QUICK)
     assert files(tmp_path) == []
 
 
@@ -478,7 +479,7 @@ def test_416_after_a_break_starts_anew(server: Server, tmp_path: Path) -> None:
         return request.give(CONTENT, cut=100_000 if len(server.ranges) == 1 else None)
 
     server.behave = behave
-    bring([asset(server.url("x"))], tmp_path, patience=QUICK)
+    fetch_assets([asset(server.url("x"))], tmp_path, patience=QUICK)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert len(server.ranges) == 3
 
@@ -502,7 +503,7 @@ def test_a_foreign_range_is_started_anew_from_the_first_byte(
     server.behave = behave
     url = server.url("x")
     part_of(url, tmp_path).write_bytes(CONTENT[:150_000])
-    bring([asset(url)], tmp_path, patience=QUICK)
+    fetch_assets([asset(url)], tmp_path, patience=QUICK)
     assert server.ranges == ["bytes=150000-", None]
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert "Content-Range" in capsys.readouterr().err
@@ -519,7 +520,7 @@ def test_a_range_that_nobody_asked_for_is_refused(server: Server, tmp_path: Path
 
     server.behave = behave
     with pytest.raises(ArtifactError, match=r"whole file with Content-Range 'bytes 5-9/10'"):
-        bring([asset(server.url("x"))], tmp_path, patience=QUICK)
+        fetch_assets([asset(server.url("x"))], tmp_path, patience=QUICK)
     assert files(tmp_path) == []
 
 
@@ -549,7 +550,7 @@ def test_a_server_that_breaks_for_ever_is_given_up_and_the_part_is_named(
     patience = Patience(tries=3, requests=12, backoff_seconds=0.001, timeout_seconds=5)
     url = server.url("x")
     with pytest.raises(ArtifactError) as caught:
-        bring([asset(url)], tmp_path, patience=patience)
+        fetch_assets([asset(url)], tmp_path, patience=patience)
     assert len(server.ranges) <= 13
     left = part_of(url, tmp_path)
     assert f"{left.stat().st_size:,} bytes are kept in {left}: the next run goes on from there" in str(caught.value)
@@ -580,14 +581,14 @@ def test_a_drip_is_given_up_with_its_speed(server: Server, tmp_path: Path, lengt
     patience = Patience(tries=2, backoff_seconds=0.01, timeout_seconds=5, window_seconds=0.3)
     begun = time.monotonic()
     with pytest.raises(ArtifactError, match=r"too slow: \d+ bytes/s over \d+ s, 1,000 are the least"):
-        bring([asset(server.url("x"))], tmp_path, patience=patience)
+        fetch_assets([asset(server.url("x"))], tmp_path, patience=patience)
     assert time.monotonic() - begun < 10
 
 
 def test_a_body_longer_than_documented_is_cut_off(server: Server, tmp_path: Path) -> None:
     given(server, CONTENT * 4, length=False)
     with pytest.raises(ArtifactError, match=r"it sends more than 307,200 bytes, nothing of it was kept"):
-        bring([asset(server.url("x"))], tmp_path, patience=QUICK)
+        fetch_assets([asset(server.url("x"))], tmp_path, patience=QUICK)
     assert files(tmp_path) == []
 
 
@@ -611,7 +612,7 @@ def test_all_files_that_cannot_be_had_are_listed_at_once_and_the_others_come(ser
         named("down", nobody + "down"),
     ]
     with pytest.raises(ArtifactError) as caught:
-        bring(wanted, tmp_path, patience=QUICK)
+        fetch_assets(wanted, tmp_path, patience=QUICK)
     message = str(caught.value)
     assert message.startswith("cannot get 4 of 5 files: (1) gone: ")
     assert "(2) mine: it has no public URL" in message
@@ -629,7 +630,7 @@ def test_what_is_here_and_what_would_come_from_where_is_seen_without_a_request(s
     (tmp_path / "mirror" / "c").write_bytes(CONTENT[:-1])  # another file of the name
     wanted = [named("here"), named("b", "http://x/b"), named("c", "http://x/c", "http://y/c"), named("d")]
     before = files(tmp_path)
-    found = look(wanted, tmp_path, mirror=tmp_path / "mirror")
+    found = locate_assets(wanted, tmp_path, mirror=tmp_path / "mirror")
     assert [(file.asset.name, file.state, file.source) for file in found] == [
         ("here", "present", str(tmp_path / "here")),
         ("b", "mirror", str(tmp_path / "mirror" / "b")),

@@ -22,16 +22,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from cgn.core import files
 from cgn.core.errors import ArtifactError
 from cgn.core.images import png
-from cgn.data.shards import (
-    Sample,
-    is_whole,
-    load,
-    read_manifest,
-    samples,
-    verify,
-    write_manifest,
-    write_shard,
-)
+from cgn.data.shards import Sample, is_whole, load_split, read_manifest, samples, verify, write_manifest, write_shard
 
 
 def made(count: int, *, first: int = 0, size: int = 8) -> Iterator[Sample]:
@@ -92,13 +83,13 @@ def test_what_is_written_is_read_back(folder: Path) -> None:
 
 
 def test_load_gives_tensors(folder: Path) -> None:
-    images = load(folder, split="train")
+    images = load_split(folder, split="train")
     assert images.pixels.shape == (8, 8, 8, 3)
     assert images.pixels.dtype == torch.uint8
     assert images.labels["shape"].tolist() == list(range(8))
     assert images.labels["background"].dtype == torch.int64
-    assert load(folder, split="train", limit=6).labels["texture"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert len(load(folder, split="train", limit=99).pixels) == 8
+    assert load_split(folder, split="train", limit=6).labels["texture"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert len(load_split(folder, split="train", limit=99).pixels) == 8
 
 
 def test_equal_samples_give_equal_bytes_at_any_time(
@@ -144,7 +135,7 @@ def test_a_truncated_shard_is_named(folder: Path) -> None:
     assert not is_whole(folder, read_manifest(folder).shards[2])
     for read in (
         lambda: verify(folder),
-        lambda: load(folder, split="train"),
+        lambda: load_split(folder, split="train"),
         lambda: list(samples(folder, split="train")),
     ):
         with pytest.raises(ArtifactError, match=r"train-000001\.tar has .* bytes, its manifest says .*run the stage"):
@@ -158,11 +149,11 @@ def test_a_changed_byte_is_found(folder: Path) -> None:
     content[700] ^= 1
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"test-000000\.tar has other bytes"):
-        load(folder, split="test")
+        load_split(folder, split="test")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 700, 1200, 3000])
-def test_a_tar_cut_short_is_told_even_where_the_manifest_agrees(folder: Path, kept: int) -> None:
+def test_a_tar_cut_short_is_reported_even_where_the_manifest_agrees(folder: Path, kept: int) -> None:
     path = folder / "test-000000.tar"
     path.write_bytes(path.read_bytes()[:kept])
     vouch(folder, "test-000000.tar")
@@ -214,7 +205,7 @@ def twice(folder: Path, *names: str) -> None:
 def test_a_member_that_is_there_twice_is_refused(folder: Path, names: tuple[str, ...]) -> None:
     twice(folder, *names)
     with pytest.raises(ArtifactError, match=r"test-000000\.tar has the member '00000000\.(png|json)' twice: remove"):
-        load(folder, split="test")
+        load_split(folder, split="test")
 
 
 @pytest.mark.parametrize("size", [b"77777777777\0", b"00000100000\0", b"-0000000001\0"])
@@ -227,7 +218,7 @@ def test_a_member_of_an_absurd_size_is_refused_before_memory_is_taken(folder: Pa
     path.write_bytes(content)
     vouch(folder, path.name)
     with pytest.raises(ArtifactError, match=r"test-000000\.tar is broken or cut short near byte 512"):
-        load(folder, split="test")
+        load_split(folder, split="test")
 
 
 @pytest.mark.parametrize("changed", [{"images": 10**15}, {"images": 6}])
@@ -236,11 +227,11 @@ def test_more_images_than_a_shard_can_hold_are_refused(folder: Path, changed: di
     manifest["shards"][0] |= changed
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=r"test-000000\.tar holds"):
-        load(folder, split="test")
+        load_split(folder, split="test")
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"images": -1}, "a negative number"),
         ({"bytes": -5}, "a negative number"),
@@ -248,11 +239,11 @@ def test_more_images_than_a_shard_can_hold_are_refused(folder: Path, changed: di
         ({"split": "train"}, r"the shard \('train', 0\) is listed twice"),
     ],
 )
-def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, changed: dict[str, Any], told: str) -> None:
+def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, changed: dict[str, Any], message: str) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["shards"][0] |= changed
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match=rf"manifest\.json is no manifest of shards \({told}"):
+    with pytest.raises(ArtifactError, match=rf"manifest\.json is not a manifest of shards \({message}"):
         read_manifest(folder)
 
 
@@ -270,14 +261,14 @@ def test_a_link_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "message"),
     [
         ({"00000000.json": b"{}"}, r"sample 00000000 has no \.png"),
         ({**good(), "00000001.png": b"x"}, r"sample 00000001 has no \.json"),
         ({**good(), **good(1) | {"00000001.png": b"no picture"}}, "sample 00000001 is broken"),
         ({**good(), **good(1) | {"00000001.json": b"{"}}, "sample 00000001 is broken"),
-        ({**good(), **good(1) | {"00000001.json": b"[]"}}, "sample 00000001 is no RGB image"),
-        ({**good(), **good(1) | {"00000001.png": png(np.zeros((8, 8), dtype=np.uint8))}}, "is no RGB image"),
+        ({**good(), **good(1) | {"00000001.json": b"[]"}}, "sample 00000001 is not an RGB image"),
+        ({**good(), **good(1) | {"00000001.png": png(np.zeros((8, 8), dtype=np.uint8))}}, "is not an RGB image"),
         ({**good(), **good(1) | {"00000001.png": good(1)["00000001.png"][:40]}}, "sample 00000001 is broken"),
         (
             {**good(), **good(1) | {"00000001.json": b'{"shape": 1, "texture": 2}'}},
@@ -304,24 +295,24 @@ def test_a_link_is_refused(folder: Path) -> None:
         ),
     ],
 )
-def test_a_broken_sample_is_named(folder: Path, members: dict[str, bytes], told: str) -> None:
+def test_a_broken_sample_is_named(folder: Path, members: dict[str, bytes], message: str) -> None:
     rewrite(folder, members)
-    with pytest.raises(ArtifactError, match=told):
-        load(folder, split="test")
+    with pytest.raises(ArtifactError, match=message):
+        load_split(folder, split="test")
 
 
 def test_an_unknown_split_lists_the_known(folder: Path) -> None:
-    for read in (lambda: load(folder, split="tset"), lambda: verify(folder, splits=["tset"])):
+    for read in (lambda: load_split(folder, split="tset"), lambda: verify(folder, splits=["tset"])):
         with pytest.raises(ArtifactError, match="no split 'tset'; it has: test, train"):
             read()
 
 
-def test_a_missing_or_foreign_manifest_is_told(folder: Path) -> None:
+def test_a_missing_or_foreign_manifest_is_reported(folder: Path) -> None:
     path = folder / "manifest.json"
     whole = json.loads(path.read_text())
     path.unlink()
     with pytest.raises(ArtifactError, match=r"manifest\.json is missing"):
-        load(folder, split="test")
+        load_split(folder, split="test")
     broken: list[Any] = [[], {}, {"shards": [], "facts": 1}, {"facts": {}, "shards": [{"name": "a"}]}]
     broken.append(whole | {"shards": [whole["shards"][0] | {"bytes": "12"}]})
     broken.append(whole | {"shards": [whole["shards"][0] | {"name": "../../etc/passwd"}]})
@@ -329,7 +320,7 @@ def test_a_missing_or_foreign_manifest_is_told(folder: Path) -> None:
     broken.append(whole | {"facts": {"image_size": []}})
     for content in broken:
         path.write_text(json.dumps(content))
-        with pytest.raises(ArtifactError, match=r"manifest\.json is no manifest of shards"):
+        with pytest.raises(ArtifactError, match=r"manifest\.json is not a manifest of shards"):
             read_manifest(folder)
 
 
@@ -354,7 +345,7 @@ def test_a_disk_that_fills_up_within_a_shard_leaves_no_half(folder: Path) -> Non
     assert not list(folder.glob("more*"))
 
 
-def test_a_folder_below_a_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_below_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"not a folder|in the way"):
         write_shard(tmp_path / "file" / "out", made(1), split="train", number=0, first_index=0)

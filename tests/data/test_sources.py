@@ -24,8 +24,8 @@ from cgn.data.sources import (
     U2NETP_FOLDED,
     VGG16,
     Asset,
-    mismatch,
 )
+from cgn.data.verification import digest_mismatch
 
 MNIST = (MNIST_IMAGES, MNIST_LABELS, *OBJECT_TEXTURES, *BACKGROUND_TEXTURES, VGG16, SQUEEZENET)
 IMAGENET = (
@@ -56,7 +56,7 @@ def test_every_asset_has_a_licence_and_mirrors_end_in_its_name() -> None:
 
 def test_the_real_files_are_what_the_table_says(test_data: Path) -> None:
     found = {path.name: path for path in test_data.rglob("*") if path.is_file()}
-    checked = [asset.name for asset in ALL if asset.name in found and mismatch(asset, found[asset.name]) is None]
+    checked = [asset.name for asset in ALL if asset.name in found and digest_mismatch(asset, found[asset.name]) is None]
     expected = (*(asset for asset in MNIST if asset is not VGG16), U2NETP_FOLDED, *FROST)
     assert checked == [asset.name for asset in expected]
 
@@ -70,24 +70,24 @@ def test_three_files_have_no_documented_digest() -> None:
 def test_an_md5_serves_where_it_is_all_that_is_documented(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"cgn")
     asset = Asset(name="a", urls=(), sha256=None, md5=hashlib.md5(b"cgn").hexdigest(), licence="none")
-    assert mismatch(asset, tmp_path / "a") is None
+    assert digest_mismatch(asset, tmp_path / "a") is None
     (tmp_path / "a").write_bytes(b"<html>")
     assert re.fullmatch(
-        r"md5 \w{32}, expected \w{32}; it looks like an HTML page", mismatch(asset, tmp_path / "a") or ""
+        r"md5 \w{32}, expected \w{32}; it looks like an HTML page", digest_mismatch(asset, tmp_path / "a") or ""
     )
 
 
 def test_a_prefix_of_the_digest_serves(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"cgn")
     wrong = Asset(name="a", urls=(), sha256="00000000", licence="none")
-    told = mismatch(wrong, tmp_path / "a")
-    assert told is not None
-    digest = told.split()[1].rstrip(",")
-    assert mismatch(Asset(name="a", urls=(), sha256=digest[:8], licence="none"), tmp_path / "a") is None
+    message = digest_mismatch(wrong, tmp_path / "a")
+    assert message is not None
+    digest = message.split()[1].rstrip(",")
+    assert digest_mismatch(Asset(name="a", urls=(), sha256=digest[:8], licence="none"), tmp_path / "a") is None
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"name": "../a"}, "plain file name"),
         ({"name": ""}, "plain file name"),
@@ -98,7 +98,7 @@ def test_a_prefix_of_the_digest_serves(tmp_path: Path) -> None:
         ({"urls": ("ftp://host/a",)}, "only http"),
     ],
 )
-def test_a_malformed_asset_is_refused(values: dict[str, object], told: str) -> None:
+def test_a_malformed_asset_is_refused(values: dict[str, object], message: str) -> None:
     given: dict[str, object] = {"name": "a", "urls": (), "sha256": "0" * 64, "licence": "none"} | values
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         Asset(**given)  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cgn.core.files import partial_folder, sha256
+from cgn.core.files import sha256
+from cgn.core.outputs import partial_folder
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cgn.data.benchmarks import imagenet9
-from cgn.data.pictures import Pictures
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import imagenet9
 from cgn.evaluation.accuracy import Proportion
 from cgn.evaluation.background_gap import Gap, background_gap, by_variation, superclass_accuracy
 from cgn.evaluation.categories.imagenet9 import MEMBERS, superclass_of
@@ -68,7 +68,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Examination:
     tables = [
         examine(
             {"known": network},
-            pictures=Pictures(listing=listing, transform=_grey),
+            pictures=TransformedFolder(folder=listing, transform=_grey),
             suite="in9",
             condition=variation,
             batch_size=10,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cgn.config.load import load
+from cgn.core.devices import describe_machine, machine
 from cgn.core.files import write_json
-from cgn.core.machine import described, machine
 from cgn.evaluation.expected import FILE, Figure, deciding, measured, remarks
 from tests.benchmarks import expected as command
 from tests.support import made_examination as made
@@ -178,9 +178,9 @@ def test_the_report_says_that_a_run_lies_outside_on_its_page_in_its_summary_and_
 
 def test_a_machine_is_its_processor_and_instructions_and_gpus() -> None:
     told = {"cpu": "Abacus 9000", "instructions": "AVX2", "cores": 2, "gpus": ["card", "card"]}
-    assert described(told) == "Abacus 9000 with AVX2, 2 \N{MULTIPLICATION SIGN} card"
-    assert described({"cpu": "Abacus 9000", "cores": 2}) == ""
-    assert described(machine()).startswith(machine()["cpu"])
+    assert describe_machine(told) == "Abacus 9000 with AVX2, 2 \N{MULTIPLICATION SIGN} card"
+    assert describe_machine({"cpu": "Abacus 9000", "cores": 2}) == ""
+    assert describe_machine(machine()).startswith(machine()["cpu"])
 
 
 def test_an_instruction_set_that_was_limited_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from cgn.config.imagenet.evaluate import Evaluate
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
 from cgn.corruptions import corrupt
-from cgn.data.collection import Collection, PictureSet, SetName, foreign_set, look, write_collection
-from cgn.data.transforms import PREPARATIONS, Preparation, imagenet, squeezenet
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, SetName, external_set, inspect_folder, write_prepared_sets
+from cgn.data.preprocessing import PREPARATIONS, Preparation, imagenet, squeezenet
 from cgn.data.wnids import wnids
 from cgn.evaluation.categories import sixteen
 from cgn.evaluation.categories.imagenet9 import MEMBERS
@@ -30,7 +30,7 @@ from cgn.evaluation.suite_results import numbers, summary
 from cgn.imagenet import corrupting, examination
 from cgn.imagenet.evaluate import parts as cell
 from cgn.imagenet.judges import Judge
-from cgn.nets.ensemble import MECHANISMS
+from cgn.nets.classifiers import MECHANISMS
 from cgn.report.suite_tables import tables
 from cgn.stages.evaluate import evaluate
 from tests.support import made_examination as made
@@ -250,7 +250,7 @@ def test_linked_class_folders_are_examined_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suite", ["clean", "stylized", "imagenet_c"])
 def test_a_folder_that_changed_since_prepare_is_not_examined(tmp_path: Path, suite: str, scripted: Scripted) -> None:
-    sets: dict[str, PictureSet] = {}
+    sets: dict[str, PreparedSet] = {}
     names: dict[str, SetName] = {"clean": "val", "stylized": "stylized", "imagenet_c": "imagenet_c"}
     name = names[suite]
     within = tmp_path / "mine" / name
@@ -258,10 +258,10 @@ def test_a_folder_that_changed_since_prepare_is_not_examined(tmp_path: Path, sui
         for number in range(2):
             path = save(within / home / wnids()[1] / f"{number}.png", shape=1)
     data = tmp_path / "data"
-    contents = look(within, name, classes=wnids())
-    sets[name] = foreign_set(contents, root=data, name=name)
+    contents = inspect_folder(within, name, classes=wnids())
+    sets[name] = external_set(contents, root=data, name=name)
     facts = {"track": "imagenet", "variant": "mini"}
-    write_collection(Collection(root=data, facts=facts, class_names=wnids(), sets=sets))
+    write_prepared_sets(PreparedSets(root=data, facts=facts, class_names=wnids(), sets=sets))
     assert examined(tmp_path, data, suite=suite, corruptions=("fog",))
     seen = scripted.seen
     path.unlink()
@@ -296,7 +296,7 @@ def test_nothing_to_examine_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="has the pictures of no suite of cue_conflict"):
         examined(tmp_path, tmp_path, suites=("cue_conflict",))
     (tmp_path / "imagenet9" / "original" / "val" / "00_dog").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match="holds no picture in a class folder"):
+    with pytest.raises(ArtifactError, match="holds no image in a class folder"):
         examined(tmp_path, tmp_path)
 
 
@@ -547,9 +547,9 @@ def test_how_pictures_were_shown_stands_beside_every_result(tmp_path: Path) -> N
 def test_a_collection_says_who_made_its_corrupted_pictures(tmp_path: Path, photographs: Path) -> None:
     corrupted(tmp_path / "own" / "imagenet_c", size=8)
     for folder, source in (("imagenet_c", "fetch"), (str(tmp_path / "own" / "imagenet_c"), "user")):
-        sets = {"imagenet_c": PictureSet(folder=folder, images=20, digest="")}
+        sets = {"imagenet_c": PreparedSet(folder=folder, images=20, digest="")}
         facts = {"track": "imagenet", "variant": "mini"}
-        write_collection(Collection(root=tmp_path / "own", facts=facts, class_names=wnids(), sets=sets))
+        write_prepared_sets(PreparedSets(root=tmp_path / "own", facts=facts, class_names=wnids(), sets=sets))
         found = examined(tmp_path, tmp_path / "own", suite="imagenet_c", corruptions=("fog", "contrast"))
         assert found["shown"]["corrupted_by"] == source
     found = examined(tmp_path, photographs, suite="imagenet_c", corruptions=("contrast",), corruption_images=2)

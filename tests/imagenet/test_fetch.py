@@ -117,9 +117,7 @@ def fetched(params: Path) -> None:
 
 def test_folders_that_prepare_would_refuse_are_refused_before_anything_is_fetched(mini: Path) -> None:
     (mini.parent / "val" / wnids()[0]).rename(mini.parent / "val" / "n0000")
-    with pytest.raises(
-        ConfigError, match=r"imagenet\.mini\.prepare\.folders\.val .*holds no picture in a class folder"
-    ):
+    with pytest.raises(ConfigError, match=r"imagenet\.mini\.prepare\.folders\.val .*holds no image in a class folder"):
         fetched(mini)
     (mini.parent / "train").rename(mini.parent / "away")
     with pytest.raises(ConfigError, match=r"imagenet\.mini\.prepare\.folders\.train .*there is no folder"):

@@ -23,9 +23,10 @@ from torch import nn
 from cgn.config.imagenet.generate import Generate, Interpolation
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.files import partial_folder, sha256
+from cgn.core.files import sha256
 from cgn.core.images import from_bytes, to_bytes
 from cgn.core.metrics import Silent
+from cgn.core.outputs import partial_folder
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, read_manifest, samples, verify
 from cgn.data.sources import CGN_IMAGENET

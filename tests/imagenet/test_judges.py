@@ -17,8 +17,8 @@ from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256, write_json
 from cgn.core.metrics import Silent
-from cgn.data.collection import Collection, PictureSet, write_collection
-from cgn.data.recipes import recipe
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
+from cgn.data.preprocessing import weights_preparation
 from cgn.data.sources import SQUEEZENET
 from cgn.evaluation.examination import read
 from cgn.imagenet import judges
@@ -27,8 +27,7 @@ from cgn.imagenet.classifiers import open_classifier
 from cgn.imagenet.evaluate import parts as cell
 from cgn.miniature.scenes import CLASSES
 from cgn.miniature.sets import CLASS_FOLDERS, write_sets
-from cgn.nets.backbones import load_network, network
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble
+from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, load_network, network
 from cgn.stages.evaluate import evaluate
 from tests.conftest import ROOT
 
@@ -91,7 +90,7 @@ def test_a_network_whose_recipe_is_unknown_is_refused_with_how_to_give_it(tmp_pa
     ):
         published(tmp_path, tmp_path, name="squeezenet1_1", files=(file,))
     with pytest.raises(ConfigError, match=r"@IMAGENET1K_V1 \(256/224/bilinear\) or resnet50@IMAGENET1K_V2 \(232/224/b"):
-        recipe("resnet50", asked="", digest="0" * 64, file="resnet50_a1_in1k.safetensors")
+        weights_preparation("resnet50", asked="", digest="0" * 64, file="resnet50_a1_in1k.safetensors")
     with pytest.raises(ConfigError, match=r"torchvision has no classification network 'resnet51'; .* resnet50"):
         published(tmp_path, tmp_path, name="resnet51", files=(file,))
 
@@ -104,7 +103,7 @@ def test_every_file_of_torchvision_is_shown_what_torchvision_prepares_for_it() -
         for held in models.get_model_weights(name):
             if held.meta["categories"]:
                 digest = held.url.rsplit("-", 1)[1].removesuffix(".pth").ljust(64, "0")
-                found = recipe(name, asked="", digest=digest, file="renamed.pth")
+                found = weights_preparation(name, asked="", digest=digest, file="renamed.pth")
                 assert (found.name, found.source) == (held.name, "the file")
                 assert found.transform_input == (name in ("googlenet", "inception_v3"))
                 prepared, theirs = found.preparation, held.transforms()
@@ -129,20 +128,24 @@ def test_every_file_of_torchvision_is_shown_what_torchvision_prepares_for_it() -
     ],
 )
 def test_a_recipe_can_be_asked_for(network: str, asked: str, expected: tuple[Any, ...]) -> None:
-    found = recipe(network, asked=asked, digest="0" * 64, file="x.pth")
+    found = weights_preparation(network, asked=asked, digest="0" * 64, file="x.pth")
     of = found.preparation
     assert (of.shorter, of.crop, of.interpolation, of.mean[0], found.transform_input) == expected
     assert found.source == "--network"
 
 
 def test_sizes_that_are_asked_for_leave_the_colours_of_a_known_file() -> None:
-    found = recipe("efficientnet_v2_l", asked="500/480/bicubic", digest="59c71312".ljust(64, "0"), file="x.pth")
+    found = weights_preparation(
+        "efficientnet_v2_l", asked="500/480/bicubic", digest="59c71312".ljust(64, "0"), file="x.pth"
+    )
     assert (found.preparation.shorter, found.preparation.mean) == (500, (0.5, 0.5, 0.5))
-    found = recipe("squeezenet1_0", asked="227/227/bilinear", digest=str(SQUEEZENET.sha256), file="x.pth")
+    found = weights_preparation("squeezenet1_0", asked="227/227/bilinear", digest=str(SQUEEZENET.sha256), file="x.pth")
     assert (found.preparation.crop, found.preparation.scale, found.preparation.mean[0]) == (227, 1.0, 123.0)
-    found = recipe("googlenet", asked="224/224/bilinear", digest="1378be20".ljust(64, "0"), file="x.pth")
+    found = weights_preparation("googlenet", asked="224/224/bilinear", digest="1378be20".ljust(64, "0"), file="x.pth")
     assert found.transform_input
-    found = recipe("googlenet", asked="224/224/bilinear/.5/.5", digest="1378be20".ljust(64, "0"), file="x.pth")
+    found = weights_preparation(
+        "googlenet", asked="224/224/bilinear/.5/.5", digest="1378be20".ljust(64, "0"), file="x.pth"
+    )
     assert not found.transform_input, "its colours are given"
 
 
@@ -153,7 +156,7 @@ def test_sizes_that_are_asked_for_leave_the_colours_of_a_known_file() -> None:
 )  # fmt: skip
 def test_what_is_no_recipe_is_refused(asked: str) -> None:
     with pytest.raises(ConfigError, match=r"unknown preparation .*; known: .*, and RESIZE/CROP/INTERPOLATION"):
-        recipe("resnet50", asked=asked, digest="0" * 64, file="x.pth")
+        weights_preparation("resnet50", asked=asked, digest="0" * 64, file="x.pth")
 
 
 @pytest.mark.parametrize(("name", "digest"), [("googlenet", "1378be20"), ("inception_v3", "0cc3c7bd")])
@@ -186,7 +189,7 @@ def test_a_size_that_a_network_cannot_take_is_refused(tmp_path: Path) -> None:
         published(tmp_path, tmp_path, name="squeezenet1_1@16/16/bilinear", files=(file,))
     with torch.device("meta"):
         assert network("vit_b_16", image_size=384).state_dict()["encoder.pos_embedding"].shape[1] == 24**2 + 1
-        with pytest.raises(ConfigError, match="vit_b_32 cannot be built for pictures of 240 pixels"):
+        with pytest.raises(ConfigError, match="vit_b_32 cannot be built for images of 240 pixels"):
             network("vit_b_32", image_size=240)
 
 
@@ -226,9 +229,9 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(1, 7):
         Image.effect_noise((90, 80), 60 + number).convert("RGB").save(root / "frost" / f"frost{number}.png")
     names = ("val", "imagenet9", "cue_conflict", "frost")
-    sets = {name: PictureSet(folder=name, images=1, digest="") for name in names}
+    sets = {name: PreparedSet(folder=name, images=1, digest="") for name in names}
     facts = {"track": "imagenet", "variant": "miniature"}
-    write_collection(Collection(root=root, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
+    write_prepared_sets(PreparedSets(root=root, facts=facts, class_names=CLASS_FOLDERS, sets=sets))
     return root
 
 

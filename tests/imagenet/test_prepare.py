@@ -20,10 +20,10 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import folder_digest, write_json
 from cgn.core.images import png
 from cgn.core.metrics import Files, Silent
-from cgn.corruptions.ice import read_ice
-from cgn.data import archives, tars
-from cgn.data.benchmarks import imagenet_c
-from cgn.data.collection import Collection, SetName, read_collection
+from cgn.corruptions.weather import read_ice
+from cgn.data import archives, image_folders
+from cgn.data.image_folders import imagenet_c
+from cgn.data.prepared_sets import PreparedSets, SetName, read_prepared_sets
 from cgn.data.sources import BACKGROUNDS_CHALLENGE, CUE_CONFLICT, FROST, IMAGENET_C
 from cgn.data.wnids import wnids
 from cgn.imagenet.prepare import parts
@@ -35,15 +35,15 @@ SMALL = World(image_size=64, train_per_class=3, val_per_class=2, per_variation=2
 GREY = png(np.full((8, 8, 3), 90, dtype=np.uint8))
 
 
-def drawn(data: Path, *, seed: int = 0) -> Collection:
+def drawn(data: Path, *, seed: int = 0) -> PreparedSets:
     data.mkdir(parents=True)
     sink = Files(data.with_suffix(".log"))
     prepare(parts(Prepare(world=SMALL, folders=None), seed=seed, variant="toy"), assets=data, data=data, sink=sink)
-    return read_collection(data)
+    return read_prepared_sets(data)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+def world(tmp_path_factory: pytest.TempPathFactory) -> PreparedSets:
     return drawn(tmp_path_factory.mktemp("world") / "data")
 
 
@@ -55,7 +55,7 @@ def photographs(folder: Path, *, classes: tuple[str, ...] = wnids()[:3], picture
     return folder
 
 
-def gathered(tmp_path: Path, **folders: Any) -> Collection:
+def gathered(tmp_path: Path, **folders: Any) -> PreparedSets:
     """`train` and `val` are there; assets lie in tmp_path/assets."""
     for name in ("train", "val"):
         if not (tmp_path / name).exists():
@@ -70,7 +70,7 @@ def gathered(tmp_path: Path, **folders: Any) -> Collection:
     (tmp_path / "assets").mkdir(exist_ok=True)
     (tmp_path / "data").mkdir(exist_ok=True)
     prepare(parts(params, seed=0, variant="toy"), assets=tmp_path / "assets", data=tmp_path / "data", sink=Silent())
-    return read_collection(tmp_path / "data")
+    return read_prepared_sets(tmp_path / "data")
 
 
 def tar(path: Path, *names: str, mode: str = "w", links: tuple[str, ...] = ()) -> Path:
@@ -87,7 +87,7 @@ def tar(path: Path, *names: str, mode: str = "w", links: tuple[str, ...] = ()) -
     return path
 
 
-def test_the_world_has_every_set_and_says_how_many(world: Collection) -> None:
+def test_the_world_has_every_set_and_says_how_many(world: PreparedSets) -> None:
     counts = {name: held.images for name, held in world.sets.items()}
     assert counts == {"train": 27, "val": 18, "imagenet9": 144, "cue_conflict": 81, "frost": 6, "masks": 45}
     assert world.class_names == CLASS_FOLDERS
@@ -101,14 +101,14 @@ def test_the_world_has_every_set_and_says_how_many(world: Collection) -> None:
         assert sheet.height == (8 + 1 + 1 + 1 + 2 + 1) * 67 + 3
 
 
-def test_the_manifest_hangs_on_every_byte_and_the_seed(world: Collection, tmp_path: Path) -> None:
+def test_the_manifest_hangs_on_every_byte_and_the_seed(world: PreparedSets, tmp_path: Path) -> None:
     again = drawn(tmp_path / "again")
     assert folder_digest(again.root) == folder_digest(world.root)
     other = drawn(tmp_path / "other", seed=1)
     assert all(other.sets[name].digest != held.digest for name, held in world.sets.items())
 
 
-def test_the_panes_do_for_frost(world: Collection) -> None:
+def test_the_panes_do_for_frost(world: PreparedSets) -> None:
     ice = read_ice([world.folder("frost") / asset.name for asset in FROST], height=64, width=64)
     assert len(ice) == 6
     assert all(min(pane.shape[1:]) > 64 for pane in ice)
@@ -261,7 +261,7 @@ def test_a_folder_that_does_not_do_is_named_by_its_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"imagenet\.toy\.prepare\.folders\.train is '.*absent': there is no folder"):
         gathered(tmp_path, train=str(tmp_path / "absent"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"prepare\.folders\.val .*holds no picture in a class folder"):
+    with pytest.raises(ConfigError, match=r"prepare\.folders\.val .*holds no image in a class folder"):
         gathered(tmp_path, val=str(tmp_path / "empty"))
     (photographs(tmp_path / "hole") / wnids()[7]).mkdir()
     with pytest.raises(ConfigError, match=rf"folders\.val .*class folders without a picture: {wnids()[7]}"):
@@ -307,9 +307,7 @@ def test_a_corruption_that_lies_in_two_folders_is_refused(tmp_path: Path) -> Non
     for home in ("fog", "weather/fog"):
         for severity in range(1, 6):
             photographs(tmp_path / "c" / home / str(severity), pictures=1)
-    with pytest.raises(
-        ConfigError, match=r"folders\.imagenet_c .*fog lies in .*c/fog and in .*c/weather/fog: keep one"
-    ):
+    with pytest.raises(ConfigError, match=r"folders\.imagenet_c .*fog is in .*c/fog and in .*c/weather/fog: keep one"):
         gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
 
 
@@ -355,14 +353,14 @@ GOOD = f"fog/1/{wnids()[0]}/x.JPEG"
 def test_an_archive_that_reaches_out_is_refused(tmp_path: Path, name: str) -> None:
     archive = tar(tmp_path / "a.tar", GOOD, name)
     with pytest.raises(ArtifactError, match="reaches out of its folder"):
-        archives.unpack([archive], tmp_path / "in" / "imagenet_c", place=archives.imagenet_c)
+        archives.unpack([archive], tmp_path / "in" / "imagenet_c", place=image_folders.imagenet_c_member)
     assert not (tmp_path / "in" / "imagenet_c").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"a.tar", "in"}
 
 
 def test_links_doubles_and_broken_archives_are_refused(tmp_path: Path) -> None:
     def unpacked(archive: Path) -> int:
-        return archives.unpack([archive], tmp_path / "imagenet_c", place=archives.imagenet_c)
+        return archives.unpack([archive], tmp_path / "imagenet_c", place=image_folders.imagenet_c_member)
 
     with pytest.raises(ArtifactError, match="no regular file"):
         unpacked(tar(tmp_path / "link.tar", links=(GOOD,)))
@@ -381,7 +379,7 @@ def test_links_doubles_and_broken_archives_are_refused(tmp_path: Path) -> None:
 
 
 def unpacked(archive: Path, folder: Path) -> int:
-    return archives.unpack([archive], folder / "imagenet_c", place=archives.imagenet_c)
+    return archives.unpack([archive], folder / "imagenet_c", place=image_folders.imagenet_c_member)
 
 
 def member(name: str, size: int = 0, **fields: Any) -> tarfile.TarInfo:
@@ -448,7 +446,7 @@ def test_an_absurd_header_is_refused(tmp_path: Path, kind: bytes) -> None:
 
 def test_an_absurd_count_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = tar(tmp_path / "a.tar", *(GOOD.replace("x.", f"{number}.") for number in range(30)))
-    monkeypatch.setattr(tars.Bounds, "__init__", partialmethod(tars.Bounds.__init__, members=29))
+    monkeypatch.setattr(archives.Bounds, "__init__", partialmethod(archives.Bounds.__init__, members=29))
     with pytest.raises(ArtifactError, match="it holds more than 29 members"):
         unpacked(archive, tmp_path)
 

@@ -9,7 +9,7 @@ import pytest
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
-from cgn.data.collection import Collection, write_collection
+from cgn.data.prepared_sets import PreparedSets, write_prepared_sets
 from cgn.data.wnids import wnids
 from cgn.evaluation.examination import Examination
 from cgn.imagenet import published, report_answers
@@ -312,7 +312,7 @@ def test_films_are_named_after_their_classes(file: str, names: tuple[str, ...], 
     folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
     made.film(folders["images"] / "interpolations" / f"{file}.gif")
     facts = {"track": "imagenet", "variant": "miniature"}
-    write_collection(Collection(root=folders["data"], facts=facts, class_names=tuple(names), sets={}))
+    write_prepared_sets(PreparedSets(root=folders["data"], facts=facts, class_names=tuple(names), sets={}))
     page = render(tmp_path, folders)
     assert page.said(caption)
     assert "from class" not in page.html

@@ -17,12 +17,11 @@ from cgn.config.record import OutOfRangeError
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
-from cgn.data.collection import Collection, PictureSet, own_set, write_collection
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, internal_set, write_prepared_sets
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.imagenet.classifiers import open_classifier
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
-from cgn.nets.backbones import network
-from cgn.nets.ensemble import MECHANISMS
+from cgn.nets.classifiers import MECHANISMS, network
 
 PARAMS = TrainClassifier(
     backbone="shufflenet_v2_x0_5",
@@ -63,8 +62,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def collected(root: Path, *, names: tuple[str, ...] = NAMES, variant: str = "miniature") -> Path:
-    held = {"train": PictureSet(folder="train", images=9, digest="0")}
-    write_collection(Collection(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
+    held = {"train": PreparedSet(folder="train", images=9, digest="0")}
+    write_prepared_sets(PreparedSets(root=root, facts=FACTS | {"variant": variant}, class_names=names, sets=held))
     return root
 
 
@@ -120,7 +119,7 @@ def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images:
     assert {head: tuple(answer.shape) for head, answer in answers.items()} == dict.fromkeys(MECHANISMS, (2, 3))
     told = json.loads((tmp_path / "out" / "training.json").read_text())
     assert (told["images"], told["updates"]) == ({"real": 9, "counterfactual": 8}, 5)
-    assert told["left_out"] == ["n03/note.txt: no picture by its name (.bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, "
+    assert told["left_out"] == ["n03/note.txt: not an image by its name (.bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, "
                                 ".tif, .tiff, .webp)"]  # fmt: skip
     assert [sentence.split(":")[0] for sentence in told["unreadable"]] == ["n03/2.png cannot be read"]
     summary = json.loads((tmp_path / "log" / "details.json").read_text())
@@ -165,8 +164,8 @@ class Interrupted(Files):
 
 def prepared(root: Path) -> Path:
     """The nine pictures as prepare records them."""
-    held = {"train": own_set(root, "train")}
-    write_collection(Collection(root=root, facts=FACTS, class_names=NAMES, sets=held))
+    held = {"train": internal_set(root, "train")}
+    write_prepared_sets(PreparedSets(root=root, facts=FACTS, class_names=NAMES, sets=held))
     return root
 
 

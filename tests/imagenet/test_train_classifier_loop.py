@@ -17,14 +17,14 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.core.checkpoints import load_state
-from cgn.core.devices import fabric
+from cgn.core.devices import open_fabric
 from cgn.core.errors import ArtifactError, TrainingError
 from cgn.core.launch import together
 from cgn.core.metrics import Fanout, Files, MetricSink, Silent
-from cgn.data.mixing import Batch, Mixture
-from cgn.data.transforms import normalized
+from cgn.data.mixing import MixedBatch, Mixture
+from cgn.data.preprocessing import normalized
 from cgn.imagenet.train_classifier import epoch_ends, fit
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble
+from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble
 from cgn.training import STATE, Training
 from tests.imagenet.test_train_classifier import PARAMS
 
@@ -66,7 +66,7 @@ class Source:
     def __len__(self) -> int:
         return self.updates
 
-    def __getitem__(self, update: int) -> Batch:
+    def __getitem__(self, update: int) -> MixedBatch:
         stream = torch.Generator().manual_seed(update)
         real = torch.randint(0, CLASSES, (8,), generator=stream)
         made = torch.randint(0, CLASSES, (3, 6), generator=stream)
@@ -77,7 +77,7 @@ class Source:
         labels = {name: made[row][mine] for row, name in enumerate(MECHANISMS)} if self.mechanisms else {}
         told = (self.broken[update],) if update in self.broken else ()
         mixed = torch.cat([pixels[:8][mine], pixels[8:][mine]])
-        return Batch(pixels=mixed, label=real[mine], labels=labels, unreadable=told)
+        return MixedBatch(pixels=mixed, label=real[mine], labels=labels, unreadable=told)
 
 
 class Small(nn.Module):
@@ -117,7 +117,7 @@ def fitted(
         pictures=PICTURES,
         seed=seed,
         folder=folder,
-        fabric=fabric(accelerator="cpu", precision=precision, devices=devices),
+        fabric=open_fabric(accelerator="cpu", precision=precision, devices=devices),
         sink=sink or Silent(),
     )
 

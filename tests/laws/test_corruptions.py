@@ -11,11 +11,9 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.seeding import torch_stream
 from cgn.corruptions import BENCHMARK, CORRUPTIONS, EXTRA, SEVERITIES, corrupt, corrupt_with
 from cgn.corruptions.blur import DEFOCUS, origins, soft_disk
-from cgn.corruptions.draws import draws_for
 from cgn.corruptions.filters import gaussian, streaks
-from cgn.corruptions.ice import read_ice
-from cgn.corruptions.spatter import distance, edges, equalized
-from cgn.corruptions.weather import plasma
+from cgn.corruptions.random_numbers import random_numbers
+from cgn.corruptions.weather import distance, edges, equalized, plasma, read_ice
 
 HEIGHT, WIDTH = 72, 88
 FIXED = {
@@ -86,8 +84,8 @@ def test_chance_hangs_on_seed_number_and_severity(name: str) -> None:
     made = corrupted(images, name)
     for other in (corrupted(images, name, seed=1), corrupted(images, name, numbers=[1])):
         assert other.equal(made) is (name in FIXED)
-    first = draws_for([0], name=name, severity=1, seed=0, device=images.device).uniform(4)
-    assert not draws_for([0], name=name, severity=2, seed=0, device=images.device).uniform(4).equal(first)
+    first = random_numbers([0], name=name, severity=1, seed=0, device=images.device).uniform(4)
+    assert not random_numbers([0], name=name, severity=2, seed=0, device=images.device).uniform(4).equal(first)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -108,7 +106,7 @@ def test_the_worst_severity_changes_more_than_the_mildest(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"name": "rain"}, r"unknown corruption 'rain'; known: gaussian_noise, .*saturate"),
         ({"severity": 0}, r"severity 0 of fog: allowed are 1, 2, 3, 4 and 5"),
@@ -121,9 +119,9 @@ def test_the_worst_severity_changes_more_than_the_mildest(name: str) -> None:
         ({"name": "frost", "ice": ice(height=20)}, r"photograph 1 of frost is 29x95, images are 72x88"),
     ],
 )
-def test_what_cannot_be_is_refused(changed: dict[str, object], told: str) -> None:
+def test_what_cannot_be_is_refused(changed: dict[str, object], message: str) -> None:
     given: dict[str, object] = {"images": smooth(2), "name": "fog", "severity": 1, "numbers": [0, 1], "seed": 0}
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         corrupt(**given | changed)  # type: ignore[arg-type]
 
 
@@ -182,7 +180,9 @@ def test_filters_keep_the_sum() -> None:
 
 
 def test_a_plasma_spans_its_range_and_is_its_own_neighbour() -> None:
-    clouds = plasma(128, decay=2, draws=draws_for([0, 1], name="fog", severity=1, seed=0, device=torch.device("cpu")))
+    clouds = plasma(
+        128, decay=2, draws=random_numbers([0, 1], name="fog", severity=1, seed=0, device=torch.device("cpu"))
+    )
     assert clouds.amin((1, 2)).eq(0).all()
     assert clouds.amax((1, 2)).eq(1).all()
     inner = (clouds[:, 1:] - clouds[:, :-1]).abs().mean()
@@ -220,7 +220,7 @@ def test_broken_or_missing_photographs_are_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"frost1\.png is missing: run fetch again"):
         read_ice([tmp_path / "frost1.png"], height=72, width=88)
     (tmp_path / "frost1.png").write_bytes(b"no picture")
-    with pytest.raises(ArtifactError, match=r"frost1\.png is no whole picture"):
+    with pytest.raises(ArtifactError, match=r"frost1\.png is not a complete image"):
         read_ice([tmp_path / "frost1.png"], height=72, width=88)
 
 
@@ -228,7 +228,7 @@ def test_broken_or_missing_photographs_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_gpu_makes_the_same_picture(name: str) -> None:
     images = smooth(3)
-    draws = draws_for(range(3), name=name, severity=3, seed=0, device=torch.device("cuda"))
+    draws = random_numbers(range(3), name=name, severity=3, seed=0, device=torch.device("cuda"))
     made = corrupt_with(images.cuda(), name=name, severity=3, draws=draws, ice=ice()).cpu()
     off = (made.int() - corrupted(images, name).int()).abs()
     assert float((off <= 1).double().mean()) > 0.999

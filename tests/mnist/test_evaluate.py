@@ -23,7 +23,7 @@ from cgn.evaluation.confusion import followed
 from cgn.evaluation.decisions import read
 from cgn.mnist.evaluate import parts as cell
 from cgn.mnist.examination import Examiner
-from cgn.nets.cnn import Cnn
+from cgn.nets.classifiers import Cnn
 from cgn.stages.evaluate import Parts, evaluate
 
 FACTS = {"track": "mnist", "variant": "digits", "classes": 10, "image_size": 16}

@@ -10,9 +10,8 @@ from PIL import Image
 from cgn.config.mnist.prepare import Jitter, Prepare
 from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
-from cgn.data.shards import load, read_manifest, samples, verify
+from cgn.data.shards import load_split, read_manifest, samples, verify, write_splits
 from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
-from cgn.data.splits import write_splits
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
 from cgn.mnist.prepare import made_splits, parts
 from cgn.stages.prepare import Parts, prepare
@@ -49,14 +48,14 @@ def test_the_manifest_says_what_there_is(folder: Path) -> None:
 
 def test_the_label_decides_in_training_and_in_the_plain_test(folder: Path) -> None:
     for split in ("train", "test_iid"):
-        labels = load(folder, split=split).labels
+        labels = load_split(folder, split=split).labels
         assert (labels["shape"] == labels["texture"]).all()
         assert (labels["shape"] == labels["background"]).all()
 
 
 def test_chance_decides_in_the_randomised_test(folder: Path) -> None:
-    labels = {name: column.numpy() for name, column in load(folder, split="test_random").labels.items()}
-    assert (labels["shape"] == load(folder, split="test_iid").labels["shape"].numpy()).all()
+    labels = {name: column.numpy() for name, column in load_split(folder, split="test_random").labels.items()}
+    assert (labels["shape"] == load_split(folder, split="test_iid").labels["shape"].numpy()).all()
     for one, other in (("shape", "texture"), ("shape", "background"), ("texture", "background")):
         assert (labels[one] == labels[other]).mean() == pytest.approx(0.1, abs=0.05)
     assert np.bincount(labels["texture"], minlength=10).min() > 25
@@ -91,7 +90,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder: Path
 
 def test_the_test_digits_do_not_depend_on_the_seed(folder: Path, tmp_path: Path) -> None:
     other = made(tmp_path / "other", seed=1)
-    assert load(other, split="test_iid").labels["shape"].equal(load(folder, split="test_iid").labels["shape"])
+    assert (
+        load_split(other, split="test_iid").labels["shape"].equal(load_split(folder, split="test_iid").labels["shape"])
+    )
 
 
 def test_the_sheet_has_a_row_a_split_and_a_column_a_class(folder: Path) -> None:
@@ -108,7 +109,7 @@ def test_the_sheet_has_a_row_a_split_and_a_column_a_class(folder: Path) -> None:
 
 def test_a_class_that_training_lacks_is_left_white(tmp_path: Path) -> None:
     data = made(tmp_path / "data", replace(SMALL, train_images=3, jitter=None))
-    present = set(load(data, split="train").labels["shape"].tolist())
+    present = set(load_split(data, split="train").labels["shape"].tolist())
     with Image.open(data / "examples.png") as sheet:
         pixels = np.asarray(sheet)[:, -10 * 67 :]
     white = {column for column in range(10) if (pixels[3:67, column * 67 :][:, :64] == 255).all()}
@@ -117,10 +118,10 @@ def test_a_class_that_training_lacks_is_left_white(tmp_path: Path) -> None:
 
 def test_colored_has_the_label_as_background_and_a_random_colour(tmp_path: Path) -> None:
     data = made(tmp_path / "data", replace(SMALL, look="colored", jitter=None))
-    labels = load(data, split="test_random").labels
+    labels = load_split(data, split="test_random").labels
     assert (labels["background"] == labels["shape"]).all()
     assert (labels["texture"] == labels["shape"]).float().mean() < 0.2
-    assert (load(data, split="test_random").pixels[:, 0, 0] == 0).all()
+    assert (load_split(data, split="test_random").pixels[:, 0, 0] == 0).all()
 
 
 @pytest.mark.parametrize("look", ["colored", "double_colored", "wildlife"])
@@ -135,7 +136,7 @@ def test_real_mnist_in_every_look(test_data: Path, tmp_path: Path, look: str) ->
     # A hundred of the 10,000 test digits do here.
     splits = [replace(split, images=100) for split in made_splits(params, assets, seed=0)]
     write_splits(tmp_path / "data", splits, images_per_shard=50, facts={})
-    images = load(tmp_path / "data", split="test_random")
+    images = load_split(tmp_path / "data", split="test_random")
     assert images.pixels.shape == (100, 32, 32, 3)
     assert images.pixels.float().std() > 20
 

@@ -12,10 +12,11 @@ import torch
 from cgn.config.load import load
 from cgn.config.mnist.train_cgn import Border, Discriminator, Losses, Perceptual, TrainCgn
 from cgn.config.schema import Mnist
-from cgn.core.checkpoints import load_model, load_strictly
+from cgn.core.checkpoints import load_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
 from cgn.core.seeding import torch_stream
+from cgn.core.weights import load_strictly
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mechanisms import Prior, factual
 from cgn.mnist.generator import generator, soften

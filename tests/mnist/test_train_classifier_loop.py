@@ -12,7 +12,7 @@ import torch
 
 from cgn.config.mnist.train_classifier import TrainClassifier
 from cgn.core.checkpoints import load_model, load_state
-from cgn.core.devices import fabric, fits
+from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Fanout, Files, MetricSink, Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
@@ -164,14 +164,14 @@ def test_no_progress_bar_floods_a_log(data: Path, tmp_path: Path, capsys: pytest
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_absent_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"accelerator is 'cuda', but .* finds no CUDA GPU here: set accelerator"):
-        fabric(accelerator="cuda")
+        open_fabric(accelerator="cuda")
 
 
 def test_an_unknown_accelerator_or_precision_is_refused() -> None:
     with pytest.raises(ConfigError, match="accelerator is 'tpu', allowed: auto, cpu, cuda"):
-        fabric(accelerator="tpu")
+        open_fabric(accelerator="tpu")
     with pytest.raises(ConfigError, match="precision is '8', allowed: 32-true, bf16-mixed"):
-        fabric(accelerator="cpu", precision="8")
+        open_fabric(accelerator="cpu", precision="8")
 
 
 def test_a_gpu_out_of_memory_names_the_batch_size() -> None:
@@ -185,7 +185,7 @@ def test_a_gpu_that_runs_out_of_memory_in_training_says_what_to_lower(
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("cgn.nets.cnn.Cnn.forward", full)
+    monkeypatch.setattr("cgn.nets.classifiers.Cnn.forward", full)
     with pytest.raises(ConfigError, match=r"does not hold batch_size 16 .*lower batch_size or set accelerator to cpu"):
         train(data, tmp_path)
 

@@ -10,7 +10,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Replayed:
-    """The corruptions' `Draws` from one `RandomState` for each image."""
+    """The corruptions' `RandomNumbers` from one `RandomState` for each image."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self.states = [np.random.RandomState(seed) for seed in seeds]

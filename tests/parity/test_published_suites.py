@@ -12,16 +12,16 @@ import torch
 
 from cgn.__main__ import run
 from cgn.core.files import read_json
-from cgn.data.benchmarks import STIMULUS, Listing, class_folders, cue_conflict
-from cgn.data.pictures import Pictures
-from cgn.data.transforms import Transform, squeezenet
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import STIMULUS, ImageFolder, class_folders, cue_conflict
+from cgn.data.preprocessing import Transform, squeezenet
 from cgn.data.wnids import wnids
 from cgn.evaluation.accuracy import top
 from cgn.evaluation.categories.sixteen import MEMBERS, NAMES
 from cgn.evaluation.examination import Examination, gathered, read, write
 from cgn.evaluation.examine import examine
 from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
-from cgn.nets.backbones import Plain, load_network
+from cgn.nets.classifiers import SingleHead, load_network
 from tests.conftest import ROOT
 
 PUBLISHED = "style-transfer-512-nomask-experiment_{}_session-1.csv"
@@ -69,15 +69,15 @@ def test_people_follow_shape(test_data: Path) -> None:
 
 
 def decided(
-    test_data: Path, tmp_path: Path, listing: Listing, *, suite: str, classes: int, transform: Transform
+    test_data: Path, tmp_path: Path, listing: ImageFolder, *, suite: str, classes: int, transform: Transform
 ) -> Examination:
     """SqueezeNet's decisions, from the file that they were written to."""
     weights = test_data / "squeezenet" / "squeezenet1_0_deepcompression_rgb.pth"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that no figure hangs on how many cores sum
     found = examine(
-        {"squeezenet1_0": Plain(load_network("squeezenet1_0", weights), head="label").eval()},
-        pictures=Pictures(listing=listing, transform=transform),
+        {"squeezenet1_0": SingleHead(load_network("squeezenet1_0", weights), head="label").eval()},
+        pictures=TransformedFolder(folder=listing, transform=transform),
         suite=suite,
         condition="all",
         batch_size=32,

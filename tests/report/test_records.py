@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-import cgn.core.machine as machines
+import cgn.core.devices as machines
 from cgn.core.checkpoints import save_model
+from cgn.core.devices import machine
 from cgn.core.errors import ArtifactError
 from cgn.core.facts import read_facts
 from cgn.core.files import read_json, write_json
-from cgn.core.machine import machine
 from cgn.core.metrics import Files
 from cgn.evaluation.suite_results import numbers, summary
 from cgn.imagenet import evaluate as imagenet_evaluate

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cgn.core.checkpoints import save_model
 from cgn.core.files import write_json
-from cgn.data.collection import Collection, PictureSet, write_collection
+from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
 from cgn.evaluation.corruption_error import ALEXNET, SEVERITIES, condition
 from cgn.evaluation.examination import Examination, gathered, write
 
@@ -213,9 +213,9 @@ def benchmarks(data: Path, made: Examination) -> None:
         picture(data / "cue_conflict" / str(image), size=(9, 9))
     for name in VARIATIONS:
         picture(data / "imagenet9" / name / "val" / "00.png", size=(7, 7))
-    sets = {name: PictureSet(folder=name, images=1, digest="") for name in ("imagenet9", "cue_conflict")}
+    sets = {name: PreparedSet(folder=name, images=1, digest="") for name in ("imagenet9", "cue_conflict")}
     facts = {"track": "imagenet", "variant": "miniature"}
-    write_collection(Collection(root=data, facts=facts, class_names=CATEGORIES, sets=sets))
+    write_prepared_sets(PreparedSets(root=data, facts=facts, class_names=CATEGORIES, sets=sets))
 
 
 def model(folder: Path, **losses: float) -> None:

@@ -1,8 +1,8 @@
-"""Where the corruptions' random numbers come from: one generator an image, named after all that defines the image.
+"""The corruptions' random numbers: one generator for each image, seeded by everything that defines the image.
 
-Decided here: the numbers are drawn on the CPU, image by image, and then moved. A device's own generator would be
-faster there, but its numbers depend on the device and on the batch. What asks for numbers knows only `Draws`, so a
-test can hand in the published code's.
+Decided here: the numbers are drawn on the CPU, image by image, and then moved to the device. A device's own generator
+would be faster, but its numbers depend on the device and on the batch. A corruption knows only the protocol
+`RandomNumbers`, so a test can pass the published code's numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import torch
 from cgn.core.seeding import torch_stream
 
 
-class Draws(Protocol):
+class RandomNumbers(Protocol):
     """Random numbers for B images, on their device; the first axis of what is returned is the image."""
 
     def normal(self, *shape: int) -> torch.Tensor:
@@ -30,13 +30,13 @@ class Draws(Protocol):
         """Counts of the means `rates`, (B,3,H,W), in their shape and dtype."""
 
 
-Corruption = Callable[[torch.Tensor, int, Draws, Sequence[torch.Tensor]], torch.Tensor]
+Corruption = Callable[[torch.Tensor, int, RandomNumbers, Sequence[torch.Tensor]], torch.Tensor]
 """((B,3,H,W) float32 grey levels in [0,255], severity, random numbers, ice) -> the same; not yet clipped or whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streams:
-    """Draws from one CPU generator for each image."""
+class ImageGenerators:
+    """RandomNumbers from one CPU generator for each image."""
 
     generators: tuple[torch.Generator, ...]
     device: torch.device
@@ -63,7 +63,9 @@ class Streams:
         return torch.stack([draw(generator) for generator in self.generators]).to(self.device)
 
 
-def draws_for(numbers: Sequence[int], *, name: str, severity: int, seed: int, device: torch.device) -> Streams:
-    """The random numbers of the images `numbers` under one corruption and severity."""
+def random_numbers(
+    numbers: Sequence[int], *, name: str, severity: int, seed: int, device: torch.device
+) -> ImageGenerators:
+    """Random numbers for the images with these `numbers`, for one corruption and severity."""
     generators = tuple(torch_stream(seed, "corruption", name, severity, number) for number in numbers)
-    return Streams(generators=generators, device=device)
+    return ImageGenerators(generators=generators, device=device)

@@ -6,26 +6,26 @@ import pytest
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
-from cgn.data.collection import (
-    Collection,
-    PictureSet,
+from cgn.data.prepared_sets import (
+    PreparedSet,
+    PreparedSets,
     SetName,
-    foreign_set,
-    look,
-    own_set,
-    read_collection,
-    write_collection,
+    external_set,
+    inspect_folder,
+    internal_set,
+    read_prepared_sets,
+    write_prepared_sets,
 )
 
 
-def written(data: Path, *, train: str) -> Collection:
+def written(data: Path, *, train: str) -> PreparedSets:
     data.mkdir(exist_ok=True)
     sets = {
-        "train": PictureSet(folder=train, images=7, digest="ab"),
-        "val": PictureSet(folder="val", images=2, digest="cd"),
+        "train": PreparedSet(folder=train, images=7, digest="ab"),
+        "val": PreparedSet(folder="val", images=2, digest="cd"),
     }
-    made = Collection(root=data, facts={"track": "imagenet"}, class_names=("00_dog", "01_bird"), sets=sets)
-    write_collection(made)
+    made = PreparedSets(root=data, facts={"track": "imagenet"}, class_names=("00_dog", "01_bird"), sets=sets)
+    write_prepared_sets(made)
     return made
 
 
@@ -34,7 +34,7 @@ def test_a_collection_comes_back_with_relative_and_absolute_folders(tmp_path: Pa
     elsewhere.mkdir()
     made = written(tmp_path / "data", train=str(elsewhere))
     (tmp_path / "data" / "val").mkdir()
-    found = read_collection(tmp_path / "data")
+    found = read_prepared_sets(tmp_path / "data")
     assert found == made
     assert found.classes == 2
     assert found.folder("train") == elsewhere
@@ -45,15 +45,15 @@ def test_a_collection_comes_back_with_relative_and_absolute_folders(tmp_path: Pa
 
 def test_a_set_that_is_absent_or_has_gone_is_named(tmp_path: Path) -> None:
     written(tmp_path, train="train")
-    found = read_collection(tmp_path)
-    with pytest.raises(ArtifactError, match=r"no set 'stylized', only train, val: bring it by fetch\.extras"):
+    found = read_prepared_sets(tmp_path)
+    with pytest.raises(ArtifactError, match=r"no set 'stylized', only train, val: add it by fetch\.extras"):
         found.folder("stylized")
-    with pytest.raises(ArtifactError, match=r"the folder of train, .*train, has gone since"):
+    with pytest.raises(ArtifactError, match=r"the folder of train, .*train, is missing since"):
         found.folder("train")
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Collection:
+def prepared(tmp_path: Path) -> PreparedSets:
     """A set of the user's and one of the collection's own, six pictures each."""
     for folder in (tmp_path / "mine", tmp_path / "data" / "val"):
         for number in range(6):
@@ -61,38 +61,38 @@ def prepared(tmp_path: Path) -> Collection:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes(9))
     data, names = tmp_path / "data", ("a", "b")
-    contents = look(tmp_path / "mine", "train", classes=names)
-    sets = {"train": foreign_set(contents, root=data, name="train"), "val": own_set(data, "val")}
-    made = Collection(root=data, facts={"track": "imagenet"}, class_names=names, sets=sets)
-    write_collection(made)
-    return read_collection(data)
+    contents = inspect_folder(tmp_path / "mine", "train", classes=names)
+    sets = {"train": external_set(contents, root=data, name="train"), "val": internal_set(data, "val")}
+    made = PreparedSets(root=data, facts={"track": "imagenet"}, class_names=names, sets=sets)
+    write_prepared_sets(made)
+    return read_prepared_sets(data)
 
 
 @pytest.mark.parametrize("name", ["train", "val"])
 def test_a_folder_that_changed_since_prepare_is_refused_and_the_changes_named(
-    prepared: Collection, name: SetName
+    prepared: PreparedSets, name: SetName
 ) -> None:
     folder = prepared.unchanged(name)
     (folder / "a" / "0.png").unlink()
     (folder / "a" / "1.png").unlink()
     (folder / "a" / "2.png").write_bytes(bytes(10))
     (folder / "b" / "new.png").write_bytes(bytes(9))
-    told = (
+    message = (
         r"has changed since prepare: 1 added \(b/new\.png\), 2 removed \(a/0\.png, a/1\.png\), 1 of another size \(a/2"
     )
-    with pytest.raises(ArtifactError, match=rf"{told}.*; run prepare again"):
+    with pytest.raises(ArtifactError, match=rf"{message}.*; run prepare again"):
         prepared.unchanged(name)
 
 
-def test_a_folder_that_was_emptied_since_prepare_is_refused(prepared: Collection) -> None:
+def test_a_folder_that_was_emptied_since_prepare_is_refused(prepared: PreparedSets) -> None:
     folder = prepared.unchanged("train")
     for path in folder.rglob("*.png"):
         path.unlink()
-    with pytest.raises(ArtifactError, match=r"mine has changed since prepare: .*holds no picture.*run prepare again"):
+    with pytest.raises(ArtifactError, match=r"mine has changed since prepare: .*holds no image.*run prepare again"):
         prepared.unchanged("train")
 
 
-def test_many_changes_are_counted_and_a_few_named(prepared: Collection) -> None:
+def test_many_changes_are_counted_and_a_few_named(prepared: PreparedSets) -> None:
     folder = prepared.unchanged("train")
     for number in range(2000):
         (folder / "a" / f"new{number:04d}.png").write_bytes(b"x")
@@ -100,7 +100,7 @@ def test_many_changes_are_counted_and_a_few_named(prepared: Collection) -> None:
         prepared.unchanged("train")
 
 
-def test_what_no_one_reads_may_change(prepared: Collection) -> None:
+def test_what_no_one_reads_may_change(prepared: PreparedSets) -> None:
     folder = prepared.unchanged("train")
     (folder / "README.txt").write_text("mine")
     (folder / "a" / ".thumbnails").write_text("x")
@@ -108,7 +108,7 @@ def test_what_no_one_reads_may_change(prepared: Collection) -> None:
     assert prepared.unchanged("train") == folder
 
 
-def test_a_damaged_list_of_files_is_refused(prepared: Collection) -> None:
+def test_a_damaged_list_of_files_is_refused(prepared: PreparedSets) -> None:
     (prepared.unchanged("train") / "a" / "0.png").unlink()
     path = prepared.root / "files" / "train.tsv.gz"
     for content in (b"", b"<html>", path.read_bytes()[:-9]):
@@ -119,9 +119,9 @@ def test_a_damaged_list_of_files_is_refused(prepared: Collection) -> None:
 
 def test_a_manifest_of_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"manifest\.json is missing"):
-        read_collection(tmp_path)
+        read_prepared_sets(tmp_path)
     foreign: object
     for foreign in ({"shards": [], "facts": {}}, {"facts": {}, "class_names": [], "sets": {"train": {"bytes": 3}}}, []):
         write_json(tmp_path / "manifest.json", foreign)
-        with pytest.raises(ArtifactError, match=r"is no list of picture sets: give the folder that prepare made"):
-            read_collection(tmp_path)
+        with pytest.raises(ArtifactError, match=r"is not a list of image sets: give the folder that prepare made"):
+            read_prepared_sets(tmp_path)

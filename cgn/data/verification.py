@@ -1,8 +1,9 @@
-"""What a file must be where no source documents its digest: of its kind from the first byte to the last.
+"""Is this file the asset? By its documented size and digests; else by its content, from the first byte to the last.
 
-Decided here: an answer that is no file (empty, a page, an error message, half of a file) must not pass for the asset,
-because the digest of the first file that passes is recorded and holds from then on. So the file is opened and read to
-its end, and the names that whoever uses it looks for must be in it. Nothing is unpacked and nothing is unpickled.
+Decided here: where no digest is documented, a server's answer that is not the file (empty, a page, an error message,
+half of a file) must not pass for the asset, because the digest of the first file that passes is recorded and is
+required from then on. So the file is read to its end, and the names that its users look for must be in it. Nothing is
+unpacked and nothing is unpickled.
 """
 
 import gzip
@@ -13,21 +14,47 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-from safetensors import SafetensorError, safe_open
-
-from cgn.core.checkpoints import load_weights
 from cgn.core.errors import ArtifactError
-from cgn.data import tars
+from cgn.core.files import checksum
+from cgn.data.archives import GZIP, READ_BYTES, TAR_ERRORS, Bounds, open_tar
 from cgn.data.sources import Asset, Kind
 
-BOUNDS = tars.Bounds()
-READ_BYTES = 1 << 20
+BOUNDS = Bounds()
 SHOWN_BYTES = 60
 
 
-def fault(asset: Asset, path: Path) -> str | None:
-    """Why `path` cannot be `asset`, by its content; None when it may be. For assets without a documented digest."""
+def mismatch(asset: Asset, path: Path) -> str | None:
+    """Why `path` is not `asset`; None when it is, or may be where no digest is known."""
+    reason = digest_mismatch(asset, path)
+    if reason is None and not asset.documented:
+        return content_mismatch(asset, path)
+    return reason
+
+
+def digest_mismatch(asset: Asset, path: Path) -> str | None:
+    """Why `path` has not the documented size and digests of `asset`, or is an HTML page; None when it has them."""
+    if not path.is_file():
+        return "missing"
+    with path.open("rb") as file:  # what a server sends in place of a file that it will not give
+        page = "it looks like an HTML page" if file.read(512).lstrip().startswith(b"<") else None
+    reason = _difference(asset, path)
+    if reason is None:
+        return None if asset.documented else page
+    return f"{reason}; {page}" if page else reason
+
+
+def _difference(asset: Asset, path: Path) -> str | None:
+    if asset.bytes is not None and path.stat().st_size != asset.bytes:
+        return f"{path.stat().st_size:,} bytes, expected {asset.bytes:,}"
+    if asset.sha256 is not None and not (found := checksum(path, algorithm="sha256")).startswith(asset.sha256):
+        return f"sha256 {found}, expected {asset.sha256}{'...' if len(asset.sha256) < 64 else ''}"
+    if asset.md5 is not None and (found := checksum(path, algorithm="md5")) != asset.md5:
+        return f"md5 {found}, expected {asset.md5}"
+    return None
+
+
+def content_mismatch(asset: Asset, path: Path) -> str | None:
+    """Why `path` cannot be `asset`, by its kind and the names in it; None when it may be."""
     assert asset.kind is not None
     size = path.stat().st_size
     if not size:
@@ -59,7 +86,7 @@ def _gzip(path: Path) -> Iterator[str]:
 
 
 def _tar(path: Path) -> Iterator[str]:
-    with tars.opened(path) as members:
+    with open_tar(path) as members:
         for member, _ in members:
             yield member.name
 
@@ -78,6 +105,8 @@ def _zip(path: Path) -> Iterator[str]:
 
 
 def _weights(path: Path) -> Iterator[str]:
+    from cgn.core.weights import load_weights  # loads torch, which most downloads do without
+
     if zipfile.is_zipfile(path):
         list(_zip(path))
     with _readable(path):
@@ -86,22 +115,29 @@ def _weights(path: Path) -> Iterator[str]:
 
 
 def _safetensors(path: Path) -> Iterator[str]:
+    from safetensors import safe_open
+
     with _readable(path), safe_open(path, framework="pt") as file:
         names = list(file.keys())
     yield from names
 
 
-def _picture(path: Path) -> Iterator[str]:
-    with _readable(path), Image.open(path, formats=("JPEG", "PNG")) as picture:
-        picture.load()
+def _image(path: Path) -> Iterator[str]:
+    from PIL import Image
+
+    with _readable(path), Image.open(path, formats=("JPEG", "PNG")) as image:
+        image.load()
     yield path.name
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what a reader raises at a damaged or hostile file into an ArtifactError."""
+    """Turn what a reader raises for a damaged or hostile file into an ArtifactError."""
+    from PIL import Image
+    from safetensors import SafetensorError
+
     known = (Image.DecompressionBombError, Image.DecompressionBombWarning, SafetensorError, zipfile.BadZipFile)
-    others = (zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, SyntaxError, *tars.BROKEN)
+    others = (zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, SyntaxError, *TAR_ERRORS)
     try:
         yield
     except ArtifactError:
@@ -123,11 +159,11 @@ class _Reader:
 
 PICKLE = tuple(bytes((0x80, version)) for version in range(2, 6))
 KINDS: Mapping[Kind, _Reader] = {
-    "gzip": _Reader(called="a gzip file", starts=(tars.GZIP,), names=_gzip),
+    "gzip": _Reader(called="a gzip file", starts=(GZIP,), names=_gzip),
     "tar": _Reader(called="a tar archive", starts=(b"",), names=_tar),
-    "tar.gz": _Reader(called="a gzip-compressed tar archive", starts=(tars.GZIP,), names=_tar),
+    "tar.gz": _Reader(called="a gzip-compressed tar archive", starts=(GZIP,), names=_tar),
     "zip": _Reader(called="a zip archive", starts=(b"PK\x03\x04", b"PK\x05\x06"), names=_zip),
     "weights": _Reader(called="a file of torch weights", starts=(b"PK\x03\x04", *PICKLE), names=_weights),
     "safetensors": _Reader(called="a file of safetensors", starts=(b"",), names=_safetensors),
-    "picture": _Reader(called="a JPEG or PNG picture", starts=(b"\xff\xd8\xff", b"\x89PNG"), names=_picture),
+    "image": _Reader(called="a JPEG or PNG image", starts=(b"\xff\xd8\xff", b"\x89PNG"), names=_image),
 }

@@ -1,4 +1,4 @@
-"""Cores and threads: what a process may use, by affinity, cgroup and CGN_CORES; one thread in every verb."""
+"""Cores and threads by affinity, cgroup and CGN_CORES; one thread in every verb; freed memory is used again."""
 
 import importlib
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import cgn.core.machine as machines
 from cgn.config.load import load
+from cgn.core import devices
+from cgn.core.devices import limit_threads, usable_cores
 from cgn.core.errors import ConfigError
-from cgn.core.machine import limit_threads, usable_cores
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 def sixteen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 16 cores without any limit; the folder of its cgroup."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    monkeypatch.setattr(machines, "CGROUP", tmp_path)
-    monkeypatch.delenv(machines.CORES, raising=False)
+    monkeypatch.setattr(devices, "CGROUP", tmp_path)
+    monkeypatch.delenv(devices.CORES, raising=False)
     return tmp_path
 
 
@@ -51,23 +51,23 @@ def test_the_quota_of_a_cgroup_limits_the_cores(sixteen: Path, files: dict[str, 
 
 def test_who_runs_several_processes_side_by_side_limits_each(sixteen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del sixteen
-    monkeypatch.setenv(machines.CORES, "4")
+    monkeypatch.setenv(devices.CORES, "4")
     assert usable_cores() == 4
-    monkeypatch.setenv(machines.CORES, "99")
+    monkeypatch.setenv(devices.CORES, "99")
     assert usable_cores() == 16
     for wrong in ("0", "-2", "four", ""):
-        monkeypatch.setenv(machines.CORES, wrong)
+        monkeypatch.setenv(devices.CORES, wrong)
         with pytest.raises(ConfigError, match=r"CGN_CORES is .*a whole number from 1"):
             usable_cores()
 
 
 def test_threads_are_limited_before_and_after_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in machines.THREAD_VARIABLES:
+    for name in devices.THREAD_VARIABLES:
         monkeypatch.setenv(name, "7")
     torch.set_num_threads(2)
     limit_threads()
     assert torch.get_num_threads() == 1
-    assert {os.environ[name] for name in machines.THREAD_VARIABLES} == {"1"}
+    assert {os.environ[name] for name in devices.THREAD_VARIABLES} == {"1"}
 
 
 @pytest.mark.parametrize("threads", ["1", "8"])
@@ -80,7 +80,7 @@ def test_a_verb_computes_with_one_thread_whatever_the_environment_says(threads: 
         "assert 'torch' not in sys.modules\n"
         "import torch; print(torch.get_num_threads())"
     )
-    environment = {**os.environ, **dict.fromkeys(machines.THREAD_VARIABLES, threads)}
+    environment = {**os.environ, **dict.fromkeys(devices.THREAD_VARIABLES, threads)}
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert found.stdout.splitlines()[-1] == "1", found.stderr
@@ -96,3 +96,27 @@ def test_generate_starts_as_many_workers_as_it_may_use_cores(
     verb = importlib.import_module(f"cgn.{track}.generate")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert verb.parts(variant.generate, seed=0, variant=name).workers == 3
+
+
+SCRIPT = """
+import resource
+import numpy as np
+from cgn.core.devices import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        np.ones(1 << 26, dtype=np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+plain = faults()
+keep_freed_memory()
+faults()  # takes the block that is then kept
+print(plain, faults())
+"""
+
+
+def test_blocks_are_used_again() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    plain, kept = map(int, done.stdout.split())
+    assert kept < plain / 10, (plain, kept)

@@ -1,16 +1,16 @@
-"""What the ImageNet track's prepare leaves behind: folders of pictures, and a manifest that says which there are.
+"""The image sets that the ImageNet track's prepare writes or finds: folders of images, and a manifest that lists them.
 
-    train/ val/ stylized/ imagenet_c/     the miniature's own, or the user's folders, where they lie
+    train/ val/ stylized/ imagenet_c/     the miniature's own, or the user's folders, in their place
     imagenet9/ cue_conflict/ frost/       drawn, or unpacked from the benchmarks' archives
     masks/                                the miniature's true masks
 
-Decided here: who reads a set asks for its folder by name. The manifest holds each folder's path, relative to the data
-folder or absolute, and what was found in it, so the sets of the user are neither copied nor linked. The names of the
-classes stand in it too, in the order of the labels: a folder that lacks a class shifts no number.
+Decided here: a set's folder is looked up by name. The manifest has each folder's path, relative to the data folder or
+absolute, and what was found in it, so the user's sets are neither copied nor linked. It has the names of the classes
+too, in the order of the labels: a folder without one of the classes shifts no label.
 
     files/<set>.tsv.gz                    a line for each file of the set: its bytes, a tab, its path from the folder
 
-What is read later is compared with that list first, by names and sizes: to hash all of ImageNet would take an hour.
+Before a set is read, it is compared with that list, by names and sizes: hashing all of ImageNet would take an hour.
 """
 
 import gzip
@@ -22,20 +22,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, shortened
 from cgn.core.files import MANIFEST, on_disk, read_json, readable, replacing, sha256, walk, write_json
-from cgn.data.benchmarks import Stray, class_folders, corruption_folders, few, imagenet_c, is_picture, merged
+from cgn.data.image_folders import SHOWN, Stray, class_folders, corruption_folders, imagenet_c, is_image, merge_strays
 
 SetName = Literal["train", "val", "stylized", "imagenet_c", "imagenet9", "cue_conflict", "frost", "masks"]
-"""`imagenet_c` is prebuilt, <corruption>/<severity>/<class folder>/...; where it is absent it is made from `val`."""
+"""`imagenet_c` is published, <corruption>/<severity>/<class>/...; where it is absent it is computed from `val`."""
 
 FILES = "files"
 AGAIN = "run prepare again, and what follows from it, or put the folder back as it was"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureSet:
-    """One set: how many pictures, and the digest of its files' names and bytes (the user's folders: and sizes)."""
+class PreparedSet:
+    """One set: how many images, and the digest of its files' names and bytes (of a user's folder: names and sizes)."""
 
     folder: str
     images: int
@@ -45,8 +45,8 @@ class PictureSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
-    """What a folder of the user's holds: `sizes` in bytes by the name of each picture, and what is beside them."""
+class FolderContents:
+    """The content of a user's folder: `sizes` in bytes by the name of each image, and what is left out."""
 
     folder: Path
     sizes: Mapping[str, int]
@@ -54,7 +54,7 @@ class Contents:
     absent: tuple[str, ...]
     """Classes without a folder."""
     empty: tuple[str, ...]
-    """Classes whose folder holds no picture."""
+    """Classes whose folder has no image."""
     corruptions: tuple[str, ...] = ()
 
     @property
@@ -64,14 +64,14 @@ class Contents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collection:
-    """The sets below `root`; `facts` are track, variant, seed and how the sets came about."""
+class PreparedSets:
+    """The sets of a data folder `root`; `facts` are track, variant, seed and how the sets were made."""
 
     root: Path
     facts: Mapping[str, Any]
     class_names: tuple[str, ...]
     """Class folders in the order of the labels: the miniature's nine, or ImageNet's 1000 WordNet ids."""
-    sets: Mapping[str, PictureSet]
+    sets: Mapping[str, PreparedSet]
 
     @property
     def classes(self) -> int:
@@ -79,23 +79,23 @@ class Collection:
         return len(self.class_names)
 
     def has(self, name: SetName) -> bool:
-        """Whether prepare found or made this set."""
+        """Whether prepare found or wrote this set."""
         return name in self.sets
 
     def folder(self, name: SetName) -> Path:
-        """Where a set lies. Raises ArtifactError when there is none, or when its folder has gone since."""
+        """A set's folder. Raises ArtifactError when there is no such set, or when its folder is missing now."""
         if name not in self.sets:
             raise ArtifactError(
-                f"{self.root} has no set {name!r}, only {', '.join(self.sets)}: bring it by fetch.extras or "
+                f"{self.root} has no set {name!r}, only {', '.join(self.sets)}: add it by fetch.extras or "
                 "prepare.folders in params.yaml and run prepare again"
             )
         folder = self.root / self.sets[name].folder
         if not folder.is_dir():
-            raise ArtifactError(f"the folder of {name}, {folder}, has gone since {self.root} was made: put it back")
+            raise ArtifactError(f"the folder of {name}, {folder}, is missing since {self.root} was made: put it back")
         return folder
 
     def unchanged(self, name: SetName) -> Path:
-        """The same, for whoever reads its pictures: as prepare found it, by the names and sizes of its files.
+        """A set's folder, checked before its images are read: unchanged since prepare by its files' names and sizes.
 
         Raises ArtifactError saying what was added, removed or has another size.
         """
@@ -104,7 +104,11 @@ class Collection:
             return folder
         try:
             foreign = Path(held.folder).is_absolute()
-            now = look(folder, name, classes=self.class_names).sizes if foreign else _sizes(folder, walk(folder).files)
+            now = (
+                inspect_folder(folder, name, classes=self.class_names).sizes
+                if foreign
+                else _sizes(folder, walk(folder).files)
+            )
         except ArtifactError as error:
             raise ArtifactError(f"{readable(str(folder))} has changed since prepare: {error}; {AGAIN}") from None
         if _digest(now, lambda file: str(now[file])) != held.listed:
@@ -126,46 +130,48 @@ class Collection:
         return found
 
 
-def look(folder: Path, name: SetName, *, classes: Sequence[str]) -> Contents:
-    """One of the user's folders. Raises ArtifactError when it holds no picture where one should be."""
+def inspect_folder(folder: Path, name: SetName, *, classes: Sequence[str]) -> FolderContents:
+    """List one of the user's folders. Raises ArtifactError when it has no image where one should be."""
     if name != "imagenet_c":
-        listing = class_folders(folder, classes=classes)
-        sizes = _sizes(folder, listing.names)
-        return Contents(folder=folder, sizes=sizes, strays=listing.strays, absent=listing.absent, empty=listing.empty)
+        listed = class_folders(folder, classes=classes)
+        sizes = _sizes(folder, listed.names)
+        return FolderContents(
+            folder=folder, sizes=sizes, strays=listed.strays, absent=listed.absent, empty=listed.empty
+        )
     homes, strays = corruption_folders(folder)
     found = imagenet_c(folder, corruptions=tuple(homes), classes=classes).present if homes else {}
     if not found:
         raise ArtifactError(f"{folder} holds no corruption of ImageNet-C, such as fog/1/{classes[0]}")
-    listings = [(readable(listing.root.relative_to(folder).as_posix()), listing) for listing in found.values()]
-    names = [f"{home}/{picture}" for home, listing in listings for picture in listing.names]
-    return Contents(
+    subfolders = [(readable(images.root.relative_to(folder).as_posix()), images) for images in found.values()]
+    names = [f"{home}/{file}" for home, images in subfolders for file in images.names]
+    return FolderContents(
         folder=folder,
         sizes=_sizes(folder, names),
-        strays=merged([("", strays), *((f"{home}/", listing.strays) for home, listing in listings)]),
-        absent=tuple(sorted({name for _, listing in listings for name in listing.absent})),
-        empty=tuple(f"{home}/{name}" for home, listing in listings for name in listing.empty),
+        strays=merge_strays([("", strays), *((f"{home}/", images.strays) for home, images in subfolders)]),
+        absent=tuple(sorted({name for _, images in subfolders for name in images.absent})),
+        empty=tuple(f"{home}/{name}" for home, images in subfolders for name in images.empty),
         corruptions=tuple(homes),
     )
 
 
-def own_set(root: Path, name: SetName) -> PictureSet:
-    """The set in `<root>/<name>`, known by the bytes of all its files; they are listed in `root`."""
+def internal_set(root: Path, name: SetName) -> PreparedSet:
+    """The set in `<root>/<name>`, identified by the bytes of all its files; they are listed in `root`."""
     folder = root / name
     files = walk(folder).files
     listed = _list_files(root, name, _sizes(folder, files))
     digest = _digest(files, lambda file: sha256(folder / on_disk(file)))
-    return PictureSet(folder=name, images=sum(map(is_picture, files)), digest=digest, listed=listed)
+    return PreparedSet(folder=name, images=sum(map(is_image, files)), digest=digest, listed=listed)
 
 
-def foreign_set(contents: Contents, *, root: Path, name: SetName) -> PictureSet:
-    """A folder of the user's as a set: known by names and sizes, as hashing all of ImageNet takes an hour."""
+def external_set(contents: FolderContents, *, root: Path, name: SetName) -> PreparedSet:
+    """A user's folder as a set, identified by names and sizes, as hashing all of ImageNet takes an hour."""
     listed = _list_files(root, name, contents.sizes)
     folder = str(contents.folder.resolve())
-    return PictureSet(folder=folder, images=len(contents.sizes), digest=listed, listed=listed)
+    return PreparedSet(folder=folder, images=len(contents.sizes), digest=listed, listed=listed)
 
 
 def _list_files(root: Path, name: SetName, sizes: Mapping[str, int]) -> str:
-    """Write files/<set>.tsv.gz; the digest of what it says."""
+    """Write files/<set>.tsv.gz; return the digest of its content."""
     text = "".join(f"{sizes[file]}\t{file}\n" for file in sorted(sizes))
     with replacing(root / FILES / f"{name}.tsv.gz") as temporary:
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
@@ -173,7 +179,7 @@ def _list_files(root: Path, name: SetName, sizes: Mapping[str, int]) -> str:
 
 
 def _sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
-    """Bytes by name. Raises ArtifactError for a file that goes away meanwhile."""
+    """Bytes by name. Raises ArtifactError for a file that disappears meanwhile."""
     try:
         return {name: os.stat(f"{folder}/{on_disk(name)}").st_size for name in names}  # noqa: PTH116 (a million)
     except OSError as error:
@@ -187,39 +193,41 @@ def _changes(before: Mapping[str, int], now: Mapping[str, int]) -> str:
         "removed": sorted(before.keys() - now.keys()),
         "of another size": sorted(name for name in before.keys() & now.keys() if before[name] != now[name]),
     }
-    return ", ".join(f"{len(names):,} {what} ({few(names)})" for what, names in kinds.items() if names)
+    return ", ".join(
+        f"{len(names):,} {what} ({shortened(names, shown=SHOWN)})" for what, names in kinds.items() if names
+    )
 
 
-def _digest(files: Iterable[str], told: Callable[[str], str]) -> str:
+def _digest(files: Iterable[str], value: Callable[[str], str]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
-        digest.update(f"{file}\0{told(file)}\n".encode())
+        digest.update(f"{file}\0{value(file)}\n".encode())
     return digest.hexdigest()
 
 
-def write_collection(collection: Collection) -> None:
-    """Write the manifest into `collection.root`."""
-    unknown = sorted(collection.sets.keys() - set(get_args(SetName)))
+def write_prepared_sets(prepared: PreparedSets) -> None:
+    """Write the manifest into `prepared.root`."""
+    unknown = sorted(prepared.sets.keys() - set(get_args(SetName)))
     assert not unknown, unknown
-    told = {
-        "facts": dict(collection.facts),
-        "class_names": list(collection.class_names),
-        "sets": {name: asdict(held) for name, held in collection.sets.items()},
+    manifest = {
+        "facts": dict(prepared.facts),
+        "class_names": list(prepared.class_names),
+        "sets": {name: asdict(held) for name, held in prepared.sets.items()},
     }
-    write_json(collection.root / MANIFEST, told)
+    write_json(prepared.root / MANIFEST, manifest)
 
 
-def read_collection(data: Path) -> Collection:
-    """Read what `write_collection` wrote. Raises ArtifactError for anything else."""
-    told = read_json(data / MANIFEST)
+def read_prepared_sets(data: Path) -> PreparedSets:
+    """Read what `write_prepared_sets` wrote. Raises ArtifactError for anything else."""
+    manifest = read_json(data / MANIFEST)
     try:
-        return Collection(
+        return PreparedSets(
             root=data,
-            facts=dict(told["facts"]),
-            class_names=tuple(str(name) for name in told["class_names"]),
-            sets={name: PictureSet(**held) for name, held in told["sets"].items()},
+            facts=dict(manifest["facts"]),
+            class_names=tuple(str(name) for name in manifest["class_names"]),
+            sets={name: PreparedSet(**held) for name, held in manifest["sets"].items()},
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ArtifactError(
-            f"{data / MANIFEST} is no list of picture sets: give the folder that prepare made for imagenet"
+            f"{data / MANIFEST} is not a list of image sets: give the folder that prepare made for imagenet"
         ) from None

@@ -11,9 +11,17 @@ from PIL import Image
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import on_disk, readable
-from cgn.data.benchmarks import VARIATIONS, Listing, class_folders, cue_conflict, evenly, imagenet9, imagenet_c
-from cgn.data.pictures import Pictures
-from cgn.data.transforms import imagenet, squeezenet
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import (
+    VARIATIONS,
+    ImageFolder,
+    balanced_subset,
+    class_folders,
+    cue_conflict,
+    imagenet9,
+    imagenet_c,
+)
+from cgn.data.preprocessing import imagenet, squeezenet
 from cgn.data.wnids import wnids
 
 FOLDERS = (
@@ -48,11 +56,13 @@ def test_strays_are_counted_and_named_with_the_reason(tmp_path: Path) -> None:
     hidden, unnamed, foreign = listing.strays
     assert (hidden.count, hidden.names) == (2, (".git/objects/1.png", "a/.thumbnail.png"))
     assert (unnamed.count, unnamed.names) == (31, tuple(f"a/{number:02d}.txt" for number in range(5)))
-    assert str(unnamed).startswith("a/00.txt, a/01.txt, a/02.txt, a/03.txt, a/04.txt and 26 more: no picture by its n")
+    assert str(unnamed).startswith(
+        "a/00.txt, a/01.txt, a/02.txt, a/03.txt, a/04.txt and 26 more: not an image by its n"
+    )
     assert str(foreign) == "d/1.png, loose.png: not in a class folder (a ... b)"
 
 
-def test_linked_class_folders_and_linked_pictures_are_read(tmp_path: Path) -> None:
+def test_linked_class_folders_and_linked_images_are_read(tmp_path: Path) -> None:
     for name in ("store/one/1.png", "store/two/2.png", "store/two/below/3.png", "data/a/0.png"):
         save(tmp_path / name)
     (tmp_path / "data" / "b").symlink_to(tmp_path / "store" / "one")
@@ -110,7 +120,7 @@ def test_any_file_name_is_text_and_can_be_opened(tmp_path: Path, name: bytes) ->
     listing = class_folders(tmp_path, classes=("a",))
     assert listing.names[0].encode().decode().isprintable()
     assert os.fsencode(on_disk(listing.names[0])) == b"a/" + name
-    assert isinstance(Pictures(listing=listing, transform=squeezenet())[0], torch.Tensor)
+    assert isinstance(TransformedFolder(folder=listing, transform=squeezenet())[0], torch.Tensor)
 
 
 def test_names_that_differ_are_written_differently() -> None:
@@ -119,10 +129,10 @@ def test_names_that_differ_are_written_differently() -> None:
     assert [on_disk(readable(name)) for name in names] == names
 
 
-def test_an_unreadable_picture_of_an_odd_name_gives_a_sentence_that_can_be_stored(tmp_path: Path) -> None:
+def test_an_unreadable_image_of_an_odd_name_gives_a_sentence_that_can_be_stored(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png")
     Path(os.fsdecode(os.fsencode(tmp_path / "a") + b"/caf\xe9.png")).write_bytes(b"x")
-    pictures = Pictures(listing=class_folders(tmp_path, classes=("a",)), transform=squeezenet())
+    pictures = TransformedFolder(folder=class_folders(tmp_path, classes=("a",)), transform=squeezenet())
     sentence = pictures[1]
     assert isinstance(sentence, str)
     assert sentence.encode().startswith(rb"a/caf\xe9.png cannot be read: ")
@@ -131,7 +141,7 @@ def test_an_unreadable_picture_of_an_odd_name_gives_a_sentence_that_can_be_store
 def test_a_missing_empty_or_foreign_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nowhere is missing: give the folder"):
         class_folders(tmp_path / "nowhere", classes=("a",))
-    with pytest.raises(ArtifactError, match=r"holds no picture in a class folder \(a \.\.\. a\), but no file at all"):
+    with pytest.raises(ArtifactError, match=r"holds no image in a class folder \(a \.\.\. a\), but no file at all"):
         class_folders(tmp_path, classes=("a",))
     save(tmp_path / "b" / "1.png")
     with pytest.raises(ArtifactError, match=r"but 1 other files, such as b/1\.png"):
@@ -181,11 +191,13 @@ def test_stimuli_carry_both_cues(tmp_path: Path) -> None:
     assert listing.strays[-1].reason == "not in the folder of the shape that its name gives"
 
 
-def test_pictures_are_chosen_evenly_over_the_classes() -> None:
+def test_images_are_chosen_evenly_over_the_classes() -> None:
     labels = [0] * 5 + [1] * 2 + [2] * 4 + [3] * 3
     names = tuple(map(str, range(len(labels))))
-    listing = Listing(root=Path(), names=names, labels={"shape": tuple(labels)}, strays=())
-    chosen = {images: [labels[place] for place in evenly(listing, images=images)] for images in (2, 4, 8, 9, 11, 20)}
+    listing = ImageFolder(root=Path(), names=names, labels={"shape": tuple(labels)}, strays=())
+    chosen = {
+        images: [labels[place] for place in balanced_subset(listing, images=images)] for images in (2, 4, 8, 9, 11, 20)
+    }
     assert chosen == {
         2: [0, 2],
         4: [0, 1, 2, 3],
@@ -194,7 +206,7 @@ def test_pictures_are_chosen_evenly_over_the_classes() -> None:
         11: [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3],
         20: labels,
     }
-    assert evenly(listing, images=8) == (0, 1, 5, 6, 7, 8, 11, 12)
+    assert balanced_subset(listing, images=8) == (0, 1, 5, 6, 7, 8, 11, 12)
 
 
 def test_prebuilt_corruptions_lie_in_folders_of_kinds_or_side_by_side(tmp_path: Path) -> None:
@@ -212,11 +224,11 @@ def test_prebuilt_corruptions_lie_in_folders_of_kinds_or_side_by_side(tmp_path: 
         imagenet_c(tmp_path, corruptions=("snow",), classes=("a", "b"))
 
 
-def test_an_unreadable_picture_keeps_its_place(tmp_path: Path) -> None:
+def test_an_unreadable_image_keeps_its_place(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", colour=0)
     (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "1.png").read_bytes()[:40])
     save(tmp_path / "a" / "3.png", colour=255)
-    pictures = Pictures(listing=class_folders(tmp_path, classes=("a",)), transform=squeezenet())
+    pictures = TransformedFolder(folder=class_folders(tmp_path, classes=("a",)), transform=squeezenet())
     first, second, third = (pictures[place] for place in range(len(pictures)))
     assert isinstance(second, str)
     assert second.startswith("a/2.png cannot be read: ")
@@ -241,7 +253,7 @@ def test_colours_are_normalised_as_published() -> None:
     torch.testing.assert_close(squeezenet()(grey)[:, 0, 0], torch.tensor([132.0, -117.0, -53.0]))
 
 
-def test_pictures_stored_at_the_crops_size_are_left_alone() -> None:
+def test_images_stored_at_the_crops_size_are_left_alone() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     left = imagenet(resize=None)(Image.fromarray(pixels))
     scaled = torch.from_numpy(pixels).permute(2, 0, 1) / 255
@@ -264,7 +276,7 @@ def test_the_sample_and_the_odd_originals_are_listed(test_data: Path) -> None:
     assert (len(sample), len(sample.absent)) == (500, 500)
     assert sample.labels["shape"] == tuple(range(0, 1000, 2))
     assert [stray.names for stray in sample.strays] == [("labels.csv",)]
-    odd = Pictures(listing=class_folders(test_data / "imagenet_odd", classes=wnids()), transform=imagenet())
+    odd = TransformedFolder(folder=class_folders(test_data / "imagenet_odd", classes=wnids()), transform=imagenet())
     assert len(odd) == 82
     shapes = {
         picture.shape if isinstance(picture, torch.Tensor) else picture for picture in map(odd.__getitem__, range(82))

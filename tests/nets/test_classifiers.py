@@ -1,5 +1,6 @@
-"""Backbones by name, three heads or one on top, what they are trained with, and which files are refused."""
+"""torchvision's networks by name, the ensemble's heads, and the small CNN with its published keys and function."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,14 +11,25 @@ from PIL import Image
 from torch import nn
 
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.data.benchmarks import cue_conflict
-from cgn.data.pictures import Pictures
-from cgn.data.transforms import imagenet
+from cgn.core.weights import load_strictly, load_weights
+from cgn.data.datasets import TransformedFolder
+from cgn.data.image_folders import cue_conflict
+from cgn.data.preprocessing import imagenet
 from cgn.evaluation.examine import examine
 from cgn.evaluation.shape_bias import shape_bias
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
-from cgn.nets.backbones import Plain, load_network, network, output_layer, without_output
-from cgn.nets.ensemble import BASELINE, MECHANISMS, Ensemble, predictions
+from cgn.nets.classifiers import (
+    BASELINE,
+    MECHANISMS,
+    Cnn,
+    Ensemble,
+    SingleHead,
+    load_network,
+    network,
+    output_layer,
+    with_mean_heads,
+    without_output,
+)
 
 FAMILIES = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
@@ -97,9 +109,9 @@ def test_copied_heads_answer_what_the_network_answered() -> None:
     net = network("resnet18", classes=10).eval()
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = Plain(net, head="label")(images)["label"]
+        expected = SingleHead(net, head="label")(images)["label"]
         ensemble = Ensemble(net, classes=10, start="copied").eval()
-        answers = predictions(ensemble(images))
+        answers = with_mean_heads(ensemble(images))
     assert list(answers) == [*MECHANISMS, "avg", "shape_texture"]
     for answer in answers.values():
         torch.testing.assert_close(answer, expected)
@@ -122,7 +134,7 @@ def test_drawn_heads_differ_and_share_one_backbone() -> None:
 def test_the_baseline_has_one_head_and_no_means() -> None:
     baseline = Ensemble(network("squeezenet1_1", classes=10), classes=10, heads=BASELINE, start="copied").eval()
     with torch.no_grad():
-        assert list(predictions(baseline(torch.zeros(1, 3, 64, 64)))) == ["label"]
+        assert list(with_mean_heads(baseline(torch.zeros(1, 3, 64, 64)))) == ["label"]
 
 
 def test_heads_of_other_classes_cannot_be_copied() -> None:
@@ -146,7 +158,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_scale(batch_norm:
 
 def test_predictions_are_means_of_logits() -> None:
     answers = logits()
-    found = predictions(answers)
+    found = with_mean_heads(answers)
     torch.testing.assert_close(found["avg"], (answers["shape"] + answers["texture"] + answers["background"]) / 3)
     torch.testing.assert_close(found["shape_texture"], (answers["shape"] + answers["texture"]) / 2)
     assert all(found[head] is answers[head] for head in MECHANISMS)
@@ -165,7 +177,9 @@ def summed(answers: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tenso
 
 def test_real_pictures_ask_the_mean_of_the_logits() -> None:
     answers, label = logits(), torch.tensor([0, 5, 2, 2])
-    torch.testing.assert_close(mean_logits_cross_entropy(answers, label), entropy(predictions(answers)["avg"], label))
+    torch.testing.assert_close(
+        mean_logits_cross_entropy(answers, label), entropy(with_mean_heads(answers)["avg"], label)
+    )
     apart = torch.stack([entropy(answer, label) for answer in answers.values()]).mean()
     assert abs(mean_logits_cross_entropy(answers, label) - apart) > 0.05
     single = {"label": answers["shape"]}
@@ -199,9 +213,9 @@ def test_heads_and_their_means_are_examined_as_five(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(tmp_path / name)
     ensemble = Ensemble(network("squeezenet1_1", classes=CLASSES), classes=CLASSES).eval()
     rows = examine(
-        {"ensemble": lambda images: predictions(ensemble(images))},
-        pictures=Pictures(
-            listing=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),
+        {"ensemble": lambda images: with_mean_heads(ensemble(images))},
+        pictures=TransformedFolder(
+            folder=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),
             transform=imagenet(resize=64, crop=64),
         ),
         suite="cue_conflict",
@@ -213,3 +227,83 @@ def test_heads_and_their_means_are_examined_as_five(tmp_path: Path) -> None:
     counts = {str(head): shape_bias(table) for head, table in rows.groupby("head")}
     assert set(counts) == {*MECHANISMS, "avg", "shape_texture"}
     assert {found.conflicts for found in counts.values()} == {3}
+
+
+def plain(cnn: Cnn) -> nn.Sequential:
+    """The published order of layers, on the very parameters and statistics of `cnn`."""
+    norm, convolve, pool, _, *rest = cnn.model.children()
+    return nn.Sequential(norm, convolve, nn.ReLU(), pool, *rest, nn.AvgPool2d(7), nn.Flatten(), cnn.cls)
+
+
+@pytest.fixture
+def cnn() -> Cnn:
+    torch.manual_seed(0)
+    made = Cnn()
+    norm = made.model[0]
+    assert isinstance(norm, nn.BatchNorm2d)
+    for layer in made.modules():  # so that the answers depend on the images, and a lost scale or shift would show
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+    nn.init.normal_(norm.weight, mean=1.0, std=0.3)
+    nn.init.normal_(norm.bias, std=0.3)
+    return made
+
+
+def test_a_published_file_loads_strictly(test_data: Path, tmp_path: Path) -> None:
+    manifests = json.loads((test_data / "golden" / "state_dict_manifests.json").read_text())
+    published = manifests["mnist_classifier"]
+    assert {name: list(tensor.shape) for name, tensor in Cnn().state_dict().items()} == published
+    file = tmp_path / "classifier.pth"
+    torch.save({name: torch.full(shape, 0.25) for name, shape in published.items()}, file)
+    classifier = Cnn()
+    load_strictly(classifier, load_weights(file), source=str(file))
+    assert float(classifier.state_dict()["model.8.weight"].mean()) == 0.25
+
+
+def test_a_file_of_another_net_is_refused_by_key() -> None:
+    state = Cnn().state_dict()
+    del state["cls.0.bias"]
+    with pytest.raises(ArtifactError, match=r"published\.pth does not fit Cnn: missing: cls\.0\.bias"):
+        load_strictly(Cnn(), state, source="published.pth")
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_it_computes_the_published_function_and_gradient(cnn: Cnn, mode: str) -> None:
+    images = torch.rand(5, 3, 32, 32) * 2 - 1
+    labels = torch.arange(5)
+    results = {}
+    start = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
+    for name, module in (("ours", cnn), ("published", plain(cnn))):
+        cnn.load_state_dict(start)
+        module.train(mode == "train")
+        answers = module(images)
+        gradients = torch.autograd.grad(nn.functional.nll_loss(answers, labels), list(cnn.parameters()))
+        statistics = [buffer.clone() for buffer in cnn.buffers()]
+        results[name] = [answers.detach(), *gradients, *statistics]
+    assert len(results["ours"]) == 1 + len(list(cnn.parameters())) + 3
+    for ours, published in zip(results["ours"], results["published"], strict=True):
+        torch.testing.assert_close(ours, published, atol=1e-5, rtol=1e-4)
+
+
+def test_the_comparison_can_fail(cnn: Cnn) -> None:
+    images = torch.rand(5, 3, 32, 32) * 2 - 1
+    published = plain(cnn).eval()(images)
+    norm = cnn.model[0]
+    assert isinstance(norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        norm.bias.add_(0.01)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(cnn.eval()(images), published, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [16, 28, 32, 64])
+def test_any_image_size_gives_log_probabilities(cnn: Cnn, size: int) -> None:
+    answers = cnn.eval()(torch.rand(3, 3, size, size) * 2 - 1)
+    assert answers.shape == (3, 10)
+    torch.testing.assert_close(answers.exp().sum(dim=1), torch.ones(3))
+
+
+def test_evaluating_moves_no_statistics(cnn: Cnn) -> None:
+    before = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
+    cnn.eval()(torch.rand(3, 3, 16, 16))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in cnn.state_dict().items())

@@ -1,4 +1,4 @@
-"""Pools: the same pictures as a stream of the shards gives, and which shards are refused."""
+"""Datasets: the same images as a stream of the shards, which shards are refused, and what is cached."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from cgn.core.errors import ArtifactError
-from cgn.data import pools
-from cgn.data.benchmarks import class_folders
-from cgn.data.pools import Folders, Kept, Tars, open_tars
+from cgn.data import datasets
+from cgn.data.datasets import CachedDataset, FolderDataset, ShardDataset, open_shards
+from cgn.data.image_folders import class_folders
 from cgn.data.shards import Sample, samples, write_manifest, write_shard
 
 MECHANISMS = ("shape", "texture", "background")
@@ -26,32 +26,32 @@ def shards(folder: Path, facts: Sequence[Mapping[str, object]], *, per_shard: in
     made = []
     for number, first in enumerate(range(0, len(facts), per_shard)):
         held = [
-            Sample(image=random.integers(0, 256, (5, 6, 3), dtype=np.uint8), facts=told)  # type: ignore[arg-type]
-            for told in facts[first : first + per_shard]
+            Sample(image=random.integers(0, 256, (5, 6, 3), dtype=np.uint8), facts=labels)  # type: ignore[arg-type]
+            for labels in facts[first : first + per_shard]
         ]
         made.append(write_shard(folder, held, split="counterfactual", number=number, first_index=first))
     write_manifest(folder, made, facts={})
     return folder
 
 
-def opened(folder: Path) -> Tars:
-    return open_tars(folder, split="counterfactual", classes=3, mechanisms=MECHANISMS)
+def opened(folder: Path) -> ShardDataset:
+    return open_shards(folder, split="counterfactual", classes=3, mechanisms=MECHANISMS)
 
 
 def test_members_found_by_their_place_are_those_of_the_stream(tmp_path: Path) -> None:
     facts = [{"shape": i % 3, "texture": 1, "background": (i + 1) % 3, "seed": 9} for i in range(5)]
-    pool = opened(shards(tmp_path / "images", facts))
+    dataset = opened(shards(tmp_path / "images", facts))
     streamed = list(samples(tmp_path / "images", split="counterfactual"))
-    assert len(pool) == len(streamed) == 5
+    assert len(dataset) == len(streamed) == 5
     for place in (4, 0, 2, 3, 1):
-        assert np.array_equal(np.asarray(pool.picture(place)), streamed[place].image)
-        assert {name: int(values[place]) for name, values in pool.labels.items()} == {
+        assert np.array_equal(np.asarray(dataset.image(place)), streamed[place].image)
+        assert {name: int(values[place]) for name, values in dataset.labels.items()} == {
             name: facts[place][name] for name in MECHANISMS
         }
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"),
+    ("facts", "message"),
     [
         ({"shape": 1, "texture": 0}, r"counterfactual-000001\.tar, sample 00000003 has no .* label 'background'"),
         (GOOD | {"texture": 3}, r"000001\.tar, sample 00000003 has the texture label 3, allowed: 0 to 2"),
@@ -59,15 +59,15 @@ def test_members_found_by_their_place_are_those_of_the_stream(tmp_path: Path) ->
         (GOOD | {"shape": "dog"}, r"000001\.tar, sample 00000003 has no whole number as label 'shape'"),
     ],
 )
-def test_a_sample_without_good_labels_is_named(tmp_path: Path, facts: Mapping[str, object], told: str) -> None:
-    with pytest.raises(ArtifactError, match=told):
+def test_a_sample_without_good_labels_is_named(tmp_path: Path, facts: Mapping[str, object], message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
         opened(shards(tmp_path / "images", [GOOD, GOOD, GOOD, facts]))
 
 
 def test_a_missing_split_is_named(tmp_path: Path) -> None:
     shards(tmp_path / "images", [GOOD])
     with pytest.raises(ArtifactError, match="has no images in a split 'factual'; it has: counterfactual"):
-        open_tars(tmp_path / "images", split="factual", classes=3, mechanisms=MECHANISMS)
+        open_shards(tmp_path / "images", split="factual", classes=3, mechanisms=MECHANISMS)
 
 
 def test_a_shard_that_is_gone_cut_short_or_overwritten_is_named(tmp_path: Path) -> None:
@@ -106,19 +106,21 @@ def _renamed(tar: bytes, old: bytes, new: bytes) -> bytes:
     return tar.replace(old, new)
 
 
-def test_a_broken_picture_in_a_shard_is_an_error(tmp_path: Path) -> None:
-    pool = opened(shards(tmp_path / "images", [GOOD]))
+def test_a_broken_image_in_a_shard_is_an_error(tmp_path: Path) -> None:
+    dataset = opened(shards(tmp_path / "images", [GOOD]))
     path = tmp_path / "images" / "counterfactual-000000.tar"
     path.write_bytes(path.read_bytes().replace(b"IDAT", b"IDAX"))
-    with pytest.raises(ArtifactError, match=r"000000\.tar, byte 1,536, is no picture \(.*\): remove"):
-        pool.picture(0)
+    with pytest.raises(ArtifactError, match=r"000000\.tar, byte 1,536, is not an image \(.*\): remove"):
+        dataset.image(0)
 
 
-def test_a_picture_of_too_many_pixels_in_a_shard_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = opened(shards(tmp_path / "images", [GOOD]))
+def test_an_image_of_too_many_pixels_in_a_shard_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = opened(shards(tmp_path / "images", [GOOD]))
     monkeypatch.setattr("cgn.data.decoding.MAX_PIXELS", 1)
-    with pytest.raises(ArtifactError, match=r"000000\.tar, byte 1,536, is no picture \(it has .* pixels, allowed: 1\)"):
-        pool.picture(0)
+    with pytest.raises(
+        ArtifactError, match=r"000000\.tar, byte 1,536, is not an image \(it has .* pixels, allowed: 1\)"
+    ):
+        dataset.image(0)
 
 
 @pytest.fixture
@@ -131,22 +133,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_class_folders_give_labels_and_sentences_for_what_cannot_be_read(folder: Path) -> None:
-    pool = Folders(class_folders(folder, classes=("cat", "dog")))
-    assert torch.equal(pool.labels["shape"], torch.tensor([0, 1, 1]))
-    first = pool.picture(0)
+    dataset = FolderDataset(class_folders(folder, classes=("cat", "dog")))
+    assert torch.equal(dataset.labels["shape"], torch.tensor([0, 1, 1]))
+    first = dataset.image(0)
     assert isinstance(first, Image.Image)
     assert first.size == (8, 6)
-    broken = pool.picture(1)
+    broken = dataset.image(1)
     assert isinstance(broken, str)
     assert broken.startswith("dog/1.png cannot be read: ")
 
 
-def test_small_pictures_are_decoded_once_until_the_memory_is_used_up(
+def test_small_images_are_decoded_once_until_the_memory_is_used_up(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "KEPT_BYTES", 4 * 8 * 6)
-    kept = Kept(Folders(class_folders(folder, classes=("cat", "dog"))))
-    assert kept.picture(0) is kept.picture(0)
-    assert kept.picture(2) is not kept.picture(2)
-    assert kept.picture(1) == kept.pool.picture(1)
+    monkeypatch.setattr(datasets, "KEPT_BYTES", 4 * 8 * 6)
+    kept = CachedDataset(FolderDataset(class_folders(folder, classes=("cat", "dog"))))
+    assert kept.image(0) is kept.image(0)
+    assert kept.image(2) is not kept.image(2)
+    assert kept.image(1) == kept.dataset.image(1)
     assert len(kept) == 3

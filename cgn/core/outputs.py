@@ -1,0 +1,165 @@
+"""Output folders: built as `<out>.partial`, moved into place when they are finished, one process at a time.
+
+A reader never sees half of a folder. What a killed run left in `.partial` is continued by the next run with the same
+definition and code, and set aside, never deleted, for any other. A command that is refused before it has written
+anything leaves all of this as it was. What a run records about itself (times, revisions, metrics) is beside the folder
+in `<out>.log`, never inside: the folder's bytes depend on its parameters and inputs alone.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.files import explained, read_json, replacing, write_json
+
+DEFINITION = "definition.json"
+LOCK = "lock"
+
+
+def partial_folder(out: Path) -> Path:
+    """The folder in which `out` is built before it is moved into place."""
+    return out.with_name(out.name + ".partial")
+
+
+def log_folder(out: Path) -> Path:
+    """The folder for metrics.jsonl, metrics.json, details.json, curves.csv and run.json of the run that makes `out`."""
+    return out.with_name(out.name + ".log")
+
+
+@contextmanager
+def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Iterator[Path]:
+    """Yield the folder `<out>.partial` to build in; on success it replaces `out`.
+
+    `definition` (JSON) is what the content depends on: resolved parameters, seed, digests of the inputs; `code` is the
+    digest of the code that writes it. A `.partial` with the same two is continued; any other is set aside under a name
+    of its own, and continued when a run with its definition and code comes. A failure keeps the `.partial`; a refusal
+    (ArtifactError, ConfigError) before anything was written restores everything. A finished `out` with an equal
+    definition is reopened, so that the verb can check and repair it. Raises ArtifactError when another process builds
+    `out`.
+    """
+    folder, log = partial_folder(out), _contents(log_folder(out))
+    if out.exists() and not out.is_dir():
+        raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
+    with explained(out), _alone(out):
+        aside = _make_room(folder, {**definition, "code": code})
+        begun = folder.exists()
+        taken = not begun and _read_definition(out) == definition
+        if taken:
+            out.replace(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.rglob(".*.tmp"):  # a killed process left it in `replacing`
+            left.unlink()
+        write_json(folder / DEFINITION, {**definition, "code": code})
+        untouched = _times(folder)
+        try:
+            yield folder
+        except (ArtifactError, ConfigError):
+            if not begun and _times(folder) == untouched:
+                with suppress(ArtifactError, OSError):  # the refusal is the error to report
+                    if taken:
+                        write_json(folder / DEFINITION, definition)
+                        folder.replace(out)
+                    else:
+                        shutil.rmtree(folder)
+                        if aside is not None:
+                            aside.replace(folder)
+                            print(f"{folder} is back as it was: nothing was made", flush=True)
+                    _put_back(log_folder(out), log)
+            raise
+        write_json(folder / DEFINITION, definition)  # the bytes of an output do not depend on the code that wrote them
+        if out.exists():
+            shutil.rmtree(out)
+        folder.replace(out)
+
+
+def _make_room(folder: Path, wanted: Mapping[str, Any]) -> Path | None:
+    """Leave in `folder` what was begun with this definition and code, or nothing; return where the rest was moved."""
+    present, moved = _read_definition(folder), None
+    if folder.exists() and present != wanted:
+        moved = _aside(folder, present)
+        if moved.exists():
+            shutil.rmtree(moved)
+        folder.replace(moved)
+        print(f"{folder} was begun with other parameters, inputs or code: set aside as {moved}", flush=True)
+    if not folder.exists() and _read_definition(aside := _aside(folder, wanted)) == wanted:
+        aside.replace(folder)
+    return moved
+
+
+def _times(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name -> size and time of the last change, of everything below a folder."""
+    found = {}
+    for home, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            status = (path := Path(home, name)).lstat()
+            found[str(path)] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _contents(log: Path) -> dict[str, bytes] | None:
+    """The (small) files of a log folder except the lock; None without a log folder."""
+    if not log.is_dir():
+        return None
+    return {path.name: path.read_bytes() for path in log.iterdir() if path.is_file() and path.name != LOCK}
+
+
+def _put_back(log: Path, contents: Mapping[str, bytes] | None) -> None:
+    """Restore a log folder."""
+    if contents is None:
+        shutil.rmtree(log)
+        return
+    for path in log.iterdir():
+        if path.name not in {*contents, LOCK}:
+            path.unlink()
+    for name, content in contents.items():
+        with replacing(log / name) as temporary:
+            temporary.write_bytes(content)
+
+
+def _aside(folder: Path, definition: Any) -> Path:
+    text = json.dumps(definition, sort_keys=True).encode()
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(text).hexdigest()[:8]}")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the lock on building `out`; the kernel frees it with the process."""
+    path = log_folder(out) / LOCK
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            if not locked(file):
+                raise ArtifactError(f"{out} is being made by another process: wait for it, or end it")
+            if _is_at(path, file):  # else a refused command removed the log while this one opened it
+                yield
+                return
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def locked(file: IO[bytes]) -> bool:
+    """Take the lock on an opened file; False when another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_definition(folder: Path) -> Any:
+    try:
+        return read_json(folder / DEFINITION)
+    except ArtifactError:
+        return None
