@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from cgn.core.errors import ArtifactError
-from cgn.core.facts import DIGEST, opened
+from cgn.core.facts import DIGEST, looks_like, opened
 from cgn.core.files import json_value, replacing
 from cgn.core.weights import Tensors, load_strictly, load_torch_file, refuse_unfit
 
