@@ -1,6 +1,6 @@
 """What was published of the ImageNet experiments, each number with its source and the head of ours that it belongs to.
 
-Decided here: only numbers that a source prints, written as it prints them. A published network without a counterpart
+Only numbers that a source prints, written as it prints them. A published network without a counterpart
 among our heads has a row of its own. The ensemble's published top-1 and top-5 stand beside the mean of its three heads.
 """
 

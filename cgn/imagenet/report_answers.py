@@ -129,7 +129,7 @@ def figures(results: Results) -> list[Figure]:
     panels = []
     chances = {BIAS: 0.5, GAP: 0.0, TOP_1: 1 / results.classes, ERROR: 1 - 1 / results.classes}
     for question, chance in chances.items():
-        rows, told = [], []
+        rows, numbers = [], []
         for head in results.heads:
             found = answers(head, classes=results.classes).get(question)
             if found is None or found.value is None:
@@ -140,12 +140,12 @@ def figures(results: Results) -> list[Figure]:
             note = f"of {decided}" if question == BIAS and quoted is not None else ""
             low, high = max(found.value.low, -1.0), min(found.value.high, 1.0)
             rows.append(Bar(name=head.title, value=quoted, low=low, high=high, cue=cue, note=note))
-            told.append(f"{head.title}: {_words(found, question)}")
+            numbers.append(f"{head.title}: {_words(found, question)}")
         if rows:
             unit = "pt" if question == GAP else "%"
             heading = f"{question} (of decisions for either cue)" if question == BIAS else question
             panel = bars(heading, rows, chance=chance, unit=unit)
-            panels.append(Figure(svg=panel.svg(alt=f"{question}. {'. '.join(told)}")))
+            panels.append(Figure(svg=panel.svg(alt=f"{question}. {'. '.join(numbers)}")))
     return panels
 
 

@@ -77,8 +77,8 @@ def accuracy_blocks(results: Results) -> list[Block]:
     if not panels:
         missing = "The cue-conflict test was not run, so there are no bars by category."
         return [*blocks, Text(words=missing, style="muted")]
-    told = "Decisions by the class of the shape: for shape from the left, for texture from the right; n counts them."
-    return [*blocks, Heading(title="By class"), Text(words=told), Group(blocks=panels)]
+    caption = "Decisions by the class of the shape: for shape from the left, for texture from the right; n counts them."
+    return [*blocks, Heading(title="By class"), Text(words=caption), Group(blocks=panels)]
 
 
 def example_blocks(results: Results, collection: PreparedSets | None, *, count: int) -> list[Block]:

@@ -1,6 +1,6 @@
 """What was published for the MNIST variants: accuracies, and the settings they were reached with, each with its source.
 
-Decided here: only numbers that a source prints. `digits` is this project's own small benchmark and has none.
+Only numbers that a source prints. `digits` is this project's own small benchmark and has none.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The suites' numbers as Markdown: what stands beside results.json for people to read.
 
-Decided here: a share is in percent with one decimal, its 95 % interval in brackets; one table a suite, one row a head;
+A share is in percent with one decimal, its 95 % interval in brackets; one table a suite, one row a head;
 of corruptions one table a head, a row a corruption. What could not be computed is left empty.
 """
 
