@@ -25,7 +25,7 @@ from cgn.data.preprocessing import VIEWS, View
 from cgn.data.wnids import wnids
 from cgn.evaluation.categories import imagenet9 as nine
 from cgn.evaluation.categories import sixteen
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
 
 SETS: Mapping[str, tuple[SetName, ...]] = {
     CLEAN: ("val",),
@@ -90,11 +90,11 @@ def kind_of(collection: PreparedSets) -> Kind:
         return Kind(
             superclass_of=tuple(nine.superclass_of().tolist()),
             categories=sixteen.NAMES,
-            members=tuple(sixteen.MEMBERS.values()),
+            members=tuple(sixteen.CATEGORIES.values()),
             view="whole",
             crop=224,
         )
-    count = len(nine.MEMBERS)
+    count = len(nine.SUPERCLASSES)
     if collection.classes == count:
         return Kind(
             superclass_of=tuple(range(count)),
@@ -112,7 +112,7 @@ def kind_of(collection: PreparedSets) -> Kind:
 def label_classes(collection: PreparedSets) -> dict[str, int]:
     """Suite -> how many classes its labels count in."""
     of_classes = dict.fromkeys((CLEAN, STYLIZED, IMAGENET_C), collection.classes)
-    return {**of_classes, IN9: len(nine.MEMBERS), CUE_CONFLICT: len(kind_of(collection).categories)}
+    return {**of_classes, IN9: len(nine.SUPERCLASSES), CUE_CONFLICT: len(kind_of(collection).categories)}
 
 
 def available(suite: str, collection: PreparedSets) -> bool:
@@ -154,7 +154,7 @@ def coverage(suite: str, labels: Mapping[str, Sequence[int]], collection: Prepar
     if suite == CUE_CONFLICT:
         return _uncovered(labels, kind_of(collection).categories)
     if suite == IN9:
-        count = len(nine.MEMBERS)
+        count = len(nine.SUPERCLASSES)
         told = f"{IN9}: pictures of {present} of the {count} superclasses; every decision is among all {among} classes"
         return [told] if present < count else []
     told = f"{suite}: pictures of {present:,} of the {among} classes; every decision is among all {among}"

@@ -18,8 +18,9 @@ from cgn.corruptions import SEVERITIES, corrupt
 from cgn.data.datasets import TransformedFolder
 from cgn.data.image_folders import ImageFolder
 from cgn.data.preprocessing import Preparation, Stored, View
-from cgn.evaluation.corruption_error import CLEAN, SUITE, condition
-from cgn.evaluation.examine import Examined, batches, decide, known
+from cgn.evaluation.corruption_error import condition
+from cgn.evaluation.predict import Predicted, batches, decide, known
+from cgn.evaluation.predictions import CLEAN
 from cgn.imagenet.judges import Judge
 
 IMAGES_PER_BLOCK = 1024
@@ -62,7 +63,7 @@ class Corrupting:
         """Number of a block -> the block; the last one is kept, so that asking again costs nothing."""
         return lru_cache(maxsize=1)(self._read)
 
-    def examined(self, block: Block, name: str, *, advance: Callable[[int], object]) -> Examined:
+    def examined(self, block: Block, name: str, *, advance: Callable[[int], object]) -> Predicted:
         """The decisions on one block under one corruption at all severities, or on the clean pictures."""
         tables = [
             table
@@ -70,7 +71,7 @@ class Corrupting:
             for table in self._severity(block, name, severity, advance=advance)
         ]
         rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-        return Examined(rows=rows, unreadable=block.unreadable)
+        return Predicted(rows=rows, unreadable=block.unreadable)
 
     def _severity(
         self, block: Block, name: str, severity: int, *, advance: Callable[[int], object]

@@ -3,7 +3,7 @@
 from cgn.config.imagenet.evaluate import Evaluate
 from cgn.core.errors import ConfigError
 from cgn.corruptions import CORRUPTIONS
-from cgn.evaluation.suite_results import SUITES
+from cgn.evaluation.predictions import SUITES
 from cgn.imagenet.examination import Examiner
 from cgn.stages.evaluate import Parts
 

@@ -23,10 +23,9 @@ from cgn.data.datasets import TransformedFolder
 from cgn.data.image_folders import balanced_subset
 from cgn.data.prepared_sets import PreparedSets
 from cgn.evaluation import examination as decisions
-from cgn.evaluation.corruption_error import CLEAN, SUITE
-from cgn.evaluation.examination import Examination
-from cgn.evaluation.examine import Examined, examine
-from cgn.evaluation.suite_results import numbers, summary
+from cgn.evaluation.predict import Predicted, predict
+from cgn.evaluation.predictions import CLEAN, Predictions
+from cgn.evaluation.suites import numbers, summary
 from cgn.imagenet.benchmarks import (
     Part,
     available,
@@ -58,7 +57,7 @@ class Job:
     key: str
     suite: str
     pictures: int
-    make: Callable[[Advance], Examined]
+    make: Callable[[Advance], Predicted]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +150,9 @@ class Examiner:
     def _job(
         self, part: Part, judges: Mapping[str, Judge], *, members: Sequence[Sequence[int]], place: torch.device
     ) -> Job:
-        def make(advance: Advance) -> Examined:
+        def make(advance: Advance) -> Predicted:
             found = [
-                examine(
+                predict(
                     group,
                     pictures=TransformedFolder(folder=part.listing, transform=preparation.transform(part.view)),
                     suite=part.suite,
@@ -167,7 +166,7 @@ class Examiner:
                 for preparation, group in by_preparation(judges).items()
             ]
             rows = pd.concat([one.rows for one in found], ignore_index=True)
-            return Examined(rows=rows, unreadable=found[0].unreadable)
+            return Predicted(rows=rows, unreadable=found[0].unreadable)
 
         key = f"{part.suite}/{part.condition}"
         return Job(key=key, suite=part.suite, pictures=len(part.listing) * len(by_preparation(judges)), make=make)
@@ -215,11 +214,11 @@ class Examiner:
         jobs: Sequence[Job],
         notes: Notes,
         *,
-        gather: Callable[[Sequence[Examined]], Examination],
+        gather: Callable[[Sequence[Predicted]], Predictions],
         request: Request,
-    ) -> list[Examined]:
+    ) -> list[Predicted]:
         """Every job's decisions; a suite's numbers are logged when its last job is done."""
-        found: list[Examined] = []
+        found: list[Predicted] = []
         shown, total = 0, sum(job.pictures for job in jobs)
         done = sum(job.pictures for job in jobs if notes.has(job.key))
         if done:
@@ -234,8 +233,8 @@ class Examiner:
         return found
 
     def _gathered(
-        self, found: Sequence[Examined], *, collection: PreparedSets, remarks: Sequence[str], shown: Mapping[str, Any]
-    ) -> Examination:
+        self, found: Sequence[Predicted], *, collection: PreparedSets, remarks: Sequence[str], shown: Mapping[str, Any]
+    ) -> Predictions:
         kind = kind_of(collection)
         return decisions.gathered(
             [one.rows for one in found],
@@ -263,5 +262,5 @@ def _corrupting_jobs(work: Corrupting, corruptions: Sequence[str]) -> Iterator[J
             )
 
 
-def _corrupted(work: Corrupting, read: Callable[[int], Block], number: int, name: str, advance: Advance) -> Examined:
+def _corrupted(work: Corrupting, read: Callable[[int], Block], number: int, name: str, advance: Advance) -> Predicted:
     return work.examined(read(number), name, advance=advance)

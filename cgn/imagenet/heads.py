@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 
 from cgn.core.facts import refuse_foreign
-from cgn.evaluation.accuracy import Proportion, top
-from cgn.evaluation.background_gap import Gap, background_gap, by_variation
-from cgn.evaluation.corruption_error import CorruptionErrors, corruption_errors
-from cgn.evaluation.corruption_interval import CorruptionEstimates, corruption_estimates
-from cgn.evaluation.examination import Examination, read
+from cgn.evaluation.corruption_error import (
+    CorruptionErrors,
+    CorruptionEstimates,
+    corruption_errors,
+    corruption_estimates,
+)
 from cgn.evaluation.expected import Figure
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias, undecided
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, STYLIZED
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import Gap, ShapeBias, background_gap, by_shape, by_variation, shape_bias, top, undecided
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, STYLIZED, Predictions, read
 from cgn.report.run import Run
 
 BASELINE = ("baseline", "label")
@@ -72,7 +74,7 @@ class Results:
     """The stored decisions of a run and what its heads measured, in the order of tables, baseline first."""
 
     run: Run
-    stored: Examination
+    stored: Predictions
     heads: Sequence[Head]
 
     @property
@@ -133,7 +135,7 @@ def headlines(heads: Sequence[Head]) -> list[Figure]:
     return found
 
 
-def measured(stored: Examination) -> list[Head]:
+def measured(stored: Predictions) -> list[Head]:
     """Every head's results, in the order of tables."""
     present = [(name, head) for name in stored.classifiers for head in stored.heads(name)]
     order = [*(key for key in TITLES if key in present), *(key for key in present if key not in TITLES)]
@@ -147,7 +149,7 @@ def measured(stored: Examination) -> list[Head]:
 
 
 def _measured(
-    stored: Examination, key: tuple[str, str], *, variations: dict[str, Proportion], errors: CorruptionErrors | None
+    stored: Predictions, key: tuple[str, str], *, variations: dict[str, Proportion], errors: CorruptionErrors | None
 ) -> Head:
     classifier, head = key
     suites = {name: stored.of(name, classifier=classifier, head=head) for name in (CLEAN, STYLIZED, CUE_CONFLICT)}

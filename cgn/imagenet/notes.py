@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cgn.core.errors import ArtifactError
-from cgn.evaluation.decisions import read_table, write_table
-from cgn.evaluation.examination import schema
-from cgn.evaluation.examine import Examined
+from cgn.evaluation.predict import Predicted
+from cgn.evaluation.predictions import read_table, schema, write_table
 
 FOLDER = "notes"
 
@@ -22,13 +21,13 @@ class Notes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
 
-    def kept(self, key: str, make: Callable[[], Examined]) -> Examined:
+    def kept(self, key: str, make: Callable[[], Predicted]) -> Predicted:
         """What an earlier run found under `key`, or what `make` finds, noted."""
         path = self.folder / f"{key.replace('/', '-')}.parquet"
         if path.is_file():
             try:
                 rows, facts = read_table(path, schema=schema())
-                return Examined(rows=rows, unreadable=tuple(facts["unreadable"]))
+                return Predicted(rows=rows, unreadable=tuple(facts["unreadable"]))
             except (ArtifactError, KeyError):
                 path.unlink()
         made = make()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IN9
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IN9
 from cgn.imagenet.heads import AVERAGE, BACKGROUND, BASELINE, SHAPE, SHAPE_TEXTURE, TEXTURE
 from cgn.report.page import PAPER, REPLICATION
 

@@ -5,7 +5,7 @@ changed against the baseline comes first; every table of the paper follows, ours
 sentence says whether they can be compared at all.
 """
 
-from cgn.config.imagenet.report import Report
+from cgn.config.imagenet import Report
 from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST

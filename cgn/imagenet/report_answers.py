@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cgn.evaluation.accuracy import compared
-from cgn.evaluation.estimates import Estimate, difference, estimate
-from cgn.evaluation.suite_results import CLEAN, CUE_CONFLICT, IN9
+from cgn.evaluation.intervals import Estimate, compared, difference
+from cgn.evaluation.metrics import estimate
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IN9
 from cgn.imagenet.heads import AVERAGE, BASELINE, SHAPE, SHAPE_TEXTURE, Head, Results, title
 from cgn.imagenet.published import ACCURACY, BACKGROUNDS, IMAGES, PublishedRow, published
 from cgn.imagenet.published import CLASSES as PUBLISHED_CLASSES

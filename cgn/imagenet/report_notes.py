@@ -9,17 +9,8 @@ from typing import Any
 
 from cgn.data.image_folders import VARIATIONS
 from cgn.evaluation.corruption_error import ALEXNET
-from cgn.evaluation.suite_results import (
-    CLEAN,
-    CUE_CONFLICT,
-    IMAGENET_C,
-    IN9,
-    PREPARATION,
-    STYLIZED,
-    SUITES,
-    preparations,
-    span,
-)
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, SUITES
+from cgn.evaluation.suites import PREPARATION, preparations, span
 from cgn.imagenet.heads import BASELINE, TITLES, Results
 from cgn.imagenet.published import CLASSES, IMAGES, SETTINGS
 from cgn.report.page import Block, Group, Heading, Items, Text

@@ -19,9 +19,10 @@ from cgn.core.images import png
 from cgn.data.decoding import decode
 from cgn.data.image_folders import VARIATIONS
 from cgn.data.prepared_sets import PreparedSets
-from cgn.evaluation.background_gap import CHANCE, RANDOM, SAME
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES
-from cgn.evaluation.suite_results import CUE_CONFLICT, IN9, STYLIZED, span
+from cgn.evaluation.metrics import CHANCE, RANDOM, SAME
+from cgn.evaluation.predictions import CUE_CONFLICT, IN9, STYLIZED
+from cgn.evaluation.suites import span
 from cgn.imagenet.heads import AVERAGE, BASELINE, SHAPE, Head, Results
 from cgn.imagenet.published import (
     ACCURACY,

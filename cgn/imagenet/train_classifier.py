@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cgn.config.imagenet.train_classifier import TrainClassifier
+from cgn.config.imagenet import TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import open_fabric

@@ -24,9 +24,8 @@ from cgn.core.images import from_bytes
 from cgn.core.outputs import DEFINITION
 from cgn.core.weights import load_strictly
 from cgn.data.shards import Images, load_split, read_manifest
-from cgn.evaluation.accuracy import accuracies
-from cgn.evaluation.confusion import confusion, separable
-from cgn.evaluation.decisions import Decisions, decided, gathered, write
+from cgn.evaluation.metrics import accuracies, confusion, separable
+from cgn.evaluation.predictions import Predictions, gather, table, write
 from cgn.report.figures import sheet
 from cgn.stages.evaluate import Findings, Request
 
@@ -74,7 +73,7 @@ class Examiner:
                 seen += len(images.pixels)
                 right = float((tables[-1]["decision"] == tables[-1]["label"]).mean())
                 request.sink.log({f"accuracy/{judge.arm}/{named(condition)}": right}, step=seen)
-        made = gathered(tables, facts={"track": self.track, "variant": self.variant, "classes": self.classes})
+        made = gather(tables, facts={"track": self.track, "variant": self.variant, "classes": self.classes})
         measured = accuracies(made)
         return Findings(
             write=lambda path: write(made, path),
@@ -142,7 +141,7 @@ class Examiner:
         best, decision = torch.cat(batches).max(dim=1)
         if not bool(torch.isfinite(best).all()):
             raise ArtifactError(f"the classifier {judge.arm} answers with numbers that are not finite: train it again")
-        return decided(
+        return table(
             judge.arm,
             condition=condition,
             labels={name: labels.numpy() for name, labels in images.labels.items()},
@@ -150,7 +149,7 @@ class Examiner:
             probability=best.exp().clamp(0, 1).numpy(),
         )
 
-    def _confusions(self, decisions: Decisions, judges: Sequence[Judge]) -> Any:
+    def _confusions(self, decisions: Predictions, judges: Sequence[Judge]) -> Any:
         """A panel for each cue and classifier: whose diagonal is dark shows which cue is followed."""
         rows = [decisions.of(judge.arm, condition=self.pictured) for judge in judges]
         panels = {

@@ -11,18 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from cgn.config.mnist.report import Report
+from cgn.config.mnist import Report
 from cgn.core.arguments import Input, Output
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_json
 from cgn.core.images import png
 from cgn.core.metrics import MetricSink
 from cgn.data.shards import samples
-from cgn.evaluation.accuracy import Proportion, accuracies, compared
-from cgn.evaluation.confusion import CUES, confusion, largest_error, separable
-from cgn.evaluation.decisions import Decisions, read
 from cgn.evaluation.expected import Figure as Headline
 from cgn.evaluation.expected import remarks
+from cgn.evaluation.intervals import Proportion, compared
+from cgn.evaluation.metrics import accuracies, confusion, largest_error, separable
+from cgn.evaluation.predictions import CUES, Predictions, read
 from cgn.evaluation.results import Published, Result, results
 from cgn.mnist.arms import ARMS
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
@@ -142,7 +142,7 @@ def report(
     sink.picture(page / "index.html")
 
 
-def read_decisions(run: Run) -> Decisions:
+def read_decisions(run: Run) -> Predictions:
     """The stored decisions of a run. Raises ArtifactError where they are missing, broken or another variant's."""
     stored = read(run.decisions / "decisions.parquet")
     track, _, variant = run.target.partition("/")
@@ -150,7 +150,7 @@ def read_decisions(run: Run) -> Decisions:
     return stored
 
 
-def headlines(stored: Decisions) -> list[Headline]:
+def headlines(stored: Predictions) -> list[Headline]:
     """The headline figures, for `cgn.evaluation.expected`: each classifier's accuracy on random looks."""
     found = accuracies(stored)
     return [
@@ -253,7 +253,7 @@ def _cues(rows: Sequence[Result], *, chance: float) -> list[Block]:
     return [table(caption, lines, summary=False), Text(words=words, style="note")]
 
 
-def _examples(run: Run, stored: Decisions, rows: Sequence[Result], *, count: int) -> list[Block]:
+def _examples(run: Run, stored: Predictions, rows: Sequence[Result], *, count: int) -> list[Block]:
     """The first `count` randomised test images as columns, each classifier's decision on them as rows."""
     shown = list(islice(samples(run.data, split=RANDOMISED), count))
     heads = {}
@@ -286,7 +286,7 @@ def _decisions(rows: pd.DataFrame) -> list[Cell]:
     return cells
 
 
-def _confusions(stored: Decisions, rows: Sequence[Result]) -> list[Block]:
+def _confusions(stored: Predictions, rows: Sequence[Result]) -> list[Block]:
     """A panel for each classifier by the shape's label; those by the other cues' labels are folded."""
     decided = {row.title: stored.of(row.arm, condition=RANDOMISED) for row in rows if row.cues}
     words = (
@@ -317,7 +317,7 @@ def _sheets(run: Run) -> list[Block]:
     return sheets(files)
 
 
-def _notes(run: Run, stored: Decisions, variant: str, *, remarks: Sequence[str]) -> list[Block]:
+def _notes(run: Run, stored: Predictions, variant: str, *, remarks: Sequence[str]) -> list[Block]:
     """What can be compared with what, and the settings that differ from the published ones."""
     items = [
         "Intervals are Wilson's 95 % intervals for the finite number of test images. They belong to these trained "
@@ -362,7 +362,7 @@ def _variant_notes(variant: str) -> list[str]:
     return notes
 
 
-def _hidden_note(params: Mapping[str, Mapping[str, Any]], stored: Decisions) -> list[str]:
+def _hidden_note(params: Mapping[str, Mapping[str, Any]], stored: Predictions) -> list[str]:
     """Where object and background have the same ten colours, some random looks hide the digit."""
     if params.get("prepare", {}).get("look") != "double_colored":
         return []
@@ -386,7 +386,7 @@ def _shown_params(run: Run) -> dict[str, Mapping[str, Any]]:
 
 
 def _settings(
-    run: Run, stored: Decisions, *, variant: str, seed: int, trainings: Mapping[str, Mapping[str, Any]]
+    run: Run, stored: Predictions, *, variant: str, seed: int, trainings: Mapping[str, Mapping[str, Any]]
 ) -> list[Block]:
     trained = next((training["device"] for training in trainings.values() if "device" in training), None)
     devices = run.devices | ({"train_classifier": trained} if trained else {})

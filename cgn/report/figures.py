@@ -13,11 +13,10 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from cgn.core.errors import ConfigError
-from cgn.evaluation.confusion import Matrix, by_label
 from cgn.evaluation.corruption_error import SEVERITIES, CorruptionErrors, corruption_errors
-from cgn.evaluation.examination import Examination
-from cgn.evaluation.shape_bias import ShapeBias, by_shape
-from cgn.evaluation.suite_results import CUE_CONFLICT, why_undecided
+from cgn.evaluation.metrics import Matrix, ShapeBias, by_label, by_shape
+from cgn.evaluation.predictions import CUE_CONFLICT, Predictions
+from cgn.evaluation.suites import why_undecided
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,7 +174,7 @@ def confusion_panel(matrix: Matrix, *, title: str, rows: str, columns: str = "de
     return Panel(draw=draw, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48)
 
 
-def pictures(examination: Examination) -> "dict[str, Image.Image]":
+def pictures(examination: Predictions) -> "dict[str, Image.Image]":
     """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
     found, errors = {}, corruption_errors(examination)
     for classifier in examination.classifiers:

@@ -8,17 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cgn.evaluation.corruption_error import SEVERITIES
-from cgn.evaluation.suite_results import (
-    CLEAN,
-    CUE_CONFLICT,
-    IMAGENET_C,
-    IN9,
-    PREPARATION,
-    STYLIZED,
-    Numbers,
-    preparations,
-    span,
-)
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
+from cgn.evaluation.suites import PREPARATION, Numbers, preparations, span
 from cgn.report.tables import markdown_table
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
@@ -46,7 +37,7 @@ def tables(
     unreadable: Sequence[str] = (),
     shown: Mapping[str, Any] | None = None,
 ) -> str:
-    """Everything that `cgn.evaluation.suite_results.numbers` found, what was left out, and what networks were shown.
+    """Everything that `cgn.evaluation.suites.numbers` found, what was left out, and what networks were shown.
 
     `shown`: the fact of that name, of `cgn.evaluation.examination`.
     """

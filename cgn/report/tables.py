@@ -12,8 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
-from cgn.evaluation.accuracy import Interval, Proportion
-from cgn.evaluation.estimates import Estimate
+from cgn.evaluation.intervals import Estimate, Interval, Proportion
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 LONG = 40

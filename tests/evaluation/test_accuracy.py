@@ -5,9 +5,9 @@ from itertools import product
 
 import pandas as pd
 import pytest
-
-from cgn.evaluation.accuracy import EQUAL, Z_95, Proportion, accuracies, accuracy, compared, wilson
-from cgn.evaluation.decisions import Decisions
+from cgn.evaluation.intervals import EQUAL, Z_95, Proportion, compared, wilson
+from cgn.evaluation.metrics import accuracies, accuracy
+from cgn.evaluation.predictions import Predictions
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_accuracy_counts_decisions_that_equal_the_shape() -> None:
         }
     )
     assert accuracy(rows) == Proportion(hits=2, images=4)
-    found = accuracies(Decisions(rows=rows, facts={"classes": 10}))
+    found = accuracies(Predictions(rows=rows, facts={"classes": 10}))
     assert found == {
         "a": {"test": Proportion(hits=1, images=1), "train": Proportion(hits=1, images=2)},
         "b": {"test": Proportion(hits=0, images=1)},

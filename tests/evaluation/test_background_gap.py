@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import Gap, background_gap, by_variation, superclass_accuracy
+from cgn.evaluation.predict import predict
+from cgn.evaluation.predictions import Predictions, gather
 from PIL import Image
 
 from cgn.data.datasets import TransformedFolder
 from cgn.data.image_folders import imagenet9
-from cgn.evaluation.accuracy import Proportion
-from cgn.evaluation.background_gap import Gap, background_gap, by_variation, superclass_accuracy
 from cgn.evaluation.categories.imagenet9 import MEMBERS, superclass_of
-from cgn.evaluation.examination import Examination, gathered
-from cgn.evaluation.examine import examine
 
 NOWHERE = 25  # a salamander: of none of the nine superclasses
 RIGHT = {"original": 9, "mixed_same": 7, "mixed_rand": 4}
@@ -43,7 +43,7 @@ def test_a_gap_needs_both_variations() -> None:
 
 
 @pytest.fixture(scope="module")
-def answered(tmp_path_factory: pytest.TempPathFactory) -> Examination:
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Predictions:
     """A folder in which a picture's grey level says what the network answers: the label's class, or a wrong one.
 
     Eleven pictures a variation, one more than a batch; RIGHT of them are answered rightly. Of the wrong ones the first
@@ -66,7 +66,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Examination:
         return {"avg": logits, "stubborn": torch.nn.functional.one_hot(torch.full_like(chosen, 151), 1000).float()}
 
     tables = [
-        examine(
+        predict(
             {"known": network},
             pictures=TransformedFolder(folder=listing, transform=_grey),
             suite="in9",
@@ -75,14 +75,14 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Examination:
         ).rows
         for variation, listing in imagenet9(root).present.items()
     ]
-    return gathered(tables, track="imagenet", variant="made", classes=1000, suites={"in9": 9})
+    return gather(tables, track="imagenet", variant="made", classes=1000, suites={"in9": 9})
 
 
 def _grey(picture: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
 
 
-def test_known_answers_are_counted_exactly(answered: Examination) -> None:
+def test_known_answers_are_counted_exactly(answered: Predictions) -> None:
     found = by_variation(answered, superclass_of=superclass_of())
     assert found["known"]["avg"] == {
         name: Proportion(hits=right, images=IMAGES) for name, right in sorted(RIGHT.items())
@@ -95,14 +95,14 @@ def test_known_answers_are_counted_exactly(answered: Examination) -> None:
     assert gap.low < gap.gap < gap.high
 
 
-def test_a_class_of_no_superclass_is_wrong_and_stays_in_the_denominator(answered: Examination) -> None:
+def test_a_class_of_no_superclass_is_wrong_and_stays_in_the_denominator(answered: Predictions) -> None:
     rows = answered.of("in9", head="avg")
     outside = rows[rows["top_1"] == NOWHERE]
     assert len(outside) == len(RIGHT)
     assert superclass_accuracy(outside, superclass_of=superclass_of()) == Proportion(hits=0, images=3)
 
 
-def test_another_map_gives_other_counts(answered: Examination) -> None:
+def test_another_map_gives_other_counts(answered: Predictions) -> None:
     """The comparison can fail: with the superclasses shifted by one, only the wrong answers are right."""
     shifted = superclass_of()
     shifted[shifted >= 0] = (shifted[shifted >= 0] - 1) % 9

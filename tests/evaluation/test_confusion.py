@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-
-from cgn.evaluation.accuracy import accuracy
-from cgn.evaluation.confusion import CUES, by_label, confusion, followed, largest_error, separable
+from cgn.evaluation.metrics import accuracy, by_label, confusion, followed, largest_error, separable
+from cgn.evaluation.predictions import CUES
 
 IMAGES = 4000
 

@@ -5,27 +5,27 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pytest
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.predictions import IMAGENET_C, NONE, TOPS, Predictions, gather
 
 from cgn.core.errors import ArtifactError
 from cgn.corruptions import BENCHMARK, EXTRA
 from cgn.corruptions import SEVERITIES as MADE
-from cgn.evaluation.accuracy import Proportion
 from cgn.evaluation.corruption_error import (
     ALEXNET,
     ALEXNET_CLEAN,
     SEVERITIES,
-    SUITE,
     CorruptionErrors,
     condition,
     corruption_errors,
 )
-from cgn.evaluation.examination import NONE, TOPS, Examination
-from cgn.evaluation.examination import gathered as gather
 
 IMAGES = 200
 
 
-def rows(classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES, suite: str = SUITE) -> list[pd.DataFrame]:
+def rows(
+    classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES, suite: str = IMAGENET_C
+) -> list[pd.DataFrame]:
     """A table for each condition, `wrong` of whose `images` decisions miss the label."""
     labels = np.arange(images) % 1000
     return [
@@ -48,8 +48,8 @@ def rows(classifier: str, wrong: Mapping[str, int], *, images: int = IMAGES, sui
     ]
 
 
-def gathered(tables: list[pd.DataFrame]) -> Examination:
-    return gather(tables, track="imagenet", variant="mini", classes=1000, suites={SUITE: 1000, "clean": 1000})
+def gathered(tables: list[pd.DataFrame]) -> Predictions:
+    return gather(tables, track="imagenet", variant="mini", classes=1000, suites={IMAGENET_C: 1000, "clean": 1000})
 
 
 def corrupted(**wrong: tuple[int, ...]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Decisions: equal rows give equal bytes, and no broken or foreign table is read."""
+"""Predictions: equal rows give equal bytes, and no broken or foreign table is read."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cgn.evaluation.predictions import Predictions, gather, read, table, write
 
 from cgn.core.errors import ArtifactError
-from cgn.evaluation.decisions import Decisions, decided, gathered, read, write
 
 FACTS = {"track": "mnist", "variant": "digits", "classes": 10}
 
@@ -29,11 +29,11 @@ def table(classifier: str, condition: str, *, images: int = 7, seed: int = 0) ->
 
 
 @pytest.fixture
-def decisions() -> Decisions:
-    return gathered([table("gan", "train", seed=1), table("original", "test_random", seed=2)], facts=FACTS)
+def decisions() -> Predictions:
+    return gather([table("gan", "train", seed=1), table("original", "test_random", seed=2)], facts=FACTS)
 
 
-def test_what_was_written_is_read(tmp_path: Path, decisions: Decisions) -> None:
+def test_what_was_written_is_read(tmp_path: Path, decisions: Predictions) -> None:
     write(decisions, tmp_path / "decisions.parquet")
     again = read(tmp_path / "decisions.parquet")
     assert again.facts == FACTS
@@ -45,11 +45,11 @@ def test_what_was_written_is_read(tmp_path: Path, decisions: Decisions) -> None:
 
 def test_the_order_of_gathering_leaves_no_trace_in_the_bytes(tmp_path: Path) -> None:
     tables = [table("gan", "train", seed=1), table("gan", "test_iid", seed=2), table("original", "train", seed=3)]
-    write(gathered(tables, facts=FACTS), tmp_path / "one.parquet")
-    write(gathered(tables[::-1], facts=dict(reversed(FACTS.items()))), tmp_path / "other.parquet")
+    write(gather(tables, facts=FACTS), tmp_path / "one.parquet")
+    write(gather(tables[::-1], facts=dict(reversed(FACTS.items()))), tmp_path / "other.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
     tables[0]["decision"] = (tables[0]["decision"] + 1) % 10
-    write(gathered(tables, facts=FACTS), tmp_path / "third.parquet")
+    write(gather(tables, facts=FACTS), tmp_path / "third.parquet")
     assert (tmp_path / "one.parquet").read_bytes() != (tmp_path / "third.parquet").read_bytes()
     assert {path.suffix for path in tmp_path.iterdir()} == {".parquet"}
 
@@ -60,7 +60,7 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 3, 200, -20])
-def test_a_truncated_file_is_refused(tmp_path: Path, decisions: Decisions, kept: int) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, decisions: Predictions, kept: int) -> None:
     path = tmp_path / "decisions.parquet"
     write(decisions, path)
     path.write_bytes(path.read_bytes()[:kept])
@@ -68,14 +68,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path, decisions: Decisions, kept:
         read(path)
 
 
-def test_lacking_columns_are_named(tmp_path: Path, decisions: Decisions) -> None:
+def test_lacking_columns_are_named(tmp_path: Path, decisions: Predictions) -> None:
     path = tmp_path / "decisions.parquet"
     pq.write_table(pa.Table.from_pandas(decisions.rows.drop(columns=["texture", "decision"])), path)
     with pytest.raises(ArtifactError, match="lacks the columns texture, decision"):
         read(path)
 
 
-def test_a_table_that_names_no_owner_is_refused(tmp_path: Path, decisions: Decisions) -> None:
+def test_a_table_that_names_no_owner_is_refused(tmp_path: Path, decisions: Predictions) -> None:
     path = tmp_path / "decisions.parquet"
     pq.write_table(pa.Table.from_pandas(decisions.rows, preserve_index=False), path)
     with pytest.raises(ArtifactError, match="does not say whose decisions"):
@@ -92,7 +92,7 @@ def test_a_table_that_names_no_owner_is_refused(tmp_path: Path, decisions: Decis
     ],
 )
 def test_impossible_values_are_refused(
-    tmp_path: Path, decisions: Decisions, column: str, value: float, match: str
+    tmp_path: Path, decisions: Predictions, column: str, value: float, match: str
 ) -> None:
     decisions.rows.loc[0, column] = value
     write(decisions, tmp_path / "decisions.parquet")
@@ -103,7 +103,7 @@ def test_impossible_values_are_refused(
 @pytest.mark.parametrize(
     "facts", [[], 3, {**FACTS, "classes": []}, {**FACTS, "classes": "ten"}, {**FACTS, "classes": -1}]
 )
-def test_facts_of_a_wrong_kind_are_refused(tmp_path: Path, decisions: Decisions, facts: Any) -> None:
+def test_facts_of_a_wrong_kind_are_refused(tmp_path: Path, decisions: Predictions, facts: Any) -> None:
     path = tmp_path / "decisions.parquet"
     write(decisions, path)
     found = pq.read_table(path)
@@ -112,7 +112,7 @@ def test_facts_of_a_wrong_kind_are_refused(tmp_path: Path, decisions: Decisions,
         read(path)
 
 
-def test_facts_nested_without_end_are_refused(tmp_path: Path, decisions: Decisions) -> None:
+def test_facts_nested_without_end_are_refused(tmp_path: Path, decisions: Predictions) -> None:
     path = tmp_path / "decisions.parquet"
     write(decisions, path)
     pq.write_table(pq.read_table(path).replace_schema_metadata({"facts": "[" * 100_000}), path)
@@ -121,7 +121,7 @@ def test_facts_nested_without_end_are_refused(tmp_path: Path, decisions: Decisio
 
 
 def test_an_empty_table_is_refused(tmp_path: Path) -> None:
-    write(gathered([table("gan", "train", images=0)], facts=FACTS), tmp_path / "decisions.parquet")
+    write(gather([table("gan", "train", images=0)], facts=FACTS), tmp_path / "decisions.parquet")
     with pytest.raises(ArtifactError, match="holds no decision"):
         read(tmp_path / "decisions.parquet")
 
@@ -137,7 +137,7 @@ def rewritten(path: Path, *, column: str, row: int = 0) -> None:
 
 
 @pytest.mark.parametrize("column", ["label", "condition", "probability"])
-def test_an_empty_cell_is_refused_with_its_column(tmp_path: Path, decisions: Decisions, column: str) -> None:
+def test_an_empty_cell_is_refused_with_its_column(tmp_path: Path, decisions: Predictions, column: str) -> None:
     path = tmp_path / "decisions.parquet"
     write(decisions, path)
     rewritten(path, column=column)
@@ -153,7 +153,7 @@ def test_an_empty_cell_is_refused_with_its_column(tmp_path: Path, decisions: Dec
         ({**FACTS, "classes": "10"}, "says that its classes are '10'"),
     ],
 )
-def test_facts_of_another_form_are_refused(tmp_path: Path, decisions: Decisions, facts: Any, match: str) -> None:
+def test_facts_of_another_form_are_refused(tmp_path: Path, decisions: Predictions, facts: Any, match: str) -> None:
     path = tmp_path / "decisions.parquet"
     write(decisions, path)
     held = pq.read_table(path)

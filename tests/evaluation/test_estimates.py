@@ -5,13 +5,18 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from cgn.evaluation.intervals import Estimate, Proportion, difference, mean_error, weighted, wilson
+from cgn.evaluation.metrics import Gap, estimate
+from cgn.evaluation.predictions import Predictions, gather
 
-from cgn.evaluation.accuracy import Proportion, wilson
-from cgn.evaluation.background_gap import Gap
-from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES, condition, corruption_errors
-from cgn.evaluation.corruption_interval import corruption_estimates
-from cgn.evaluation.estimates import Estimate, difference, estimate, mean_error, weighted
-from cgn.evaluation.examination import Examination, gathered
+from cgn.evaluation.corruption_error import (
+    ALEXNET,
+    ALEXNET_CLEAN,
+    SEVERITIES,
+    condition,
+    corruption_errors,
+    corruption_estimates,
+)
 
 FIVE = {f"fog/{severity}": 0.2 for severity in SEVERITIES}
 
@@ -78,14 +83,14 @@ def test_an_estimate_is_scaled_with_its_ends() -> None:
     assert Estimate(value=0.5, low=0.4, high=0.75).times(2) == Estimate(value=1.0, low=0.8, high=1.5)
 
 
-def examination(*, clean: str) -> Examination:
+def examination(*, clean: str) -> Predictions:
     """Ten pictures under all fifteen corruptions; more wrong the more severe. `clean`: the suite of the clean ones."""
     tables = []
     for corruption in ALEXNET:
         for severity in SEVERITIES:
             tables.append(_rows("imagenet_c", condition(corruption, severity), wrong=severity + 1))
     tables.append(_rows(clean, "clean", wrong=2))
-    return gathered(
+    return gather(
         tables,
         track="imagenet",
         variant="made",
@@ -126,7 +131,7 @@ def test_values_are_those_of_the_corruption_errors(clean: str) -> None:
 def test_what_cannot_be_had_is_none() -> None:
     made = examination(clean="clean")
     rows = made.rows[(made.rows["suite"] == "imagenet_c") & ~made.rows["condition"].str.startswith("fog")]
-    made = Examination(rows=rows, facts=made.facts)
+    made = Predictions(rows=rows, facts=made.facts)
     (one,) = corruption_errors(made)
     found = corruption_estimates(made, one)
     assert (found.mean_error, found.mce, found.relative_mce) == (None, None, None)

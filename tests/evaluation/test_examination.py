@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import top
+from cgn.evaluation.predict import Predicted, predict
+from cgn.evaluation.predictions import TOPS, Predictions, gather, read, write
 
 from cgn.core.errors import ArtifactError
-from cgn.evaluation.accuracy import Proportion, top
-from cgn.evaluation.examination import TOPS, Examination, gathered, read, write
-from cgn.evaluation.examine import Examined, examine
 
 CLASSES = 7
 MEMBERS = ((0, 1), (2, 3, 4), (6,))
@@ -50,8 +51,8 @@ class Linear(torch.nn.Module):
         return {"shape": first, "texture": second}
 
 
-def examined(vectors: Vectors, *, batch_size: int = 4, suite: str = "cue", workers: int = 0) -> Examined:
-    return examine(
+def examined(vectors: Vectors, *, batch_size: int = 4, suite: str = "cue", workers: int = 0) -> Predicted:
+    return predict(
         {"linear": Linear().eval()},
         pictures=vectors,
         suite=suite,
@@ -63,9 +64,9 @@ def examined(vectors: Vectors, *, batch_size: int = 4, suite: str = "cue", worke
 
 
 @pytest.fixture
-def examination() -> Examination:
+def examination() -> Predictions:
     tables = [examined(Vectors(9, textured=True)).rows, examined(Vectors(5), suite="plain").rows]
-    return gathered(tables, track="imagenet", variant="toy", classes=CLASSES, suites={"cue": 3, "plain": 3})
+    return gather(tables, track="imagenet", variant="toy", classes=CLASSES, suites={"cue": 3, "plain": 3})
 
 
 def test_rows_are_what_the_network_answered() -> None:
@@ -95,7 +96,7 @@ def test_batches_and_workers_change_nothing_and_no_shared_randomness_is_drawn() 
         assert other["probability"].to_numpy() == pytest.approx(whole["probability"].to_numpy(), rel=1e-6)
 
 
-def test_unreadable_pictures_are_named_and_move_no_other(examination: Examination) -> None:
+def test_unreadable_pictures_are_named_and_move_no_other(examination: Predictions) -> None:
     vectors = Vectors(9, broken=(0, 4, 5, 6, 7), textured=True)  # 4 to 7 are a whole batch
     found = examined(vectors)
     assert found.unreadable == tuple(f"cue/all/{vectors.names[place]} cannot be read" for place in vectors.broken)
@@ -103,7 +104,7 @@ def test_unreadable_pictures_are_named_and_move_no_other(examination: Examinatio
     kept = whole[~whole["image"].isin([vectors.names[place] for place in vectors.broken])]
     exact = [name for name in kept.columns if name != "probability"]
     pd.testing.assert_frame_equal(found.rows[exact], kept[exact].reset_index(drop=True))
-    told = gathered(
+    told = gather(
         [found.rows],
         track="imagenet",
         variant="toy",
@@ -129,14 +130,14 @@ def test_answers_that_are_not_finite_are_refused() -> None:
         return {"shape": torch.full((len(images), CLASSES), float("nan"))}
 
     with pytest.raises(ArtifactError, match="the head shape of broken answers with numbers that are not finite"):
-        examine({"broken": broken}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2)
+        predict({"broken": broken}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2)
 
 
 def test_equal_answers_are_ranked_by_their_class_and_few_classes_are_padded() -> None:
     def three(images: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"only": torch.tensor([[1.0, 2.0, 2.0]]).expand(len(images), 3)}
 
-    rows = examine({"three": three}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2).rows
+    rows = predict({"three": three}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2).rows
     assert rows[list(TOPS)].to_numpy().tolist() == [[1, 2, 0, -1, -1]] * 2
     assert rows["category"].tolist() == [-1, -1]
     assert rows["texture"].tolist() == [-1, -1]
@@ -144,7 +145,7 @@ def test_equal_answers_are_ranked_by_their_class_and_few_classes_are_padded() ->
 
 def test_a_network_in_training_mode_is_not_examined() -> None:
     with pytest.raises(AssertionError, match="eval mode"):
-        examine({"x": Linear()}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2)
+        predict({"x": Linear()}, pictures=Vectors(2), suite="cue", condition="all", batch_size=2)
 
 
 def test_top_accuracy_looks_among_the_kept() -> None:
@@ -156,7 +157,7 @@ def test_top_accuracy_looks_among_the_kept() -> None:
             top(rows, kept=kept)
 
 
-def test_what_was_written_is_read(tmp_path: Path, examination: Examination) -> None:
+def test_what_was_written_is_read(tmp_path: Path, examination: Predictions) -> None:
     write(examination, tmp_path / "decisions.parquet")
     again = read(tmp_path / "decisions.parquet")
     assert again.facts == examination.facts
@@ -171,11 +172,11 @@ def test_what_was_written_is_read(tmp_path: Path, examination: Examination) -> N
 def test_the_order_of_gathering_leaves_no_trace_in_the_bytes(tmp_path: Path) -> None:
     tables = [examined(Vectors(9, textured=True)).rows, examined(Vectors(5), suite="plain").rows]
     for name, ordered in {"one": tables, "other": tables[::-1]}.items():
-        told = gathered(ordered, track="imagenet", variant="toy", classes=CLASSES, suites={"cue": 3, "plain": 3})
+        told = gather(ordered, track="imagenet", variant="toy", classes=CLASSES, suites={"cue": 3, "plain": 3})
         write(told, tmp_path / f"{name}.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
     tables[0]["top_1"] = (tables[0]["top_1"] + 1) % CLASSES
-    told = gathered(tables, track="imagenet", variant="toy", classes=CLASSES, suites={"cue": 3, "plain": 3})
+    told = gather(tables, track="imagenet", variant="toy", classes=CLASSES, suites={"cue": 3, "plain": 3})
     write(told, tmp_path / "third.parquet")
     assert (tmp_path / "one.parquet").read_bytes() != (tmp_path / "third.parquet").read_bytes()
 
@@ -194,7 +195,7 @@ def test_the_order_of_gathering_leaves_no_trace_in_the_bytes(tmp_path: Path) -> 
     ],
 )
 def test_impossible_values_are_refused(
-    tmp_path: Path, examination: Examination, column: str, value: float | str, match: str
+    tmp_path: Path, examination: Predictions, column: str, value: float | str, match: str
 ) -> None:
     examination.rows.loc[0, column] = value
     write(examination, tmp_path / "decisions.parquet")
@@ -202,14 +203,14 @@ def test_impossible_values_are_refused(
         read(tmp_path / "decisions.parquet")
 
 
-def test_a_table_without_facts_or_rows_is_refused(tmp_path: Path, examination: Examination) -> None:
+def test_a_table_without_facts_or_rows_is_refused(tmp_path: Path, examination: Predictions) -> None:
     path = tmp_path / "decisions.parquet"
-    write(Examination(rows=examination.rows, facts={"track": "imagenet", "variant": "toy"}), path)
+    write(Predictions(rows=examination.rows, facts={"track": "imagenet", "variant": "toy"}), path)
     with pytest.raises(
         ArtifactError, match="does not say its classes, suites, unreadable, superclass_of, categories, remarks"
     ):
         read(path)
-    write(Examination(rows=examination.rows.iloc[:0], facts=examination.facts), path)
+    write(Predictions(rows=examination.rows.iloc[:0], facts=examination.facts), path)
     with pytest.raises(ArtifactError, match="holds no decision"):
         read(path)
 
@@ -227,8 +228,8 @@ def test_a_table_without_facts_or_rows_is_refused(tmp_path: Path, examination: E
         ("categories", {}),
     ],
 )
-def test_facts_of_another_form_are_refused(tmp_path: Path, examination: Examination, fact: str, value: object) -> None:
+def test_facts_of_another_form_are_refused(tmp_path: Path, examination: Predictions, fact: str, value: object) -> None:
     path = tmp_path / "decisions.parquet"
-    write(Examination(rows=examination.rows, facts={**examination.facts, fact: value}), path)
+    write(Predictions(rows=examination.rows, facts={**examination.facts, fact: value}), path)
     with pytest.raises(ArtifactError, match=f"says its {fact} in another form than evaluate writes: run the stage"):
         read(path)

@@ -2,9 +2,9 @@
 
 import pandas as pd
 import torch
-
-from cgn.evaluation.accuracy import Proportion
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, categories, shape_bias, undecided
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import ShapeBias, by_shape, shape_bias, undecided
+from cgn.evaluation.predict import categories
 
 
 def rows(*decisions: tuple[int, int, int]) -> pd.DataFrame:

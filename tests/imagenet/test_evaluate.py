@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cgn.evaluation.predict import decide
+from cgn.evaluation.predictions import Predictions, read
+from cgn.evaluation.suites import numbers, summary
 from PIL import Image
 from torch import nn
 
@@ -24,9 +27,6 @@ from cgn.data.preprocessing import PREPARATIONS, Preparation, imagenet, squeezen
 from cgn.data.wnids import wnids
 from cgn.evaluation.categories import sixteen
 from cgn.evaluation.categories.imagenet9 import MEMBERS
-from cgn.evaluation.examination import Examination, read
-from cgn.evaluation.examine import decide
-from cgn.evaluation.suite_results import numbers, summary
 from cgn.imagenet import corrupting, examination
 from cgn.imagenet.evaluate import parts as cell
 from cgn.imagenet.judges import Judge
@@ -576,7 +576,7 @@ def test_means_of_corruptions_say_over_which_they_are() -> None:
     whole = made.examination(suites=["imagenet_c"])
     fog = whole.rows[whole.rows["condition"].str.startswith("fog/")]
     more = fog.assign(condition=fog["condition"].str.replace("fog", "speckle_noise"))
-    kept = Examination(rows=pd.concat([whole.rows, more], ignore_index=True), facts=whole.facts)
+    kept = Predictions(rows=pd.concat([whole.rows, more], ignore_index=True), facts=whole.facts)
     table = tables(numbers(kept))
     assert "| speckle noise |" in table
     assert re.search(

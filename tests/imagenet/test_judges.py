@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cgn.evaluation.predictions import read
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision import models
@@ -20,7 +21,6 @@ from cgn.core.metrics import Silent
 from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
 from cgn.data.preprocessing import weights_preparation
 from cgn.data.sources import SQUEEZENET
-from cgn.evaluation.examination import read
 from cgn.imagenet import judges
 from cgn.imagenet.benchmarks import open_data
 from cgn.imagenet.classifiers import open_classifier

@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from cgn.evaluation.predictions import Predictions
 from PIL import Image
 
 from cgn.config.load import load
 from cgn.core.files import write_json
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN
-from cgn.evaluation.examination import Examination
 from cgn.imagenet import report_suites
 from cgn.imagenet.heads import TITLES
-from tests.support import made_examination as made
+from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, MINUS, SPACE, Rendered, check_page, percent, render, told, wilson
 
 PARAMS = asdict(load(Path(__file__).parents[2] / "params.yaml").variant("imagenet/miniature"))
@@ -26,7 +26,7 @@ PARAMS = asdict(load(Path(__file__).parents[2] / "params.yaml").variant("imagene
 def full(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     """A run with every optional file."""
     root = tmp_path_factory.mktemp("full")
-    examination = made.examination(unreadable=["clean/clean/<i>torn</i>.png cannot be read"], remarks=["in9: a <b>"])
+    examination = made.predictions(unreadable=["clean/clean/<i>torn</i>.png cannot be read"], remarks=["in9: a <b>"])
     folders = made.make_run(root / "run", examination)
     made.benchmarks(folders["data"], examination)
     params = PARAMS
@@ -220,13 +220,13 @@ def test_single_stimuli_show_what_each_head_said(full: Rendered) -> None:
     assert section.count('class="shape"') + section.count('class="other"') == 4 * len(made.HEADS)
 
 
-def thinned(whole: Examination, *, suite: str, condition: str) -> Examination:
+def thinned(whole: Predictions, *, suite: str, condition: str) -> Predictions:
     """Without one picture of one condition."""
     dropped = (
         (whole.rows["suite"] == suite) & (whole.rows["condition"] == condition) & (whole.rows["image"] == "00.png")
     )
     assert dropped.any()
-    return Examination(rows=whole.rows[~dropped], facts=whole.facts)
+    return Predictions(rows=whole.rows[~dropped], facts=whole.facts)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_fetched_corruptions_are_the_benchmarks_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
 ) -> None:
     monkeypatch.setattr(report_suites, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
-    examination = made.examination(suites=["imagenet_c"], shown={"corrupted_by": source})
+    examination = made.predictions(suites=["imagenet_c"], shown={"corrupted_by": source})
     folders = made.make_run(tmp_path / "run", examination)
     made.define(folders["data"], "prepare", {"folders": {"train": "t", "val": "v", "imagenet_c": None}})
     found = render(tmp_path, folders)
@@ -253,7 +253,7 @@ def test_corruptions_of_which_pictures_are_missing_are_not_comparable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_suites, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
-    whole = made.examination(suites=["imagenet_c"], shown={"corrupted_by": "fetch"})
+    whole = made.predictions(suites=["imagenet_c"], shown={"corrupted_by": "fetch"})
     few = thinned(whole, suite="imagenet_c", condition="contrast/5")
     found = render(tmp_path, made.make_run(tmp_path / "run", few))
     assert found.said("the corrupted pictures are ImageNet-C's own, but only of 3 to 4 images, while AlexNet's errors")
@@ -267,7 +267,7 @@ def test_pictures_are_counted_in_every_condition(full: Rendered, tmp_path: Path)
     assert "Imagenet-9 40 pictures in 4 conditions, 10 each" in facts(full)
     assert f"Corruptions (imagenet-c) {4 * 76} pictures in 76 conditions, 4 each" in facts(full)
     assert "Cue conflict 12 pictures " in facts(full)
-    few = thinned(made.examination(), suite="in9", condition="no_fg")
+    few = thinned(made.predictions(), suite="in9", condition="no_fg")
     found = render(tmp_path, made.make_run(tmp_path / "run", few))
     assert "Imagenet-9 39 pictures in 4 conditions, 9 to 10 each" in facts(found)
     assert found.said("ImageNet-9 9 to 10 pictures here, 4,050 published")
@@ -284,7 +284,7 @@ def test_a_published_networks_file_and_preparation_are_on_its_page(tmp_path: Pat
     }  # fmt: skip
     ours = {"network": "resnet18", "preparation": {**preparation, "resize": 73, "crop": 64, "transform_input": False}}
     shown = {"classifiers": {"renamed": network, "baseline": ours}, "suites": {"clean": "photographs: whole"}}
-    found = render(tmp_path, made.make_run(tmp_path / "run", made.examination(suites=["clean"], shown=shown)))
+    found = render(tmp_path, made.make_run(tmp_path / "run", made.predictions(suites=["clean"], shown=shown)))
     table = found.table("What each classifier was shown")
     assert table["renamed"] == {
         "Network": "resnet50",

@@ -5,25 +5,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from cgn.evaluation.predictions import Predictions
 
 from cgn.config.load import load
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.data.prepared_sets import PreparedSets, write_prepared_sets
 from cgn.data.wnids import wnids
-from cgn.evaluation.examination import Examination
 from cgn.imagenet import published, report_answers
 from cgn.imagenet.heads import TITLES
 from cgn.imagenet.published import ACCURACY, SETTINGS
 from cgn.report.page import PAPER
 from cgn.report.settings import Departure, departures, flat
-from tests.support import made_examination as made
+from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, SPACE, Rendered, check_page, percent, render, told, wilson
 
 
 def test_a_bare_examination_is_enough(tmp_path: Path) -> None:
     """No definition, no log, no sheet, no manifest; one suite."""
-    found = render(tmp_path, made.make_run(tmp_path / "run", made.examination(suites=["clean"])))
+    found = render(tmp_path, made.make_run(tmp_path / "run", made.predictions(suites=["clean"])))
     for words in (
         "ImageNet-9: not examined",
         "cue conflict: not examined",
@@ -45,9 +45,9 @@ def test_a_bare_examination_is_enough(tmp_path: Path) -> None:
 
 
 def test_suites_that_were_wanted_and_parts_that_are_missing_are_named(tmp_path: Path) -> None:
-    whole = made.examination(suites=["in9", "imagenet_c"])
+    whole = made.predictions(suites=["in9", "imagenet_c"])
     kept = ~whole.rows["condition"].str.startswith("fog/")
-    folders = made.make_run(tmp_path / "run", Examination(rows=whole.rows[kept], facts=whole.facts))
+    folders = made.make_run(tmp_path / "run", Predictions(rows=whole.rows[kept], facts=whole.facts))
     made.define(folders["decisions"], "evaluate", {"suites": ["clean", "in9"], "accelerator": "cpu"})
     found = render(tmp_path, folders)
     assert found.said("clean validation images: not examined, though evaluate.suites names clean")
@@ -59,9 +59,9 @@ def test_suites_that_were_wanted_and_parts_that_are_missing_are_named(tmp_path: 
 
 
 def test_a_network_of_somebody_else_is_shown_without_a_comparison(tmp_path: Path) -> None:
-    whole = made.examination(heads=[("baseline", "label")])
+    whole = made.predictions(heads=[("baseline", "label")])
     folders = made.make_run(
-        tmp_path / "run", Examination(rows=whole.rows.assign(classifier="vgg<16>"), facts=whole.facts)
+        tmp_path / "run", Predictions(rows=whole.rows.assign(classifier="vgg<16>"), facts=whole.facts)
     )
     found = render(tmp_path, folders)
     assert found.said("No baseline was examined, so nothing tells what the counterfactuals changed")
@@ -71,7 +71,7 @@ def test_a_network_of_somebody_else_is_shown_without_a_comparison(tmp_path: Path
 
 
 def test_what_a_model_file_does_not_say_is_looked_for_in_the_log(tmp_path: Path) -> None:
-    folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
+    folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
     made.note(folders["model"], seconds=1.0, metrics={"iou": {"own": 0.66}, "start": {"iou": {"own": 0.33}}})
     found = render(tmp_path, folders)
     masks = found.table("Masks against true silhouettes")
@@ -79,7 +79,7 @@ def test_what_a_model_file_does_not_say_is_looked_for_in_the_log(tmp_path: Path)
 
 
 def test_a_loss_that_was_left_out_puts_the_run_in_its_row(tmp_path: Path) -> None:
-    folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
+    folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
     losses = {
         "l1": 100.0,
         "perceptual": [4.0, 4.0, 4.0, 4.0],
@@ -97,20 +97,20 @@ def test_a_loss_that_was_left_out_puts_the_run_in_its_row(tmp_path: Path) -> Non
 
 
 def test_missing_or_foreign_decisions_are_an_error(tmp_path: Path) -> None:
-    folders = made.make_run(tmp_path / "other", made.examination(suites=["clean"], variant="full"))
+    folders = made.make_run(tmp_path / "other", made.predictions(suites=["clean"], variant="full"))
     with pytest.raises(ArtifactError, match="is of variant 'full', expected 'miniature'"):
         render(tmp_path, folders)
     (folders["decisions"] / "decisions.parquet").unlink()
     with pytest.raises(ArtifactError, match=r"decisions\.parquet is missing"):
         render(tmp_path, folders)
-    folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
+    folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
     made.define(folders["images"], "generate", {}, variant="mini")
     with pytest.raises(ArtifactError, match="images is of variant 'mini', expected 'miniature'"):
         render(tmp_path, folders)
 
 
 def test_a_broken_film_is_named(tmp_path: Path) -> None:
-    folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
+    folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
     path = folders["images"] / "interpolations" / "all-0-1.gif"
     path.parent.mkdir()
     path.write_bytes(b"<html>")
@@ -133,7 +133,7 @@ def test_published_settings_are_parameters_that_exist() -> None:
 
 @pytest.mark.parametrize("told", [["baseline"], "baseline", {"baseline": ["x"]}, {"baseline": {"params": 3}}])
 def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) -> None:
-    folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
+    folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
     write_json(folders["decisions"] / "classifiers.json", told)
     with pytest.raises(ArtifactError, match=r"classifiers\.json is not what evaluate writes .*: run evaluate again"):
         render(tmp_path, folders)
@@ -152,7 +152,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
 
 
 def rendered(tmp_path: Path) -> Rendered:
-    return render(tmp_path, made.make_run(tmp_path / "run", made.examination()))
+    return render(tmp_path, made.make_run(tmp_path / "run", made.predictions()))
 
 
 def changes(page: Rendered) -> dict[str, dict[str, str]]:
@@ -309,7 +309,7 @@ def test_a_verdict_needs_the_published_number_of_pictures_and_classes(
     ],
 )
 def test_films_are_named_after_their_classes(file: str, names: tuple[str, ...], caption: str, tmp_path: Path) -> None:
-    folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
+    folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
     made.film(folders["images"] / "interpolations" / f"{file}.gif")
     facts = {"track": "imagenet", "variant": "miniature"}
     write_prepared_sets(PreparedSets(root=folders["data"], facts=facts, class_names=tuple(names), sets={}))
@@ -319,7 +319,7 @@ def test_films_are_named_after_their_classes(file: str, names: tuple[str, ...], 
 
 
 def test_settings_say_what_auto_became_and_units(tmp_path: Path) -> None:
-    folders = made.make_run(tmp_path / "run", made.examination(suites=["clean"]))
+    folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
     made.define(folders["images"], "generate", {"counterfactual_images": 3600, "accelerator": "auto"})
     made.define(folders["model"], "train_cgn", {"updates": 250, "patches": {"size": 8}, "accelerator": "auto"})
     made.define(folders["data"], "prepare", {"world": {"image_size": 64}})

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cgn.evaluation.metrics import accuracies, followed
+from cgn.evaluation.predictions import read
 from PIL import Image
 from torch import nn
 
@@ -18,9 +20,6 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.evaluation.accuracy import accuracies
-from cgn.evaluation.confusion import followed
-from cgn.evaluation.decisions import read
 from cgn.mnist.evaluate import parts as cell
 from cgn.mnist.examination import Examiner
 from cgn.nets.classifiers import Cnn

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cgn.evaluation.metrics import accuracy
+from cgn.evaluation.predictions import Predictions, gather, table, write
 from PIL import Image
 
 from cgn.config.load import load
-from cgn.config.mnist.report import Report
+from cgn.config.mnist import Report
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
-from cgn.evaluation.accuracy import accuracy
-from cgn.evaluation.decisions import Decisions, decided, gathered, write
 from cgn.mnist.arms import ARMS
 from cgn.mnist.published import VARIANTS, published, settings
 from cgn.mnist.report import report
@@ -30,7 +30,7 @@ from tests.support.rendered import Page, check_page
 IMAGES = 200
 
 
-def make_decisions(*, variant: str = "digits") -> Decisions:
+def make_decisions(*, variant: str = "digits") -> Predictions:
     random = np.random.default_rng(0)
     tables = []
     for condition in ("train", "test_iid", "test_random"):
@@ -38,9 +38,9 @@ def make_decisions(*, variant: str = "digits") -> Decisions:
         for arm, right in zip(ARMS, (0.1, 0.2, 0.8, 0.9), strict=True):
             decision = np.where(random.random(IMAGES) < right, labels["shape"], labels["background"])
             tables.append(
-                decided(arm, condition=condition, labels=labels, decision=decision, probability=np.ones(IMAGES))
+                table(arm, condition=condition, labels=labels, decision=decision, probability=np.ones(IMAGES))
             )
-    return gathered(tables, facts={"track": "mnist", "variant": variant, "classes": 10})
+    return gather(tables, facts={"track": "mnist", "variant": variant, "classes": 10})
 
 
 def define(folder: Path, verb: str, params: Mapping[str, Any], *, variant: str) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cgn.evaluation.metrics import shape_bias
+from cgn.evaluation.predict import predict
 from PIL import Image
 from torch import nn
 
@@ -15,8 +17,6 @@ from cgn.core.weights import load_strictly, load_weights
 from cgn.data.datasets import TransformedFolder
 from cgn.data.image_folders import cue_conflict
 from cgn.data.preprocessing import imagenet
-from cgn.evaluation.examine import examine
-from cgn.evaluation.shape_bias import shape_bias
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
 from cgn.nets.classifiers import (
     BASELINE,
@@ -212,7 +212,7 @@ def test_heads_and_their_means_are_examined_as_five(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(random.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(tmp_path / name)
     ensemble = Ensemble(network("squeezenet1_1", classes=CLASSES), classes=CLASSES).eval()
-    rows = examine(
+    rows = predict(
         {"ensemble": lambda images: with_mean_heads(ensemble(images))},
         pictures=TransformedFolder(
             folder=cue_conflict(tmp_path, categories=("cat", "dog", "oven")),

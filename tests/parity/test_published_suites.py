@@ -9,6 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from cgn.evaluation.metrics import ShapeBias, by_shape, shape_bias, top
+from cgn.evaluation.predict import predict
+from cgn.evaluation.predictions import Predictions, gather, read, write
 
 from cgn.__main__ import run
 from cgn.core.files import read_json
@@ -16,11 +19,7 @@ from cgn.data.datasets import TransformedFolder
 from cgn.data.image_folders import STIMULUS, ImageFolder, class_folders, cue_conflict
 from cgn.data.preprocessing import Transform, squeezenet
 from cgn.data.wnids import wnids
-from cgn.evaluation.accuracy import top
 from cgn.evaluation.categories.sixteen import MEMBERS, NAMES
-from cgn.evaluation.examination import Examination, gathered, read, write
-from cgn.evaluation.examine import examine
-from cgn.evaluation.shape_bias import ShapeBias, by_shape, shape_bias
 from cgn.nets.classifiers import SingleHead, load_network
 from tests.conftest import ROOT
 
@@ -70,12 +69,12 @@ def test_people_follow_shape(test_data: Path) -> None:
 
 def decided(
     test_data: Path, tmp_path: Path, listing: ImageFolder, *, suite: str, classes: int, transform: Transform
-) -> Examination:
+) -> Predictions:
     """SqueezeNet's decisions, from the file that they were written to."""
     weights = test_data / "squeezenet" / "squeezenet1_0_deepcompression_rgb.pth"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that no figure hangs on how many cores sum
-    found = examine(
+    found = predict(
         {"squeezenet1_0": SingleHead(load_network("squeezenet1_0", weights), head="label").eval()},
         pictures=TransformedFolder(folder=listing, transform=transform),
         suite=suite,
@@ -85,7 +84,7 @@ def decided(
     )
     torch.set_num_threads(threads)
     assert found.unreadable == ()
-    told = gathered([found.rows], track="imagenet", variant="published", classes=1000, suites={suite: classes})
+    told = gather([found.rows], track="imagenet", variant="published", classes=1000, suites={suite: classes})
     write(told, tmp_path / "decisions.parquet")
     return read(tmp_path / "decisions.parquet")
 

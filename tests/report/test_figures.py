@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.metrics import ShapeBias
 
 from cgn.core.errors import ConfigError
-from cgn.evaluation.accuracy import Proportion
 from cgn.evaluation.corruption_error import SEVERITIES, CorruptionErrors
-from cgn.evaluation.shape_bias import ShapeBias
 from cgn.report import figures
 from cgn.report.figures import (
     COLOURS,

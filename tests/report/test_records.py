@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from cgn.evaluation.suites import numbers, summary
+from tests.support.sample_predictions import predictions
 
 import cgn.core.devices as machines
 from cgn.core.checkpoints import save_model
@@ -15,12 +17,10 @@ from cgn.core.errors import ArtifactError
 from cgn.core.facts import read_facts
 from cgn.core.files import read_json, write_json
 from cgn.core.metrics import Files
-from cgn.evaluation.suite_results import numbers, summary
 from cgn.imagenet import evaluate as imagenet_evaluate
 from cgn.mnist import evaluate as mnist_evaluate
 from cgn.mnist.arms import ARMS
 from cgn.report.records import read_record
-from tests.support.made_examination import examination
 
 
 def test_a_record_is_read_from_the_log_beside_the_folder(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_curves_have_a_line_for_each_value_of_a_step(tmp_path: Path) -> None:
 
 def test_what_an_evaluation_of_imagenet_compares_is_few_numbers(tmp_path: Path) -> None:
     """Of about a hundred; each pattern finds something."""
-    values = summary(numbers(examination()))
+    values = summary(numbers(predictions()))
     Files(tmp_path, compared=imagenet_evaluate.COMPARED).summary(values)
     compared = finals(tmp_path, "metrics.json")
     assert len(values) > 60

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from cgn.evaluation.predictions import Predictions, gather, write
 from PIL import Image
 
 from cgn.core.checkpoints import save_model
 from cgn.core.files import write_json
 from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
 from cgn.evaluation.corruption_error import ALEXNET, SEVERITIES, condition
-from cgn.evaluation.examination import Examination, gathered, write
 
 CATEGORIES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 CLASSES = len(CATEGORIES)
@@ -155,9 +155,9 @@ def examination(
     unreadable: Sequence[str] = (),
     remarks: Sequence[str] = (),
     shown: Mapping[str, Any] | None = None,
-) -> Examination:
+) -> Predictions:
     """All of it together."""
-    return gathered(
+    return gather(
         tables(suites=suites, heads=heads),
         track="imagenet",
         variant=variant,
@@ -171,7 +171,7 @@ def examination(
     )
 
 
-def make_run(root: Path, made: Examination) -> dict[str, Path]:
+def make_run(root: Path, made: Predictions) -> dict[str, Path]:
     """The folders of a run: the decisions, and nothing else in them."""
     folders = {role: root / role for role in ("data", "model", "images", "decisions")}
     for folder in folders.values():
@@ -207,7 +207,7 @@ def film(path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
 
 
-def benchmarks(data: Path, made: Examination) -> None:
+def benchmarks(data: Path, made: Predictions) -> None:
     """The stimuli, and one scene in ImageNet-9's variations, as pictures below a manifest."""
     for image in made.of("cue_conflict")["image"].unique():
         picture(data / "cue_conflict" / str(image), size=(9, 9))

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from itertools import takewhile
 from pathlib import Path
 
-from cgn.config.imagenet.report import Report
+from cgn.config.imagenet import Report
 from cgn.core.metrics import Silent
 from cgn.imagenet.report import report
 
