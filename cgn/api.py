@@ -18,8 +18,8 @@ import torch
 
 from cgn.config import imagenet as imagenet_config
 from cgn.config import mnist as mnist_config
-from cgn.core.checkpoints import read_facts
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
+from cgn.core.facts import read_facts
 from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import Silent
 from cgn.core.seeding import torch_stream

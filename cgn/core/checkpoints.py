@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from cgn.core.errors import ArtifactError
+from cgn.core.facts import DIGEST, looks_like, opened
 from cgn.core.files import json_value, replacing
-from cgn.core.weights import Tensors, load_strictly, load_torch_file, looks_like, refuse_unfit
+from cgn.core.weights import Tensors, load_strictly, load_torch_file, refuse_unfit
 
 Net = TypeVar("Net", bound=torch.nn.Module)
 
@@ -31,10 +32,6 @@ WRONG_FACTS = (
     ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """What building a net or a training raises when the facts that describe it are of the wrong kind or size."""
-
-
-DIGEST = "sha256"
-"""The key beside a model file's facts."""
 
 
 def save_model(path: Path, tensors: Tensors, *, facts: Mapping[str, Any]) -> None:
@@ -48,44 +45,18 @@ def save_model(path: Path, tensors: Tensors, *, facts: Mapping[str, Any]) -> Non
         save_file(copies, temporary, metadata={"facts": metadata})
 
 
-def read_facts(path: Path, **expected: str) -> dict[str, Any]:
-    """The facts of a model file, its tensors left on the disk. Raises ArtifactError as `load_model` does."""
-    with _opened(path, expected) as (_, facts):
-        return facts
-
-
 def load_model(path: Path, **expected: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of a model file.
 
     Raises ArtifactError for anything but a whole file that `save_model` wrote, and for one whose facts differ from
     `expected` (track="mnist", variant="digits"). A file without a checksum, written before there was one, is taken.
     """
-    with _opened(path, expected) as (file, facts):
+    with opened(path, expected, framework="pt") as (file, facts):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         digest = json_value(file.metadata()["facts"]).get(DIGEST)
         if digest is not None and digest != _digest(tensors, facts=facts):
             raise ValueError("it does not hold what was written")
         return tensors, facts
-
-
-@contextmanager
-def _opened(path: Path, expected: Mapping[str, str]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing: run the stage that makes {path.parent}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json_value((file.metadata() or {})["facts"])
-            if not isinstance(facts, dict):
-                raise ValueError(f"its facts are a {type(facts).__name__}, not an object")
-            refuse_foreign(facts, source=path, **expected)
-            yield file, {name: value for name, value in facts.items() if name != DIGEST}
-    except ArtifactError:
-        raise
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ArtifactError(
-            f"{path} is not a whole model file of this project ({looks_like(path)}; {error}): "
-            f"remove {path.parent} and run its stage again"
-        ) from None
 
 
 def _digest(tensors: Tensors, *, facts: Mapping[str, Any]) -> str:
@@ -96,15 +67,6 @@ def _digest(tensors: Tensors, *, facts: Mapping[str, Any]) -> str:
         if tensor.numel():
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def refuse_foreign(facts: Mapping[str, Any], *, source: Path, **expected: str) -> None:
-    """Raise ArtifactError when a file's or folder's facts differ from what is expected, naming both."""
-    for name, value in expected.items():
-        if facts.get(name) != value:
-            raise ArtifactError(
-                f"{source} is of {name} {facts.get(name)!r}, expected {value!r}: give what the same {name} made"
-            )
 
 
 def rebuilt(make: Callable[[], Net], tensors: Tensors, *, source: str, remedy: str) -> Net:

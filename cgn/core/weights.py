@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cgn.core.errors import ArtifactError, shortened
+from cgn.core.facts import first_bytes, looks_like
 
 Tensors = Mapping[str, torch.Tensor]
 WRAPPED = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "module", "weights")
@@ -28,14 +29,6 @@ DEPTH = 3
 """How deeply a state dict may be nested."""
 COUNT = "n_averaged"
 """The counter that torch's AveragedModel adds to a state dict."""
-SIGNATURES = {
-    b"<": "it looks like an HTML page: a download that was refused",
-    b"{": "it looks like JSON: a server's answer in place of the file",
-    b"version https://git-lfs": "it is a Git LFS pointer, not the file: run git lfs pull where it comes from",
-    b"\x1f\x8b": "it is compressed by gzip: unpack it first",
-    b"\x89HDF": "it is an HDF5 file, of Keras for example",
-    b"\x93NUMPY": "it is a NumPy array",
-}
 SAVE_TENSORS = "torch.save(net.state_dict(), 'weights.pth')"
 
 
@@ -62,7 +55,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 def _is_safetensors(path: Path) -> bool:
     """By its bytes; a file that is neither this nor torch's is taken for what its name says."""
     try:
-        start = _start(path)
+        start = first_bytes(path)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
@@ -172,22 +165,3 @@ def _refuse_archives(path: Path) -> None:
         )
     if any(file.compress_type != zipfile.ZIP_STORED for file in files):
         raise ArtifactError("it is a compressed archive, which torch.save does not write")
-
-
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(512)
-
-
-def looks_like(path: Path) -> str:
-    try:
-        start, size = _start(path), path.stat().st_size
-    except OSError as error:
-        return error.strerror or str(error)
-    if not start:
-        return "the file is empty"
-    for signature, what in SIGNATURES.items():
-        if start.lstrip().startswith(signature):
-            return what
-    kind = "a pickle, " if start[:1] == b"\x80" else ""
-    return f"{kind}{size:,} bytes, cut short, damaged or of another format"

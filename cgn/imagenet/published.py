@@ -1,6 +1,6 @@
 """What was published of the ImageNet experiments, each number with its source and the head of ours that it belongs to.
 
-Decided here: only numbers that a source prints, written as it prints them. A published network without a counterpart
+Only numbers that a source prints, written as it prints them. A published network without a counterpart
 among our heads has a row of its own. The ensemble's published top-1 and top-5 stand beside the mean of its three heads.
 """
 
@@ -8,15 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cgn.imagenet.evidence import AVERAGE, BACKGROUND, BASELINE, SHAPE, SHAPE_TEXTURE, TEXTURE
-from cgn.report.literature import PAPER, REPLICATION
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IN9
+from cgn.imagenet.heads import AVERAGE, BACKGROUND, BASELINE, SHAPE, SHAPE_TEXTURE, TEXTURE
+from cgn.report.page import PAPER, REPLICATION
 
 SHORT = {PAPER: "paper", REPLICATION: "replication"}
 """Source -> the title of its columns."""
+CLASSES = 1000
+"""Of the published networks."""
+IMAGENET_C_IMAGES = 50_000
+"""Validation images, from which ImageNet-C was made."""
+IMAGES = {CLEAN: 50_000, IN9: 4_050, CUE_CONFLICT: 1_280}
+"""Suite -> images of a condition in the published benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PublishedRow:
     """Percentages by column, as `source` prints them; `key`: the head of ours, or None and a title of its own."""
 
     source: str
@@ -25,8 +32,8 @@ class Row:
     title: str = ""
 
 
-def _row(source: str, key: tuple[str, str] | None, title: str = "", **values: str) -> Row:
-    return Row(source=source, key=key, title=title, values=values)
+def _row(source: str, key: tuple[str, str] | None, title: str = "", **values: str) -> PublishedRow:
+    return PublishedRow(source=source, key=key, title=title, values=values)
 
 
 ACCURACY = (
@@ -125,7 +132,7 @@ SETTINGS: Mapping[str, Any] = {
 """Dotted parameter -> the published value: the published code's where it differs from the paper's text."""
 
 
-def published(rows: tuple[Row, ...], key: tuple[str, str] | None, *, source: str, column: str) -> str | None:
+def published(rows: tuple[PublishedRow, ...], key: tuple[str, str] | None, *, source: str, column: str) -> str | None:
     """What `source` prints for a head in a column; None where it prints nothing."""
     found = [row.values[column] for row in rows if (row.key, row.source) == (key, source) and column in row.values]
     return found[0] if found else None

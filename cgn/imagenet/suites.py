@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from cgn.core.checkpoints import refuse_foreign
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.facts import refuse_foreign
 from cgn.core.files import MANIFEST
 from cgn.corruptions import CORRUPTIONS
 from cgn.data.decoding import decode

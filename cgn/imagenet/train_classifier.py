@@ -17,9 +17,10 @@ import torch
 
 from cgn.config.imagenet import TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
-from cgn.core.checkpoints import load_model, refuse_foreign, save_model
+from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
+from cgn.core.facts import refuse_foreign
 from cgn.core.files import MANIFEST, read_object, write_json
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink

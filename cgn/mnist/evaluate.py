@@ -70,7 +70,7 @@ def evaluate(
 
     Raises ArtifactError for data or classifiers that are foreign, broken, or do not fit each other.
     """
-    from cgn.core.checkpoints import refuse_foreign
+    from cgn.core.facts import refuse_foreign
     from cgn.data.shards import load_split, read_manifest
 
     del seed
@@ -141,7 +141,7 @@ def write_evaluation(
     predictions: Predictions, classifiers: Sequence[Classifier], folder: Path, *, sink: MetricSink
 ) -> None:
     """Write the predictions, the numbers that follow from them and the confusion matrices."""
-    from cgn.report.confusion_picture import sheet
+    from cgn.report.figures import sheet
 
     measured = accuracies(predictions)
     write(predictions, folder / FILE)

@@ -1,13 +1,13 @@
 """What was published for the MNIST variants: accuracies, and the settings they were reached with, each with its source.
 
-Decided here: only numbers that a source prints. `digits` is this project's own small benchmark and has none.
+Only numbers that a source prints. `digits` is this project's own small benchmark and has none.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from cgn.evaluation.results import Published
-from cgn.report.literature import PAPER, REPLICATION
+from cgn.report.page import PAPER, REPLICATION
 
 VARIANTS = ("colored", "double_colored", "wildlife")
 _GAN = "published: original + GAN samples"

@@ -1,15 +1,396 @@
-"""mnist report: the cell that fills in what report needs."""
+"""mnist report: the stored decisions and the sheets of a run -> index.html and summary.md.
+
+Every accuracy is computed again from decisions.parquet; no network is loaded. The test on random looks comes first,
+because it is the question: only the shape of the digit tells its class there. A number stands beside what it can be
+compared with, and whatever limits it is on the page. A sheet that does not exist is left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pandas as pd
 
 from cgn.config.mnist import Report
-from cgn.mnist.evidence import gather
-from cgn.mnist.page import Run, write
-from cgn.stages.report import Material, Page, Parts
+from cgn.core.arguments import Input, Output
+from cgn.core.facts import refuse_foreign
+from cgn.core.files import read_json
+from cgn.core.images import png
+from cgn.core.metrics import MetricSink
+from cgn.data.shards import samples
+from cgn.evaluation.expected import Figure as Headline
+from cgn.evaluation.expected import remarks
+from cgn.evaluation.intervals import Proportion, compared
+from cgn.evaluation.metrics import accuracies, confusion, largest_error, separable
+from cgn.evaluation.predictions import CUES, Predictions, read
+from cgn.evaluation.results import Published, Result, results
+from cgn.mnist.arms import ARMS
+from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
+from cgn.mnist.published import published, settings
+from cgn.report.figures import Bar, bars, confusion_panel
+from cgn.report.page import (
+    PAPER,
+    REPLICATION,
+    Block,
+    Figure,
+    Group,
+    Heading,
+    Items,
+    Section,
+    Sources,
+    Text,
+    image,
+    last_sheet,
+    sheets,
+    write_page,
+)
+from cgn.report.run import Run, read_run
+from cgn.report.settings import departure_table, departures
+from cgn.report.settings import settings as settings_blocks
+from cgn.report.tables import Cell, Row, Table, percent, share_cell, table, with_interval
+
+TRAINING, ORDINARY, RANDOMISED = "train", "test_iid", "test_random"
+SPLITS = {
+    TRAINING: "Training images",
+    ORDINARY: "Test images, same looks",
+    RANDOMISED: "Test images, random looks",
+}
+RUNNING, ON_ORIGINAL = "Running accuracy in training", "Original training set"
+"""Two quantities that must not be confused; the first is the published train accuracy."""
+SOURCES = {PAPER: "Paper: running / random looks", REPLICATION: "Replication: running / random looks"}
+CUE_NAMES = {"shape": "shape (the digit)", "texture": "texture (the digit's look)", "background": "background"}
+LEADING = ("original", "counterfactual", "original_counterfactual")
+"""The classifiers of the page's first sentence."""
+KNOWN = {
+    "prepare.digits": "Digits from",
+    "prepare.image_size": "Image size",
+    "train_cgn.updates": "Updates of the generative network",
+    "train_cgn.losses.perceptual.features": "Features of the perceptual loss",
+    "generate.counterfactual_images": "Counterfactual images",
+    "train_classifier.epochs": "Epochs of each classifier",
+}
+"""Parameters that the page shows unfolded."""
 
 
-def parts(params: Report, *, seed: int, variant: str) -> Parts:
-    """Parameters of a variant -> what the stage needs."""
+def report(
+    config: Report,
+    *,
+    seed: int,
+    variant: str,
+    sink: MetricSink,
+    data: Input,
+    model: Input,
+    images: Input,
+    decisions: Input,
+    page: Output,
+) -> None:
+    """Write index.html and summary.md.
 
-    def page(material: Material) -> Page:
-        return write(gather(material, variant=variant), run=Run(variant=variant, seed=seed, examples=params.examples))
+    Raises ArtifactError for decisions that are missing, broken or another variant's, and for broken sheets.
+    """
+    target = f"mnist/{variant}"
+    run = read_run(target, data=data, model=model, images=images, decisions=decisions)
+    stored = read_decisions(run)
+    expected = remarks(headlines(stored), target=target, params=run.params)
+    trainings = _trainings(run)
+    rows = results(stored, arms=ARMS, randomised=RANDOMISED, trainings=trainings, published=published(variant))
+    chance = 1 / stored.classes
+    cited = [row.source for row in published(variant)]
+    lead: list[Block] = [
+        Text(words=_answer(rows, chance=chance), style="answer", summary=True),
+        *(
+            sheets(
+                [(images / "examples.png", "Counterfactual images: shape, texture and background of different digits")]
+            )
+        ),
+        _result_table(rows, chance=chance),
+        Sources(names=cited) if cited else Text(words=_own_note(variant), style="note", summary=True),
+        Text(words=f"Decisions on random looks that equal each cue's own label; dotted: chance, {percent(chance)}."),
+        Group(blocks=[Figure(svg=_cue_bars(row, chance=chance)) for row in rows if row.cues]),
+        *([Text(words=" ".join(expected), style="limit", summary=True)] if expected else []),
+    ]
+    sections = [
+        Section(title="Which cue does each classifier follow?", name="cues", blocks=_cues(rows, chance=chance)),
+        Section(
+            title="What the classifiers decided on single images",
+            name="examples",
+            blocks=_examples(run, stored, rows, count=config.examples),
+        ),
+        Section(title="Confusion on random looks", name="confusion", blocks=_confusions(stored, rows)),
+        Section(title="The data and the generative network", name="sheets", blocks=_sheets(run)),
+        Section(
+            title="What can be compared with what", name="notes", blocks=_notes(run, stored, variant, remarks=expected)
+        ),
+        Section(
+            title="Settings of this run",
+            name="run",
+            blocks=_settings(run, stored, variant=variant, seed=seed, trainings=trainings),
+        ),
+    ]
+    write_page(
+        page,
+        target=target,
+        seed=seed,
+        title="Does it see the digit, or only its look?",
+        description=f"Accuracy of classifiers trained on original and counterfactual images of {target}",
+        lead=lead,
+        sections=sections,
+        footer="Accuracies on this page are computed from decisions.parquet, one row per image and classifier.",
+    )
+    for remark in expected:
+        print(remark, flush=True)
+    sink.picture(page / "index.html")
 
-    return Parts(track="mnist", variant=variant, page=page)
+
+def read_decisions(run: Run) -> Predictions:
+    """The stored decisions of a run. Raises ArtifactError where they are missing, broken or another variant's."""
+    stored = read(run.decisions / "decisions.parquet")
+    track, _, variant = run.target.partition("/")
+    refuse_foreign(stored.facts, source=run.decisions, track=track, variant=variant)
+    return stored
+
+
+def headlines(stored: Predictions) -> list[Headline]:
+    """The headline figures, for `cgn.evaluation.expected`: each classifier's accuracy on random looks."""
+    found = accuracies(stored)
+    return [
+        Headline(name=f"accuracy on random looks ({title})", value=found[arm][RANDOMISED].share)
+        for arm, title in ARMS.items()
+        if RANDOMISED in found.get(arm, {})
+    ]
+
+
+def _trainings(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Classifier -> what its training recorded, as evaluate repeats it."""
+    stored = read_json(run.decisions / "accuracy.json")
+    return {arm: measured.get("training", {}) for arm, measured in stored.items()}
+
+
+def verdict(row: Result, entry: Published) -> str:
+    """How accuracy on random looks compares with a published one; empty where the published arm is another one."""
+    if entry.remark or RANDOMISED not in row.measured:
+        return ""
+    return compared(row.measured[RANDOMISED], entry.test / 100)
+
+
+def _answer(rows: Sequence[Result], *, chance: float) -> str:
+    """The headline numbers in one sentence."""
+    found = {row.arm: row for row in rows if RANDOMISED in row.measured}
+    chosen = [found[arm] for arm in LEADING if arm in found] or list(found.values())
+    each = "; ".join(f"{with_interval(row.measured[RANDOMISED])} when trained on {row.title} images" for row in chosen)
+    return (
+        f"On digits whose looks are drawn at random, where guessing is right in {percent(chance)}, a classifier is "
+        f"right in: {each}."
+    )
+
+
+def _own_note(variant: str) -> str:
+    return (
+        f"Nothing is published for mnist/{variant}: it is this project's own small benchmark, made so that the whole "
+        "pipeline runs in minutes. Its numbers compare with one another only."
+    )
+
+
+def _result_table(rows: Sequence[Result], *, chance: float) -> Table:
+    """Accuracies of every classifier, the published ones beside them."""
+    known = {entry.source for row in rows for entry in row.published}
+    lines = [
+        {
+            "Trained on": row.title,
+            "Test, random looks": share_cell(row.measured.get(RANDOMISED), chance=chance),
+            "Test, same looks": share_cell(row.measured.get(ORDINARY), bar=False),
+            RUNNING: percent(row.running_accuracy),
+            ON_ORIGINAL: share_cell(row.measured.get(TRAINING), bar=False),
+            **{title: _published(row, source) for source, title in SOURCES.items() if source in known},
+        }
+        for row in rows
+    ]
+    heads = {
+        RUNNING: "its own images, last epoch",
+        ON_ORIGINAL: "whatever it was trained on",
+        "Test, same looks": "look and label agree",
+        "Test, random looks": "only the shape tells",
+    }
+    return table("Accuracy with 95 % intervals (Wilson's, for the finite set of images)", lines, heads=heads)
+
+
+def _published(row: Result, source: str) -> Cell | None:
+    found = next((entry for entry in row.published if entry.source == source), None)
+    if found is None:
+        return None
+    judged = verdict(row, found)
+    notes = [f"here {judged}" if judged else "", found.remark or ""]
+    return Cell(value=f"{found.train:.1f} / {found.test:.1f}", note="; ".join(filter(None, notes)), style="muted")
+
+
+def _cue_bars(row: Result, *, chance: float) -> str:
+    shares = {cue: share for cue, share in row.cues.items() if cue in CUES}
+    lines = [Bar(name=cue, value=share.share, low=share.low, high=share.high, cue=cue) for cue, share in shares.items()]
+    numbers = ", ".join(f"{cue} {with_interval(share)}" for cue, share in shares.items())
+    alt = f"Trained on {row.title}: share of decisions on random looks that equal each cue's label: {numbers}"
+    return bars(f"Trained on {row.title}", lines, chance=chance).svg(alt=alt)
+
+
+def _cues(rows: Sequence[Result], *, chance: float) -> list[Block]:
+    shown = [row for row in rows if row.cues]
+    if not shown:
+        return [Text(words="No classifier was tested on random looks.", style="muted")]
+    cues = dict.fromkeys(cue for row in shown for cue in row.cues)
+
+    def cell(row: Result, cue: str) -> Cell:
+        share: Proportion = row.cues[cue]
+        return share_cell(share, chance=chance, cue=cue)
+
+    lines: list[Row] = [
+        {"Trained on": row.title, **{CUE_NAMES.get(cue, cue): cell(row, cue) for cue in cues if cue in row.cues}}
+        for row in shown
+    ]
+    words = (
+        f"The dotted line is chance, {percent(chance)}: a cue that is ignored ends there. Labels of two cues "
+        "coincide by chance in some images, so a row may add up to more than 100 %."
+    )
+    caption = "Share of decisions on random looks that equal the cue's own label"
+    return [table(caption, lines, summary=False), Text(words=words, style="note")]
+
+
+def _examples(run: Run, stored: Predictions, rows: Sequence[Result], *, count: int) -> list[Block]:
+    """The first `count` randomised test images as columns, each classifier's decision on them as rows."""
+    shown = list(islice(samples(run.data, split=RANDOMISED), count))
+    heads = {}
+    for number, sample in enumerate(shown, start=1):
+        labels = ", ".join(f"{cue} {sample.facts[cue]}" for cue in CUES)
+        heads[f"image {number}"] = image(png(sample.image), alt=f"test image: {labels}", enlarged=2)
+    lines: list[Row] = []
+    for row in rows:
+        decided = stored.of(row.arm, condition=RANDOMISED).head(len(shown))
+        if len(decided):
+            lines.append({"Trained on": row.title, **dict(zip(heads, _decisions(decided), strict=False))})
+    if not lines:
+        return [Text(words="No classifier was tested on random looks.", style="muted")]
+    words = (
+        "The first images of the randomised test in their order, none selected. Below each decision stand the labels "
+        "that it equals: shape is the right answer; texture or background means that the look was read, not the digit."
+    )
+    found = table("Decisions on single images", lines, style="examples", heads=heads, summary=False)
+    return [Text(words=words), found]
+
+
+def _decisions(rows: pd.DataFrame) -> list[Cell]:
+    """Each decision with the cues whose label it equals."""
+    named = separable(rows)
+    cells = []
+    for row in rows.to_dict("records"):
+        equal = [cue for cue, column in CUES.items() if row["decision"] == row[column]]
+        words = ", ".join(cue for cue in equal if cue in named) or "none"
+        cells.append(Cell(value=str(row["decision"]), detail=words, style="shape" if "shape" in equal else "other"))
+    return cells
+
+
+def _confusions(stored: Predictions, rows: Sequence[Result]) -> list[Block]:
+    """A panel for each classifier by the shape's label; those by the other cues' labels are folded."""
+    decided = {row.title: stored.of(row.arm, condition=RANDOMISED) for row in rows if row.cues}
+    words = (
+        "Rows are the label, columns the decision, cells the percentage of a row. A strong diagonal means that the "
+        "classifier reads this cue."
+    )
+    blocks: list[Block] = [Text(words=words)]
+    for cue in CUES:
+        if not any(cue in separable(each) for each in decided.values()):
+            continue
+        panels = [Figure(svg=_confusion(each, title, cue, classes=stored.classes)) for title, each in decided.items()]
+        title = "" if cue == "shape" else f"The same decisions against the {cue} label"
+        blocks.append(Group(blocks=[Group(blocks=panels)], title=title) if title else Group(blocks=panels))
+    return blocks
+
+
+def _confusion(rows: pd.DataFrame, title: str, cue: str, *, classes: int) -> str:
+    matrix = confusion(rows, classes=classes, cue=cue)
+    equal = percent(float(matrix.trace() / max(int(matrix.sum()), 1)))
+    alt = f"Confusion matrix of the classifier trained on {title} by {cue} label: {equal} are on the diagonal"
+    if error := largest_error(matrix):
+        alt += f"; most often off it, {cue} {error[0]} was called {error[1]} ({percent(error[2])} of its images)"
+    return confusion_panel(matrix, title=title, rows=f"{cue} label").svg(alt=alt)
+
+
+def _sheets(run: Run) -> list[Block]:
+    files = [(run.data / "examples.png", "The data: one image of each digit in each split"), *last_sheet(run.model)]
+    return sheets(files)
+
+
+def _notes(run: Run, stored: Predictions, variant: str, *, remarks: Sequence[str]) -> list[Block]:
+    """What can be compared with what, and the settings that differ from the published ones."""
+    items = [
+        "Intervals are Wilson's 95 % intervals for the finite number of test images. They belong to these trained "
+        "classifiers; another seed trains others.",
+        f"“{RUNNING}” is what training itself counted over its last epoch, on the images the "
+        "classifier was trained on, while the weights still moved; the published code prints the same, so it is what "
+        "stands beside the published train accuracy. Each classifier has training images of its own, so these numbers "
+        "do not rank them.",
+        f"“{ON_ORIGINAL}” is the finished classifier's accuracy on the original training images, whatever it "
+        "was trained on itself. No source prints it.",
+        "“Test, same looks” are unseen digits whose looks still follow the label. High numbers there say nothing about "
+        "the cue. No source prints this test.",
+        "“Test, random looks” are the same unseen digits with looks drawn at random. It is the test that is published.",
+        "The arm “factual” was trained only on samples of this network that keep every correlation. The published GAN "
+        "arm adds a GAN's samples to the originals, so the two are related, not equal.",
+        *_variant_notes(variant),
+        *_hidden_note(run.params, stored),
+        *remarks,
+    ]
+    blocks: list[Block] = [Items(items=items)]
+    if differing := departures(_shown_params(run), published=settings(variant)):
+        blocks += [Heading(title="Departures from the published settings"), departure_table(differing)]
+    elif settings(variant) and run.params:
+        blocks.append(Text(words="The folders of this run record no departure from a published setting."))
+    return blocks
+
+
+def _variant_notes(variant: str) -> list[str]:
+    if not published(variant):
+        return [_own_note(variant)]
+    notes = [
+        "The test digits are the last 10,000 of MNIST's training file, as in the published code, so accuracies on "
+        "random looks can be set beside the published ones; the looks themselves are drawn anew. “Better” and “worse” "
+        "mean that the whole interval is on one side of the published number, else they are equal within the "
+        "interval; another seed is not allowed for.",
+    ]
+    if variant == "colored":
+        notes.append(
+            "The published colored images are hard to get. These are made again from the published mean colours, and "
+            "the background is black for every digit, so there is no background cue."
+        )
+    return notes
+
+
+def _hidden_note(params: Mapping[str, Mapping[str, Any]], stored: Predictions) -> list[str]:
+    """Where object and background have the same ten colours, some random looks hide the digit."""
+    if params.get("prepare", {}).get("look") != "double_colored":
+        return []
+    rows = stored.rows
+    images = rows[rows["condition"] == RANDOMISED].drop_duplicates("index")
+    hidden = sum(
+        OBJECT_COLORS[texture] == BACKGROUND_COLORS[background]
+        for texture, background in zip(images["texture"], images["background"], strict=True)
+    )
+    seen = 1 - hidden / max(len(images), 1) * (1 - 1 / stored.classes)
+    return [
+        f"In {hidden:,} of the {len(images):,} random looks the digit has its background's colour, but for the noise, "
+        "because both are drawn from the same ten colours; it can hardly be seen. A classifier that knows all other "
+        f"digits and guesses those is right in about {percent(seen)}."
+    ]
+
+
+def _shown_params(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Without evaluate's only parameter, the size of its batches: it decides nothing."""
+    return {verb: params for verb, params in run.params.items() if verb != "evaluate"}
+
+
+def _settings(
+    run: Run, stored: Predictions, *, variant: str, seed: int, trainings: Mapping[str, Mapping[str, Any]]
+) -> list[Block]:
+    trained = next((training["device"] for training in trainings.values() if "device" in training), None)
+    devices = run.devices | ({"train_classifier": trained} if trained else {})
+    counts = stored.rows.drop_duplicates(["condition", "index"]).groupby("condition").size()
+    images = {title: f"{counts[split]:,}" for split, title in SPLITS.items() if split in counts}
+    facts = {"Variant": f"mnist/{variant}", "Seed": seed, **images}
+    return settings_blocks(_shown_params(run), devices=devices, facts=facts, known=KNOWN)

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from cgn.config.mnist import TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
-from cgn.core.checkpoints import load_model, refuse_foreign, save_model
+from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive

@@ -1,16 +1,180 @@
-"""The pictures of an examination, one of each kind for every classifier."""
+"""Figures, drawn with matplotlib: as SVG inside a page, and as PNG beside evaluate's results.
 
-from PIL import Image
+An SVG's text stays text and its colours are the page's CSS variables, so it follows light and dark. Each panel is a
+figure of its own, narrow enough for a phone; the page sets them side by side. Equal numbers give equal bytes.
+Lightness, line style or place carries every meaning as well as colour does, for print and colour-blind readers.
+"""
 
-from cgn.evaluation.corruption_error import corruption_errors
-from cgn.evaluation.metrics import by_shape
+import io
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from cgn.core.errors import ConfigError
+from cgn.evaluation.corruption_error import SEVERITIES, CorruptionErrors, corruption_errors
+from cgn.evaluation.metrics import Matrix, ShapeBias, by_label, by_shape
 from cgn.evaluation.predictions import CUE_CONFLICT, Predictions
 from cgn.evaluation.suites import why_undecided
-from cgn.report.corruption_picture import curves
-from cgn.report.shape_bias_picture import bars
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from PIL import Image
+
+COLOURS = {
+    "ink": "#1c2026", "muted": "#5b636e", "line": "#dfe3e8", "card": "#ffffff",
+    "shape": "#1f63b5", "texture": "#b3591d", "background": "#1b7f63",
+}  # fmt: skip
+"""CSS variable of style.css -> its value on a light page, in which figures are drawn."""
+INK, MUTED, LINE, CARD, SHAPE, TEXTURE, BACKGROUND = COLOURS.values()
+CURVES = ((INK, "-"), (SHAPE, "--"), (TEXTURE, "-."), (BACKGROUND, ":"), (MUTED, "--"), (MUTED, ":"))
+"""Colour and style of the lines of one picture, in order."""
+FONT = 11
+WIDTH = 370
+"""Pixels of a panel in the page: a phone's width."""
+TURN = 0.65
+"""Above this share a cell's number has the colour of the page."""
+PNG_SCALE = 2
+LEGEND = "legend"
 
 
-def pictures(examination: Predictions) -> dict[str, Image.Image]:
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A bar from 0 to `value` with a whisker from `low` to `high`, all in [-1,1]; without a value the whisker alone."""
+
+    name: str
+    value: float | None
+    low: float
+    high: float
+    cue: str = "shape"
+    note: str = ""
+    """Stands after the number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One drawing and its size; `left` and `right` are shares of the width, the rest pixels of a page."""
+
+    draw: "Callable[[Axes], None]"
+    height: int
+    left: float
+    right: float
+    top: int
+    bottom: int
+    width: int = WIDTH
+
+    def svg(self, *, alt: str) -> str:
+        """As SVG for a page."""
+        buffer = io.BytesIO()
+        self._save(buffer, format="svg", metadata={"Date": None})
+        text = re.sub(
+            r"<(metadata|defs)>.*?</\1>|<defs/>|<!--.*?-->|</?g[^>]*>", "", buffer.getvalue().decode(), flags=re.S
+        )
+        body = text[text.index(">", text.index("<svg")) + 1 :]
+        body = re.sub(r' id="[^"]*"| transform="rotate\(-0 [^"]*"| font-family: [^;]*;', "", body)
+        for name, colour in COLOURS.items():
+            body = body.replace(colour, f"var(--{name})")
+        size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
+        start = f'<svg class="plot" role="img" aria-label="{escape(alt)}" {size} xmlns="http://www.w3.org/2000/svg">'
+        return start + re.sub(r"\s*\n\s*", "\n", body).strip()
+
+    def image(self) -> "Image.Image":
+        """As a picture on white, PNG_SCALE pixels for each pixel of a page."""
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        self._save(buffer, format="png", dpi=72 * PNG_SCALE, facecolor=CARD)
+        return Image.open(buffer).convert("RGB")
+
+    def _save(self, buffer: io.BytesIO, **options: Any) -> None:
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cgn", "font.size": FONT}):
+            figure = Figure(figsize=(self.width / 72, self.height / 72), dpi=72)
+            figure.patch.set_visible(options["format"] == "png")
+            height = 1 - (self.top + self.bottom) / self.height
+            self.draw(figure.add_axes((self.left, self.bottom / self.height, self.right - self.left, height)))
+            figure.savefig(buffer, **options)
+
+
+def bars(title: str, rows: Sequence[Bar], *, chance: float | None = None, unit: str = "%") -> Panel:
+    """Horizontal bars with 95 % intervals, and a dotted line at `chance`; `unit`: of the numbers in percent."""
+
+    def draw(axes: "Axes") -> None:
+        low = min(0.0, *(row.low for row in rows))
+        axes.set(xlim=(low, 1.0), ylim=(len(rows) - 0.5, -0.5))
+        if chance is not None:
+            axes.axvline(chance, color=INK, linewidth=2, linestyle=":", clip_on=False)
+        for place, row in enumerate(rows):
+            if row.value is not None:
+                axes.barh(place, row.value, height=0.5, color=COLOURS[row.cue], clip_on=False)
+            axes.plot([row.low, row.high], [place, place], color=INK, linewidth=1.5, clip_on=False)
+            number = "undecided" if row.value is None else f"{100 * row.value:.1f} {unit}"
+            words = f"{number} {row.note}".rstrip()
+            axes.text(1.02, place, words, va="center", color=INK, transform=axes.get_yaxis_transform())
+            axes.text(-0.02, place, row.name, va="center", ha="right", color=INK, transform=axes.get_yaxis_transform())
+        axes.set_title(title, loc="left", x=-0.9, color=INK, fontsize=FONT + 1, fontweight="bold")
+        _labels(axes, x=[0, 0.5, 1], x_labels=[f"0 {unit}", "50", "100"])
+
+    return Panel(draw=draw, height=48 + 24 * len(rows), left=0.36, right=0.74, top=28, bottom=20)
+
+
+def shape_bias_panel(title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool) -> Panel:
+    """Decisions for shape and for texture by the shape's category; `quoted`: whether the bias is decided."""
+
+    def draw(axes: "Axes") -> None:
+        _draw_shape_bias(axes, title, by_category, quoted=quoted)
+
+    return Panel(draw=draw, height=92 + 21 * (len(by_category) + 1), left=0.3, right=0.88, top=62, bottom=22)
+
+
+def headings(title: str, whole: ShapeBias, *, quoted: bool, categories: int) -> tuple[str, str, str]:
+    """The title of a panel and the two lines below it: a shape bias with its interval, count and shape accuracy."""
+    if whole.bias is None or whole.accuracy is None:
+        return f"{title}: neither cue", f"none of {whole.conflicts:,} decided", ""
+    share = f"{100 * whole.bias.share:.1f} % shape" if quoted else "undecided"
+    ends = f"{100 * whole.bias.low:.1f} to {100 * whole.bias.high:.1f} %"
+    return (
+        f"{title}: {share}",
+        f"{ends}; {whole.shape + whole.texture:,} of {whole.conflicts:,} decided",
+        f"shape accuracy {100 * whole.accuracy.share:.1f} %, chance {100 / categories:.1f} %",
+    )
+
+
+def curve_panels(classifiers: Sequence[CorruptionErrors]) -> dict[str, Panel]:
+    """Corruption -> error over the severity, in the first classifier's order; the last panel, LEGEND, names the lines.
+
+    Raises ConfigError for more classifiers than there are line styles, and for none.
+    """
+    if not 1 <= len(classifiers) <= len(CURVES):
+        raise ConfigError(f"{len(classifiers)} classifiers in one picture of curves: allowed are 1 to {len(CURVES)}")
+    names = list(dict.fromkeys(name for one in classifiers for name in one.errors))
+
+    def panel(name: str) -> Panel:
+        def draw(axes: "Axes") -> None:
+            _draw_curves(axes, name, classifiers)
+
+        return Panel(draw=draw, width=176, height=130, left=0.2, right=0.97, top=24, bottom=20)
+
+    def legend(axes: "Axes") -> None:
+        _draw_legend(axes, classifiers)
+
+    last = Panel(draw=legend, height=20 * len(classifiers) + 8, left=0.01, right=0.99, top=4, bottom=4)
+    return {**{name: panel(name) for name in names}, LEGEND: last}
+
+
+def confusion_panel(matrix: Matrix, *, title: str, rows: str, columns: str = "decision") -> Panel:
+    """One matrix (classes, classes) of counts; cells are percentages of their row."""
+
+    def draw(axes: "Axes") -> None:
+        _draw_confusion(axes, matrix, title=title, rows=rows, columns=columns)
+
+    return Panel(draw=draw, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48)
+
+
+def pictures(examination: Predictions) -> "dict[str, Image.Image]":
     """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
     found, errors = {}, corruption_errors(examination)
     for classifier in examination.classifiers:
@@ -21,8 +185,154 @@ def pictures(examination: Predictions) -> dict[str, Image.Image]:
         }
         if stimuli:
             biases = {head: by_shape(rows, names=examination.facts["categories"]) for head, rows in stimuli.items()}
-            doubtful = [head for head, rows in stimuli.items() if why_undecided(rows, examination)]
-            found[f"shape_bias-{classifier}.png"] = bars(biases, undecided=doubtful)
+            undecided = [head for head, rows in stimuli.items() if why_undecided(rows, examination)]
+            found[f"shape_bias-{classifier}.png"] = shape_bias(biases, undecided=undecided)
         if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
             found[f"corruptions-{classifier}.png"] = curves(corrupted)
     return found
+
+
+def shape_bias(heads: Mapping[str, Mapping[str, ShapeBias]], *, undecided: Collection[str] = ()) -> "Image.Image":
+    """A panel for each head (key) side by side, as a picture; the bias of those that are `undecided` is not quoted."""
+    panels = [shape_bias_panel(title, of, quoted=title not in undecided) for title, of in heads.items()]
+    return _tiled([panel.image() for panel in panels], columns=len(panels))
+
+
+def curves(classifiers: Sequence[CorruptionErrors]) -> "Image.Image":
+    """The panels of `curve_panels`, five in a row above their legend, as a picture."""
+    *panels, legend = (panel.image() for panel in curve_panels(classifiers).values())
+    return _tiled([_tiled(panels, columns=min(5, len(panels))), legend], columns=1)
+
+
+def sheet(panels: Mapping[str, Sequence[Matrix]], *, titles: Sequence[str]) -> "Image.Image":
+    """A row of confusion matrices for each cue (key), one panel for each title, as a picture."""
+    drawn = [
+        confusion_panel(matrix, title=title, rows=f"{cue} label").image()
+        for cue, row in panels.items()
+        for title, matrix in zip(titles, row, strict=True)
+    ]
+    return _tiled(drawn, columns=len(titles))
+
+
+def _tiled(images: "Sequence[Image.Image]", *, columns: int) -> "Image.Image":
+    """Images in rows on white; all but the last one of a column are of one size."""
+    from PIL import Image
+
+    rows = -(-len(images) // columns)
+    width, height = max(image.width for image in images), images[0].height
+    page = Image.new("RGB", (columns * width, (rows - 1) * height + images[-1].height), CARD)
+    for place, image in enumerate(images):
+        page.paste(image, (place % columns * width, place // columns * height))
+    return page
+
+
+def _draw_shape_bias(axes: "Axes", title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool) -> None:
+    whole = ShapeBias(
+        shape=sum(counts.shape for counts in by_category.values()),
+        texture=sum(counts.texture for counts in by_category.values()),
+        conflicts=sum(counts.conflicts for counts in by_category.values()),
+    )
+    rows = [*by_category.items(), ("all", whole)]
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
+    for place, (name, counts) in enumerate(rows):
+        colour = INK if name == "all" else MUTED
+        axes.text(-0.03, place, name, va="center", ha="right", color=colour)
+        axes.text(1.03, place, str(counts.shape + counts.texture), va="center", color=colour)
+        if counts.bias:
+            axes.barh(place, counts.bias.share, height=0.7, color=SHAPE, clip_on=False)
+            rest = 1 - counts.bias.share
+            axes.barh(place, rest, left=counts.bias.share, height=0.7, color=TEXTURE, alpha=0.45, clip_on=False)
+        else:
+            axes.barh(place, 1, height=0.7, color="none", edgecolor=LINE, clip_on=False)
+    if whole.bias:
+        axes.axvline(whole.bias.share, color=INK, linewidth=1.5, clip_on=False)
+        last = len(rows) - 1
+        axes.plot([whole.bias.low, whole.bias.high], [last, last], color=INK, linewidth=2.5, clip_on=False)
+    first, *below = headings(title, whole, quoted=quoted, categories=len(by_category))
+    for line, words in enumerate((first, *below)):
+        bold: dict[str, Any] = {"fontweight": "bold", "color": INK} if line == 0 else {"color": MUTED}
+        axes.annotate(words, (0, 1), (0, 46 - 17 * line), xycoords="axes fraction", textcoords="offset points", **bold)
+    foot: dict[str, Any] = {"va": "top", "transform": axes.transAxes}
+    axes.text(0, -0.02, "shape", color=SHAPE, **foot)
+    axes.text(1, -0.02, "texture", color=TEXTURE, ha="right", **foot)
+    axes.text(1.03, -0.02, "n", color=MUTED, **foot)
+    _labels(axes)
+
+
+def _draw_curves(axes: "Axes", name: str, classifiers: Sequence[CorruptionErrors]) -> None:
+    axes.set(xlim=(-0.3, 5.3), ylim=(0, 1))
+    for height in (0, 0.5, 1):
+        axes.axhline(height, color=LINE, linewidth=1, clip_on=False)
+    for (colour, style), one in zip(CURVES, classifiers, strict=False):
+        if name not in one.errors:
+            continue
+        measured = dict(zip(SEVERITIES, one.errors[name], strict=True))
+        measured = measured if one.clean is None else {0: one.clean, **measured}
+        shares = [error.share for error in measured.values()]
+        axes.plot(list(measured), shares, color=colour, linestyle=style, linewidth=1.8, clip_on=False)
+        for severity, error in measured.items():
+            axes.plot([severity, severity], [error.low, error.high], color=colour, linewidth=1, clip_on=False)
+    axes.set_title(name.replace("_", " "), loc="left", color=INK, fontsize=FONT)
+    names = ["clean", *map(str, SEVERITIES)]
+    _labels(axes, x=[0, *SEVERITIES], x_labels=names, y=[0, 0.5, 1], y_labels=["0 %", "50", "100"])
+
+
+def _draw_legend(axes: "Axes", classifiers: Sequence[CorruptionErrors]) -> None:
+    axes.set(xlim=(0, 1), ylim=(len(classifiers) - 0.5, -0.5))
+    for place, ((colour, style), one) in enumerate(zip(CURVES, classifiers, strict=False)):
+        axes.annotate(
+            "", (0, place), (34, 0), textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": colour, "linestyle": style, "lw": 1.8, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+        axes.annotate(_legend(one), (0, place), (40, 0), textcoords="offset points", va="center", color=INK)
+    _labels(axes)
+
+
+def _draw_confusion(axes: "Axes", matrix: Matrix, *, title: str, rows: str, columns: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    shares, classes = by_label(matrix), len(matrix)
+    corner = (-0.5, -0.5)
+    axes.add_artist(Rectangle(corner, classes, classes, color=LINE, alpha=0.5, linewidth=0, clip_on=False))
+    axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5))
+    for row, line in enumerate(shares):
+        for column, share in enumerate(line):
+            if share >= 0.005:
+                corner = (column - 0.47, row - 0.47)
+                axes.add_artist(
+                    Rectangle(corner, 0.94, 0.94, color=SHAPE, alpha=float(share), linewidth=0, clip_on=False)
+                )
+                colour = CARD if share > TURN else INK
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour)
+    axes.set_title(title, loc="left", color=INK, fontsize=FONT + 1, fontweight="bold")
+    outside: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "color": MUTED}
+    axes.annotate(columns, (0.5, 0), (0, -22), ha="center", va="top", **outside)
+    axes.annotate(rows, (0, 0.5), (-26, 0), ha="right", va="center", rotation=90, **outside)
+    names = [str(each) for each in range(classes)]
+    _labels(axes, x=range(classes), x_labels=names, y=range(classes), y_labels=names)
+
+
+def _legend(one: CorruptionErrors) -> str:
+    """The head and, where they can be computed, its mean error and its mCE."""
+    words = one.title
+    if one.mean_error is not None and one.mce is not None:
+        words += f": mean error {100 * one.mean_error:.1f} %, mCE {100 * one.mce:.1f} %"
+    return words
+
+
+def _labels(
+    axes: "Axes",
+    *,
+    x: Sequence[float] = (),
+    x_labels: Sequence[str] = (),
+    y: Sequence[float] = (),
+    y_labels: Sequence[str] = (),
+) -> None:
+    """Labels below and beside the axes, without frame, marks and background; faster than matplotlib's ticks."""
+    axes.set_axis_off()
+    for place, words in zip(x, x_labels, strict=True):
+        below: Any = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+        axes.annotate(words, (place, 0), (0, -5), ha="center", va="top", color=MUTED, **below)
+    for place, words in zip(y, y_labels, strict=True):
+        beside: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+        axes.annotate(words, (0, place), (-5, 0), ha="right", va="center", color=MUTED, **beside)

@@ -1,153 +1,215 @@
-"""A self-contained HTML page: pictures inside it, styles inside it, nothing fetched, nothing run.
+"""The report of a run: sections -> index.html, one self-contained page, and summary.md, its tables as Markdown.
 
-Decided here: markup is its own type, so text cannot reach a page unescaped without the type checker saying so. The
-first cell of a table's row is its header, tables scroll inside their own frame on a narrow screen, and colours follow
-the reader's light or dark setting.
+The page refers to nothing outside itself and runs no script. What a reader needs first (the answer, one sheet, one
+table, one figure) is open; every other section is folded. Figures are SVG inside the page and follow its colours, in
+light and in dark. Markup in texts is escaped by Jinja2.
 """
 
 import base64
-import html
 import struct
-from collections.abc import Iterable, Sequence
-from typing import NewType
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
 
 from cgn.core.errors import ArtifactError
-from cgn.report.page_style import STYLE
+from cgn.core.files import write_text
+from cgn.report.tables import Table
 
-Html = NewType("Html", str)
-
-VOID = frozenset({"img", "meta", "source", "link", "br"})
-PNG_START = b"\x89PNG\r\n\x1a\n"
-
-
-def text(value: object) -> Html:
-    """`value` as text: what HTML would read as markup is escaped."""
-    return Html(html.escape(str(value), quote=False))
+FOLDER = Path(__file__).parent
+PAPER = "Sauer and Geiger, ICLR 2021"
+REPLICATION = "Bagad et al., ReScience C 2022"
+LINKS: Mapping[str, str] = {PAPER: "https://arxiv.org/abs/2101.06046", REPLICATION: "https://zenodo.org/record/6574635"}
+"""Source of published numbers -> its address."""
+SHEET = "Sheet of small images with labelled rows"
 
 
-def join(parts: Iterable[Html], *, between: str = "") -> Html:
-    """Markup one after the other."""
-    return Html(between.join(parts))
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A paragraph. `style`: "", "note", "muted" or "limit"."""
+
+    kind: ClassVar[str] = "text"
+    words: str
+    style: str = ""
+    summary: bool = False
 
 
-def element(tag: str, /, *children: Html, **attributes: str | int | None) -> Html:
-    """<tag ...>children</tag>. `class_` is written class, `aria_label` aria-label; None leaves an attribute out."""
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
-    if tag in VOID:
-        assert not children, tag
-        return Html(f"<{tag}{written}>")
-    return Html(f"<{tag}{written}>{''.join(children)}</{tag}>")
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """A list; in summary.md below `title`."""
+
+    kind: ClassVar[str] = "items"
+    items: Sequence[str]
+    title: str = ""
+    code: bool = False
+    summary: bool = False
 
 
-def paragraph(words: str, *, class_: str | None = None) -> Html:
-    """<p> of plain text."""
-    return element("p", text(words), class_=class_)
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Links to the sources of the published numbers."""
+
+    kind: ClassVar[str] = "sources"
+    names: Sequence[str]
+    summary: bool = True
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Each source once, with its address."""
+        return {name: LINKS[name] for name in self.names}
 
 
-def picture(png: bytes, *, alt: str, dark: bytes | None = None, enlarged: int = 1, source: str = "picture") -> Html:
-    """A PNG inside the page, with another one for dark screens where given; `source` names it in errors.
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A PNG or GIF as a data URI; `still`: what somebody who asked for less motion sees instead. Sizes in pixels."""
 
-    `enlarged` multiplies the shown size, without blur when it is above 1.
-    """
-    width, height = png_size(png, source=source)
-    image = element(
-        "img",
-        src=_data_uri(png),
-        alt=alt,
+    kind: ClassVar[str] = "image"
+    uri: str
+    width: int
+    height: int
+    alt: str
+    caption: str = ""
+    still: str = ""
+    sharp: bool = False
+    summary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """SVG of `cgn.report.figures`."""
+
+    kind: ClassVar[str] = "figure"
+    svg: str
+    caption: str = ""
+    summary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """A heading within a section."""
+
+    kind: ClassVar[str] = "heading"
+    title: str
+    summary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Blocks side by side, as many as fit (`style` "grid", "small" or "films"), or folded below `title`."""
+
+    kind: ClassVar[str] = "group"
+    blocks: Sequence["Block"]
+    style: str = "grid"
+    title: str = ""
+    summary: bool = False
+
+
+Block = Text | Items | Sources | Image | Figure | Heading | Group | Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A folded part of the page; `name` is its anchor."""
+
+    title: str
+    name: str
+    blocks: Sequence[Block]
+
+
+def write_page(
+    page: Path,
+    *,
+    target: str,
+    seed: int,
+    title: str,
+    description: str,
+    lead: Sequence[Block],
+    sections: Sequence[Section],
+    footer: str,
+) -> None:
+    """Write index.html and summary.md into the folder `page`; `lead` is what stands open above the sections."""
+    blocks = [
+        block for block in _flat([*lead, *(block for part in sections for block in part.blocks)]) if block.summary
+    ]
+    style = (FOLDER / "style.css").read_text(encoding="utf-8")
+    shown = {"target": target, "seed": seed, "title": title, "description": description, "footer": footer}
+    html = _template("page.html.jinja").render(**shown, lead=lead, sections=sections, style=style)
+    write_text(page / "summary.md", _template("summary.md.jinja").render(**shown, blocks=blocks))
+    write_text(page / "index.html", html)
+
+
+def image(data: bytes, *, alt: str, caption: str = "", source: str = "picture", enlarged: int = 1) -> Image:
+    """A PNG on the page. `source` names it in the ArtifactError for one that is none; `enlarged` repeats pixels."""
+    width, height = _size(data, source=source)
+    return Image(
+        uri=_uri(data),
         width=width * enlarged,
         height=height * enlarged,
-        class_="pixels" if enlarged > 1 else None,
+        alt=alt,
+        caption=caption,
+        sharp=enlarged > 1,
     )
-    if dark is None:
-        return image
-    return element("picture", element("source", srcset=_data_uri(dark), media="(prefers-color-scheme: dark)"), image)
 
 
-def png_size(png: bytes, *, source: str) -> tuple[int, int]:
-    """(width, height) from a PNG's header. Raises ArtifactError when it is none."""
-    if len(png) < 24 or not png.startswith(PNG_START) or png[12:16] != b"IHDR":
+def film(data: bytes, *, still: bytes, alt: str, source: str = "film") -> Image:
+    """A GIF on the page with its first frame, a PNG. Raises ArtifactError, naming `source`, for one that is none."""
+    if len(data) < 10 or data[:6] not in (b"GIF87a", b"GIF89a"):
+        raise ArtifactError(f"{source} is no GIF picture: run the stage that makes it again")
+    width, height = struct.unpack("<HH", data[6:10])
+    return Image(uri=_uri(data, kind="gif"), width=width, height=height, alt=alt, caption=alt, still=_uri(still))
+
+
+def sheets(files: Iterable[tuple[Path, str]]) -> list[Block]:
+    """The (file, caption) that exist, as images, or that there are none. Raises ArtifactError naming a broken one."""
+    found: list[Block] = [
+        image(path.read_bytes(), alt=f"{SHEET}. {caption}.", caption=caption, source=str(path))
+        for path, caption in files
+        if path.is_file()
+    ]
+    return found or [Text(words="The folders of this run hold no sheets.", style="muted")]
+
+
+def last_sheet(model: Path) -> list[tuple[Path, str]]:
+    """The newest sheet of a training's progress with its caption; empty where there is none."""
+    progress = sorted((model / "sheets").glob("*.png"), key=lambda path: (len(path.name), path.name))
+    return [
+        (path, f"The generative network after update {int(path.stem):,}" if path.stem.isdecimal() else path.stem)
+        for path in progress[-1:]
+    ]
+
+
+def _flat(blocks: Iterable[Block]) -> Iterator[Block]:
+    for block in blocks:
+        if isinstance(block, Group):
+            yield from _flat(block.blocks)
+        else:
+            yield block
+
+
+def _size(png: bytes, *, source: str) -> tuple[int, int]:
+    if len(png) < 24 or not png.startswith(b"\x89PNG\r\n\x1a\n") or png[12:16] != b"IHDR":
         raise ArtifactError(f"{source} is no PNG picture: run the stage that makes it again")
     width, height = struct.unpack(">II", png[16:24])
     return width, height
 
 
-def film(gif: bytes, *, still: bytes, alt: str, source: str = "film") -> Html:
-    """A GIF inside the page; who asked for less motion sees the PNG `still`. `source` names the GIF in errors."""
-    width, height = gif_size(gif, source=source)
-    image = element("img", src=_data_uri(gif, kind="gif"), alt=alt, width=width, height=height)
-    calm = element("source", srcset=_data_uri(still), media="(prefers-reduced-motion: reduce)")
-    return element("picture", calm, image)
+def _uri(data: bytes, *, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def gif_size(gif: bytes, *, source: str) -> tuple[int, int]:
-    """(width, height) from a GIF's header. Raises ArtifactError when it is none."""
-    if len(gif) < 10 or gif[:6] not in (b"GIF87a", b"GIF89a"):
-        raise ArtifactError(f"{source} is no GIF picture: run the stage that makes it again")
-    width, height = struct.unpack("<HH", gif[6:10])
-    return width, height
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-
-def figure(content: Html, *, caption: Html, class_: str | None = None) -> Html:
-    """<figure> with its caption below."""
-    return element("figure", content, element("figcaption", caption), class_=class_)
-
-
-def table(
-    *,
-    caption: str,
-    columns: Sequence[Html],
-    rows: Sequence[Sequence[Html]],
-    class_: str | None = None,
-    groups: Sequence[tuple[str, int]] = (),
-) -> Html:
-    """A table in a frame that scrolls; the first column holds the rows' headers.
-
-    `groups`: a line above the columns, each title with the number of columns that it spans; "" spans without a title.
-    """
-    head = [element("tr", *(element("th", column, scope="col") for column in columns))]
-    if groups:
-        spans = [
-            element("th", text(title), scope="colgroup", colspan=count) if title else element("td", colspan=count)
-            for title, count in groups
-        ]
-        head.insert(0, element("tr", *spans, class_="groups"))
-    body = [
-        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
-        for first, *rest in rows
-    ]
-    whole = element(
-        "table", element("caption", text(caption)), element("thead", *head), element("tbody", *body), class_=class_
+    return Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return element("div", whole, class_="scroll", role="region", aria_label=caption, tabindex=0)
 
 
-def section(title: str, *content: Html, name: str) -> Html:
-    """<section> with a heading; `name` is its anchor."""
-    return element("section", element("h2", text(title), id=name), *content, aria_labelledby=name)
-
-
-def document(*, title: str, description: str, header: Html, body: Html, footer: Html, style: str = "") -> str:
-    """The whole page; `style` is CSS of its own after the common one."""
-    head = join(
-        [
-            element("meta", charset="utf-8"),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="color-scheme", content="light dark"),
-            element("meta", name="description", content=description),
-            element("link", rel="icon", href="data:,"),
-            element("title", text(title)),
-            element("style", Html(f"\n{STYLE.strip()}\n{style.lstrip()}")),
-        ],
-        between="\n",
-    )
-    blocks = [element("header", header), element("main", body), element("footer", footer)]
-    page = element("html", element("head", head), Html("\n"), element("body", join(blocks, between="\n")), lang="en")
-    return f"<!doctype html>\n{page}\n"
-
-
-def _data_uri(image: bytes, *, kind: str = "png") -> str:
-    return f"data:image/{kind};base64," + base64.b64encode(image).decode("ascii")
+def _template(name: str) -> Any:
+    return _environment().get_template(name)

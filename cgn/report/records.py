@@ -1,7 +1,7 @@
-"""Reading what runs said of themselves: the log folder beside an output, as far as it is there.
+"""What a run recorded of itself, read from the log folder beside its output.
 
-Decided here: a log belongs to no output (a cached or copied folder comes without one), so its absence, or a broken
-file in it, is no error: what is not told is None.
+A log belongs to no output (a cached or copied folder comes without one), so a missing log, or a broken file in it, is
+no error: what it does not say is None.
 """
 
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ class Record:
     """More than one where it was interrupted and continued."""
     finished: str | None
     machine: Mapping[str, Any]
-    """As `cgn.core.devices` tells it; empty where it is not told."""
+    """As `cgn.core.devices.describe_machine` returns it; empty where it was not recorded."""
     metrics: Mapping[str, Any]
     """Final values, nested by the parts of their names."""
 
     @property
     def device(self) -> str | None:
-        """What the accelerator `auto` became, "cpu" or "cuda"; None where the machine is not told."""
+        """What the accelerator `auto` became, "cpu" or "cuda"; None where the machine was not recorded."""
         if not self.machine:
             return None
         return "cuda" if self.machine.get("gpus") else "cpu"
@@ -59,10 +59,10 @@ def read_record(out: Path) -> Record:
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        told = read_json(path)
+        stored = read_json(path)
     except (ArtifactError, OSError):
         return {}
-    return told if isinstance(told, Mapping) else {}
+    return stored if isinstance(stored, Mapping) else {}
 
 
 def _number(value: Any) -> float | None:

@@ -1,6 +1,6 @@
 """The suites' numbers as Markdown: what stands beside results.json for people to read.
 
-Decided here: a share is in percent with one decimal, its 95 % interval in brackets; one table a suite, one row a head;
+A share is in percent with one decimal, its 95 % interval in brackets; one table a suite, one row a head;
 of corruptions one table a head, a row a corruption. What could not be computed is left empty.
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 from cgn.evaluation.corruption_error import SEVERITIES
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED
 from cgn.evaluation.suites import PREPARATION, Numbers, preparations, span
+from cgn.report.tables import markdown_table
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
 CUES = {
@@ -38,60 +39,43 @@ def tables(
 ) -> str:
     """Everything that `cgn.evaluation.suites.numbers` found, what was left out, and what networks were shown.
 
-    `shown`: the fact of that name, of `cgn.evaluation.predictions`.
+    `shown`: the fact of that name, of `cgn.evaluation.examination`.
     """
     parts = [
         _by_head(numbers, CLEAN, "Clean images", {"top_1": "top-1", "top_5": "top-5"}),
         _by_head(numbers, STYLIZED, "Stylized images", {"top_1": "top-1", "top_5": "top-5"}),
         _by_head(numbers, IN9, "ImageNet-9", {**{name: name for name in VARIATIONS}, "bg_gap": "BG-gap"}),
-        _by_head(_doubted(numbers), CUE_CONFLICT, "Cue conflict", CUES),
+        _by_head(numbers, CUE_CONFLICT, "Cue conflict", CUES),
         _listed("What is undecided", _undecided(numbers)),
         _corruptions(numbers),
         _listed("What was left out or is missing", remarks),
         _listed("Pictures that could not be read", unreadable),
-        _shown_pictures(shown or {}),
+        _preparations(shown or {}),
     ]
     return "\n".join(part for part in parts if part)
 
 
 def _by_head(numbers: Numbers, suite: str, title: str, columns: Mapping[str, str]) -> str:
-    told = {(name, head): of[suite] for name, heads in numbers.items() for head, of in heads.items() if suite in of}
-    if not told:
+    found = {(name, head): of[suite] for name, heads in numbers.items() for head, of in heads.items() if suite in of}
+    if not found:
         return ""
-    kept = {key: shown for key, shown in columns.items() if any(key in of for of in told.values())}
-    rows = [[*key, *(_shown(of.get(column)) for column in kept)] for key, of in told.items()]
-    return f"## {title}\n\n{_table(['classifier', 'head', *kept.values()], rows)}"
-
-
-def _doubted(numbers: Numbers) -> Numbers:
-    """The same with a word in the place of each shape bias that is undecided."""
-
-    def cues(of: Mapping[str, Any]) -> dict[str, Any]:
-        if "undecided" not in of:
-            return dict(of)
-        ends = of.get("shape_bias")
-        interval = f" ({100 * ends['low']:.1f} to {100 * ends['high']:.1f})" if ends else ""
-        return {**of, "shape_bias": f"undecided{interval}"}
-
-    return {
-        name: {head: {suite: cues(told) for suite, told in of.items()} for head, of in heads.items()}
-        for name, heads in numbers.items()
-    }
+    kept = {key: shown for key, shown in columns.items() if any(_shown(of, key) for of in found.values())}
+    rows = [[*key, *(_shown(of, column) for column in kept)] for key, of in found.items()]
+    return f"## {title}\n\n{markdown_table(['classifier', 'head', *kept.values()], rows)}"
 
 
 def _undecided(numbers: Numbers) -> list[str]:
     """A sentence for each head that cannot be said to follow either cue."""
-    found = []
-    for name, heads in numbers.items():
-        for head, of in heads.items():
-            bias, gap = of.get(CUE_CONFLICT, {}), of.get(IN9, {}).get("bg_gap", {})
-            doubted = {"shape bias": bias, "BG-gap": gap}
-            found += [
-                f"{what} of {name}, {head}: {told['undecided']}"
-                for what, told in doubted.items()
-                if "undecided" in told
-            ]
-    return found
+    return [
+        f"{what} of {name}, {head}: {of['undecided']}"
+        for name, heads in numbers.items()
+        for head, suites in heads.items()
+        for what, of in (
+            ("shape bias", suites.get(CUE_CONFLICT, {})),
+            ("BG-gap", suites.get(IN9, {}).get("bg_gap", {})),
+        )
+        if "undecided" in of
+    ]
 
 
 def _corruptions(numbers: Numbers) -> str:
@@ -103,40 +87,43 @@ def _corruptions(numbers: Numbers) -> str:
     return "\n".join([f"## Corruptions: errors\n\n{YARDSTICK}\n", *parts]) if parts else ""
 
 
-def _of_head(told: Mapping[str, Any]) -> str:
+def _of_head(measured: Mapping[str, Any]) -> str:
     rows = [
         [
             name.replace("_", " "),
             *(_percent(error["value"]) for error in of["severities"]),
-            *(_shown(of.get(column)) for column in ("mean_error", "ce", "relative_ce")),
+            *(_shown(of, column) for column in ("mean_error", "ce", "relative_ce")),
         ]
-        for name, of in told["corruptions"].items()
+        for name, of in measured["corruptions"].items()
     ]
     columns = ["corruption", *(f"severity {severity}" for severity in SEVERITIES), "mean error", "CE", "relative CE"]
-    means = [f"{title} over the fifteen {_shown(told[name])}" for name, title in MEANS.items() if name in told]
-    clean = [f"clean error {_shown(told['clean_error'])}"] if "clean_error" in told else []
-    counts = [error["images"] for of in told["corruptions"].values() for error in of["severities"]]
+    means = [f"{title} over the fifteen {_shown(measured, name)}" for name, title in MEANS.items() if name in measured]
+    clean = [f"clean error {_shown(measured, 'clean_error')}"] if "clean_error" in measured else []
+    counts = [error["images"] for of in measured["corruptions"].values() for error in of["severities"]]
     images = span(counts) if counts else "0"
-    return f"{_table(columns, rows)}\n{', '.join([*clean, *means, f'{images} images each'])}.\n"
+    return f"{markdown_table(columns, rows)}\n{', '.join([*clean, *means, f'{images} images each'])}.\n"
 
 
-def _shown_pictures(shown: Mapping[str, Any]) -> str:
+def _preparations(shown: Mapping[str, Any]) -> str:
     """Which network each classifier is, of which file, and what is done to a picture before it sees it."""
     rows = preparations(shown)
-    table = _table(["classifier", *PREPARATION], rows) if rows else ""
+    table = markdown_table(["classifier", *PREPARATION], rows) if rows else ""
     suites = "".join(f"- {suite}: {words}\n" for suite, words in shown.get("suites", {}).items())
     parts = [part for part in (table, suites) if part]
     return "\n".join(["## How pictures were shown\n", *parts]) if parts else ""
 
 
-def _shown(value: Any) -> str:
+def _shown(of: Mapping[str, Any], column: str) -> str:
+    """One number of a head, or the word that it is undecided, with its interval."""
+    value = of.get(column)
     if isinstance(value, Mapping):
-        number = "undecided" if "undecided" in value else _percent(value["value"])
+        undecided = "undecided" in value or (column == "shape_bias" and "undecided" in of)
+        number = "undecided" if undecided else _percent(value["value"])
         return f"{number} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
     if isinstance(value, float):
         return _percent(value)
-    if isinstance(value, str):
-        return value
+    if column == "shape_bias" and "undecided" in of:
+        return "undecided"
     return "" if value is None else f"{value:,}"
 
 
@@ -146,8 +133,3 @@ def _percent(share: float) -> str:
 
 def _listed(title: str, lines: Sequence[str]) -> str:
     return f"## {title}\n\n" + "".join(f"- {line}\n" for line in lines) if lines else ""
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

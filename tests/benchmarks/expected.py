@@ -24,10 +24,10 @@ from cgn.core.errors import ArtifactError, CgnError
 from cgn.core.files import read_json, write_json
 from cgn.core.outputs import DEFINITION
 from cgn.evaluation.expected import FILE, Figure, deciding
-from cgn.imagenet import evidence as imagenet
-from cgn.mnist import evidence as mnist
+from cgn.imagenet import heads as imagenet
+from cgn.mnist import report as mnist
 from cgn.report.records import read_record
-from cgn.stages.report import Material, material
+from cgn.report.run import Run, read_run
 
 DEFAULTS = ("imagenet/miniature", "mnist/digits")
 """The variants whose figures are noted where the file is new."""
@@ -61,16 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def note(entry: dict[str, Any], folder: Path, *, target: str, machine: str | None = None) -> None:
     """Add one run's figures to a variant's entry. Raises ArtifactError for other parameters or an unknown machine."""
-    track, _, variant = target.partition("/")
     inputs = {"data": "prepare", "model": "train_cgn", "images": "generate", "decisions": "evaluate"}
-    made = material(track=track, variant=variant, **{role: folder / verb for role, verb in inputs.items()})
+    made = read_run(target, **{role: folder / verb for role, verb in inputs.items()})
     ours, theirs = entry["parameters"], deciding(made.params)
     differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     # A parameter that a run does not know was added since, with a default that keeps what was before.
     if unlike := [name for name in differing if name in theirs]:
         raise ArtifactError(f"its parameters are not the default ones: {', '.join(unlike)}")
     seed = read_json(made.decisions / DEFINITION)["seed"]
-    figures = _figures(made, track=track, variant=variant)
+    figures = _figures(made)
     run = {
         "seed": seed,
         "machine": machine or _machine(folder),
@@ -82,10 +81,10 @@ def note(entry: dict[str, Any], folder: Path, *, target: str, machine: str | Non
     entry["units"] = {figure.name: figure.unit for figure in figures}
 
 
-def _figures(made: Material, *, track: str, variant: str) -> list[Figure]:
-    if track == "mnist":
-        return mnist.figures(mnist.gather(made, variant=variant).decisions)
-    return imagenet.figures(imagenet.gather(made, variant=variant).heads)
+def _figures(made: Run) -> list[Figure]:
+    if made.target.startswith("mnist/"):
+        return mnist.headlines(mnist.read_decisions(made))
+    return imagenet.headlines(imagenet.read_results(made).heads)
 
 
 def _renewed(file: Path, defaults: Mapping[str, Mapping[str, Any]], *, renew: bool) -> dict[str, dict[str, Any]]:

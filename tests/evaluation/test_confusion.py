@@ -6,7 +6,6 @@ import pytest
 
 from cgn.evaluation.metrics import accuracy, by_label, confusion, followed, largest_error, separable
 from cgn.evaluation.predictions import CUES
-from cgn.report.confusion_picture import DARK, LIGHT, panel, shade, sheet
 
 IMAGES = 4000
 
@@ -61,29 +60,3 @@ def test_the_largest_error_is_a_share_of_its_label() -> None:
     assert largest_error(matrix) == (1, 2, 0.5)
     assert largest_error(np.diag([3, 4, 0])) is None
     assert by_label(np.zeros((2, 2), dtype=np.int64)).tolist() == [[0, 0], [0, 0]]
-
-
-@pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_a_panel_shows_each_share_by_its_shade(theme: object) -> None:
-    assert theme in (LIGHT, DARK)
-    chosen = LIGHT if theme is LIGHT else DARK
-    picture = panel(np.array([[4, 0], [1, 1]]), title="t", rows="shape label", theme=chosen)
-    colours = {colour for _, colour in picture.getcolors(1 << 20) or []}
-    assert {shade(share, theme=chosen) for share in (0.0, 0.5, 1.0)} <= colours
-    assert picture.getpixel((0, 0)) == chosen.surface
-
-
-def test_shades_run_monotonically_from_end_to_end() -> None:
-    for theme in (LIGHT, DARK):
-        lightness = [sum(shade(share, theme=theme)) for share in np.linspace(0, 1, 33)]
-        assert lightness in (sorted(lightness), sorted(lightness, reverse=True))
-        assert (shade(-1, theme=theme), shade(2, theme=theme)) == (theme.ramp[0], theme.ramp[-1])
-
-
-def test_a_sheet_holds_every_panel_and_is_the_same_each_time() -> None:
-    matrix = np.eye(3, dtype=np.int64)
-    single = panel(matrix, title="a", rows="shape label")
-    made = sheet({"shape": [matrix, matrix], "texture": [matrix, matrix]}, titles=["a", "b"])
-    assert made.width > 2 * single.width
-    assert made.height > 2 * single.height
-    assert made.tobytes() == sheet({"shape": [matrix] * 2, "texture": [matrix] * 2}, titles=["a", "b"]).tobytes()

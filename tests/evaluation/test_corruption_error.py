@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.errors import ArtifactError
 from cgn.corruptions import BENCHMARK, EXTRA
 from cgn.corruptions import SEVERITIES as MADE
 from cgn.evaluation.corruption_error import (
@@ -19,8 +19,6 @@ from cgn.evaluation.corruption_error import (
 )
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.predictions import IMAGENET_C, NONE, TOPS, Predictions, gather
-from cgn.report.confusion_picture import DARK, LIGHT
-from cgn.report.corruption_picture import CURVES, curves
 
 IMAGES = 200
 
@@ -137,28 +135,3 @@ def test_names_and_severities_are_those_of_the_images() -> None:
     assert list(ALEXNET) == list(BENCHMARK)
     assert not set(ALEXNET) & set(EXTRA)
     assert SEVERITIES == MADE
-
-
-def made(count: int, *, clean: bool = True) -> list[CorruptionErrors]:
-    tables = []
-    for number in range(count):
-        wrong = {name: tuple(20 * number + 10 * s for s in SEVERITIES) for name in ALEXNET}
-        tables += rows(f"arm{number}", {**corrupted(**wrong), **({"clean": 5} if clean else {})})
-    return corruption_errors(gathered(tables))
-
-
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-def test_the_picture_shows_every_classifier_and_is_the_same_each_time(theme: object) -> None:
-    chosen = LIGHT if theme is LIGHT else DARK
-    picture = curves(made(3), theme=chosen)
-    colours = {colour for _, colour in picture.getcolors(1 << 22) or []}
-    assert {colour for colour, _ in CURVES[:3]} <= colours
-    assert CURVES[3][0] not in colours
-    assert picture.getpixel((0, 0)) == chosen.surface
-    assert picture.tobytes() == curves(made(3), theme=chosen).tobytes()
-    assert picture.tobytes() != curves(made(3, clean=False), theme=chosen).tobytes()
-
-
-def test_more_classifiers_than_colours_are_refused() -> None:
-    with pytest.raises(ConfigError, match="7 classifiers in one picture of curves: allowed are 1 to 6"):
-        curves(made(7))

@@ -1,14 +1,11 @@
 """Shape bias: what counts and what does not, categories by their members' mean, and the picture of the bars."""
 
 import pandas as pd
-import pytest
 import torch
 
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import ShapeBias, by_shape, shape_bias, undecided
 from cgn.evaluation.predict import categories
-from cgn.report.confusion_picture import DARK, LIGHT, Theme
-from cgn.report.shape_bias_picture import BAR, FOOT, GAP, LENGTH, NAMES, ROW, TITLE, bars, headings
 
 
 def rows(*decisions: tuple[int, int, int]) -> pd.DataFrame:
@@ -44,28 +41,6 @@ def test_a_category_is_judged_by_its_members_mean_not_by_their_sum_or_best() -> 
     assert categories(probabilities, members=members).tolist() == [1, 1]
     assert categories(probabilities, members=((1, 2, 3), (0,), (4,))).tolist() == [1, 1]
     assert categories(probabilities, members=((1, 2), (3, 0))).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_bars_are_split_at_the_bias(theme: Theme) -> None:
-    heads = {
-        "shape": {"cat": ShapeBias(shape=3, texture=1, conflicts=9), "dog": ShapeBias(shape=0, texture=0, conflicts=2)},
-        "texture": {
-            "cat": ShapeBias(shape=0, texture=4, conflicts=9),
-            "dog": ShapeBias(shape=1, texture=0, conflicts=2),
-        },
-    }
-    picture = bars(heads, theme=theme)
-    width = picture.width // 2
-    assert picture.height == TITLE + 3 * ROW + FOOT + 2 * GAP
-    edge = GAP + TITLE + ROW // 2 - BAR // 2 + 2  # a line near the first bar's upper edge
-    first = [picture.getpixel((GAP + NAMES + place, edge)) for place in range(LENGTH)]
-    assert first.count(theme.ramp[-1]) == pytest.approx(0.75 * LENGTH, abs=4)
-    assert first.count(theme.ramp[1]) == pytest.approx(0.25 * LENGTH, abs=4)
-    undecided = [picture.getpixel((GAP + NAMES + place, edge + ROW)) for place in range(2, LENGTH - 2)]
-    assert theme.ramp[-1] not in undecided
-    other = [picture.getpixel((width + NAMES + place, edge)) for place in range(30, LENGTH - 30)]
-    assert theme.ramp[-1] not in other
 
 
 def stimuli(*, shape: int, texture: int, neither: int) -> pd.DataFrame:
@@ -120,12 +95,3 @@ def test_without_clean_pictures_guessing_at_the_stimuli_is_undecided() -> None:
 def test_the_shape_accuracy_counts_all_conflicts() -> None:
     assert shape_bias(stimuli(shape=19, texture=18, neither=107)).accuracy == Proportion(hits=19, images=144)
     assert shape_bias(rows((1, 1, 1))).accuracy is None
-
-
-def test_the_picture_of_an_undecided_head_quotes_no_bias() -> None:
-    whole = ShapeBias(shape=19, texture=18, conflicts=144)
-    lines = ("shape: undecided", "35.9 to 66.6 %; 37 of 144 decided", "shape accuracy 13.2 %, chance 11.1 %")
-    assert headings("shape", whole, quoted=False, categories=9) == lines
-    assert headings("shape", whole, quoted=True, categories=9)[0] == "shape: 51.4 % shape"
-    heads = {"one": {"cat": whole}}
-    assert bars(heads).tobytes() != bars(heads, undecided=["one"]).tobytes()

@@ -1,7 +1,7 @@
 """imagenet report: what it says where something is missing, foreign or broken."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,13 @@ from cgn.core.files import write_json
 from cgn.data.prepared_sets import PreparedSets, write_prepared_sets
 from cgn.data.wnids import wnids
 from cgn.evaluation.predictions import Predictions
-from cgn.imagenet import page_changes, page_notes
-from cgn.imagenet.evidence import TITLES
+from cgn.imagenet import published, report_answers
+from cgn.imagenet.heads import TITLES
 from cgn.imagenet.published import ACCURACY, SETTINGS
-from cgn.report.page_settings import departures, flat
+from cgn.report.page import PAPER
+from cgn.report.settings import Departure, departures, flat
 from tests.support import sample_predictions as made
-from tests.support.rendered import DASH, SPACE, Rendered, percent, render, told, wilson
+from tests.support.rendered import DASH, SPACE, Rendered, check_page, percent, render, told, wilson
 
 
 def test_a_bare_examination_is_enough(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_a_bare_examination_is_enough(tmp_path: Path) -> None:
         "ImageNet-A 3.4 % before, 1.4 % after",
     ):
         assert found.said(words), words
-    assert "What the heads said" not in found.html
+    assert "What the heads decided" not in found.html
     times = found.table("Time and cost of each stage")
     assert set(times) == {"prepare", "train_cgn", "generate", "evaluate"}
     assert {row["Seconds"] for row in times.values()} == {DASH}
@@ -120,14 +121,14 @@ def test_a_broken_film_is_named(tmp_path: Path) -> None:
 def test_published_settings_are_parameters_that_exist() -> None:
     params = load(Path(__file__).parents[2] / "params.yaml")
     for variant in ("miniature", "mini", "full"):
-        told = params.variant(f"imagenet/{variant}").model_dump()
+        told = asdict(params.variant(f"imagenet/{variant}"))
         known = flat(told)
         assert set(SETTINGS) <= set(known), variant
         listed = {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
         kinds = {name: type(listed[name]) for name in SETTINGS}
         assert {name: type(value) for name, value in SETTINGS.items()} == kinds
-    differing = departures({"train_cgn.batch_size": 1}, {"train_cgn": {"batch_size": 18}})
-    assert differing == [("train_cgn.batch_size", 1, 18)]
+    differing = departures({"train_cgn": {"batch_size": 18}}, published={"train_cgn.batch_size": 1})
+    assert differing == [Departure(key="train_cgn.batch_size", value=18, published=1, source=PAPER)]
 
 
 @pytest.mark.parametrize("told", [["baseline"], "baseline", {"baseline": ["x"]}, {"baseline": {"params": 3}}])
@@ -144,40 +145,64 @@ def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) 
 SHAPE, AVERAGE, BASELINE = ("ensemble", "shape"), ("ensemble", "avg"), ("baseline", "label")
 
 
-def tiles(page: Rendered) -> dict[str, str]:
-    """Title -> all that the tile says."""
-    found = re.findall(r"<div><dt>(.*?)</dt>(.*?)</div>", page.html)
-    return {title: re.sub(r"<[^>]+>", "|", rest) for title, rest in found}
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """The page of a run with every suite."""
+    return rendered(tmp_path_factory.mktemp("usual"))
 
 
 def rendered(tmp_path: Path) -> Rendered:
     return render(tmp_path, made.make_run(tmp_path / "run", made.predictions()))
 
 
-def number(tile: str) -> str:
-    return tile.strip("|").partition("|")[0]
+def changes(page: Rendered) -> dict[str, dict[str, str]]:
+    """The first table of the page, which is not folded."""
+    assert "The ensemble against the baseline" in page.page.unfolded
+    return page.table("The ensemble against the baseline")
 
 
-def test_the_first_page_says_both_numbers_for_the_mean_of_heads_and_for_the_shape_head(tmp_path: Path) -> None:
-    shown = tiles(rendered(tmp_path))
+def number(cell: str) -> str:
+    return cell.partition(" (")[0]
+
+
+def test_the_first_table_says_both_numbers_for_the_mean_of_heads_and_for_the_shape_head(usual: Rendered) -> None:
+    page = usual
+    shown = {question: row["here: ensemble"] for question, row in changes(page).items()}
     assert number(shown["Shape bias, mean of heads"]) == percent(0.1)
     assert number(shown["Shape bias, shape head"]) == percent(0.875)
     assert number(shown["Background gap, mean of heads"]) == f"10.0{SPACE}pt"
     assert number(shown["Background gap, shape head"]) == f"10.0{SPACE}pt"
     assert number(shown["Background gap, shape + texture"]) == f"10.0{SPACE}pt"
-    assert "the prediction that one would use" in shown["Shape bias, mean of heads"]
-    assert f"its top-1 on clean pictures is {percent(0.6)}" in shown["Shape bias, shape head"]
+    assert "Shape bias, mean of heads (the prediction that one would use" in page.summary
+    assert f"its top-1 on clean pictures is {percent(0.6)}" in page.summary
+    assert "the prediction that one would use" in page.page.unfolded
+
+
+def test_the_page_leads_with_one_answer(usual: Rendered) -> None:
+    page = usual
+    assert page.answer in page.page.unfolded
+    assert (
+        f"shape head {percent(0.875)} ({wilson(7, 8)}; 8 of 10 decided, shape accuracy {percent(0.7)})" in page.answer
+    )
+    assert f"mean of heads {percent(0.1)} ({wilson(1, 10)}" in page.answer
+    assert f"guessing has 50 % and a shape accuracy of {percent(1 / 9)}" in page.answer
+    assert f"baseline 40.0{SPACE}pt (" in page.answer
+    for folded in ("AlexNet on ImageNet-C", "Decisions on single stimuli", "Time and cost of each stage"):
+        assert folded not in page.page.unfolded
+    check_page(page.html)
 
 
 @pytest.mark.parametrize("key", made.HEADS)
 def test_a_shape_bias_never_stands_without_its_count_its_accuracy_and_an_interval(
-    key: tuple[str, str], tmp_path: Path
+    key: tuple[str, str], usual: Rendered
 ) -> None:
-    page, (shape, texture) = rendered(tmp_path), made.CUES[key]
+    page, (shape, texture) = usual, made.CUES[key]
     title = f"Shape bias, {TITLES[key]}"
     places = [page.table("Shape bias, top-1 and top-5")[TITLES[key]]["Shape bias: here"]]
-    places += [tiles(page)[title]] if title in tiles(page) else []
-    places += [image["alt"] for image in page.page.all("img") if f"Shape bias of {TITLES[key]}:" in image["alt"]]
+    places += [changes(page)[title]["here: ensemble"]] if title in changes(page) else []
+    places += [words for words in page.page.alternatives if f"Shape bias of {TITLES[key]}:" in words]
+    (bars,) = (words for words in page.page.alternatives if words.startswith("Shape bias. "))
+    places.append(bars)
     assert len(places) >= 2
     for words in places:
         assert f"{shape + texture} of 10 decided" in words
@@ -207,18 +232,16 @@ def test_a_head_at_chance_is_undecided_and_never_headlined(
     monkeypatch.setitem(made.RIGHT, head, right)
     monkeypatch.setitem(made.CUES, head, tuple(cues))
     page, title = rendered(tmp_path), f"Shape bias, {TITLES[head]}"
-    tile, shape, decided = tiles(page)[title], cues[0], sum(cues)
-    assert number(tile) == "undecided"
-    assert why in tile
-    assert "paper" not in tile
-    row = page.table("The ensemble against the baseline")[title]
+    shape, decided = cues[0], sum(cues)
+    assert f"{TITLES[head]} undecided ({why}" in page.answer
+    row = changes(page)[title]
     assert (row["here: difference"], row["paper: baseline"], row["paper: ensemble"]) == (DASH, DASH, DASH)
     beside = page.table("Shape bias, top-1 and top-5")[TITLES[head]]["Shape bias: here"]
     for words in (row["here: ensemble"], beside):
         assert words.startswith("undecided")
         assert why in words
     if decided:
-        places = (tile, row["here: ensemble"], beside, *(image["alt"] for image in page.page.all("img")))
+        places = (page.answer, row["here: ensemble"], beside, *page.page.alternatives)
         quoted = re.compile(
             rf"(?<!accuracy ){re.escape(percent(shape / decided))} \({re.escape(wilson(shape, decided))}"
         )
@@ -235,11 +258,12 @@ def test_the_gap_of_a_head_that_guesses_is_undecided_and_no_small_gap(
         rights = made.VARIATIONS[name]
         monkeypatch.setitem(made.VARIATIONS, name, (*rights[:place], right, *rights[place + 1 :]))
     page, title = rendered(tmp_path), "Background gap, shape head"
-    assert number(tiles(page)[title]) == "undecided"
-    assert f"no better than chance on mixed_same: {10.0 * same:.1f} %" in tiles(page)[title]
-    assert page.table("The ensemble against the baseline")[title]["here: difference"] == DASH
+    row = changes(page)[title]
+    assert row["here: ensemble"].startswith("undecided (")
+    assert f"no better than chance on mixed_same: {10.0 * same:.1f} %" in row["here: ensemble"]
+    assert (row["here: difference"], row["paper: ensemble"]) == (DASH, DASH)
     assert page.table("ImageNet-9: accuracy and background")["shape head"]["BG-gap: here"].startswith("undecided (")
-    assert number(tiles(page)["Background gap, shape + texture"]) == f"10.0{SPACE}pt"
+    assert number(changes(page)["Background gap, shape + texture"]["here: ensemble"]) == f"10.0{SPACE}pt"
 
 
 def test_an_undecided_baseline_is_not_what_a_head_is_compared_with(
@@ -247,14 +271,14 @@ def test_an_undecided_baseline_is_not_what_a_head_is_compared_with(
 ) -> None:
     monkeypatch.setitem(made.CUES, BASELINE, (3, 3))
     page = rendered(tmp_path)
-    assert "baseline undecided (18.8 to 81.2); 6 of 10 decided" in tiles(page)["Shape bias, shape head"]
-    row = page.table("The ensemble against the baseline")["Shape bias, shape head"]
+    row = changes(page)["Shape bias, shape head"]
+    assert "baseline undecided (its interval holds the 50 % that guessing gives)" in page.answer
     assert row["here: difference"] == DASH
-    assert row["here: baseline"].startswith("undecided (18.8 to 81.2)")
+    assert row["here: baseline"].startswith("undecided (18.8 to 81.2); 6 of 10 decided")
 
 
-def test_better_than_the_paper_is_not_said_of_a_smaller_benchmark(tmp_path: Path) -> None:
-    page = rendered(tmp_path)
+def test_better_than_the_paper_is_not_said_of_a_smaller_benchmark(usual: Rendered) -> None:
+    page = usual
     assert "here better" not in page.html
     assert page.table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"] == f"74.0{SPACE}%"
 
@@ -267,10 +291,10 @@ def test_a_verdict_needs_the_published_number_of_pictures_and_classes(
     images: int, classes: int, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """18 of 20 are 90.0 (69.9 to 97.2), so 65.0 would be beaten."""
-    monkeypatch.setattr(page_notes, "CLASSES", classes)
-    monkeypatch.setitem(page_notes.PUBLISHED_IMAGES, "clean", images)
+    monkeypatch.setattr(report_answers, "PUBLISHED_CLASSES", classes)
+    monkeypatch.setitem(published.IMAGES, "clean", images)
     rows = tuple(replace(row, values={**row.values, "top_1": "65.0"}) for row in ACCURACY)
-    monkeypatch.setattr(page_changes, "ACCURACY", rows)
+    monkeypatch.setitem(report_answers.PRINTED, "Top-1", (rows, "top_1", "clean"))
     cell = rendered(tmp_path).table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"]
     assert cell == (f"65.0{SPACE}%; {told}" if told else f"65.0{SPACE}%")
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import cgn.core.devices as machines
-from cgn.core.checkpoints import read_facts, save_model
+from cgn.core.checkpoints import save_model
 from cgn.core.devices import machine
 from cgn.core.errors import ArtifactError
+from cgn.core.facts import read_facts
 from cgn.core.files import read_json, write_json
 from cgn.core.metrics import Files
 from cgn.evaluation.suites import numbers, summary
