@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 from cgn.config.load import Variant, load
@@ -68,13 +67,13 @@ def parse(argv: Sequence[str]) -> Invocation:
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     verb: str = front.parse_args(argv[:1]).verb
     track = _track(argv[1:], verb=verb)
-    stage = _stage(importlib.import_module(f"cgn.{track}.{verb}"), verb)
+    module = importlib.import_module(f"cgn.{track}.{verb}")
     return command_line.parse(
         argv[1:],
         verb=verb,
-        function=getattr(stage, verb),
+        function=getattr(module, verb),
         description=f"{VERBS[verb]} (track {track})",
-        lists=hasattr(stage, "listing"),
+        lists=hasattr(module, "listing"),
     )
 
 
@@ -86,25 +85,23 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
     call = argv if isinstance(argv, Invocation) else parse(argv)
     record = load(call.params_file).variant(call.target)
     module = importlib.import_module(f"cgn.{call.track}.{call.verb}")
-    stage = _stage(module, call.verb)
-    parameters = getattr(record, getattr(module, "SECTION", call.verb))
+    config = getattr(record, getattr(module, "SECTION", call.verb))
     shared = record.shared(call.verb)
     given = {"seed": record.seed, "variant": call.variant, **shared}
-    config = parameters if stage is module else module.parts(parameters, **given)
     if call.lists:
-        print("\n".join(stage.listing(config, **shared, **{call.output: call.out})), flush=True)
+        print("\n".join(module.listing(config, **shared, **{call.output: call.out})), flush=True)
         return call
     _refuse_early(call, record)
-    definition = _definition(call, params=parameters.model_dump() | shared, seed=record.seed)
-    if hasattr(stage, "check"):
-        stage.check(config, **asked(stage.check, {**given, **call.options}))
+    definition = _definition(call, params=config.model_dump() | shared, seed=record.seed)
+    if hasattr(module, "check"):
+        module.check(config, **asked(module.check, {**given, **call.options}))
     started = time.monotonic()
     with building(call.out, definition=definition, code=code_digest()) as folder:
         sink = Fanout([Files(call.log, compared=getattr(module, "COMPARED", ("*",))), *sinks])
         note = RunRecord(call.log, definition)
         begun = note.continues or any(path.name != DEFINITION for path in folder.iterdir())
         sink.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
-        function = getattr(stage, call.verb)
+        function = getattr(module, call.verb)
         given = asked(function, {**given, "sink": sink})
         function(config, **given, **{**call.options, call.output: folder})
     seconds = round(time.monotonic() - started, 3)
@@ -144,11 +141,6 @@ def _track(words: Sequence[str], *, verb: str) -> str:
             f"{verb} {words[0]}: the track {named} has no verb {verb}; it is a verb of {', '.join(known)}"
         )
     return named if named in known else known[0]
-
-
-def _stage(module: ModuleType, verb: str) -> ModuleType:
-    """The module with the verb's function. The fallback goes once evaluate and report are functions of a track."""
-    return module if hasattr(module, verb) else importlib.import_module(f"cgn.stages.{verb}")
 
 
 def _definition(call: Invocation, *, params: Mapping[str, Any], seed: int) -> dict[str, Any]:

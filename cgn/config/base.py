@@ -6,7 +6,7 @@ only where it departs. Each field says through one of four functions what its va
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -131,6 +131,19 @@ def settings(record: BaseModel) -> Iterator[Setting]:
 def departures(record: BaseModel) -> list[Departure]:
     """Where a record differs from what is published. A value that depends on one outside `record` is left out."""
     return [Departure(s.key, s.value, s.published, s.unit, s.source) for s in settings(record) if s.departs]
+
+
+def units(kind: type[BaseModel], *, prefix: str = "") -> dict[str, str]:
+    """Dotted key -> plural unit, of every leaf of a model that has one."""
+    found: dict[str, str] = {}
+    for name, field in kind.model_fields.items():
+        nested = [each for each in (field.annotation, *get_args(field.annotation)) if isinstance(each, type)]
+        models = [each for each in nested if issubclass(each, BaseModel)]
+        if models:
+            found |= units(models[0], prefix=f"{prefix}{name}.")
+        elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra["unit"]:
+            found[f"{prefix}{name}"] = str(field.json_schema_extra["unit"])
+    return found
 
 
 def _field(value: Any, *, about: str, limits: Mapping[str, Any], **extra: Any) -> Any:

@@ -6,7 +6,6 @@ among our heads has a row of its own. The ensemble's published top-1 and top-5 s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IN9
 from cgn.imagenet.heads import AVERAGE, BACKGROUND, BASELINE, SHAPE, SHAPE_TEXTURE, TEXTURE
@@ -93,43 +92,6 @@ ABLATION = (
 )
 """Loss left out, title, inception score and mean mask of the paper, of the replication."""
 BIGGAN_SCORE = "202.9"
-
-SETTINGS: Mapping[str, Any] = {
-    "train_cgn.nets": "published",
-    "train_cgn.truncation": 1.0,
-    "train_cgn.losses.l1": 100.0,
-    "train_cgn.losses.perceptual": [4.0, 4.0, 4.0, 4.0],
-    "train_cgn.losses.binary": 300.0,
-    "train_cgn.losses.mask_size.weight": 500.0,
-    "train_cgn.losses.mask_size.smallest": 0.1,
-    "train_cgn.losses.mask_size.largest": 0.9,
-    "train_cgn.losses.texture": [0.0, 5.0, 5.0, 0.0],
-    "train_cgn.losses.background": 2000.0,
-    "train_cgn.rates.shape": 8.0e-6,
-    "train_cgn.rates.texture": 3.0e-5,
-    "train_cgn.rates.background": 1.0e-5,
-    "train_cgn.rates.beta1": 0.9,
-    "train_cgn.rates.beta2": 0.999,
-    "train_cgn.rates.decay_fraction": 0.0,
-    "train_cgn.batch_size": 1,
-    "train_cgn.batches_per_update": 4000,
-    "train_cgn.updates": 300,
-    "generate.truncation": 0.5,
-    "train_classifier.backbone": "resnet50",
-    "train_classifier.pretrained": "resnet50-0676ba61",
-    "train_classifier.batch_norm": "frozen",
-    "train_classifier.image_size": 224,
-    "train_classifier.smallest_crop": 0.08,
-    "train_classifier.learning_rate": 1.0e-3,
-    "train_classifier.momentum": 0.9,
-    "train_classifier.weight_decay": 1.0e-4,
-    "train_classifier.decay_factor": 0.1,
-    "train_classifier.decay_epochs": 15,
-    "train_classifier.epochs": 45,
-    "train_classifier.batch_size": 32,
-    "train_classifier.counterfactuals_per_real": 1.0,
-}
-"""Dotted parameter -> the published value: the published code's where it differs from the paper's text."""
 
 
 def published(rows: tuple[PublishedRow, ...], key: tuple[str, str] | None, *, source: str, column: str) -> str | None:

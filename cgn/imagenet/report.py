@@ -5,7 +5,7 @@ changed against the baseline comes first; every table of the paper follows, ours
 sentence says whether they can be compared at all.
 """
 
-from cgn.config.imagenet import Report
+from cgn.config.imagenet import ImageNet, Report
 from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
@@ -77,7 +77,7 @@ def report(
         "notes": ("What can be compared with what", note_blocks(results)),
         "shown": ("How pictures were shown, and what is missing", shown_blocks(results)),
         "times": ("Time and cost", time_blocks(results)),
-        "run": ("Settings of this run", settings(run.params, devices=run.devices, facts=facts, known=KNOWN)),
+        "run": ("Settings of this run", settings(ImageNet, run.params, devices=run.devices, facts=facts, known=KNOWN)),
     }
     write_page(
         page,

@@ -7,15 +7,16 @@ and named. Times are of the last run that made each folder; what no log says is 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cgn.config.imagenet import ImageNet
 from cgn.data.image_folders import VARIATIONS
 from cgn.evaluation.corruption_error import ALEXNET
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STYLIZED, SUITES
 from cgn.evaluation.suites import PREPARATION, preparations, span
 from cgn.imagenet.heads import BASELINE, TITLES, Results
-from cgn.imagenet.published import CLASSES, IMAGES, SETTINGS
+from cgn.imagenet.published import CLASSES, IMAGES
 from cgn.report.page import Block, Group, Heading, Items, Text
 from cgn.report.records import Record
-from cgn.report.settings import departure_table, departures
+from cgn.report.settings import departure_blocks
 from cgn.report.tables import DASH, Cell, Table, table
 
 NAMES = {
@@ -31,10 +32,7 @@ MINUTE, HOUR = 60, 3600
 def note_blocks(results: Results) -> list[Block]:
     """What can be compared with what, and where the run departs from the published settings."""
     blocks: list[Block] = [Items(items=comparisons(results), title="Comparisons", summary=True)]
-    if differing := departures(results.run.params, published=SETTINGS):
-        blocks += [Heading(title="Departures from the published settings"), departure_table(differing)]
-    elif results.run.params:
-        blocks.append(Text(words="The folders of this run record no departure from a published setting."))
+    blocks += departure_blocks(ImageNet, results.run.params)
     return blocks
 
 

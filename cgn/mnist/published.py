@@ -1,10 +1,7 @@
-"""What was published for the MNIST variants: accuracies, and the settings they were reached with, each with its source.
+"""What was published for the MNIST variants: accuracies, each with its source.
 
 Only numbers that a source prints. `digits` is this project's own small benchmark and has none.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 from cgn.evaluation.results import Published
 from cgn.report.page import PAPER, REPLICATION
@@ -21,68 +18,6 @@ _TABLE: tuple[tuple[str, str, str | None, tuple[tuple[float, float], ...]], ...]
 )
 """Source, arm, remark, and (train, test) accuracy in percent for each of VARIANTS."""
 
-_COMMON: Mapping[str, Any] = {
-    "prepare.digits": "mnist",
-    "prepare.image_size": 32,
-    "prepare.train_images": 50_000,
-    "train_cgn.mechanisms.shape_width": 32,
-    "train_cgn.mechanisms.tile_width": 32,
-    "train_cgn.mechanisms.noise_size": 32,
-    "train_cgn.mechanisms.tile_contrast": 1.0,
-    "train_cgn.discriminator.projection": 0,
-    "train_cgn.losses.adversarial": 1.0,
-    "train_cgn.losses.mismatched": 0.0,
-    "train_cgn.losses.mask_size.weight": 0.0,
-    "train_cgn.losses.border.weight": 0.0,
-    "train_cgn.losses.energy": 0.0,
-    "train_cgn.losses.perceptual.features": "vgg16",
-    "train_cgn.optimizer.generator_rate": 2.0e-4,
-    "train_cgn.optimizer.discriminator_rate": 2.0e-4,
-    "train_cgn.optimizer.beta1": 0.5,
-    "train_cgn.optimizer.beta2": 0.999,
-    "train_cgn.optimizer.decay_fraction": 0.0,
-    "train_cgn.batch_size": 16,
-    "train_cgn.images_per_class": 1,
-    "train_cgn.updates": 46_875,
-    "train_cgn.ema_decay": 0.0,
-    "train_cgn.precision": "32-true",
-    "generate.counterfactual_images": 100_000,
-    "generate.images_per_mask": 10,
-    "train_classifier.learning_rate": 1.0,
-    "train_classifier.decay_per_epoch": 0.7,
-    "train_classifier.batch_size": 64,
-    "train_classifier.epochs": 10,
-    "train_classifier.precision": "32-true",
-}
-
-_LINEAR = {"train_cgn.discriminator.linear": 512, "train_cgn.discriminator.conv": 0}
-_CONV = {"train_cgn.discriminator.linear": 0, "train_cgn.discriminator.conv": 32}
-
-_OWN: Mapping[str, Mapping[str, Any]] = {
-    "colored": {
-        "train_cgn.mechanisms.initialization": "orthogonal",
-        "train_cgn.mechanisms.gain": 0.1,
-        **_LINEAR,
-        "train_cgn.losses.binary": 0.1,
-        "train_cgn.losses.perceptual.weights": [0.05, 0.1, 0.01, 0.0],
-    },
-    "double_colored": {
-        "prepare.color_deviation": 0.01,
-        "train_cgn.mechanisms.initialization": "orthogonal",
-        "train_cgn.mechanisms.gain": 0.2,
-        **_LINEAR,
-        "train_cgn.losses.binary": 0.3,
-        "train_cgn.losses.perceptual.weights": [0.0, 0.05, 0.0, 0.05],
-    },
-    "wildlife": {
-        "train_cgn.mechanisms.initialization": "normal",
-        "train_cgn.mechanisms.gain": 0.03,
-        **_CONV,
-        "train_cgn.losses.binary": 0.3,
-        "train_cgn.losses.perceptual.weights": [0.01, 0.05, 0.0, 0.01],
-    },
-}
-
 
 def published(variant: str) -> tuple[Published, ...]:
     """The published accuracies of a variant or of the paper's that it cuts short (`_cpu`); none for `digits`."""
@@ -92,9 +27,3 @@ def published(variant: str) -> tuple[Published, ...]:
         for name, (train, test) in zip(VARIANTS, accuracies, strict=True)
         if name == variant.removesuffix("_cpu")
     )
-
-
-def settings(variant: str) -> Mapping[str, Any]:
-    """Dotted parameter -> the published value, for what decides the numbers; none for `digits`."""
-    look = variant.removesuffix("_cpu")
-    return {**_COMMON, **_OWN[look]} if look in _OWN else {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from cgn.config.mnist import Report
+from cgn.config.mnist import Mnist, Report
 from cgn.core.arguments import Input, Output
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_json
@@ -26,7 +26,7 @@ from cgn.evaluation.predictions import CUES, Predictions, read
 from cgn.evaluation.results import Published, Result, results
 from cgn.mnist.arms import ARMS
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
-from cgn.mnist.published import published, settings
+from cgn.mnist.published import published
 from cgn.report.figures import Bar, bars, confusion_panel
 from cgn.report.page import (
     PAPER,
@@ -34,7 +34,6 @@ from cgn.report.page import (
     Block,
     Figure,
     Group,
-    Heading,
     Items,
     Section,
     Sources,
@@ -45,7 +44,7 @@ from cgn.report.page import (
     write_page,
 )
 from cgn.report.run import Run, read_run
-from cgn.report.settings import departure_table, departures
+from cgn.report.settings import departure_blocks
 from cgn.report.settings import settings as settings_blocks
 from cgn.report.tables import Cell, Row, Table, percent, share_cell, table, with_interval
 
@@ -262,7 +261,7 @@ def _examples(run: Run, stored: Predictions, rows: Sequence[Result], *, count: i
         heads[f"image {number}"] = image(png(sample.image), alt=f"test image: {labels}", enlarged=2)
     lines: list[Row] = []
     for row in rows:
-        decided = stored.of(row.arm, condition=RANDOMISED).head(len(shown))
+        decided = stored.of(classifier=row.arm, condition=RANDOMISED).head(len(shown))
         if len(decided):
             lines.append({"Trained on": row.title, **dict(zip(heads, _decisions(decided), strict=False))})
     if not lines:
@@ -280,15 +279,15 @@ def _decisions(rows: pd.DataFrame) -> list[Cell]:
     named = separable(rows)
     cells = []
     for row in rows.to_dict("records"):
-        equal = [cue for cue, column in CUES.items() if row["decision"] == row[column]]
+        equal = [cue for cue, column in CUES.items() if row["top_1"] == row[column]]
         words = ", ".join(cue for cue in equal if cue in named) or "none"
-        cells.append(Cell(value=str(row["decision"]), detail=words, style="shape" if "shape" in equal else "other"))
+        cells.append(Cell(value=str(row["top_1"]), detail=words, style="shape" if "shape" in equal else "other"))
     return cells
 
 
 def _confusions(stored: Predictions, rows: Sequence[Result]) -> list[Block]:
     """A panel for each classifier by the shape's label; those by the other cues' labels are folded."""
-    decided = {row.title: stored.of(row.arm, condition=RANDOMISED) for row in rows if row.cues}
+    decided = {row.title: stored.of(classifier=row.arm, condition=RANDOMISED) for row in rows if row.cues}
     words = (
         "Rows are the label, columns the decision, cells the percentage of a row. A strong diagonal means that the "
         "classifier reads this cue."
@@ -338,10 +337,8 @@ def _notes(run: Run, stored: Predictions, variant: str, *, remarks: Sequence[str
         *remarks,
     ]
     blocks: list[Block] = [Items(items=items)]
-    if differing := departures(_shown_params(run), published=settings(variant)):
-        blocks += [Heading(title="Departures from the published settings"), departure_table(differing)]
-    elif settings(variant) and run.params:
-        blocks.append(Text(words="The folders of this run record no departure from a published setting."))
+    if published(variant):
+        blocks += departure_blocks(Mnist, _shown_params(run))
     return blocks
 
 
@@ -367,7 +364,7 @@ def _hidden_note(params: Mapping[str, Mapping[str, Any]], stored: Predictions) -
     if params.get("prepare", {}).get("look") != "double_colored":
         return []
     rows = stored.rows
-    images = rows[rows["condition"] == RANDOMISED].drop_duplicates("index")
+    images = rows[rows["condition"] == RANDOMISED].drop_duplicates("image")
     hidden = sum(
         OBJECT_COLORS[texture] == BACKGROUND_COLORS[background]
         for texture, background in zip(images["texture"], images["background"], strict=True)
@@ -390,7 +387,7 @@ def _settings(
 ) -> list[Block]:
     trained = next((training["device"] for training in trainings.values() if "device" in training), None)
     devices = run.devices | ({"train_classifier": trained} if trained else {})
-    counts = stored.rows.drop_duplicates(["condition", "index"]).groupby("condition").size()
+    counts = stored.rows.drop_duplicates(["condition", "image"]).groupby("condition").size()
     images = {title: f"{counts[split]:,}" for split, title in SPLITS.items() if split in counts}
     facts = {"Variant": f"mnist/{variant}", "Seed": seed, **images}
-    return settings_blocks(_shown_params(run), devices=devices, facts=facts, known=KNOWN)
+    return settings_blocks(Mnist, _shown_params(run), devices=devices, facts=facts, known=KNOWN)

@@ -52,7 +52,8 @@ def read_run(target: str, *, data: Path, model: Path, images: Path, decisions: P
     for folder in folders.values():
         if definition := _definition(folder):
             refuse_foreign(definition, source=folder, track=track, variant=variant)
-            params[str(definition["verb"])] = definition["params"]
+            verb = str(definition["verb"])
+            params["evaluate" if verb == "evaluate_network" else verb] = definition["params"]
     classifiers = _classifiers(decisions / "classifiers.json")
     trained = [record["params"] for record in classifiers.values() if "params" in record]
     return Run(

@@ -25,14 +25,6 @@ def test_every_track_has_every_verb_but_those_of_one_track() -> None:
         assert front_door.tracks_with(verb) == tuple(track for track, name in cells() if name == verb)
 
 
-def is_function(track: str, verb: str) -> bool:
-    """Whether a track's module is the verb itself; the others fill in what the stage of all tracks needs."""
-    module = importlib.import_module(f"cgn.{track}.{verb}")
-    function = getattr(module, verb, None)
-    assert (function is None) == hasattr(module, "parts")
-    return function is not None and function.__module__ == module.__name__
-
-
 def test_the_front_door_offers() -> None:
     assert list(inspect.signature(front_door.run).parameters) == ["argv", "sinks"]
     assert list(inspect.signature(front_door.parse).parameters) == ["argv"]
@@ -47,16 +39,16 @@ def test_a_verb_takes_what_the_front_door_gives() -> None:
     for track, verb in cells():
         module = importlib.import_module(f"cgn.{track}.{verb}")
         section = getattr(module, "SECTION", verb)
-        function = getattr(module, verb if is_function(track, verb) else "parts")
+        function = getattr(module, verb)
+        assert function.__module__ == module.__name__
         first, *others = inspect.signature(function).parameters.values()
         names = {parameter.name for parameter in others}
         for record in params.tracks[track].values():
             assert get_type_hints(function)[first.name] is type(getattr(record, section))
             assert set(record.shared(verb)) <= names
-        if is_function(track, verb):
-            assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in others)
-            assert "sink" in names
-            assert [parameter.annotation for parameter in others].count(Output) == 1
+        assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in others)
+        assert "sink" in names
+        assert [parameter.annotation for parameter in others].count(Output) == 1
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:

@@ -1,7 +1,6 @@
 """What default variants give over seeds and machines: which runs lie outside, and how the file is filled."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tests.support.rendered import render
 
 ROOT = Path(__file__).parents[2]
 TARGET = "imagenet/miniature"
-PARAMS: dict[str, Any] = asdict(load(ROOT / "params.yaml").variant(TARGET))
+PARAMS: dict[str, Any] = load(ROOT / "params.yaml").variant(TARGET).model_dump()
 GAP = "background gap (shape + texture)"
 XEON, EPYC = "Intel Xeon with AMX", "AMD EPYC with AVX2"
 
@@ -87,7 +86,7 @@ def test_the_file_that_ships_holds_for_the_parameters_that_ship(target: str) -> 
     """Where this fails, parameters have changed since: measure anew, python -m tests.benchmarks.expected --renew."""
     known = measured(target)
     assert known is not None
-    assert known.parameters == deciding(asdict(load(ROOT / "params.yaml").variant(target)))
+    assert known.parameters == deciding(load(ROOT / "params.yaml").variant(target).model_dump())
     assert len(known.runs) >= 3
     for run in known.runs:
         assert set(run["figures"]) == set(known.units)

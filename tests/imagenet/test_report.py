@@ -4,7 +4,6 @@ import base64
 import io
 import math
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from cgn.imagenet.heads import TITLES
 from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, MINUS, SPACE, Rendered, check_page, percent, render, told, wilson
 
-PARAMS = asdict(load(Path(__file__).parents[2] / "params.yaml").variant("imagenet/miniature"))
+PARAMS = load(Path(__file__).parents[2] / "params.yaml").variant("imagenet/miniature").model_dump()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """imagenet report: what it says where something is missing, foreign or broken."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cgn.config.load import load
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.data.prepared_sets import PreparedSets, write_prepared_sets
@@ -14,9 +13,7 @@ from cgn.data.wnids import wnids
 from cgn.evaluation.predictions import Predictions
 from cgn.imagenet import published, report_answers
 from cgn.imagenet.heads import TITLES
-from cgn.imagenet.published import ACCURACY, SETTINGS
-from cgn.report.page import PAPER
-from cgn.report.settings import Departure, departures, flat
+from cgn.imagenet.published import ACCURACY
 from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, SPACE, Rendered, check_page, percent, render, told, wilson
 
@@ -116,19 +113,6 @@ def test_a_broken_film_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"<html>")
     with pytest.raises(ArtifactError, match=r"all-0-1\.gif is no GIF picture"):
         render(tmp_path, folders)
-
-
-def test_published_settings_are_parameters_that_exist() -> None:
-    params = load(Path(__file__).parents[2] / "params.yaml")
-    for variant in ("miniature", "mini", "full"):
-        told = asdict(params.variant(f"imagenet/{variant}"))
-        known = flat(told)
-        assert set(SETTINGS) <= set(known), variant
-        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
-        kinds = {name: type(listed[name]) for name in SETTINGS}
-        assert {name: type(value) for name, value in SETTINGS.items()} == kinds
-    differing = departures({"train_cgn": {"batch_size": 18}}, published={"train_cgn.batch_size": 1})
-    assert differing == [Departure(key="train_cgn.batch_size", value=18, published=1, source=PAPER)]
 
 
 @pytest.mark.parametrize("told", [["baseline"], "baseline", {"baseline": ["x"]}, {"baseline": {"params": 3}}])

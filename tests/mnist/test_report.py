@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgn.config.load import load
 from cgn.config.mnist import Report
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
@@ -21,11 +19,11 @@ from cgn.evaluation.metrics import accuracy
 from cgn.evaluation.predictions import Predictions, gather, image_names, write
 from cgn.evaluation.predictions import table as predictions_table
 from cgn.mnist.arms import ARMS
-from cgn.mnist.published import VARIANTS, published, settings
+from cgn.mnist.published import VARIANTS, published
 from cgn.mnist.report import report
-from cgn.report.page import PAPER, Block, Text, write_page
-from cgn.report.settings import Departure, departures, flat
+from cgn.report.page import Block, Text, write_page
 from cgn.report.tables import Cell, Row, table
+from tests.support.configs import mnist
 from tests.support.rendered import Page, check_page
 
 IMAGES = 200
@@ -94,9 +92,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
     picture(folders["model"] / "sheets" / "000500.png", size=(32, 12))
     picture(folders["model"] / "sheets" / "003000.png", size=(33, 13))
     picture(folders["images"] / "examples.png", size=(34, 14))
-    look = {"look": "double_colored", "image_size": 32, "train_images": 50_000, "jitter": None}
-    define(folders["data"], "prepare", look, variant="double_colored")
-    define(folders["model"], "train_cgn", {"batch_size": 999, "updates": 46_875}, variant="double_colored")
+    record = mnist("double_colored", train_cgn={"batch_size": 999})
+    define(folders["data"], "prepare", record.prepare.model_dump(), variant="double_colored")
+    define(folders["model"], "train_cgn", record.train_cgn.model_dump(), variant="double_colored")
     write_json(folders["decisions"] / "classifiers.json", {"gan": {"params": {"epochs": 10}, "seed": 4}})
     return root, render(root, folders, variant="double_colored")
 
@@ -114,7 +112,7 @@ def test_the_page_leads_with_the_answer_and_folds_the_rest(full: tuple[Path, Pag
     assert answer in page.unfolded
     assert "guessing is right in 10.0\N{NO-BREAK SPACE}%" in answer
     for arm in ("original", "counterfactual", "original_counterfactual"):
-        measured = accuracy(decisions.of(arm, condition="test_random"))
+        measured = accuracy(decisions.of(classifier=arm, condition="test_random"))
         ends = f"{100 * measured.low:.1f} to {100 * measured.high:.1f}"
         assert f"{100 * measured.share:.1f}\N{NO-BREAK SPACE}% ({ends}) when trained on {ARMS[arm]} images" in answer
     assert "Accuracy with 95 % intervals" in page.unfolded
@@ -142,7 +140,7 @@ def test_accuracies_on_the_page_are_those_of_the_decisions(full: tuple[Path, Pag
     for arm, title in ARMS.items():
         (line,) = (line for line in summary.splitlines() if line.startswith(f"| {title} |"))
         for condition in ("test_iid", "test_random"):
-            measured = accuracy(decisions.of(arm, condition=condition))
+            measured = accuracy(decisions.of(classifier=arm, condition=condition))
             number = f"{100 * measured.share:.1f}\N{NO-BREAK SPACE}%"
             ends = f"{100 * measured.low:.1f} to {100 * measured.high:.1f}"
             assert f"{number} ({ends})" in line
@@ -163,14 +161,10 @@ def test_departures_from_the_published_settings_are_listed(full: tuple[Path, Pag
     words = " ".join(full[1].words.split())
     assert "train_cgn.batch_size 16 images 999 images" in words
     assert "train_cgn.updates 46,875 updates 46,875" not in words
-    found = departures(
-        {"train_cgn": {"batch_size": 999, "losses": {"binary": 0.3}}}, published=settings("double_colored")
-    )
-    assert found == [Departure(key="train_cgn.batch_size", value=999, published=16, source=PAPER)]
 
 
 def test_the_look_that_hides_digits_is_told(full: tuple[Path, Page]) -> None:
-    rows = make_decisions().of("gan", condition="test_random")
+    rows = make_decisions().of(classifier="gan", condition="test_random")
     hidden = int((rows["background"] == (rows["texture"] - 6) % 10).sum())
     assert f"In {hidden} of the {IMAGES} random looks" in full[1].words
 
@@ -233,18 +227,9 @@ def test_published_numbers_are_complete_and_named_for_real_arms() -> None:
         assert {row.arm for row in rows} == set(ARMS)
         assert len(rows) == 5
         assert all(0 < row.test <= row.train <= 100 for row in rows)
-        assert settings(variant)["train_cgn.updates"] == 15 * 50_000 // 16
     assert published("digits") == ()
-    assert settings("digits") == {}
     tests = {(row.variant, row.source[:5]): row.test for v in VARIANTS for row in published(v) if "_" in row.arm}
     assert [tests[variant, "Sauer"] for variant in VARIANTS] == [95.1, 89.0, 85.7]
-
-
-def test_published_settings_are_parameters_that_exist() -> None:
-    record = load(Path(__file__).parents[2] / "params.yaml").variant("mnist/digits")
-    known = flat(asdict(record))
-    for variant in VARIANTS:
-        assert set(settings(variant)) <= set(known)
 
 
 @pytest.mark.parametrize("told", [["gan"], None, {"gan": 3}])
@@ -266,7 +251,7 @@ def test_the_two_train_accuracies_are_named_and_kept_apart(full: tuple[Path, Pag
     decisions = make_decisions(variant="double_colored")
     for arm, title in ARMS.items():
         cells = next(line for line in summary if line.startswith(f"| {title} |")).strip("|").split("|")
-        share = accuracy(decisions.of(arm, condition="train")).share
+        share = accuracy(decisions.of(classifier=arm, condition="train")).share
         assert cells[running].strip() == "12.3\N{NO-BREAK SPACE}%"
         assert cells[original].strip().startswith(f"{100 * share:.1f}\N{NO-BREAK SPACE}% (")
     assert "it is what stands beside the published train accuracy" in page.words
@@ -278,7 +263,7 @@ def test_a_published_accuracy_says_whether_it_was_reached_by_the_interval_alone(
     decisions = make_decisions(variant="double_colored")
     for row in published("double_colored"):
         line = next(line for line in summary if line.startswith(f"| {ARMS[row.arm]} |"))
-        measured = accuracy(decisions.of(row.arm, condition="test_random"))
+        measured = accuracy(decisions.of(classifier=row.arm, condition="test_random"))
         verdict = "equal within the interval"
         if measured.low > row.test / 100 + 0.0005:
             verdict = "better"
