@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from cgn.config.imagenet import Evaluate, Suite
+from cgn.config.validation import build
 from cgn.core.arguments import Input, Inputs, OptionalInput, Output
 from cgn.core.devices import limit_threads, resolve_device
 from cgn.core.errors import ArtifactError, ConfigError
@@ -106,18 +107,13 @@ def evaluate_models(
     where `data` has none; `seed`: of the corruptions. Raises ConfigError for a suite, a corruption or a model that
     cannot be evaluated, ArtifactError for broken or missing data.
     """
-    config = Evaluate(
-        suites=tuple(suites),
-        corruptions=tuple(corruptions),
-        corruption_images=corruption_images,
-        batch_size=batch_size,
-        workers=workers,
-        accelerator=accelerator,  # type: ignore[arg-type]
-    )
     collection = open_data(data)
     variant = str(collection.facts.get("variant", "benchmarks"))
     for suite in suites:
         check_options(suite, corruptions=corruptions, variant=variant)
+    options = {"suites": list(suites), "corruptions": list(corruptions), "corruption_images": corruption_images}
+    options |= {"batch_size": batch_size, "workers": workers, "accelerator": accelerator}
+    config = build(Evaluate, options, key="evaluate_models")
     device = torch.device(resolve_device(accelerator))
     named = {"model": models} if isinstance(models, nn.Module) else models
     classifiers = {

@@ -10,7 +10,7 @@ Shapes: B batch, S image size.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -257,7 +257,7 @@ def target_losses(config: TrainCgn, nets: Nets, batch: Batch) -> dict[str, Diffe
     if any(weights.perceptual):
         losses["perceptual"] = differentiate(style_loss(nets, target, weights=weights.perceptual), image)
     if any(weights.texture):
-        mask, patches = picture.mask.detach(), Patches(**asdict(config.patches))
+        mask, patches = picture.mask.detach(), Patches(**config.patches.model_dump())
         grid = patch_grid(target, mask, stream=batch.stream, patches=patches)
         losses["texture"] = differentiate(style_loss(nets, grid, weights=weights.texture), picture.foreground)
     return losses

@@ -257,7 +257,7 @@ def test_the_users_folders_are_surveyed_each_time_and_prepare_depends_on_it(
         assert stage.outs == (Path("runs/imagenet") / variant / "survey",)
         words = _command(stage.cmd.split(" && ")).split()
         assert words[:2] == ['CGN_ROOT="$DVC_ROOT"', "python"], "relative folders start at the user's checkout"
-        assert words[2:5] == ["-m", "cgn.imagenet.survey", f"imagenet/{variant}"]
+        assert words[2:6] == ["-m", "cgn", "survey", f"imagenet/{variant}"]
         assert stage.outs[0] in every[f"imagenet_prepare@{variant}"].deps
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from cgn.config.load import load
 from cgn.core import devices
 from cgn.core.devices import limit_threads, usable_cores
 from cgn.core.errors import ConfigError
+from cgn.core.metrics import Silent
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,10 +94,20 @@ def test_generate_starts_as_many_workers_as_it_may_use_cores(
 ) -> None:
     (sixteen / "cpu.max").write_text("300000 100000")
     track, _, name = target.partition("/")
-    variant = load(ROOT / "params.yaml").variant(target)
-    verb = importlib.import_module(f"cgn.{track}.generate")
+    config = load(ROOT / "params.yaml").variant(target).generate
+    module = importlib.import_module(f"cgn.{track}.generate")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert verb.parts(variant.generate, seed=0, variant=name).workers == 3
+    found: list[torch.device] = []
+
+    def interrupted(*_: object, devices: list[torch.device], **__: object) -> None:
+        found.extend(devices)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "render_shards", interrupted)
+    monkeypatch.setattr(module, "Renderer", lambda *_, **__: SimpleNamespace(classes=9))
+    with pytest.raises(KeyboardInterrupt):
+        module.generate(config, seed=0, variant=name, model=sixteen, images=sixteen, sink=Silent())
+    assert found == [torch.device("cpu")] * 3
 
 
 SCRIPT = """

@@ -300,7 +300,7 @@ def test_nothing_to_evaluate_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="has the pictures of no suite of cue_conflict"):
         evaluated(tmp_path, tmp_path, suites=("cue_conflict",))
     (tmp_path / "imagenet9" / "original" / "val" / "00_dog").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match="holds no picture in a class folder"):
+    with pytest.raises(ArtifactError, match="holds no image in a class folder"):
         evaluated(tmp_path, tmp_path)
 
 

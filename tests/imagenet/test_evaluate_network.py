@@ -175,6 +175,7 @@ def test_networks_from_tensorflow_transform_their_input_with_the_published_weigh
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, digest: str
 ) -> None:
     make_in9(tmp_path)
+    torch.manual_seed(0)
     torch.save(network(name, classes=1000).state_dict(), tmp_path / "net.pth")
     collection = open_data(tmp_path, variant="mini")
     given: dict[str, Any] = {"collection": collection, "device": torch.device("cpu")}
@@ -200,7 +201,7 @@ def test_a_size_that_a_network_cannot_take_is_refused(tmp_path: Path) -> None:
         published(tmp_path, tmp_path, name="squeezenet1_1@16/16/bilinear", files=(file,))
     with torch.device("meta"):
         assert network("vit_b_16", image_size=384).state_dict()["encoder.pos_embedding"].shape[1] == 24**2 + 1
-        with pytest.raises(ConfigError, match="vit_b_32 cannot be built for pictures of 240 pixels"):
+        with pytest.raises(ConfigError, match="vit_b_32 cannot be built for images of 240 pixels"):
             network("vit_b_32", image_size=240)
 
 

@@ -263,7 +263,7 @@ def test_a_folder_that_cannot_be_used_is_named_by_its_key(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"imagenet\.toy\.prepare\.folders\.train is '.*absent': there is no folder"):
         gathered(tmp_path, train=str(tmp_path / "absent"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"prepare\.folders\.val .*holds no picture in a class folder"):
+    with pytest.raises(ConfigError, match=r"prepare\.folders\.val .*holds no image in a class folder"):
         gathered(tmp_path, val=str(tmp_path / "empty"))
     (photographs(tmp_path / "hole") / wnids()[7]).mkdir()
     with pytest.raises(ConfigError, match=rf"folders\.val .*class folders without a picture: {wnids()[7]}"):
@@ -309,9 +309,7 @@ def test_a_corruption_in_two_folders_is_refused(tmp_path: Path) -> None:
     for home in ("fog", "weather/fog"):
         for severity in range(1, 6):
             photographs(tmp_path / "c" / home / str(severity), pictures=1)
-    with pytest.raises(
-        ConfigError, match=r"folders\.imagenet_c .*fog lies in .*c/fog and in .*c/weather/fog: keep one"
-    ):
+    with pytest.raises(ConfigError, match=r"folders\.imagenet_c .*fog is in .*c/fog and in .*c/weather/fog: keep one"):
         gathered(tmp_path, imagenet_c=str(tmp_path / "c"))
 
 

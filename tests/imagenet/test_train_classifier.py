@@ -118,7 +118,7 @@ def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images:
     assert {head: tuple(answer.shape) for head, answer in answers.items()} == dict.fromkeys(MECHANISMS, (2, 3))
     results = json.loads((tmp_path / "out" / "training.json").read_text())
     assert (results["images"], results["updates"]) == ({"real": 9, "counterfactual": 8}, 5)
-    assert results["left_out"] == ["n03/note.txt: no picture by its name (.bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, "
+    assert results["left_out"] == ["n03/note.txt: not an image by its name (.bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, "
                                 ".tif, .tiff, .webp)"]  # fmt: skip
     assert [sentence.split(":")[0] for sentence in results["unreadable"]] == ["n03/2.png cannot be read"]
     summary = json.loads((tmp_path / "log" / "details.json").read_text())
