@@ -148,6 +148,7 @@ def test_the_example_script_runs(mnist: Path, tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "counterfactuals.png").stat().st_size > 1000
 
 
+@pytest.mark.long
 def test_the_example_notebook_runs(mnist: Path, tmp_path: Path) -> None:
     text = (ROOT / "examples" / "counterfactuals.ipynb").read_text(encoding="utf-8")
     notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]

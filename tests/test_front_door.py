@@ -117,6 +117,7 @@ def test_run_json_is_there_before_the_first_step(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "fetch").exists()
 
 
+@pytest.mark.long
 def test_the_same_command_gives_the_same_bytes_and_another_seed_others(tmp_path: Path, small: Path) -> None:
     front.run(fetch(tmp_path))
     front.run(prepare(tmp_path, small))

@@ -212,6 +212,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 def test_no_variants_name_reaches_a_shell(tmp_path: Path) -> None:
     """By a real `dvc repro` of this dvc.yaml, each variant a stage of its own, none kept from running by another."""
     tree = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -72,6 +72,7 @@ def test_threads_are_limited_before_and_after_torch_is_imported(monkeypatch: pyt
     assert {os.environ[name] for name in devices.THREAD_VARIABLES} == {"1"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("threads", ["1", "8"])
 def test_a_verb_computes_with_one_thread_whatever_the_environment_says(threads: str) -> None:
     """For any verb: what the front door does before it reads its command line."""

@@ -46,6 +46,7 @@ def waiting(sink: MetricSink, *, folder: Path) -> None:
     time.sleep(600)
 
 
+@pytest.mark.long
 def test_processes_add_up_and_the_first_one_logs(tmp_path: Path) -> None:
     together(added, processes=2, sink=Files(tmp_path))
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -59,6 +60,7 @@ def test_one_process_is_this_one() -> None:
     assert seen == [(os.getpid(), sink)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [ConfigError("lower batch_size"), KeyError("surprise")])
 def test_an_error_of_any_process_ends_all(error: Exception) -> None:
     expected = ConfigError if isinstance(error, ConfigError) else RuntimeError
@@ -66,6 +68,7 @@ def test_an_error_of_any_process_ends_all(error: Exception) -> None:
         together(partial(failing, error=error), processes=2, sink=Silent())
 
 
+@pytest.mark.long
 def test_processes_end_when_their_starter_is_killed(tmp_path: Path) -> None:
     code = (
         "from functools import partial; from pathlib import Path; from cgn.core.metrics import Silent; "
@@ -96,6 +99,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_torchrun_starts_the_processes_of_a_training(tmp_path: Path) -> None:
     """As `devices` processes do: equal to the bit, because two terms have one sum in any order."""
     from tests.support.toy_nets import write_nets  # the processes of the other tests import this module

@@ -76,6 +76,7 @@ def test_a_killed_worker_ends_the_reading_with_one_line() -> None:
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.long
 def test_a_worker_that_never_delivers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "PATIENCE_SECONDS", 1.0)
     with pytest.raises(ArtifactError, match="timed out after 1"):
@@ -104,6 +105,7 @@ print("all of", len(seen))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", ["64m", "1m"])
 def test_a_small_shared_memory_stops_nothing(size: str) -> None:
     """390 pictures in batches of 128 by 8 workers, as in a container with the default /dev/shm of 64 MB."""

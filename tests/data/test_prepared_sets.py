@@ -84,6 +84,7 @@ def test_a_folder_that_changed_since_prepare_is_refused_and_the_changes_named(
         prepared.unchanged(name)
 
 
+@pytest.mark.long
 def test_a_folder_that_was_emptied_since_prepare_is_refused(prepared: PreparedSets) -> None:
     folder = prepared.unchanged("train")
     for path in folder.rglob("*.png"):

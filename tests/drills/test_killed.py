@@ -82,6 +82,7 @@ def kill_when(started: list[str], ready: Callable[[], bool]) -> None:
     process.wait()
 
 
+@pytest.mark.long
 def test_train_cgn_killed_and_continued_gives_the_same_weights(world: Path) -> None:
     partial = partial_folder(world / "model")
     kill_when(train_cgn(world, "model"), (partial / "state.pt").is_file)
@@ -91,6 +92,7 @@ def test_train_cgn_killed_and_continued_gives_the_same_weights(world: Path) -> N
     assert hashes(world / "model") == hashes(world / "whole_model")
 
 
+@pytest.mark.long
 def test_generate_killed_and_continued_gives_the_same_shards(world: Path) -> None:
     partial = partial_folder(world / "images")
     kill_when(generate(world, "images"), lambda: len(list(partial.glob("notes/*.json"))) >= 3)
@@ -103,6 +105,7 @@ def test_generate_killed_and_continued_gives_the_same_shards(world: Path) -> Non
     assert len(untouched) >= 3
 
 
+@pytest.mark.long
 def test_train_classifier_killed_and_continued_gives_the_same_weights(world: Path) -> None:
     partial = partial_folder(world / "classifier")
     kill_when(train_classifier(world, "classifier"), (partial / "state.pt").is_file)
@@ -110,6 +113,7 @@ def test_train_classifier_killed_and_continued_gives_the_same_weights(world: Pat
     assert hashes(world / "classifier") == hashes(world / "whole_classifier")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("threads", ["1", "3"])
 def test_the_number_of_threads_changes_no_byte(world: Path, threads: str) -> None:
     """A classifier's weights and the decisions of evaluate, whatever the environment asks for."""

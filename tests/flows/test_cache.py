@@ -62,6 +62,7 @@ def entries(project: Project, content: str) -> list[Path]:
     return [path for path in found if path.is_file() and path.read_text(errors="replace") == content]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("content", "broken", "name"),
     [

@@ -81,6 +81,7 @@ def trained(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_checkout_without_git_says_what_to_do(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """And then works, by DVC and by the flow; the README has the same command."""
     shutil.rmtree(project.folder / ".git")

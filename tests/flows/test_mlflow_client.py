@@ -105,6 +105,7 @@ def change(root: Path, statement: str) -> None:
 # The store's file
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("other", ["another checkout", "mlflow itself"])
 def test_two_that_open_one_fresh_store_at_once_both_can(tmp_path: Path, other: str) -> None:
     place = f"sqlite:///{tmp_path}/shared/mlflow.db"
@@ -201,6 +202,7 @@ def listed(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_copied_checkout_writes_into_its_own_folder(root: Path, copied: Callable[..., Path], recorded: bool) -> None:
     copy = copied()
@@ -266,6 +268,7 @@ def test_a_lock_on_a_removed_file_excludes_nobody_and_is_taken_anew(tmp_path: Pa
     assert entered.is_set()
 
 
+@pytest.mark.long
 def test_sync_waits_for_an_uploader_that_is_ending(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = stage(root).parent
     held = threading.Event()

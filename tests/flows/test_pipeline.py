@@ -130,6 +130,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             yield Platform(project, api=api)
 
 
+@pytest.mark.long
 def test_a_bare_name_runs_all_stages(platform: Platform) -> None:
     project = platform.project
     run = platform.typed("cgn-full")
@@ -155,6 +156,7 @@ def test_a_bare_name_runs_all_stages(platform: Platform) -> None:
     assert "lock file" not in platform.log(run)
 
 
+@pytest.mark.long
 def test_what_is_up_to_date_is_cached(platform: Platform) -> None:
     project = platform.project
     project.forget()
@@ -166,6 +168,7 @@ def test_what_is_up_to_date_is_cached(platform: Platform) -> None:
     assert set(platform.artifacts(run)) <= {"mnist-join-sheets", "mnist-join-values"}  # the others' are stored already
 
 
+@pytest.mark.long
 def test_a_cancelled_run_leaves_nothing(platform: Platform) -> None:
     project = platform.project
     project.forget()
@@ -186,6 +189,7 @@ def test_a_cancelled_run_leaves_nothing(platform: Platform) -> None:
     assert "Failed to initialize plugins" not in (project.folder / "running.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_killed_flow_leaves_neither_dvc_nor_a_stage(platform: Platform) -> None:
     project = platform.project
     project.forget()
@@ -197,6 +201,7 @@ def test_a_killed_flow_leaves_neither_dvc_nor_a_stage(platform: Platform) -> Non
     assert sorted(project.ran()) == ["runs/side/left", "runs/side/right"], "nothing was started afterwards"
 
 
+@pytest.mark.long
 def test_runs_that_share_stages_work_one_after_the_other(platform: Platform) -> None:
     """And the killed run before left no lock behind."""
     project = platform.project
@@ -210,6 +215,7 @@ def test_runs_that_share_stages_work_one_after_the_other(platform: Platform) -> 
     assert not any("is busy" in platform.log(run) for run in both)
 
 
+@pytest.mark.long
 def test_a_failed_stage_stops_only_what_needs_it(platform: Platform) -> None:
     """It is not tried again, since it refused its input; the run says what failed, why, and what did not start."""
     project = platform.project
@@ -226,6 +232,7 @@ def test_a_failed_stage_stops_only_what_needs_it(platform: Platform) -> None:
     platform.logged(run, "error: the toy was asked to fail")
 
 
+@pytest.mark.long
 def test_a_schedule_starts_runs_until_it_is_dropped(platform: Platform) -> None:
     project = platform.project
     project.params("side", fail=False)
@@ -245,6 +252,7 @@ def test_a_schedule_starts_runs_until_it_is_dropped(platform: Platform) -> None:
     assert set(states.values()) == {"Completed"}
 
 
+@pytest.mark.long
 def test_a_name_that_is_not_there_is_refused(platform: Platform) -> None:
     assert "'cgn-ful'" in platform.project.run("prefect", "deployment", "run", "cgn-ful", status=1)
 

@@ -72,6 +72,7 @@ def test_dvcs_own_words_are_not_logged_and_the_stages_are(here: Project) -> None
     assert not logged
 
 
+@pytest.mark.long
 def test_a_stage_waits_for_a_terminals_dvc(here: Project) -> None:
     here.params("data", seconds=4.0)  # DVC takes seconds to start where the machine is busy
     with here.running("dvc", "repro", "mnist_data", MLFLOW_TRACKING_URI="http://127.0.0.1:9") as terminal:
@@ -113,6 +114,7 @@ def zombie() -> Iterator[int]:
     process.wait()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dead", ["sleeper", "zombie"])
 def test_a_dead_holder_whose_number_is_taken_is_not_waited_for(
     here: Project, dead: str, request: pytest.FixtureRequest

@@ -55,6 +55,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.mark.long
 def test_stages_are_nested_in_their_pipelines_run(reproduced: Project) -> None:
     found = runs(store(reproduced))
     assert set(found) == {"dvc repro", "data", "side/left", "side/right", "join"}
@@ -88,6 +89,7 @@ def test_hashes_are_those_of_dvc(reproduced: Project) -> None:
     assert dvc_hashes(reproduced.folder / "nothing", ["toy.py"]) == ""
 
 
+@pytest.mark.long
 def test_experiments_show_parameters_and_metrics(reproduced: Project) -> None:
     reproduced.run("dvc", "exp", "run", "--temp", "-S", "side.steps=2", "-n", "shorter")
     settled(reproduced)
@@ -102,6 +104,7 @@ def test_experiments_show_parameters_and_metrics(reproduced: Project) -> None:
     assert "?? runs" not in reproduced.run("git", "status", "--short")
 
 
+@pytest.mark.long
 def test_an_experiment_in_a_temporary_copy_finds_the_users_data(reproduced: Project) -> None:
     said = reproduced.run("dvc", "exp", "run", "--temp", "-S", "side.steps=1", "-n", "copied")
     found = {line for line in said.splitlines() if " is the user's, from " in line}
@@ -113,6 +116,7 @@ def test_an_experiment_in_a_temporary_copy_finds_the_users_data(reproduced: Proj
     settled(reproduced)
 
 
+@pytest.mark.long
 def test_a_failed_stage_is_reported_in_one_line(toy: Project) -> None:
     toy.params("data", fail=True)
     said = toy.run(*TOY, "data", "--out", "runs/data", status=2)
@@ -123,6 +127,7 @@ def test_a_failed_stage_is_reported_in_one_line(toy: Project) -> None:
     assert failed.data.tags["cgn.message"] == "TrainingError: the toy was asked to fail"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_stage_ends_as_killed(toy: Project, number: int) -> None:
     toy.params("data", steps=100, seconds=0.5)
@@ -134,6 +139,7 @@ def test_a_killed_stage_ends_as_killed(toy: Project, number: int) -> None:
     assert runs(store(toy))["data"].info.status == "KILLED"
 
 
+@pytest.mark.long
 def test_a_killed_dvc_leaves_no_stage_behind(toy: Project) -> None:
     toy.params("data", steps=100, seconds=0.5)
     with toy.running("dvc", "repro", "mnist_data", SHELL="/bin/sh") as process:
@@ -169,6 +175,7 @@ def server(toy: Project) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
         end_group(process)
 
 
+@pytest.mark.long
 def test_a_server_that_dies_midway_loses_nothing(toy: Project, server: tuple[str, "subprocess.Popen[bytes]"]) -> None:
     uri, process = server
     toy.params("data", steps=60, seconds=0.1)
@@ -187,6 +194,7 @@ def test_a_server_that_dies_midway_loses_nothing(toy: Project, server: tuple[str
     assert files(store(toy), found) == {"run.json", "sheets/0001.png"}
 
 
+@pytest.mark.long
 def test_a_server_that_hangs_costs_seconds_only(toy: Project) -> None:
     toy.params("data", steps=2)
     with socket.socket() as hung:
@@ -200,6 +208,7 @@ def test_a_server_that_hangs_costs_seconds_only(toy: Project) -> None:
     assert len(untracked(toy)) == 1
 
 
+@pytest.mark.long
 def test_the_next_run_tracks_what_the_last_could_not(toy: Project) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     toy.run(*TOY, "data", "--out", "runs/data", MLFLOW_TRACKING_URI=nobody)
@@ -213,6 +222,7 @@ def test_the_next_run_tracks_what_the_last_could_not(toy: Project) -> None:
     assert toy.run(sys.executable, "-m", "flows.tracking", "sync").strip() == "everything is tracked"
 
 
+@pytest.mark.long
 def test_a_run_that_is_refused_holds_up_no_other(toy: Project) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     for number in (1, 2):

@@ -412,6 +412,7 @@ def test_corrupted_pictures_are_made_once_for_all_classifiers(
     assert set(found["classifiers"]) == {"one", "two", "three"}
 
 
+@pytest.mark.long
 def test_batches_and_blocks_change_no_decision(
     tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +458,7 @@ def test_prebuilt_folders_are_taken_as_they_are(tmp_path: Path) -> None:
         evaluated(tmp_path, tmp_path, suite="imagenet_c")
 
 
+@pytest.mark.long
 def test_an_interrupted_evaluation_repeats_nothing(
     tmp_path: Path, photographs: Path, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -588,6 +590,7 @@ def test_means_of_corruptions_say_over_which_they_are() -> None:
     )
 
 
+@pytest.mark.long
 def test_a_cue_conflict_set_that_lacks_categories_is_remarked_upon(tmp_path: Path) -> None:
     make_cues(tmp_path)
     remarks = evaluated(tmp_path, tmp_path, suite="cue_conflict")["remarks"]
@@ -620,6 +623,7 @@ def test_a_subset_of_classes_says_among_how_many_was_decided(tmp_path: Path, sui
     assert f"- {suite}: pictures of 3 of the 1,000" in (tmp_path / "out" / "results.md").read_text()
 
 
+@pytest.mark.long
 def test_subsets_of_corruptions_and_superclasses_say_so_too(tmp_path: Path, photographs: Path) -> None:
     given: dict[str, Any] = {"suite": "imagenet_c", "corruptions": ("contrast",)}
     for images, classes in ((1, 1), (4, 2)):

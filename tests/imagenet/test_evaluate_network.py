@@ -296,6 +296,7 @@ def miniature_run(tmp_path: Path, data: Path, *folders: Path, suite: str = "all"
     return tmp_path / "out"
 
 
+@pytest.mark.long
 def test_the_miniatures_classifiers_are_evaluated_on_every_suite(tmp_path: Path, miniature: Path) -> None:
     folders = [trained(tmp_path / arm, arm) for arm in ("baseline", "ensemble")]
     out = miniature_run(tmp_path, miniature, *folders)

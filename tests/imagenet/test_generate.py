@@ -150,18 +150,21 @@ def test_images_differ_and_are_not_stretched(made: Path) -> None:
     assert len({(image.min(), image.max()) for image in images}) > 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [3])
 def test_workers_change_no_byte(made: Path, model: Path, tmp_path: Path, workers: int) -> None:
     generated(model, tmp_path, interpolations=(SHAPE, ALL), workers=workers)
     assert hashes(tmp_path) == hashes(made)
 
 
+@pytest.mark.long
 def test_encoders_change_no_byte(made: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cgn.rendering.encoder_threads", lambda _: 3)
     generated(model, tmp_path, interpolations=(SHAPE, ALL))
     assert hashes(tmp_path) == hashes(made)
 
 
+@pytest.mark.long
 def test_the_comparison_can_fail(made: Path, model: Path, tmp_path: Path) -> None:
     generated(model, tmp_path, seed=1, interpolations=(SHAPE, ALL))
     assert not set(hashes(tmp_path).values()) & set(hashes(made).values())
@@ -176,6 +179,7 @@ def test_a_shard_depends_on_nothing_but_model_seed_split_and_number(made: Path, 
     assert all(np.array_equal(one.image, other.image) for one, other in zip(again, kept, strict=True))
 
 
+@pytest.mark.long
 def test_a_missing_and_a_cut_shard_are_made_again(made: Path, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     shutil.copytree(made, folder)
@@ -186,6 +190,7 @@ def test_a_missing_and_a_cut_shard_are_made_again(made: Path, model: Path, tmp_p
     assert hashes(folder) == hashes(made)
 
 
+@pytest.mark.long
 def test_parts_are_written_on_request_and_make_up_the_image(made: Path, model: Path, tmp_path: Path) -> None:
     asked = ("mask", "premask", "foreground", "background")
     generated(model, tmp_path, parts=asked)
@@ -281,6 +286,7 @@ def test_a_film_plays(made: Path) -> None:
     assert frames[0].shape == (256, 256, 3)
 
 
+@pytest.mark.long
 def test_half_precision_draws_nearly_the_same(made: Path, model: Path, tmp_path: Path) -> None:
     generated(model, tmp_path, precision="bf16-mixed")
     pairs = zip(samples(tmp_path, split="factual"), samples(made, split="factual"), strict=True)
@@ -343,6 +349,7 @@ def test_an_unknown_interpolation_is_refused_by_its_key(tmp_path: Path) -> None:
         load(tmp_path / "params.yaml")
 
 
+@pytest.mark.long
 def test_a_killed_run_continues_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
     """Real processes, kill -9 once two shards are done."""
     params = tree_of(counterfactual_images=400, images_per_shard=20, interpolations=[{"mechanism": "all"}])
@@ -458,6 +465,7 @@ def test_the_authors_network_draws_what_the_published_code_draws(
     assert not torch.allclose(other(shape).clamp(1e-4, 1 - 1e-4), net.shape.mask(shape), atol=1e-3)  # type: ignore[operator]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_published")
 def test_shards_are_drawn_from_the_authors_weights(published: PublishedCgn, model: Path, tmp_path: Path) -> None:
     assets = fetched(tmp_path / "assets", published.state_dict())
@@ -476,6 +484,7 @@ def test_shards_are_drawn_from_the_authors_weights(published: PublishedCgn, mode
         assert np.abs(sample.image.astype(int) - image).max() <= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -67,6 +67,7 @@ def test_another_variant_and_unknown_nets_are_refused(tmp_path: Path) -> None:
         load_generator(tmp_path, variant="toy")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "value"),
     [

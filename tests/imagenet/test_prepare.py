@@ -102,6 +102,7 @@ def test_the_world_has_every_set_and_says_how_many(world: PreparedSets) -> None:
         assert sheet.height == (8 + 1 + 1 + 1 + 2 + 1) * 67 + 3
 
 
+@pytest.mark.long
 def test_the_manifest_depends_on_every_byte_and_the_seed(world: PreparedSets, tmp_path: Path) -> None:
     again = drawn(tmp_path / "again")
     assert folder_digest(again.root) == folder_digest(world.root)

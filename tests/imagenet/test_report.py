@@ -228,6 +228,7 @@ def thinned(whole: Predictions, *, suite: str, condition: str) -> Predictions:
     return Predictions(rows=whole.rows[~dropped], facts=whole.facts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -248,6 +249,7 @@ def test_fetched_corruptions_are_the_benchmarks_own(
     assert words in found.summary
 
 
+@pytest.mark.long
 def test_corruptions_of_which_pictures_are_missing_are_not_comparable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +260,7 @@ def test_corruptions_of_which_pictures_are_missing_are_not_comparable(
     assert found.said("the corrupted pictures are ImageNet-C's own, but only of 3 to 4 images, while AlexNet's errors")
 
 
+@pytest.mark.long
 def test_pictures_are_counted_in_every_condition(full: Rendered, tmp_path: Path) -> None:
     def facts(rendered: Rendered) -> str:
         _, _, below = " ".join(rendered.page.words.split()).partition("What was run")

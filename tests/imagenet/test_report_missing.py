@@ -176,6 +176,7 @@ def test_the_page_leads_with_one_answer(usual: Rendered) -> None:
     check_page(page.html)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", made.HEADS)
 def test_a_shape_bias_never_stands_without_its_count_its_accuracy_and_an_interval(
     key: tuple[str, str], usual: Rendered
@@ -195,6 +196,7 @@ def test_a_shape_bias_never_stands_without_its_count_its_accuracy_and_an_interva
         assert wilson(shape, shape + texture) in words
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("head", "right_and_cues", "why"),
     [
@@ -232,6 +234,7 @@ def test_a_head_at_chance_is_undecided_and_never_headlined(
         assert not [words for words in places if quoted.search(words)], "quoted although it is undecided"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("same", "random"), [(1, 1), (2, 0), (3, 9)])
 def test_the_gap_of_a_head_that_guesses_is_undecided_and_no_small_gap(
     same: int, random: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -267,6 +270,7 @@ def test_better_than_the_paper_is_not_said_of_a_smaller_benchmark(usual: Rendere
     assert page.table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"] == f"74.0{SPACE}%"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("images", "classes", "told"),
     [(20, 9, "here better"), (20, 10, None), (21, 9, None)],

@@ -54,6 +54,7 @@ def drawn(params: TrainCgn, nets: Nets, update: int = 0, number: int = 0) -> Bat
     return draw_batch(params, nets, update, number, seed=0)
 
 
+@pytest.mark.long
 def test_every_loss_is_told_and_moves_its_mechanism(assets: Path, tmp_path: Path) -> None:
     lines = trained(shrunk(ema_decay=0.0), assets=assets, out=tmp_path / "model")
     iou = {"iou/own", "iou/others", "iou/nearest", "mask/mean"}
@@ -82,6 +83,7 @@ def test_the_model_draws_without_the_assets(assets: Path, tmp_path: Path) -> Non
     assert picture.image.shape == (3, 3, 32, 32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_a_weight_of_zero_leaves_a_loss_out(assets: Path, name: str) -> None:
     params = shrunk(losses=without(name))

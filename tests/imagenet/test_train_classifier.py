@@ -136,6 +136,7 @@ def test_the_baseline_needs_no_counterfactuals_and_does_not_hang_on_them(
     assert trained(tmp_path / "beside", arm="baseline", data=data, images=images) == alone
 
 
+@pytest.mark.long
 def test_workers_change_nothing(data: Path, images: Path, tmp_path: Path) -> None:
     alone = trained(tmp_path / "alone", arm="ensemble", data=data, images=images)
     helped = replace(PARAMS, workers=2)
@@ -212,6 +213,7 @@ def test_pictures_of_names_that_are_not_utf_8_train(data: Path, tmp_path: Path) 
     assert results["images"]["real"] == 9
 
 
+@pytest.mark.long
 def test_two_devices_share_one_shard_and_end_together(data: Path, images: Path, tmp_path: Path) -> None:
     """Fewer shards than ranks, and an epoch that is no multiple of the batch."""
     trained(tmp_path / "out", arm="ensemble", data=data, images=images, params=replace(PARAMS, devices=2))

@@ -236,6 +236,7 @@ def column(record: Path, name: str) -> list[float]:
     return [json.loads(line)[name] for line in record.read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_after_kill_9_it_continues_to_the_same_weights(
     unbroken: tuple[Ensemble, Training, Path], tmp_path: Path
 ) -> None:
@@ -330,6 +331,7 @@ def in_two(sink: MetricSink, *, folder: Path, broken: Mapping[int, str]) -> None
     torch.save({"weights": module.state_dict(), "unreadable": list(training.means.unreadable)}, folder / f"{rank}.pt")
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     alone = ensemble(norm="frozen")
     alone.backbone.rest[0].p = 0.0  # type: ignore[union-attr, index]
@@ -352,6 +354,7 @@ def poisoned_in_two(sink: MetricSink, *, folder: Path) -> None:
     fitted(Poisoned(call=5 if rank else -1), folder, source=Source(rank=rank, ranks=2), sink=sink, devices=2)
 
 
+@pytest.mark.long
 def test_a_nan_on_one_of_two_stops_both(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="loss/real is nan at update 5"):
         together(partial(poisoned_in_two, folder=tmp_path), processes=2, sink=Silent())

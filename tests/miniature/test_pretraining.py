@@ -73,6 +73,7 @@ def tiny(params: Path) -> PretrainingConfig:
     return load_config(params)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NETS)
 def test_a_killed_training_ends_like_an_uninterrupted_one(
     name: str, tiny: PretrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +114,7 @@ def test_a_training_with_another_config_begins_anew(
     assert pretrain("features", faster, nets=tmp_path).read_bytes() == expected.read_bytes()
 
 
+@pytest.mark.long
 def test_the_command_trains_all_and_reports(params: Path, tiny: PretrainingConfig, tmp_path: Path) -> None:
     assert main(["all", "--params", str(params), "--nets", str(tmp_path), "--report", str(tmp_path / "report")]) == 0
     report = read_json(tmp_path / "report" / "report.json")

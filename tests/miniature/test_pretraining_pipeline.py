@@ -24,6 +24,7 @@ def test_every_stage_depends_on_the_code_that_it_can_reach() -> None:
     assert text == rewritten(text), "run `python -m tests.architecture.pretraining --write`"
 
 
+@pytest.mark.long
 def test_the_pipeline_runs_and_leaves_the_projects_own_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first stage with tiny parameters in a copy of the project, before and after a change of code."""
     copy = tmp_path / "project"

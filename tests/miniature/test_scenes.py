@@ -118,6 +118,7 @@ def test_small_images_are_averages_of_large_ones(factual: Scene, size: int) -> N
         torch.testing.assert_close(getattr(small, part), large, atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 def test_parts_stay_in_range_and_objects_in_the_image() -> None:
     labels = np.repeat(np.arange(9), 100)
     masks = silhouettes(labels, seed=9, index=np.arange(900), image_size=64)

@@ -67,6 +67,7 @@ def test_labels_and_seeds_stand_beside_each_image(made: Path) -> None:
     assert len({facts["seed"] for facts in counterfactual}) == 3
 
 
+@pytest.mark.long
 def test_workers_change_no_byte(made: Path, model: Path, tmp_path: Path) -> None:
     generated(model, tmp_path, workers=4)
     assert hashes(tmp_path) == hashes(made)

@@ -77,6 +77,7 @@ def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.safetensors", "sheets"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kinds", [("linear",), ("conv",), ("projection",), ("linear", "projection")])
 def test_every_discriminator_learns_to_tell(data: Path, tmp_path: Path, kinds: tuple[str, ...]) -> None:
     params = shrunk("digits", adversarial=0.0, mismatched=0.0)

@@ -87,6 +87,7 @@ def test_every_corruption_is_the_published_picture(
         assert near(made, batch([golden[f"{name}/{severity}"]])) >= 0.999, severity
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", REPLAYABLE)
 def test_the_readable_reference_is_the_published_picture(
     golden: dict[str, Array], photographs: list[Path], name: str
@@ -97,6 +98,7 @@ def test_the_readable_reference_is_the_published_picture(
         assert near(batch([made]), batch([golden[f"{name}/{severity}"]])) >= 0.999, severity
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", REPLAYABLE)
 def test_statistics_are_the_published_ones_given_the_numbers(
     images: torch.Tensor, published: pd.DataFrame, ice: tuple[torch.Tensor, ...], name: str
@@ -109,6 +111,7 @@ def test_statistics_are_the_published_ones_given_the_numbers(
         np.testing.assert_allclose(made, wanted, rtol=0.0005, atol=0.15, err_msg=f"{name}/{severity}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in WIDE])
 def test_statistics_are_near_the_published_ones_with_numbers_of_its_own(
     images: torch.Tensor, published: pd.DataFrame, name: str
@@ -120,6 +123,7 @@ def test_statistics_are_near_the_published_ones_with_numbers_of_its_own(
         np.testing.assert_allclose(made[1:], wanted[1:], rtol=0.05, atol=0.5, err_msg=f"{name}/{severity}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WIDE)
 def test_wide_statistics_lie_around_the_published_ones(
     images: torch.Tensor, published: pd.DataFrame, ice: tuple[torch.Tensor, ...], name: str

@@ -89,6 +89,7 @@ def decided(
     return read(tmp_path / "decisions.parquet")
 
 
+@pytest.mark.long
 def test_squeezenets_shape_bias_on_the_stimuli(test_data: Path, tmp_path: Path) -> None:
     listing = cue_conflict(test_data / "cue_conflict" / "stimuli", categories=tuple(CATEGORIES))
     assert (len(listing), listing.strays) == (256, ())
@@ -102,6 +103,7 @@ def test_squeezenets_shape_bias_on_the_stimuli(test_data: Path, tmp_path: Path) 
     assert {re.sub(r"\d.*", "", Path(name).name) for name in rows["image"]} == set(CATEGORIES)
 
 
+@pytest.mark.long
 def test_squeezenets_clean_accuracy_on_the_sample(test_data: Path, tmp_path: Path) -> None:
     listing = class_folders(test_data / "imagenet_sample", classes=wnids())
     rows = decided(test_data, tmp_path, listing, suite="clean", classes=1000, transform=squeezenet()).of("clean")
@@ -115,6 +117,7 @@ def test_squeezenets_clean_accuracy_on_the_sample(test_data: Path, tmp_path: Pat
     assert top(shifted, kept=1).share < 0.1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("suite", "folder"), [("cue_conflict", "cue_conflict/stimuli"), ("clean", "imagenet_sample")])
 def test_the_whole_verb_gives_the_same_numbers(test_data: Path, tmp_path: Path, suite: str, folder: str) -> None:
     """By the command line, from a folder that links to the pictures, with the file of weights known by its digest."""

@@ -57,6 +57,7 @@ def reference(test_data: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             yield prepared(photo), torch.from_numpy(np.array(mask.convert("L")))[None, None] / 255
 
 
+@pytest.mark.long
 def test_masks_agree_with_the_authors(test_data: Path, net: U2Net) -> None:
     found, mirrored = [], []
     for image, expected in reference(test_data):
