@@ -85,8 +85,8 @@ def _data(folder: Path, *, count: int) -> tuple[torch.Tensor, list[Array], tuple
     """(count,3,224,224) uint8 images, frost's photographs, and these enlarged."""
     if not (folder / "golden").is_dir():
         coarse = torch.rand((count + 6, 3, 8, 8), generator=torch_stream(0, "bench"))
-        made = torch.nn.functional.interpolate(coarse, size=(320, 320), mode="bicubic").clamp(0, 1)
-        pictures = made.mul(255).to(torch.uint8)
+        smooth = torch.nn.functional.interpolate(coarse, size=(320, 320), mode="bicubic").clamp(0, 1)
+        pictures = smooth.mul(255).to(torch.uint8)
         ice = tuple(pictures[count:])
         return pictures[:count, :, :PIXELS, :PIXELS], [layer.permute(1, 2, 0).numpy() for layer in ice], ice
     names = (folder / "golden" / "corruptions_images.txt").read_text().split()

@@ -87,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
 
 def _line(side: Side, *, beside: Side) -> None:
     share = 1 - sum(turn["drawing"] for turn in side.turns) / sum(turn["busy"] for turn in side.turns)
-    told = f"{side.name:18}{side.per_second:10.3f}{side.per_second / beside.per_second:8.1f}"
+    speed = f"{side.name:18}{side.per_second:10.3f}{side.per_second / beside.per_second:8.1f}"
     shown = f"{ratios(side, beside=beside):>34}{side.per_processor_second / beside.per_processor_second:13.1f}"
-    print(f"{told}{shown}{100 * share:17.1f} %{side.peak:11.2f}", flush=True)
+    print(f"{speed}{shown}{100 * share:17.1f} %{side.peak:11.2f}", flush=True)
 
 
 def write_model(folder: Path, *, net: str) -> None:

@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     limit_threads()
     params = load(Path("params.yaml")).tracks["imagenet"]
     with tempfile.TemporaryDirectory() as folder:
-        real, made = _miniature(Path(folder))
-        _table("miniature", params["miniature"].train_classifier, real, made, options)  # type: ignore[arg-type]
+        real, counterfactuals = _miniature(Path(folder))
+        _table("miniature", params["miniature"].train_classifier, real, counterfactuals, options)  # type: ignore[arg-type]
     sample = Path(os.environ.get("CGN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "imagenet_sample"
     if not sample.is_dir():
         print(f"no photographs at {sample}: set CGN_TEST_DATA")
@@ -56,34 +56,40 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _table(
-    name: str, params: TrainClassifier, real: ImageDataset, made: ImageDataset | None, options: argparse.Namespace
+    name: str,
+    params: TrainClassifier,
+    real: ImageDataset,
+    counterfactuals: ImageDataset | None,
+    options: argparse.Namespace,
 ) -> None:
-    ready = list(_batches(params, real, made, updates=options.updates + WARM, workers=0))
+    ready = list(_batches(params, real, counterfactuals, updates=options.updates + WARM, workers=0))
     training = _training(params, ready, classes=int(real.labels["shape"].max()) + 1, options=options)
     per_update = len(ready[0].pixels)
     print(f"{name}: {params.backbone} at {params.image_size} pixels, {per_update} images an update, in images/s")
     print(f"  {'training alone':32}{training:10,.0f}")
     for workers in options.workers:
-        found = _rate(_batches(params, real, made, updates=options.updates + WARM, workers=workers), per_update)
+        found = _rate(
+            _batches(params, real, counterfactuals, updates=options.updates + WARM, workers=workers), per_update
+        )
         print(f"  {f'loader, {workers} workers, from files':32}{found:10,.0f}{found / training:8.1f} x", flush=True)
-    kept = CachedDataset(real), None if made is None else CachedDataset(made)
+    kept = CachedDataset(real), None if counterfactuals is None else CachedDataset(counterfactuals)
     for place in range(len(real)):
         kept[0].image(place)
-    for place in range(0 if made is None else len(made)):
+    for place in range(0 if counterfactuals is None else len(counterfactuals)):
         kept[1].image(place)  # type: ignore[union-attr]
     found = _rate(_batches(params, *kept, updates=options.updates + WARM, workers=0), per_update)
     print(f"  {'loader, from memory':32}{found:10,.0f}{found / training:8.1f} x", flush=True)
 
 
 def _batches(
-    params: TrainClassifier, real: ImageDataset, made: ImageDataset | None, *, updates: int, workers: int
+    params: TrainClassifier, real: ImageDataset, counterfactuals: ImageDataset | None, *, updates: int, workers: int
 ) -> Iterator[MixedBatch]:
-    made_stream = None
-    if made is not None:
-        made_stream = Stream(name="counterfactual", dataset=made, per_update=params.counterfactuals_per_update)
+    stream = None
+    if counterfactuals is not None:
+        stream = Stream(name="counterfactual", dataset=counterfactuals, per_update=params.counterfactuals_per_update)
     mixture = Mixture(
         real=Stream(name="real", dataset=real, per_update=params.batch_size),
-        counterfactual=made_stream,
+        counterfactual=stream,
         seed=0,
         image_size=params.image_size,
         smallest_crop=params.smallest_crop,
@@ -141,7 +147,7 @@ def _miniature(folder: Path) -> tuple[ImageDataset, ImageDataset]:
     labels = np.random.default_rng(0).integers(0, len(CLASS_FOLDERS), (3, COUNTERFACTUALS))
     drawn = to_bytes(scene(*labels, seed=1, index=np.arange(COUNTERFACTUALS), image_size=32).image)
     facts = [dict(zip(MECHANISMS, map(int, row), strict=True)) for row in labels.T]
-    samples = [Sample(image=image, facts=told) for image, told in zip(drawn, facts, strict=True)]
+    samples = [Sample(image=image, facts=values) for image, values in zip(drawn, facts, strict=True)]
     shard = write_shard(folder, samples, split="counterfactual", number=0, first_index=0)
     write_manifest(folder, [shard], facts={})
     counterfactuals = open_shards(folder, split="counterfactual", classes=len(CLASS_FOLDERS), mechanisms=MECHANISMS)

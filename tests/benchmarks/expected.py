@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def note(entry: dict[str, Any], folder: Path, *, target: str, machine: str | None = None) -> None:
     """Add one run's figures to a variant's entry. Raises ArtifactError for other parameters or an unknown machine."""
     inputs = {"data": "prepare", "model": "train_cgn", "images": "generate", "decisions": "evaluate"}
-    made = read_run(target, **{role: folder / verb for role, verb in inputs.items()})
-    ours, theirs = entry["parameters"], deciding(made.params)
+    finished = read_run(target, **{role: folder / verb for role, verb in inputs.items()})
+    ours, theirs = entry["parameters"], deciding(finished.params)
     differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     # A parameter that a run does not know was added since, with a default that keeps what was before.
     if unlike := [name for name in differing if name in theirs]:
         raise ArtifactError(f"its parameters are not the default ones: {', '.join(unlike)}")
-    seed = read_json(made.decisions / DEFINITION)["seed"]
-    figures = _figures(made)
+    seed = read_json(finished.decisions / DEFINITION)["seed"]
+    figures = _figures(finished)
     run = {
         "seed": seed,
         "machine": machine or _machine(folder),
@@ -81,10 +81,10 @@ def note(entry: dict[str, Any], folder: Path, *, target: str, machine: str | Non
     entry["units"] = {figure.name: figure.unit for figure in figures}
 
 
-def _figures(made: Run) -> list[Figure]:
-    if made.target.startswith("mnist/"):
-        return mnist.headlines(mnist.read_decisions(made))
-    return imagenet.headlines(imagenet.read_results(made).heads)
+def _figures(finished: Run) -> list[Figure]:
+    if finished.target.startswith("mnist/"):
+        return mnist.headlines(mnist.read_decisions(finished))
+    return imagenet.headlines(imagenet.read_results(finished).heads)
 
 
 def _renewed(file: Path, defaults: Mapping[str, Mapping[str, Any]], *, renew: bool) -> dict[str, dict[str, Any]]:
@@ -104,13 +104,13 @@ def _renewed(file: Path, defaults: Mapping[str, Mapping[str, Any]], *, renew: bo
 def _machine(folder: Path) -> str:
     """In words, from the logs of the stages whose arithmetic decides the figures."""
     stages = [folder / "train_cgn", *_classifiers(folder), folder / "evaluate"]
-    told = {describe_machine(read_record(stage).machine) for stage in stages if stage.is_dir()}
-    if len(told) != 1 or "" in told:
+    machines = {describe_machine(read_record(stage).machine) for stage in stages if stage.is_dir()}
+    if len(machines) != 1 or "" in machines:
         raise ArtifactError(
-            f"its stages do not name one machine with its instruction set ({', '.join(sorted(told)) or 'no log'}): "
+            f"its stages do not name one machine with its instruction set ({', '.join(sorted(machines)) or 'no log'}): "
             "give --machine"
         )
-    return told.pop()
+    return machines.pop()
 
 
 def _classifiers(folder: Path) -> list[Path]:

@@ -46,8 +46,8 @@ class PublishedNorm(nn.Module):
         weight = 1 + self.scale(condition)[..., None, None]
         bias = self.offset(condition)[..., None, None]
         mean, variance = mean[None, :, None, None], variance[None, :, None, None]
-        made: torch.Tensor = (x - mean) / torch.sqrt(variance + self.epsilon) * weight + bias
-        return made
+        normalized: torch.Tensor = (x - mean) / torch.sqrt(variance + self.epsilon) * weight + bias
+        return normalized
 
 
 class PublishedBlock(nn.Module):
@@ -67,16 +67,16 @@ class PublishedBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor, truncation: float) -> torch.Tensor:
         """(B,channels,H,W) -> (B,out_channels,H,W), or 2H, 2W."""
-        made = x
+        hidden = x
         for number in range(4):
-            made = self.get_submodule(f"bn_{number}")(made, truncation, condition).relu()
+            hidden = self.get_submodule(f"bn_{number}")(hidden, truncation, condition).relu()
             if number == 1 and self.doubling:
-                made = functional.interpolate(made, scale_factor=2, mode="nearest")
-            made = self.get_submodule(f"conv_{number}")(made)
+                hidden = functional.interpolate(hidden, scale_factor=2, mode="nearest")
+            hidden = self.get_submodule(f"conv_{number}")(hidden)
         skip = x[:, : self.out_channels]
         if self.doubling:
             skip = functional.interpolate(skip, scale_factor=2, mode="nearest")
-        return made + skip
+        return hidden + skip
 
 
 class PublishedAttention(nn.Module):

@@ -48,9 +48,9 @@ class Side:
         with self._alive():
             for line in self.lines:
                 line.send(number)
-            told: list[dict[str, float]] = [line.recv() for line in self.lines]
-        summed = {name: sum(one[name] for one in told) for name in told[0]}
-        self.turns.append(summed | {"seconds": max(one["seconds"] for one in told)})
+            values: list[dict[str, float]] = [line.recv() for line in self.lines]
+        summed = {name: sum(one[name] for one in values) for name in values[0]}
+        self.turns.append(summed | {"seconds": max(one["seconds"] for one in values)})
 
     def stop(self) -> None:
         """Let the processes end."""

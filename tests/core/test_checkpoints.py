@@ -143,9 +143,9 @@ def test_a_file_is_what_its_bytes_say_not_its_name(tmp_path: Path) -> None:
 
 def recursive() -> dict[str, Any]:
     """A dict that holds itself."""
-    made: dict[str, Any] = {}
-    made["model"] = made
-    return made
+    state: dict[str, Any] = {}
+    state["model"] = state
+    return state
 
 
 FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {

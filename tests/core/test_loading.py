@@ -112,6 +112,6 @@ def test_a_small_shared_memory_stops_nothing(size: str) -> None:
     mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec {sys.executable} -c "$0"'
     inside = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, SMALL]
     if subprocess.run(["unshare", "--mount", "--map-root-user", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no mount namespaces here, in which /dev/shm could be made small")
+        pytest.skip("no mount namespaces here, in which /dev/shm could be small")
     found = subprocess.run(inside, check=False, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert found.stdout.strip() == "all of 390", found.stderr[-2000:]

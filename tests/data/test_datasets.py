@@ -23,14 +23,14 @@ def shards(folder: Path, facts: Sequence[Mapping[str, object]], *, per_shard: in
     """Noise of 6x5 pixels, a sample for each of `facts`."""
     folder.mkdir()
     random = np.random.default_rng(0)
-    made = []
+    entries = []
     for number, first in enumerate(range(0, len(facts), per_shard)):
         held = [
             Sample(image=random.integers(0, 256, (5, 6, 3), dtype=np.uint8), facts=labels)  # type: ignore[arg-type]
             for labels in facts[first : first + per_shard]
         ]
-        made.append(write_shard(folder, held, split="counterfactual", number=number, first_index=first))
-    write_manifest(folder, made, facts={})
+        entries.append(write_shard(folder, held, split="counterfactual", number=number, first_index=first))
+    write_manifest(folder, entries, facts={})
     return folder
 
 

@@ -61,12 +61,12 @@ def test_pixels_are_torchvisions() -> None:
     numbers = draw_rows(3, stream=torch_stream(3, "pixels"))
     numbers[:, -1] = torch.tensor([0.2, 0.7, 0.7])
     sizes = torch.tensor([one.size for one in pictures])
-    made = crops(pictures, numbers, size=32, smallest=0.3)
+    cropped = crops(pictures, numbers, size=32, smallest=0.3)
     for place, (left, top, right, bottom) in enumerate(boxes(numbers, sizes=sizes, smallest=0.3).tolist()):
         cut = functional.resized_crop(pictures[place], top, left, bottom - top, right - left, [32, 32])
         expected = functional.pil_to_tensor(functional.hflip(cut) if place == 0 else cut)
-        assert torch.equal(made[place], expected), place
-    assert not torch.equal(made[0], made[0].flip(2))
+        assert torch.equal(cropped[place], expected), place
+    assert not torch.equal(cropped[0], cropped[0].flip(2))
 
 
 REAL, MADE = 10, 7
@@ -94,10 +94,10 @@ class Gone(Grey):
         raise ArtifactError(f"shard of image {index} is broken")
 
 
-def mixture(real: Grey | None = None, made: Grey | None = None, *, rank: int = 0, ranks: int = 1) -> Mixture:
+def mixture(real: Grey | None = None, counterfactual: Grey | None = None, *, rank: int = 0, ranks: int = 1) -> Mixture:
     return Mixture(
         real=Stream(name="real", dataset=real or Grey(REAL), per_update=4),
-        counterfactual=Stream(name="counterfactual", dataset=made or Grey(MADE), per_update=2),
+        counterfactual=Stream(name="counterfactual", dataset=counterfactual or Grey(MADE), per_update=2),
         seed=3,
         image_size=5,
         smallest_crop=0.5,
@@ -107,7 +107,7 @@ def mixture(real: Grey | None = None, made: Grey | None = None, *, rank: int = 0
     )
 
 
-def made(source: Mixture, *, start: int = 0, workers: int = 0) -> list[MixedBatch]:
+def batches_of(source: Mixture, *, start: int = 0, workers: int = 0) -> list[MixedBatch]:
     return list(mixed_batches(source, start=start, workers=workers, device="cpu"))
 
 
@@ -121,7 +121,7 @@ def assert_equal(left: list[MixedBatch], right: list[MixedBatch]) -> None:
 
 
 def test_an_epoch_is_a_pass_through_the_real_images_and_counterfactuals_go_on_endlessly() -> None:
-    found = made(mixture())
+    found = batches_of(mixture())
     assert {tuple(batch.pixels.shape) for batch in found} == {(6, 3, 5, 5)}
     real = torch.cat([batch.label for batch in found]).tolist()
     counterfactual = torch.cat([batch.labels["shape"] for batch in found]).tolist()
@@ -133,7 +133,7 @@ def test_an_epoch_is_a_pass_through_the_real_images_and_counterfactuals_go_on_en
 
 
 def test_images_keep_their_labels() -> None:
-    for batch in made(mixture()):
+    for batch in batches_of(mixture()):
         assert torch.equal(batch.pixels[:4, 0, 0, 0].long(), batch.label)
         assert torch.equal(batch.pixels[4:, 0, 0, 0].long(), batch.labels["shape"])
         assert torch.equal(2 * batch.labels["shape"], batch.labels["texture"])
@@ -142,15 +142,15 @@ def test_images_keep_their_labels() -> None:
 
 @pytest.mark.parametrize("start", [0, 7])
 def test_any_number_of_workers_makes_the_same_batches(start: int) -> None:
-    alone = made(mixture())[start:]
-    assert_equal(made(mixture(), start=start, workers=2), alone)
+    alone = batches_of(mixture())[start:]
+    assert_equal(batches_of(mixture(), start=start, workers=2), alone)
     with pytest.raises(AssertionError):
-        assert_equal(made(mixture(), start=1), alone[: 20 - 1])
-    assert torch.equal(made(mixture(), start=start)[0].pixels, alone[0].pixels)
+        assert_equal(batches_of(mixture(), start=1), alone[: 20 - 1])
+    assert torch.equal(batches_of(mixture(), start=start)[0].pixels, alone[0].pixels)
 
 
 def test_ranks_share_the_same_batches_equally() -> None:
-    whole, parts = made(mixture()), [made(mixture(rank=rank, ranks=2)) for rank in range(2)]
+    whole, parts = batches_of(mixture()), [batches_of(mixture(rank=rank, ranks=2)) for rank in range(2)]
     assert [len(part) for part in parts] == [20, 20]
     for batch, first, second in zip(whole, *parts, strict=True):
         assert len(first.label) == len(second.label) == 2
@@ -163,14 +163,14 @@ def test_ranks_share_the_same_batches_equally() -> None:
 def test_the_baseline_has_real_images_only_and_the_same_ones() -> None:
     both = mixture()
     alone = Mixture(**{**vars(both), "counterfactual": None})
-    for one, other in zip(made(alone), made(both), strict=True):
+    for one, other in zip(batches_of(alone), batches_of(both), strict=True):
         assert torch.equal(one.pixels, other.pixels[:4])
         assert not one.labels
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_reported_and_replaced_by_the_next(workers: int) -> None:
-    found = made(mixture(Grey(REAL, broken=frozenset({3, 9}))), workers=workers)
+    found = batches_of(mixture(Grey(REAL, broken=frozenset({3, 9}))), workers=workers)
     seen = Counter(torch.cat([batch.label for batch in found]).tolist())
     assert seen == Counter({place: 16 if place in (4, 0) else 8 for place in range(REAL) if place not in (3, 9)})
     sentences = Counter(sentence for batch in found for sentence in batch.unreadable)
@@ -181,13 +181,13 @@ def test_an_image_that_cannot_be_read_is_reported_and_replaced_by_the_next(worke
 
 def test_a_folder_of_unreadable_images_is_an_error() -> None:
     with pytest.raises(ArtifactError, match=r"10 images in a row cannot be read, the first: \d\.png cannot be read"):
-        made(mixture(Grey(REAL, broken=frozenset(range(REAL)))))
+        batches_of(mixture(Grey(REAL, broken=frozenset(range(REAL)))))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_worker_s_error_comes_without_its_traceback(workers: int) -> None:
     with pytest.raises(ArtifactError, match=r"^shard of image \d is broken$"):
-        made(mixture(made=Gone(MADE)), workers=workers)
+        batches_of(mixture(counterfactual=Gone(MADE)), workers=workers)
 
 
 def test_reading_moves_no_global_stream() -> None:

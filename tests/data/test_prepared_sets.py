@@ -24,18 +24,18 @@ def written(data: Path, *, train: str) -> PreparedSets:
         "train": PreparedSet(folder=train, images=7, digest="ab"),
         "val": PreparedSet(folder="val", images=2, digest="cd"),
     }
-    made = PreparedSets(root=data, facts={"track": "imagenet"}, class_names=("00_dog", "01_bird"), sets=sets)
-    write_prepared_sets(made)
-    return made
+    prepared_sets = PreparedSets(root=data, facts={"track": "imagenet"}, class_names=("00_dog", "01_bird"), sets=sets)
+    write_prepared_sets(prepared_sets)
+    return prepared_sets
 
 
 def test_a_collection_comes_back_with_relative_and_absolute_folders(tmp_path: Path) -> None:
     elsewhere = tmp_path / "photographs"
     elsewhere.mkdir()
-    made = written(tmp_path / "data", train=str(elsewhere))
+    kept = written(tmp_path / "data", train=str(elsewhere))
     (tmp_path / "data" / "val").mkdir()
     found = read_prepared_sets(tmp_path / "data")
-    assert found == made
+    assert found == kept
     assert found.classes == 2
     assert found.folder("train") == elsewhere
     assert found.folder("val") == tmp_path / "data" / "val"
@@ -63,8 +63,8 @@ def prepared(tmp_path: Path) -> PreparedSets:
     data, names = tmp_path / "data", ("a", "b")
     contents = inspect_folder(tmp_path / "mine", "train", classes=names)
     sets = {"train": external_set(contents, root=data, name="train"), "val": internal_set(data, "val")}
-    made = PreparedSets(root=data, facts={"track": "imagenet"}, class_names=names, sets=sets)
-    write_prepared_sets(made)
+    saved = PreparedSets(root=data, facts={"track": "imagenet"}, class_names=names, sets=sets)
+    write_prepared_sets(saved)
     return read_prepared_sets(data)
 
 

@@ -25,7 +25,7 @@ from cgn.core.images import png
 from cgn.data.shards import Sample, is_whole, load_split, read_manifest, samples, verify, write_manifest, write_shard
 
 
-def made(count: int, *, first: int = 0, size: int = 8) -> Iterator[Sample]:
+def colored_samples(count: int, *, first: int = 0, size: int = 8) -> Iterator[Sample]:
     for index in range(first, first + count):
         image = np.random.default_rng(index).integers(0, 256, (size, size, 3), dtype=np.uint8)
         yield Sample(
@@ -37,9 +37,9 @@ def made(count: int, *, first: int = 0, size: int = 8) -> Iterator[Sample]:
 def folder(tmp_path: Path) -> Path:
     """Two shards of `train`, 5 and 3 images, and one of `test`."""
     shards = [
-        write_shard(tmp_path, made(5), split="train", number=0, first_index=0),
-        write_shard(tmp_path, made(3, first=5), split="train", number=1, first_index=5),
-        write_shard(tmp_path, made(2), split="test", number=0, first_index=0),
+        write_shard(tmp_path, colored_samples(5), split="train", number=0, first_index=0),
+        write_shard(tmp_path, colored_samples(3, first=5), split="train", number=1, first_index=5),
+        write_shard(tmp_path, colored_samples(2), split="test", number=0, first_index=0),
     ]
     write_manifest(tmp_path, shards, facts={"track": "mnist", "image_size": 8})
     return tmp_path
@@ -77,7 +77,7 @@ def header(width: int, height: int) -> bytes:
 
 def test_what_is_written_is_read_back(folder: Path) -> None:
     read = list(samples(folder, split="train"))
-    for sample, expected in zip(read, made(8), strict=True):
+    for sample, expected in zip(read, colored_samples(8), strict=True):
         assert np.array_equal(sample.image, expected.image)
         assert sample.facts == expected.facts
 
@@ -96,7 +96,7 @@ def test_equal_samples_give_equal_bytes_at_any_time(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.time", lambda: 1.0e9)
-    again = write_shard(tmp_path / "again", made(5), split="train", number=0, first_index=0)
+    again = write_shard(tmp_path / "again", colored_samples(5), split="train", number=0, first_index=0)
     assert again == read_manifest(folder).shards[1]
     assert (tmp_path / "again" / again.name).read_bytes() == (folder / again.name).read_bytes()
 
@@ -332,7 +332,7 @@ def test_a_full_disk_leaves_the_old_shard(folder: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ArtifactError, match="no space is left"):
-        write_shard(folder, made(2), split="train", number=0, first_index=0)
+        write_shard(folder, colored_samples(2), split="train", number=0, first_index=0)
     assert (folder / "train-000000.tar").read_bytes() == before
     assert not list(folder.glob(".*"))
 
@@ -340,7 +340,7 @@ def test_a_full_disk_leaves_the_old_shard(folder: Path, monkeypatch: pytest.Monk
 def test_a_disk_that_fills_up_within_a_shard_leaves_no_half(folder: Path) -> None:
     (folder / f".more-000000.tar.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(ArtifactError, match=r"more-000000\.tar: no space is left on this disk; nothing is lost"):
-        write_shard(folder, made(2), split="more", number=0, first_index=0)
+        write_shard(folder, colored_samples(2), split="more", number=0, first_index=0)
     assert not list(folder.glob(".*"))
     assert not list(folder.glob("more*"))
 
@@ -348,4 +348,4 @@ def test_a_disk_that_fills_up_within_a_shard_leaves_no_half(folder: Path) -> Non
 def test_a_folder_below_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"not a folder|in the way"):
-        write_shard(tmp_path / "file" / "out", made(1), split="train", number=0, first_index=0)
+        write_shard(tmp_path / "file" / "out", colored_samples(1), split="train", number=0, first_index=0)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with params.yaml and everything made once, unbroken, as `whole_*`."""
+    """A folder with params.yaml and all results of one run without interruption, as `whole_*`."""
     folder = tmp_path_factory.mktemp("world")
     tree: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     digits = tree["mnist"]["digits"]

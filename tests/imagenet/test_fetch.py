@@ -51,13 +51,13 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Shipped, ...]
     folder = tmp_path / "package"
     folder.mkdir()
     monkeypatch.setattr(shipped, "FOLDER", folder)
-    made = []
+    entries = []
     for name in ("b.safetensors", "a.safetensors"):
         content = name.encode() * 9
         (folder / name).write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        made.append(Shipped(name=name, bytes=len(content), sha256=digest))
-    return tuple(made)
+        entries.append(Shipped(name=name, bytes=len(content), sha256=digest))
+    return tuple(entries)
 
 
 def test_shipped_files_are_copied_and_described(

@@ -84,16 +84,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for layer in saliency.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
-    made = build_generator(BigGan(TABLE), saliency=saliency)
-    for role in (made.shape, made.texture, made.background):
+    generator = build_generator(BigGan(TABLE), saliency=saliency)
+    for role in (generator.shape, generator.texture, generator.background):
         nn.init.normal_(biggan_of(role).embeddings.weight, std=3.0)
     facts = model_facts(variant="toy", table=TABLE, widths=WIDTHS)
-    save_model(folder / "model.safetensors", {**made.state_dict(), **saliency_tensors(saliency)}, facts=facts)
+    save_model(folder / "model.safetensors", {**generator.state_dict(), **saliency_tensors(saliency)}, facts=facts)
     return folder
 
 
 @pytest.fixture(scope="module")
-def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generated(model, tmp_path_factory.mktemp("images"), interpolations=(SHAPE, ALL))
 
 
@@ -121,8 +121,8 @@ def opened(model: Path) -> Model:
     return load_generator(model, variant="toy")
 
 
-def test_shards_hold_the_images_labels_and_seeds(made: Path) -> None:
-    manifest = verify(made)
+def test_shards_hold_the_images_labels_and_seeds(images: Path) -> None:
+    manifest = verify(images)
     assert manifest.splits == {"counterfactual": 40, "factual": 10}
     assert [shard.images for shard in manifest.shards] == [20, 20, 10]
     assert manifest.facts == {
@@ -132,69 +132,69 @@ def test_shards_hold_the_images_labels_and_seeds(made: Path) -> None:
         "classes": 5,
         "truncation": 0.5,
     }
-    free = [sample.facts for sample in samples(made, split="counterfactual")]
+    free = [sample.facts for sample in samples(images, split="counterfactual")]
     for role in LABELS:
         assert {facts[role] for facts in free} == set(range(5))
     assert 0 < sum(facts["shape"] == facts["texture"] for facts in free) < 20  # one in five by chance
     assert [facts["place"] for facts in free] == [*range(20), *range(20)]
     assert {facts["seed"] for facts in free} == {derive(0, "generate", "counterfactual", number) for number in (0, 1)}
     assert {facts["truncation"] for facts in free} == {0.5}
-    for sample in samples(made, split="factual"):
+    for sample in samples(images, split="factual"):
         assert len({sample.facts[role] for role in LABELS}) == 1
         assert sample.image.shape == (64, 64, 3)
 
 
-def test_images_differ_and_are_not_stretched(made: Path) -> None:
-    images = np.stack([sample.image for sample in samples(made, split="counterfactual")])
-    assert len(np.unique(images.reshape(40, -1), axis=0)) == 40
-    assert len({(image.min(), image.max()) for image in images}) > 20
+def test_images_differ_and_are_not_stretched(images: Path) -> None:
+    pixels = np.stack([sample.image for sample in samples(images, split="counterfactual")])
+    assert len(np.unique(pixels.reshape(40, -1), axis=0)) == 40
+    assert len({(image.min(), image.max()) for image in pixels}) > 20
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [3])
-def test_workers_change_no_byte(made: Path, model: Path, tmp_path: Path, workers: int) -> None:
+def test_workers_change_no_byte(images: Path, model: Path, tmp_path: Path, workers: int) -> None:
     generated(model, tmp_path, interpolations=(SHAPE, ALL), workers=workers)
-    assert hashes(tmp_path) == hashes(made)
+    assert hashes(tmp_path) == hashes(images)
 
 
 @pytest.mark.long
-def test_encoders_change_no_byte(made: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoders_change_no_byte(images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cgn.rendering.encoder_threads", lambda _: 3)
     generated(model, tmp_path, interpolations=(SHAPE, ALL))
-    assert hashes(tmp_path) == hashes(made)
+    assert hashes(tmp_path) == hashes(images)
 
 
 @pytest.mark.long
-def test_the_comparison_can_fail(made: Path, model: Path, tmp_path: Path) -> None:
+def test_the_comparison_can_fail(images: Path, model: Path, tmp_path: Path) -> None:
     generated(model, tmp_path, seed=1, interpolations=(SHAPE, ALL))
-    assert not set(hashes(tmp_path).values()) & set(hashes(made).values())
+    assert not set(hashes(tmp_path).values()) & set(hashes(images).values())
 
 
-def test_a_shard_depends_on_nothing_but_model_seed_split_and_number(made: Path, model: Path) -> None:
+def test_a_shard_depends_on_nothing_but_model_seed_split_and_number(images: Path, model: Path) -> None:
     config = replace(CONFIG, counterfactual_images=1000)
     renderer = Renderer(config, source=model, seed=0, variant="toy")
     again = list(renderer.render(PlannedShard(split="counterfactual", number=1, images=3, first_index=20)))
-    kept = list(samples(made, split="counterfactual"))[20:23]
+    kept = list(samples(images, split="counterfactual"))[20:23]
     assert [sample.facts for sample in again] == [sample.facts for sample in kept]
     assert all(np.array_equal(one.image, other.image) for one, other in zip(again, kept, strict=True))
 
 
 @pytest.mark.long
-def test_a_missing_and_a_cut_shard_are_made_again(made: Path, model: Path, tmp_path: Path) -> None:
+def test_a_missing_and_a_cut_shard_are_made_again(images: Path, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    shutil.copytree(made, folder)
+    shutil.copytree(images, folder)
     (folder / "factual-000000.tar").unlink()
     cut = folder / "counterfactual-000001.tar"
     cut.write_bytes(cut.read_bytes()[:-700])
     generated(model, folder, interpolations=(SHAPE, ALL))
-    assert hashes(folder) == hashes(made)
+    assert hashes(folder) == hashes(images)
 
 
 @pytest.mark.long
-def test_parts_are_written_on_request_and_make_up_the_image(made: Path, model: Path, tmp_path: Path) -> None:
+def test_parts_are_written_on_request_and_make_up_the_image(images: Path, model: Path, tmp_path: Path) -> None:
     asked = ("mask", "premask", "foreground", "background")
     generated(model, tmp_path, parts=asked)
-    plain = list(samples(made, split="counterfactual"))
+    plain = list(samples(images, split="counterfactual"))
     with_parts = list(samples(tmp_path, split="counterfactual", parts=asked))
     for sample, other in zip(with_parts, plain, strict=True):
         assert np.array_equal(sample.image, other.image)
@@ -206,7 +206,7 @@ def test_parts_are_written_on_request_and_make_up_the_image(made: Path, model: P
     assert not np.array_equal(with_parts[0].parts["foreground"], with_parts[0].parts["background"])
     assert next(samples(tmp_path, split="factual")).parts == {}
     with pytest.raises(ArtifactError, match=r"sample 00000000 has no \.mask\.png"):
-        next(samples(made, split="factual", parts=["mask"]))
+        next(samples(images, split="factual", parts=["mask"]))
 
 
 def test_labels_come_from_the_classes_asked_for(model: Path, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_labels_come_from_the_classes_asked_for(model: Path, tmp_path: Path) -> 
 
 
 @torch.no_grad()
-def test_images_are_those_of_the_nets_unfolded(made: Path, model: Path) -> None:
+def test_images_are_those_of_the_nets_unfolded(images: Path, model: Path) -> None:
     """The same draws through the nets as they were trained."""
     net = opened(model).generator
     stream = torch_stream(derive(0, "generate", "factual", 0))
@@ -230,7 +230,7 @@ def test_images_are_those_of_the_nets_unfolded(made: Path, model: Path) -> None:
         biggan_of(role)(causes.shape.noise, label, truncation=0.5) for role in (net.texture, net.background)
     )
     expected = to_bytes(compose(net.shape.mask(premask), foreground, background))  # type: ignore[operator]
-    for sample, image in zip(samples(made, split="factual"), expected, strict=False):
+    for sample, image in zip(samples(images, split="factual"), expected, strict=False):
         assert np.abs(sample.image.astype(int) - image).max() <= 1
 
 
@@ -266,30 +266,30 @@ class Fixed(Prior):
         return given
 
 
-def test_interpolations_are_sheets_and_films(made: Path) -> None:
-    found = sorted(path.name for path in (made / "interpolations").iterdir())
+def test_interpolations_are_sheets_and_films(images: Path) -> None:
+    found = sorted(path.name for path in (images / "interpolations").iterdir())
     assert found == [f"{name}.{kind}" for name in ("all-0-4", "shape-1-3") for kind in ("gif", "mp4", "png")]
-    with Image.open(made / "interpolations" / "all-0-4.gif") as film:
+    with Image.open(images / "interpolations" / "all-0-4.gif") as film:
         assert film.n_frames == 5  # type: ignore[attr-defined]
         assert film.size == (256, 256)
     for name in ("examples.png", "parts.png", "interpolations/all-0-4.png"):
-        with Image.open(made / name) as picture:
+        with Image.open(images / name) as picture:
             assert picture.size[0] > 300
 
 
-def test_a_film_plays(made: Path) -> None:
+def test_a_film_plays(images: Path) -> None:
     import av
 
-    with av.open(str(made / "interpolations" / "shape-1-3.mp4")) as container:
+    with av.open(str(images / "interpolations" / "shape-1-3.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 4
     assert frames[0].shape == (256, 256, 3)
 
 
 @pytest.mark.long
-def test_half_precision_draws_nearly_the_same(made: Path, model: Path, tmp_path: Path) -> None:
+def test_half_precision_draws_nearly_the_same(images: Path, model: Path, tmp_path: Path) -> None:
     generated(model, tmp_path, precision="bf16-mixed")
-    pairs = zip(samples(tmp_path, split="factual"), samples(made, split="factual"), strict=True)
+    pairs = zip(samples(tmp_path, split="factual"), samples(images, split="factual"), strict=True)
     off = [np.abs(half.image.astype(int) - single.image).mean() for half, single in pairs]
     assert 0 < np.mean(off) < 4  # grey levels
 
@@ -416,14 +416,14 @@ class PublishedCgn(nn.Module):
 @pytest.fixture(scope="module")
 def published() -> PublishedCgn:
     torch.manual_seed(0)
-    made = PublishedCgn()
+    network = PublishedCgn()
     for number, name in enumerate(("biggan_GT", "f_shape", "f_text", "f_bg")):
-        net = made.get_submodule(name)
+        net = network.get_submodule(name)
         net.load_state_dict(noisy_state(PublishedBigGan(TABLE), stream=torch_stream(number, "weights")))
-    for layer in made.u2net.modules():
+    for layer in network.u2net.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
-    return made.eval()
+    return network.eval()
 
 
 def fetched(folder: Path, state: dict[str, torch.Tensor]) -> Path:
@@ -457,8 +457,8 @@ def test_the_authors_network_draws_what_the_published_code_draws(
         biggan_of(role)(noise, labels[:, place], truncation=0.5)
         for place, role in enumerate((net.shape, net.texture, net.background))
     )
-    made = compose(net.shape.mask(shape), texture, background)  # type: ignore[operator]
-    torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-4)
+    image = compose(net.shape.mask(shape), texture, background)  # type: ignore[operator]
+    torch.testing.assert_close(image, expected, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(compose(net.shape.mask(shape), background, texture), expected, atol=1e-2)  # type: ignore[operator]
     other = U2Net(WIDTHS).eval()
     other.load_state_dict(published.u2net.state_dict())

@@ -29,14 +29,14 @@ def saved(folder: Path, **changed: object) -> Model:
     """Save a model whose three mechanisms differ."""
     torch.manual_seed(0)
     saliency = U2Net(WIDTHS)
-    made = build_generator(BigGan(TABLE), saliency=saliency)
-    for number, role in enumerate((made.shape, made.texture, made.background)):
+    generator = build_generator(BigGan(TABLE), saliency=saliency)
+    for number, role in enumerate((generator.shape, generator.texture, generator.background)):
         with torch.no_grad():
             biggan_of(role).embeddings.weight.add_(number)
     facts = model_facts(variant="toy", table=TABLE, widths=WIDTHS)
-    tensors = {**made.state_dict(), **saliency_tensors(saliency)}
+    tensors = {**generator.state_dict(), **saliency_tensors(saliency)}
     save_model(folder / "model.safetensors", tensors, facts={**facts, **changed})
-    return Model(generator=made.eval(), saliency=saliency, facts=facts)
+    return Model(generator=generator.eval(), saliency=saliency, facts=facts)
 
 
 def test_a_model_comes_back_from_its_file_alone(tmp_path: Path) -> None:

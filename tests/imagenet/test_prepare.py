@@ -386,11 +386,11 @@ def unpacked(archive: Path, folder: Path) -> int:
 
 
 def member(name: str, size: int = 0, **fields: Any) -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.size = size
+    entry = tarfile.TarInfo(name)
+    entry.size = size
     for field, value in fields.items():
-        setattr(made, field, value)
-    return made
+        setattr(entry, field, value)
+    return entry
 
 
 def headers(

@@ -48,8 +48,8 @@ def grey(level: int, count: int = 1) -> torch.Tensor:
     return torch.full((count, 3, HEIGHT, WIDTH), level, dtype=torch.uint8)
 
 
-def change(made: torch.Tensor, images: torch.Tensor) -> float:
-    return float((made.double() - images.double()).abs().mean())
+def change(after: torch.Tensor, before: torch.Tensor) -> float:
+    return float((after.double() - before.double()).abs().mean())
 
 
 def test_fifteen_make_the_benchmark_and_four_are_extra() -> None:
@@ -61,9 +61,9 @@ def test_shape_and_type_stay_and_the_input_is_left_alone(name: str) -> None:
     images = smooth(2)
     before = images.clone()
     for severity in SEVERITIES:
-        made = corrupted(images, name, severity=severity)
-        assert (made.shape, made.dtype) == (images.shape, torch.uint8)
-        assert not made.equal(images)
+        changed = corrupted(images, name, severity=severity)
+        assert (changed.shape, changed.dtype) == (images.shape, torch.uint8)
+        assert not changed.equal(images)
     assert images.equal(before)
     assert corrupted(images[:0], name).shape == (0, 3, HEIGHT, WIDTH)
 
@@ -81,9 +81,9 @@ def test_an_image_hangs_on_its_number_not_on_its_company(name: str) -> None:
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_chance_hangs_on_seed_number_and_severity(name: str) -> None:
     images = smooth(1)
-    made = corrupted(images, name)
+    reference = corrupted(images, name)
     for other in (corrupted(images, name, seed=1), corrupted(images, name, numbers=[1])):
-        assert other.equal(made) is (name in FIXED)
+        assert other.equal(reference) is (name in FIXED)
     first = random_numbers([0], name=name, severity=1, seed=0, device=images.device).uniform(4)
     assert not random_numbers([0], name=name, severity=2, seed=0, device=images.device).uniform(4).equal(first)
 
@@ -92,11 +92,11 @@ def test_chance_hangs_on_seed_number_and_severity(name: str) -> None:
 def test_extremes_stay_pictures(name: str) -> None:
     """Black, white and one level: nothing is divided by zero, no level leaves its range."""
     for level in (0, 1, 255):
-        made = corrupted(grey(level), name, severity=5)
-        assert made.shape == (1, 3, HEIGHT, WIDTH)
+        changed = corrupted(grey(level), name, severity=5)
+        assert changed.shape == (1, 3, HEIGHT, WIDTH)
         if name in {"defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur", "contrast", "pixelate",
                     "elastic_transform"}:  # fmt: skip
-            assert made.equal(grey(level))
+            assert changed.equal(grey(level))
 
 
 @pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - {"saturate"}))
@@ -128,9 +128,9 @@ def test_what_cannot_be_is_refused(changed: dict[str, object], message: str) -> 
 def test_noise_has_the_moments_of_its_law() -> None:
     images = grey(128, count=4)
     for severity, deviation in enumerate((0.08, 0.12, 0.18), start=1):
-        made = corrupted(images, "gaussian_noise", severity=severity).double()
-        assert made.mean() == pytest.approx(127.5, abs=0.8)  # cut, not rounded
-        assert made.std() == pytest.approx(255 * deviation, rel=0.02)
+        changed = corrupted(images, "gaussian_noise", severity=severity).double()
+        assert changed.mean() == pytest.approx(127.5, abs=0.8)  # cut, not rounded
+        assert changed.std() == pytest.approx(255 * deviation, rel=0.02)
     shot = corrupted(images, "shot_noise", severity=1).double()
     assert shot.std() == pytest.approx((128 * 255 / 60) ** 0.5, rel=0.02)
     speckle = corrupted(images, "speckle_noise", severity=1).double()
@@ -146,8 +146,8 @@ def test_brightness_and_saturation_keep_the_order_of_channels() -> None:
     order = images.argmax(1, keepdim=True)
     for name in ("brightness", "saturate"):
         for severity in SEVERITIES:
-            made = corrupted(images, name, severity=severity)
-            assert made.gather(1, order).equal(made.amax(1, keepdim=True))
+            changed = corrupted(images, name, severity=severity)
+            assert changed.gather(1, order).equal(changed.amax(1, keepdim=True))
     assert corrupted(images, "saturate", severity=4).amax(1).equal(images.amax(1))
     assert corrupted(grey(100), "brightness", severity=2).equal(grey(151))
     assert corrupted(grey(100), "saturate", severity=3).equal(grey(100))
@@ -229,6 +229,6 @@ def test_broken_or_missing_photographs_are_named(tmp_path: Path) -> None:
 def test_a_gpu_makes_the_same_picture(name: str) -> None:
     images = smooth(3)
     draws = random_numbers(range(3), name=name, severity=3, seed=0, device=torch.device("cuda"))
-    made = corrupt_with(images.cuda(), name=name, severity=3, draws=draws, ice=ice()).cpu()
-    off = (made.int() - corrupted(images, name).int()).abs()
+    on_gpu = corrupt_with(images.cuda(), name=name, severity=3, draws=draws, ice=ice()).cpu()
+    off = (on_gpu.int() - corrupted(images, name).int()).abs()
     assert float((off <= 1).double().mean()) > 0.999

@@ -168,11 +168,11 @@ def test_wrong_arguments_are_refused() -> None:
 
 
 def test_variations_are_what_their_names_say(factual: Scene) -> None:
-    made = variations(factual, LABELS, seed=5)
-    assert tuple(made) == VARIATIONS
+    varied = variations(factual, LABELS, seed=5)
+    assert tuple(varied) == VARIATIONS
     mask, inside = factual.mask, (factual.mask == 1).expand(-1, 3, -1, -1)
     outside = (mask == 0).expand(-1, 3, -1, -1)
-    images = {name: variation.images for name, variation in made.items()}
+    images = {name: variation.images for name, variation in varied.items()}
     assert images["original"].equal(factual.image)
     composed = mask * factual.foreground + (1 - mask) * factual.background
     torch.testing.assert_close(images["original"], composed)
@@ -188,7 +188,7 @@ def test_variations_are_what_their_names_say(factual: Scene) -> None:
     assert (images["only_bg_t"][boxed] != factual.image[boxed]).float().mean() > 0.9
     for name in ("mixed_same", "mixed_rand", "mixed_next"):
         assert images[name][inside].equal(factual.foreground[inside])
-        partners = torch.from_numpy(made[name].background_of)
+        partners = torch.from_numpy(varied[name].background_of)
         assert images[name][outside].equal(factual.background[partners][outside])
 
 

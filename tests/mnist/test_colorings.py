@@ -24,9 +24,9 @@ LABELS = np.arange(10)
 
 def ink(count: int = 10, *, level: float = 1.0) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Left half inked."""
-    made = np.zeros((count, 32, 32), dtype=np.float32)
-    made[:, :, :16] = level
-    return made
+    digits = np.zeros((count, 32, 32), dtype=np.float32)
+    digits[:, :, :16] = level
+    return digits
 
 
 def test_the_published_colours() -> None:

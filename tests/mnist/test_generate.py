@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generated(model, tmp_path_factory.mktemp("images"))
 
 
@@ -47,18 +47,18 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(folder.iterdir())}
 
 
-def test_every_split_has_its_images_in_full_shards(made: Path) -> None:
-    manifest = verify(made)
+def test_every_split_has_its_images_in_full_shards(images: Path) -> None:
+    manifest = verify(images)
     assert manifest.splits == {"counterfactual": 150, "factual": 70}
     assert [shard.images for shard in manifest.shards] == [50, 50, 50, 50, 20]
     assert manifest.facts == {"track": "mnist", "variant": "digits", "classes": 10}
-    assert not (made / "notes").exists()
+    assert not (images / "notes").exists()
 
 
-def test_labels_and_seeds_stand_beside_each_image(made: Path) -> None:
-    for sample in samples(made, split="factual"):
+def test_labels_and_seeds_stand_beside_each_image(images: Path) -> None:
+    for sample in samples(images, split="factual"):
         assert sample.facts["shape"] == sample.facts["texture"] == sample.facts["background"]
-    counterfactual = [sample.facts for sample in samples(made, split="counterfactual")]
+    counterfactual = [sample.facts for sample in samples(images, split="counterfactual")]
     masks = {(facts["seed"], facts["mask"]): facts["shape"] for facts in counterfactual}
     assert len(masks) == 30
     assert all(masks[facts["seed"], facts["mask"]] == facts["shape"] for facts in counterfactual)
@@ -68,30 +68,30 @@ def test_labels_and_seeds_stand_beside_each_image(made: Path) -> None:
 
 
 @pytest.mark.long
-def test_workers_change_no_byte(made: Path, model: Path, tmp_path: Path) -> None:
+def test_workers_change_no_byte(images: Path, model: Path, tmp_path: Path) -> None:
     generated(model, tmp_path, workers=4)
-    assert hashes(tmp_path) == hashes(made)
+    assert hashes(tmp_path) == hashes(images)
 
 
-def test_the_comparison_can_fail(made: Path, model: Path, tmp_path: Path) -> None:
+def test_the_comparison_can_fail(images: Path, model: Path, tmp_path: Path) -> None:
     generated(model, tmp_path, seed=1)
-    assert not set(hashes(tmp_path).values()) & set(hashes(made).values())
+    assert not set(hashes(tmp_path).values()) & set(hashes(images).values())
 
 
-def test_missing_and_truncated_shards_are_remade_and_no_others(made: Path, model: Path, tmp_path: Path) -> None:
+def test_missing_and_truncated_shards_are_remade_and_no_others(images: Path, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    shutil.copytree(made, folder)
+    shutil.copytree(images, folder)
     (folder / "factual-000000.tar").unlink()
     cut = folder / "counterfactual-000001.tar"
     cut.write_bytes(cut.read_bytes()[:-700])
     kept = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.tar") if p != cut}
     generated(model, folder)
-    assert hashes(folder) == hashes(made)
+    assert hashes(folder) == hashes(images)
     assert kept == {name: (folder / name).stat().st_mtime_ns for name in kept}
 
 
 def test_a_stopped_run_continues_with_the_missing_shards(
-    made: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered = note_shards(monkeypatch, stop_after=2)
     with pytest.raises(KeyboardInterrupt):
@@ -102,7 +102,7 @@ def test_a_stopped_run_continues_with_the_missing_shards(
     rendered = note_shards(monkeypatch)
     generated(model, tmp_path)
     assert len(rendered) == 3
-    assert hashes(tmp_path) == hashes(made)
+    assert hashes(tmp_path) == hashes(images)
 
 
 def note_shards(monkeypatch: pytest.MonkeyPatch, *, stop_after: int | None = None) -> list[PlannedShard]:
@@ -149,12 +149,12 @@ def test_facts_that_describe_no_net_are_refused(model: Path, tmp_path: Path, net
 
 
 @pytest.mark.parametrize("note", ["[1]", '{"name": 3}', '{"name": []}', "[" * 100_000, "", "null"])
-def test_a_broken_note_of_a_shard_only_costs_that_shard(model: Path, made: Path, tmp_path: Path, note: str) -> None:
+def test_a_broken_note_of_a_shard_only_costs_that_shard(model: Path, images: Path, tmp_path: Path, note: str) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "broken.json").write_text(note)
     generated(model, tmp_path)
-    assert hashes(tmp_path) == hashes(made)
+    assert hashes(tmp_path) == hashes(images)
 
 
-def test_the_manifest_reads_back(made: Path) -> None:
-    assert {shard.name for shard in read_manifest(made).shards} == {path.name for path in made.glob("*.tar")}
+def test_the_manifest_reads_back(images: Path) -> None:
+    assert {shard.name for shard in read_manifest(images).shards} == {path.name for path in images.glob("*.tar")}

@@ -26,7 +26,7 @@ SMALL = Prepare(
 )
 
 
-def made(folder: Path, params: Prepare = SMALL, *, seed: int = 0, assets: Path = Path("unused")) -> Path:
+def prepared(folder: Path, params: Prepare = SMALL, *, seed: int = 0, assets: Path = Path("unused")) -> Path:
     folder.mkdir(parents=True)
     prepare(params, seed=seed, variant="toy", assets=assets, data=folder, sink=Silent())
     return folder
@@ -34,7 +34,7 @@ def made(folder: Path, params: Prepare = SMALL, *, seed: int = 0, assets: Path =
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("prepare") / "data")
+    return prepared(tmp_path_factory.mktemp("prepare") / "data")
 
 
 def test_the_manifest_says_what_there_is(folder: Path) -> None:
@@ -79,16 +79,16 @@ def test_only_training_digits_are_copied_each_copy_another(folder: Path) -> None
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
-    again = made(tmp_path / "again")
+    again = prepared(tmp_path / "again")
     names = sorted(path.name for path in folder.iterdir())
     assert names == sorted(path.name for path in again.iterdir())
     assert all((folder / name).read_bytes() == (again / name).read_bytes() for name in names)
-    other = read_manifest(made(tmp_path / "other", seed=1))
+    other = read_manifest(prepared(tmp_path / "other", seed=1))
     assert not {shard.sha256 for shard in other.shards} & {shard.sha256 for shard in read_manifest(folder).shards}
 
 
 def test_the_test_digits_do_not_depend_on_the_seed(folder: Path, tmp_path: Path) -> None:
-    other = made(tmp_path / "other", seed=1)
+    other = prepared(tmp_path / "other", seed=1)
     assert (
         load_split(other, split="test_iid").labels["shape"].equal(load_split(folder, split="test_iid").labels["shape"])
     )
@@ -107,7 +107,7 @@ def test_the_sheet_has_a_row_a_split_and_a_column_a_class(folder: Path) -> None:
 
 
 def test_a_class_that_training_lacks_is_left_white(tmp_path: Path) -> None:
-    data = made(tmp_path / "data", replace(SMALL, train_images=3, jitter=None))
+    data = prepared(tmp_path / "data", replace(SMALL, train_images=3, jitter=None))
     present = set(load_split(data, split="train").labels["shape"].tolist())
     with Image.open(data / "examples.png") as sheet:
         pixels = np.asarray(sheet)[:, -10 * 67 :]
@@ -116,7 +116,7 @@ def test_a_class_that_training_lacks_is_left_white(tmp_path: Path) -> None:
 
 
 def test_colored_has_the_label_as_background_and_a_random_colour(tmp_path: Path) -> None:
-    data = made(tmp_path / "data", replace(SMALL, look="colored", jitter=None))
+    data = prepared(tmp_path / "data", replace(SMALL, look="colored", jitter=None))
     labels = load_split(data, split="test_random").labels
     assert (labels["background"] == labels["shape"]).all()
     assert (labels["texture"] == labels["shape"]).float().mean() < 0.2
@@ -136,16 +136,16 @@ def test_real_mnist_in_every_look(test_data: Path, tmp_path: Path, monkeypatch: 
     digits = load_digits(params, assets)
     test = replace(digits.test, images=digits.test.images[:100], labels=digits.test.labels[:100])
     monkeypatch.setattr("cgn.mnist.prepare.load_digits", lambda *_: replace(digits, test=test))
-    images = load_split(made(tmp_path / "data", params, assets=assets), split="test_random")
+    images = load_split(prepared(tmp_path / "data", params, assets=assets), split="test_random")
     assert images.pixels.shape == (100, 32, 32, 3)
     assert images.pixels.float().std() > 20
 
 
 def test_missing_assets_and_a_full_disk_are_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=f"{MNIST_IMAGES.name} is missing: run fetch"):
-        made(tmp_path / "a", replace(SMALL, digits="mnist"), assets=tmp_path)
+        prepared(tmp_path / "a", replace(SMALL, digits="mnist"), assets=tmp_path)
     with pytest.raises(ArtifactError, match=f"{OBJECT_TEXTURES[0].name} is missing: run fetch"):
-        made(tmp_path / "b", replace(SMALL, look="wildlife"), assets=tmp_path)
+        prepared(tmp_path / "b", replace(SMALL, look="wildlife"), assets=tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"not a folder|in the way"):
         prepare(SMALL, seed=0, variant="toy", assets=tmp_path, data=tmp_path / "file" / "data", sink=Silent())

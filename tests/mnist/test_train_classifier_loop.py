@@ -42,7 +42,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes told apart by brightness, under noise."""
+    """Three classes that differ in brightness, with noise."""
     folder = tmp_path_factory.mktemp("data")
     draw = np.random.default_rng(1)
     labels = draw.integers(0, 3, IMAGES)

@@ -238,15 +238,15 @@ def plain(cnn: Cnn) -> nn.Sequential:
 @pytest.fixture
 def cnn() -> Cnn:
     torch.manual_seed(0)
-    made = Cnn()
-    norm = made.model[0]
+    net = Cnn()
+    norm = net.model[0]
     assert isinstance(norm, nn.BatchNorm2d)
-    for layer in made.modules():  # so that the answers depend on the images, and a lost scale or shift would show
+    for layer in net.modules():  # so that the answers depend on the images, and a lost scale or shift would show
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight)
     nn.init.normal_(norm.weight, mean=1.0, std=0.3)
     nn.init.normal_(norm.bias, std=0.3)
-    return made
+    return net
 
 
 def test_a_published_file_loads_strictly(test_data: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def chamfer(edges: Array) -> Array:
 
 
 def equalized(grey: Array) -> Array:
-    """(H,W) uint8 -> (H,W) uint8 with its histogram made even; the darkest level present becomes 0."""
+    """(H,W) uint8 -> (H,W) uint8 with an even histogram; the darkest level present becomes 0."""
     counts = np.bincount(grey.ravel(), minlength=256)
     darkest = int(np.flatnonzero(counts)[0])
     if counts[darkest] == grey.size:

@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_named(golden: dict[str, Any], tmp_path: Path) -> N
         )
 
 
-def test_a_file_that_is_cut_short_is_told(golden: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_that_is_cut_short_is_an_error(golden: dict[str, Any], tmp_path: Path) -> None:
     torch.save(golden["state_dict"], tmp_path / "whole.bin")
     content = (tmp_path / "whole.bin").read_bytes()
     (tmp_path / "cut.bin").write_bytes(content[: len(content) // 2])

@@ -64,9 +64,9 @@ def batch(images: Sequence[Array]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def near(made: torch.Tensor, wanted: torch.Tensor) -> float:
+def near(ours: torch.Tensor, published: torch.Tensor) -> float:
     """The share of values within 2 grey levels."""
-    return float(((made.int() - wanted.int()).abs() <= 2).double().mean())
+    return float(((ours.int() - published.int()).abs() <= 2).double().mean())
 
 
 def statistics(clean: torch.Tensor, corrupted: torch.Tensor) -> Array:
@@ -83,8 +83,8 @@ def test_every_corruption_is_the_published_picture(
 ) -> None:
     clean = batch([golden["clean"]])
     for severity in SEVERITIES:
-        made = corrupt_with(clean, name=name, severity=severity, draws=Replayed([1000 * severity]), ice=ice)
-        assert near(made, batch([golden[f"{name}/{severity}"]])) >= 0.999, severity
+        corrupted = corrupt_with(clean, name=name, severity=severity, draws=Replayed([1000 * severity]), ice=ice)
+        assert near(corrupted, batch([golden[f"{name}/{severity}"]])) >= 0.999, severity
 
 
 @pytest.mark.long
@@ -94,8 +94,8 @@ def test_the_readable_reference_is_the_published_picture(
 ) -> None:
     opened = [np.asarray(Image.open(path).convert("RGB")) for path in photographs]
     for severity in (2,) if name == "glass_blur" else SEVERITIES:  # seconds an image
-        made = references(opened)[name](golden["clean"], severity, np.random.RandomState(1000 * severity))
-        assert near(batch([made]), batch([golden[f"{name}/{severity}"]])) >= 0.999, severity
+        corrupted = references(opened)[name](golden["clean"], severity, np.random.RandomState(1000 * severity))
+        assert near(batch([corrupted]), batch([golden[f"{name}/{severity}"]])) >= 0.999, severity
 
 
 @pytest.mark.long
@@ -105,10 +105,10 @@ def test_statistics_are_the_published_ones_given_the_numbers(
 ) -> None:
     for severity in SEVERITIES:
         draws = Replayed([1000 * severity + number for number in range(len(images))])
-        made = statistics(images, corrupt_with(images, name=name, severity=severity, draws=draws, ice=ice))
+        ours = statistics(images, corrupt_with(images, name=name, severity=severity, draws=draws, ice=ice))
         # 0.15: where the published float64 lands just under a whole level and is cut, ours lands on it.
-        wanted = published.loc[(name, severity), COLUMNS].to_numpy(float)
-        np.testing.assert_allclose(made, wanted, rtol=0.0005, atol=0.15, err_msg=f"{name}/{severity}")
+        expected = published.loc[(name, severity), COLUMNS].to_numpy(float)
+        np.testing.assert_allclose(ours, expected, rtol=0.0005, atol=0.15, err_msg=f"{name}/{severity}")
 
 
 @pytest.mark.long
@@ -117,10 +117,10 @@ def test_statistics_are_near_the_published_ones_with_numbers_of_its_own(
     images: torch.Tensor, published: pd.DataFrame, name: str
 ) -> None:
     for severity in SEVERITIES:
-        made = statistics(images, corrupt(images, name=name, severity=severity, numbers=range(len(images)), seed=0))
-        wanted = published.loc[(name, severity), COLUMNS].to_numpy(float)
-        assert made[0] == pytest.approx(wanted[0], rel=0.05), severity
-        np.testing.assert_allclose(made[1:], wanted[1:], rtol=0.05, atol=0.5, err_msg=f"{name}/{severity}")
+        ours = statistics(images, corrupt(images, name=name, severity=severity, numbers=range(len(images)), seed=0))
+        expected = published.loc[(name, severity), COLUMNS].to_numpy(float)
+        assert ours[0] == pytest.approx(expected[0], rel=0.05), severity
+        np.testing.assert_allclose(ours[1:], expected[1:], rtol=0.05, atol=0.5, err_msg=f"{name}/{severity}")
 
 
 @pytest.mark.long
@@ -131,14 +131,14 @@ def test_wide_statistics_lie_around_the_published_ones(
     count = len(images)
     for severity in (1, 3, 5):
         numbers = [range(draw * count, draw * count + count) for draw in range(DRAWS)]
-        made = np.stack(
+        ours = np.stack(
             [
                 statistics(images, corrupt(images, name=name, severity=severity, numbers=chosen, seed=0, ice=ice))
                 for chosen in numbers
             ]
         )
-        wanted = published.loc[(name, severity), COLUMNS].to_numpy(float)
-        assert (np.abs(made.mean(0) - wanted) <= 4 * made.std(0, ddof=1)).all(), severity
+        expected = published.loc[(name, severity), COLUMNS].to_numpy(float)
+        assert (np.abs(ours.mean(0) - expected) <= 4 * ours.std(0, ddof=1)).all(), severity
 
 
 def test_the_comparisons_can_fail(

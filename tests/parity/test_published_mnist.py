@@ -2,7 +2,7 @@
 
 How equal they can be: the first linear map of the ten golden images is one matrix product, which a library computes in
 blocks of eight rows and a rest of two, and the last normalisation of the mask net magnifies the rounding of the rest a
-thousandfold. The golden run summed the rest's products in an order of its own, which can be told from its masks: four
+thousandfold. The golden run summed the rest's products in an order of its own, which shows in its masks: four
 running sums. Summed in that order, the masks of all ten images are the golden ones to the bit on a processor with
 AVX-512, and all tiles are within 2.5e-7. As the library at hand sums them, the last two masks are up to 2.4e-6 away;
 the same weights in float64 are 3.5e-6 away: the golden run's own rounding.

@@ -136,7 +136,7 @@ def test_keys_of_another_net_are_refused(test_data: Path) -> None:
         load_strictly(U2Net(SMALL), other, source="squeezenet.pth")
 
 
-def test_a_file_that_is_cut_short_is_told(test_data: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_short_is_an_error(test_data: Path, tmp_path: Path) -> None:
     content = (test_data / WEIGHTS).read_bytes()
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(ArtifactError, match=r"cut\.pth holds no weights .*cut short"):

@@ -137,8 +137,8 @@ def tables(*, suites: Sequence[str], heads: Sequence[tuple[str, str]] = HEADS) -
 def _corrupted(key: tuple[str, str]) -> list[pd.DataFrame]:
     right = CORRUPTED_IMAGES - WRONG[key]
     conditions = [condition(name, severity) for name in ALEXNET for severity in SEVERITIES]
-    made = [counted(key, "imagenet_c", each, images=CORRUPTED_IMAGES, right=right) for each in conditions]
-    return [*made, counted(key, "imagenet_c", "clean", images=CORRUPTED_IMAGES, right=CORRUPTED_IMAGES)]
+    corrupted = [counted(key, "imagenet_c", each, images=CORRUPTED_IMAGES, right=right) for each in conditions]
+    return [*corrupted, counted(key, "imagenet_c", "clean", images=CORRUPTED_IMAGES, right=CORRUPTED_IMAGES)]
 
 
 ALL = ("clean", "in9", "cue_conflict", "stylized", "imagenet_c")
@@ -168,12 +168,12 @@ def predictions(
     )
 
 
-def make_run(root: Path, made: Predictions) -> dict[str, Path]:
+def make_run(root: Path, stored: Predictions) -> dict[str, Path]:
     """The folders of a run: the decisions, and nothing else in them."""
     folders = {role: root / role for role in ("data", "model", "images", "decisions")}
     for folder in folders.values():
         folder.mkdir(parents=True)
-    write(made, folders["decisions"] / "decisions.parquet")
+    write(stored, folders["decisions"] / "decisions.parquet")
     return folders
 
 
@@ -211,9 +211,9 @@ def film(path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
 
 
-def benchmarks(data: Path, made: Predictions) -> None:
+def benchmarks(data: Path, stored: Predictions) -> None:
     """The stimuli, and one scene in ImageNet-9's variations, as pictures below a manifest."""
-    for image in made.of("cue_conflict")["image"].unique():
+    for image in stored.of("cue_conflict")["image"].unique():
         picture(data / "cue_conflict" / str(image), size=(9, 9))
     for name in VARIATIONS:
         picture(data / "imagenet9" / name / "val" / "00.png", size=(7, 7))
