@@ -1,4 +1,4 @@
-"""Every loss: one function an equation, headed by its source. Weights are the caller's.
+"""Every loss: one function for each equation, with its source. The caller weights the losses.
 
 Shapes: B batch, C channels, H and W image size, K classes. Images are in [-1,1], masks in [0,1].
 
@@ -20,7 +20,7 @@ from torch.nn import functional
 STYLE_SCALE = 5e3
 """Of the published code."""
 POOL = 2
-"""Pixels to a side that the energy distance averages: strokes stay, single pixels do not count."""
+"""Height and width of the blocks, in pixels, that the energy distance averages: large enough for strokes to remain."""
 
 
 def generator_loss(generated: torch.Tensor) -> torch.Tensor:
@@ -54,15 +54,15 @@ def binary_entropy(mask: torch.Tensor) -> torch.Tensor:
 
 
 def size_hinge(mask: torch.Tensor, *, smallest: float = 0.1, largest: float = 0.9) -> torch.Tensor:
-    """(B,1,H,W) -> (B,): how far each mask's mean lies outside [smallest, largest] (Sauer & Geiger, 2021)."""
+    """(B,1,H,W) -> (B,): how far each mask's mean is outside [smallest, largest] (Sauer & Geiger, 2021)."""
     size = mask.mean((1, 2, 3))
     return (smallest - size).clamp_min(0) + (size - largest).clamp_min(0)
 
 
 def border_hinge(mask: torch.Tensor, *, width: int, largest: float) -> torch.Tensor:
-    """(B,1,H,W) -> (B,): how far the mean of each mask's outermost `width` pixels lies above `largest`. Not published.
+    """(B,1,H,W) -> (B,): how far the mean of each mask's outermost `width` pixels is above `largest`. Not published.
 
-    Without it an inverted mask can draw the same images; objects that never touch the frame rule that out.
+    Without it an inverted mask can give the same images. It assumes that objects do not touch the image's border.
     """
     height, breadth = mask.shape[-2:]
     inner = mask[..., width : height - width, width : breadth - width]
@@ -166,10 +166,11 @@ def saliency(mask: torch.Tensor) -> torch.Tensor:
 def energy_distance(generated: torch.Tensor, real: torch.Tensor, *, images_per_class: int) -> torch.Tensor:
     """2 E|g - r| - E|g - g'| - E|r - r'| of generated and real images of one class (Székely & Rizzo, 2013).
 
-    Both (B,C,H,W), image i of both of the same class, `images_per_class` >= 2 of a class side by side; only images of
-    such a group are compared, by the root mean square over 2x2 means. An unbiased estimate: 0 on average where both
-    have one distribution, above otherwise. Not published: an adversarial loss judges images one by one, so a generator
-    may draw few kinds of a class; this one asks that two generated images differ as two real ones do.
+    Both are (B,C,H,W); image i of both has the same class, and the `images_per_class` >= 2 images of a class are
+    consecutive. Only images of such a group are compared, by the root mean square of the differences of their 2x2
+    means. The estimate is unbiased: 0 on average if both have the same distribution, above 0 otherwise. Not published.
+    An adversarial loss scores images one by one, so a generator may draw only a few variants of a class; this loss
+    requires that two generated images differ as much as two real ones.
     """
     assert images_per_class >= 2, "one image has no other to differ from"
     ours, theirs = (_points(images, images_per_class=images_per_class) for images in (generated, real))
@@ -186,7 +187,7 @@ def _points(images: torch.Tensor, *, images_per_class: int) -> torch.Tensor:
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Exact at 0 also in the gradient, which the faster way by products is not."""
+    """Not by matrix products, which are faster but inexact near 0, also in the gradient."""
     distances: torch.Tensor = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
     return distances
 

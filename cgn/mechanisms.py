@@ -1,6 +1,6 @@
-"""Independent mechanisms and the fixed composer (Sauer & Geiger, ICLR 2021), and interventions on what goes into them.
+"""Independent mechanisms, the fixed composer, and interventions on the mechanisms' inputs (Sauer & Geiger, ICLR 2021).
 
-    Cause, Causes, Prior        noise and a label for each mechanism, and how noise is drawn
+    Cause, Causes, Prior        noise and a label for each mechanism, and the distribution of the noise
     factual, counterfactual     one label for all mechanisms, or do(label) for each
     Shape, Whole, Tiled         the mechanisms; their nets are passed in
     compose, Picture, Generator x = m*f + (1-m)*b
@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 REACH = 2.0
-"""Truncated noise lies in [-2,2] times the truncation."""
+"""Truncated noise is in [-2,2] times the truncation."""
 MARGIN = 1e-4
 """Masks stay this far from 0 and 1, so that the logarithms of the binary entropy are finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """What goes into one mechanism: (B,Z) noise, (B,) labels; (B,2) offsets where the mechanism draws tiles."""
+    """The input of one mechanism: (B,Z) noise, (B,) labels, and (B,2) offsets if the mechanism draws tiles."""
 
     noise: torch.Tensor
     label: torch.Tensor
@@ -41,7 +41,7 @@ class Cause:
 
 @dataclass(frozen=True, kw_only=True)
 class Causes:
-    """One cause for each mechanism. Equal labels make a factual image, other ones a counterfactual."""
+    """One cause for each mechanism. Equal labels give a factual image, different ones a counterfactual image."""
 
     shape: Cause
     texture: Cause
@@ -58,9 +58,9 @@ class Causes:
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """How noise is drawn: standard normal, or where there is a truncation, that within [-2,2], times it.
+    """The distribution of noise: standard normal or, with a `truncation` t, t times a normal cut to [-2,2].
 
-    `tile_size`: where mechanisms draw tiles, offsets are drawn from 0 to it (included).
+    `tile_size`: if mechanisms draw tiles, offsets are uniform from 0 to `tile_size`, both included.
     """
 
     noise_size: int
@@ -102,8 +102,8 @@ def counterfactual(
 ) -> Causes:
     """Causes with labels and noise of their own for each mechanism.
 
-    `shape` holds (M,) labels, one a mask; `texture` and `background` hold (M*images_per_mask,) labels, the images of a
-    mask side by side.
+    `shape` holds (M,) labels, one for each mask; `texture` and `background` hold (M*images_per_mask,) labels; the
+    images of a mask are consecutive.
     """
     mask, foreground, behind = (prior.cause(label, stream) for label in (shape, texture, background))
     repeated = torch.arange(len(shape)).repeat_interleave(images_per_mask)
@@ -111,7 +111,7 @@ def counterfactual(
 
 
 class Shape(nn.Module):
-    """f_shape: a net, and where it draws an image instead of a mask, what segments that (ImageNet: a frozen U2-Net)."""
+    """f_shape: a net that draws masks, or one that draws images and a `segment` for them (ImageNet: U2-Net, frozen)."""
 
     def __init__(self, net: nn.Module, *, segment: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
         super().__init__()

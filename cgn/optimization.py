@@ -1,7 +1,8 @@
-"""What moves weights: Adam, the learning rate's decay, averaged weights, and what holds a net still meanwhile.
+"""Adam, the decay of the learning rate, an average of weights (EMA), and contexts that evaluate or freeze a module.
 
-torch's AveragedModel copies the weights of the first update, where the average here begins with the initial ones: other
-weights. Its LambdaLR counts updates itself, one more state to resume, where the rate here is a function of the update.
+torch's AveragedModel begins its average with the weights of the first update, this one with the initial weights, so the
+results would differ. torch's LambdaLR counts updates itself, which is one more state to resume; here the learning rate
+is a function of the update.
 """
 
 import copy
@@ -27,18 +28,18 @@ class EMA(Generic[Net]):
 
     @torch.no_grad()
     def follow(self, update: int) -> None:
-        """Take in the weights after `update`; early on the decay is lower, so that the start is forgotten."""
+        """Average in the weights after `update`; early on the decay is lower, to forget the initial weights."""
         if not self.decay:
             return
         decay = min(self.decay, (1 + update) / (10 + update))
         torch._foreach_lerp_(list(self.module.parameters()), list(self.source.parameters()), 1 - decay)
-        for kept, new in zip(self.module.buffers(), self.source.buffers(), strict=True):
-            kept.copy_(new)
+        for average, current in zip(self.module.buffers(), self.source.buffers(), strict=True):
+            average.copy_(current)
 
 
 @contextmanager
 def evaluating(module: Net, *, fabric: "Fabric") -> Iterator[Net]:
-    """The module in eval mode, without gradients: to look at it moves neither its statistics nor its mode."""
+    """The module in eval mode, without gradients; afterwards its statistics and its mode are as before."""
     mode = module.training
     with torch.no_grad(), fabric.autocast():
         yield module.eval()
@@ -47,7 +48,7 @@ def evaluating(module: Net, *, fabric: "Fabric") -> Iterator[Net]:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the module's parameters: halves the cost of a step that only passes through it."""
+    """No gradients for the module's parameters; halves the cost of a backward pass that only goes through it."""
     module.requires_grad_(False)
     try:
         yield
@@ -56,7 +57,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def adam(module: nn.Module, *, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    """Adam over a module's parameters, its initial rate kept beside the current one."""
+    """Adam over a module's parameters; each group also stores its initial learning rate, as `initial_lr`."""
     return torch.optim.Adam(
         [{"params": list(module.parameters()), "initial_lr": rate}], lr=rate, betas=betas, fused=True
     )

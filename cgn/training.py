@@ -1,4 +1,4 @@
-"""Training that can be killed at any moment: what every training needs and no paper describes.
+"""The loop of every training: its checkpoints, log lines and example sheets. It can be stopped at any moment.
 
     training = Training(folder, fabric=fabric, sink=sink, seed=seed, updates=1800, modules={...}, optimizers={...}, ...)
     for update in training:             # from the last checkpoint (or 0) to the last update
@@ -6,11 +6,11 @@
         training.backward(losses)
         training.step("generator", rate_factor=linear_decay(update, ...))
 
-Update n is a function of (seed, n), so a checkpoint holds weights, optimizer states and n, and a resumed run equals an
-uninterrupted one to the bit on a CPU. Nothing is saved before all losses and weights that lead to it are known to be
-finite. All processes hold the same weights; the first one writes. A generator's update may have several batches:
-process r of N takes batches r, r + N, ..., and gradients are summed over all of them (published for ImageNet, whose
-loss weights depend on it), so the number of processes changes only the rounding. Fabric averages a classifier's.
+Update n is a function of (seed, n). A checkpoint therefore holds only weights, optimizer states and n, and on a CPU a
+resumed run equals an uninterrupted one to the bit. Losses and weights are checked to be finite before they are saved.
+All processes hold the same weights; the first one writes. An update may have several batches: process r of N takes
+batches r, r + N, ..., and their gradients are summed, as published for ImageNet, whose loss weights depend on it. So
+the number of processes changes only the rounding. A classifier's gradients are averaged over processes by Fabric.
 """
 
 import time
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 MODEL, STATE = "model.safetensors", "state.pt"
-"""In a training's folder: the trained network, written last, and until then the checkpoint."""
+"""Files in a training's folder: the trained network, written last, and the checkpoint, which exists until then."""
 Rows = Sequence[tuple[str, torch.Tensor]]
-"""A sheet: named rows of (B,1 or 3,H,W) images in [-1,1]."""
+"""The named rows of a sheet of examples: (B,1 or 3,H,W) images in [-1,1]."""
 
 
 class Training:
@@ -59,10 +59,11 @@ class Training:
         batches_per_update: int = 1,
         epoch_ends: Sequence[int] = (),
     ) -> None:
-        """Continue from the checkpoint in `folder` where there is one; `modules` are on their device.
+        """Continue from the checkpoint in `folder`, if it has one; `modules` must be on their device already.
 
-        `epoch_ends`: after so many updates each epoch ends, rising to `updates`; a line is logged and a checkpoint is
-        written then, too. Raises ArtifactError for a checkpoint that is broken or of another training.
+        `epoch_ends`: the number of updates after which each epoch ends, ascending; the last one is `updates`. Each end
+        of an epoch also logs a line and writes a checkpoint. Raises ArtifactError for a checkpoint that is broken or of
+        another training.
         """
         self.folder, self.fabric, self.sink, self.seed = folder, fabric, sink, seed
         self.updates, self.batches_per_update, self.epoch_ends = updates, batches_per_update, epoch_ends
@@ -74,7 +75,7 @@ class Training:
         self._resume()
 
     def __iter__(self) -> Iterator[int]:
-        """Each update's number; after it come the log's line and the checkpoint that are due."""
+        """Yield each update's number; after the update, log a line and write a checkpoint where they are due."""
         batches, first = self.batches_per_update, self.fabric.is_global_zero
         unit = "updates" if batches == 1 else f"batches ({batches:,} an update)"
         self.sink.rewind(self.update)
@@ -117,7 +118,7 @@ class Training:
         return torch.stack(list(losses.values())).sum()
 
     def step(self, *names: str, rate_factor: float) -> None:
-        """Move what these optimizers hold, at `rate_factor` times their initial rates, and clear their gradients.
+        """Step these optimizers, at `rate_factor` times their initial learning rates, and clear their gradients.
 
         Raises TrainingError, in every process, before a loss that is not a finite number moves a weight.
         """
@@ -132,7 +133,7 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
 
     def _sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Over all processes, in one message."""
+        """Sum the gradients over all processes, in one message."""
         if gradients := [parameter.grad for parameter in parameters if parameter.grad is not None]:
             total = torch.cat([gradient.flatten() for gradient in gradients])
             self.fabric.all_reduce(total, reduce_op="sum")  # in place
@@ -144,19 +145,19 @@ class Training:
         self.values |= values
 
     def log_start(self, values: Mapping[str, float]) -> None:
-        """Log at step 0 what is measured before the first update; a run that continues has logged it."""
+        """Log at step 0 what is measured before the first update; a resumed run does not log it again."""
         if self.fabric.is_global_zero and self.update == 0:
             self.sink.rewind(-1)
             self.sink.log(values, step=0)
 
     @property
     def sheet_due(self) -> bool:
-        """Whether this process is to draw a sheet of examples at the end of this update."""
+        """Whether this process draws a sheet of examples at the end of this update."""
         done = self.update + 1
         return self.fabric.is_global_zero and (done % self.sheet_every == 0 or done == self.updates)
 
     def sheet(self, rows: Rows) -> None:
-        """Save labelled rows of images in sheets/, and say in a line how far the training is."""
+        """Save labelled rows of images in sheets/, and print a line of progress."""
         done = self.update + 1
         path = self.folder / "sheets" / f"{done:06d}.png"
         save_image(sheet(rows), path)
@@ -210,7 +211,7 @@ class Training:
             finite({f"{name}.{key}": value for key, value in zip(weights, sums, strict=True)}, update=self.update)
 
     def save(self) -> None:
-        """Write the checkpoint. Raises TrainingError rather than keep what is not finite."""
+        """Write the checkpoint. Raises TrainingError if a weight is not finite."""
         self._check_weights()
         state = {
             "update": self.update,
@@ -245,10 +246,10 @@ class Training:
 
 
 class RunningMeans:
-    """Means over images of what a classifier shows while it trains: of a line of the log, and of an epoch.
+    """A classifier's training losses and accuracies as means over images: since the last log line, and of an epoch.
 
-    Values stay on the device until a line is logged or saved, so a GPU does not wait in between; they are averaged over
-    processes before they are checked, so all stop together at one that is not finite.
+    Values stay on the device until a line is logged or saved, so that a GPU does not wait for them. They are averaged
+    over processes before they are checked, so that all processes stop together at a value that is not finite.
     """
 
     def __init__(self, fabric: "Fabric") -> None:
@@ -260,27 +261,26 @@ class RunningMeans:
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Forget the epoch before."""
+        """Start the means of a new epoch."""
         self._sums, self._summed = torch.zeros(0, dtype=torch.float64), 0.0  # (M,) over so many images
 
     def add(self, values: Mapping[str, torch.Tensor], *, images: int, unreadable: Sequence[str] = ()) -> None:
-        """Scalars of an update, means over its `images`; the same names each time.
+        """Add an update's scalars, which are means over its `images`; the names must be the same each time.
 
         `unreadable`: a sentence for each image that was replaced by the next one.
         """
         self.names = tuple(values)
-        count = next(iter(values.values())).new_full(
-            (), images, dtype=torch.float64
-        )  # created on the device: no waiting
+        first = next(iter(values.values()))
+        count = first.new_full((), images, dtype=torch.float64)  # created on the device: no waiting
         self._lines.append(torch.stack([value.detach().double() for value in (*values.values(), count)]))
         self.images += images * self.fabric.world_size
         for sentence in unreadable:
             if sentence not in self.unreadable:
-                say(f"{sentence}; the next picture stands in for it")
+                say(f"{sentence}; the next image is used instead")
             self.unreadable[sentence] = None
 
     def line(self, *, update: int) -> dict[str, float]:
-        """Means since the last line; empty where nothing is added. Raises TrainingError for a value like NaN."""
+        """Means since the last line; empty if no values were added. Raises TrainingError for NaN or infinity."""
         if not self.names:
             return {}
         rows = self._checked(update)
@@ -290,7 +290,7 @@ class RunningMeans:
         return dict(zip(self.names, (sums / summed).tolist(), strict=True))
 
     def epoch(self) -> dict[str, float]:
-        """Means of the epoch until the last line."""
+        """Means from the epoch's start to the last line of the log."""
         return dict(zip(self.names, (self._sums / max(self._summed, 1.0)).tolist(), strict=True))
 
     def _checked(self, update: int) -> torch.Tensor:
@@ -303,7 +303,7 @@ class RunningMeans:
         return rows
 
     def state_dict(self, *, update: int) -> dict[str, Any]:
-        """What a checkpoint holds of it, once it is known to be finite."""
+        """The values for a checkpoint. Raises TrainingError if one is not finite."""
         lines = self._checked(update)
         self.unreadable = dict.fromkeys(self._gathered())
         state = {"names": list(self.names), "images": self.images, "unreadable": list(self.unreadable)}
@@ -324,14 +324,14 @@ class RunningMeans:
 
 
 def batch_indices(update: int, *, count: int, batch_size: int, seed: int) -> torch.Tensor:
-    """The (batch_size,) indices of a batch: an epoch is a permutation of `count`, its incomplete end left out."""
+    """The (batch_size,) indices of a batch: an epoch is a permutation of `count` without its last incomplete batch."""
     epoch, place = divmod(update, count // batch_size)
     return permutation(count, seed=seed, epoch=epoch)[place * batch_size : (place + 1) * batch_size]
 
 
 @lru_cache(maxsize=2)
 def permutation(count: int, *, seed: int, epoch: int) -> torch.Tensor:
-    """The order of an epoch: a pure function of all three."""
+    """(count,): an epoch's order, a pure function of count, seed and epoch."""
     return torch.randperm(count, generator=torch_stream(seed, "epoch", epoch))
 
 
@@ -341,7 +341,7 @@ def accuracy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
 
 
 def finished(model: Path, *, sink: MetricSink) -> bool:
-    """Whether an earlier run of the same definition has written the generator; it is checked, and summarized again."""
+    """Whether an earlier run of the same definition wrote the generator; if so, check it and report its losses."""
     if not (model / MODEL).is_file():
         return False
     _, facts = load_model(model / MODEL)

@@ -1,12 +1,12 @@
 """The corruptions of ImageNet-C, applied to batches: fifteen for the benchmark and four extra, at five severities.
 
 Hendrycks & Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR 2019,
-with the parameters for 224-pixel images as the package `imagecorruptions` has them. Mini-ImageNet-C is these, on the
+with the parameters for 224-pixel images of the package `imagecorruptions`. The files of ImageNet-C were saved as JPEG
+(quality 85) after the corruption; these images are not.
+
+A corrupted image is a function of the image, its number, the corruption, the severity and the seed; neither order nor
+batch size changes it, and a GPU returns the same image up to one grey level. Mini-ImageNet-C is the fifteen on the
 central 224-pixel crops of ImageNet-mini's validation images.
-Decided here: a corrupted image is a function of the image, its number, the corruption, the severity and the seed, so
-neither order nor batch size changes it. Every number is drawn on the CPU by the image's own generator, so a GPU
-returns the same image up to one grey level. Severity 0 is refused: it would be the clean image.
-ImageNet-C's own files were saved as JPEG (quality 85) after the corruption; these are not.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """The five blurs of ImageNet-C: defocus, glass, motion, zoom and, extra, Gaussian.
 
-Every function takes (B,3,H,W) grey levels in [0,255]. Constants: severities 1 to 5.
-Glass blur is published as a loop over pixels, each of which takes the current value of a random neighbour. Which
-original pixel ends up where follows from the drawn steps alone, so it is computed for all pixels at once.
+Every function takes (B,3,H,W) grey levels in [0,255]; constants are for severities 1 to 5. Glass blur is published as a
+loop over pixels, in which each pixel takes the current value of a random neighbour. The random steps alone decide where
+each original pixel ends, so all pixels are computed at once.
 """
 
 from collections.abc import Sequence
@@ -68,9 +68,9 @@ def glass_blur(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Seq
 def origins(steps: torch.Tensor, *, height: int, width: int, reach: int) -> torch.Tensor:
     """(B,height-2r,width-2r,2) steps (right, down) -> (B,height*width): the original pixel at each place in the end.
 
-    Published: from the lower right corner to the upper left, each place takes what stands `step` away from it at that
-    moment (the exchange that was meant copies one way only). A place further on in reading order has been
-    filled by then, so its own origin counts; chains of such places are followed by doubling, all places at once.
+    Published: from the lower right corner to the upper left, each place takes the pixel that is `step` away from it at
+    that moment (it should have been an exchange, but the code copies one way only). Places later in reading order have
+    changed before, so a place's source may itself have a source; all such chains are followed at once, by doubling.
     """
     places = torch.arange(height * width, device=steps.device).expand(len(steps), -1)
     inside = slice(reach + 1, height - reach + 1), slice(reach + 1, width - reach + 1)

@@ -3,11 +3,9 @@
     noise      Gaussian, shot, impulse and, extra, speckle
     digital    brightness, contrast, elastic, pixelate, JPEG and, extra, saturate
 
-Every function takes (B,3,H,W) grey levels in [0,255] and returns them changed, not clipped.
-Constants: severities 1 to 5.
-Brightness and saturation are defined in hue, saturation and value. With the hue kept, both are a change of each
-channel's distance to the largest one, so no hue is computed. Pixelate and JPEG are Pillow's, image by image, as
-published.
+Every function takes (B,3,H,W) grey levels in [0,255] and does not clip its result; constants are for severities 1 to 5.
+Brightness and saturation are defined in hue, saturation and value. They keep the hue, so only each channel's distance
+to the largest channel changes, and no hue is computed. Pixelate and JPEG use Pillow, image by image, as published.
 """
 
 import io
@@ -22,29 +20,29 @@ from cgn.corruptions.filters import gaussian, separable
 from cgn.corruptions.random_numbers import RandomNumbers
 
 GAUSSIAN_DEVIATIONS = (0.08, 0.12, 0.18, 0.26, 0.38)
-"""Of 255, as all here."""
+"""Fractions of 255, as all constants here."""
 PHOTONS = (60, 25, 12, 5, 3)
 """How many a white pixel receives on average."""
 IMPULSES = (0.03, 0.06, 0.09, 0.17, 0.27)
-"""Share of the values struck; one half becomes black, the other white."""
+"""Share of the values that are replaced: one half by black, the other by white."""
 SPECKLE_DEVIATIONS = (0.15, 0.2, 0.35, 0.45, 0.6)
 
 
 def gaussian_noise(
     images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Normal noise on every value: the electronics in little light."""
+    """Normal noise on every value, as from electronics in low light."""
     return images + 255 * GAUSSIAN_DEVIATIONS[severity - 1] * draws.normal(*images.shape[1:])
 
 
 def shot_noise(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Poisson noise: light comes in photons."""
+    """Poisson noise, from the discrete photons of light."""
     level = 255 / PHOTONS[severity - 1]
     return draws.poisson(images / level) * level
 
 
 def impulse_noise(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Salt and pepper on single values: broken bits. One number decides whether and how a value is struck."""
+    """Salt and pepper on single values, like broken bits. One random number decides whether and how a value changes."""
     half = IMPULSES[severity - 1] / 2
     drawn = draws.uniform(*images.shape[1:])
     return torch.where(drawn < half, 0.0, torch.where(drawn >= 1 - half, 255.0, images))
@@ -75,13 +73,13 @@ def brightness(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequen
 
 
 def saturate(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The saturation changed, hue and value kept; grey, whose hue counts as red's, is reddened by an offset."""
+    """The saturation changed, hue and value kept; the hue of grey is taken as red, so an offset turns grey reddish."""
     factor, offset = SATURATION[severity - 1]
     value, spread = images.amax(1, keepdim=True), images.amax(1, keepdim=True) - images.amin(1, keepdim=True)
     changed = (factor * spread / value.clamp_min(1) + offset).clamp(0, 1)
     cyan = torch.tensor([0.0, 1.0, 1.0], device=images.device)[:, None, None]
-    lacking = torch.where(spread > 0, (value - images) / spread.clamp_min(1), cyan)
-    return value * (1 - changed * lacking)
+    below = torch.where(spread > 0, (value - images) / spread.clamp_min(1), cyan)
+    return value * (1 - changed * below)
 
 
 def contrast(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -93,7 +91,7 @@ def contrast(images: torch.Tensor, severity: int, _: RandomNumbers, __: Sequence
 def elastic_transform(
     images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Every pixel taken from a place beside, by a smooth random field; linear, mirrored at the border."""
+    """Every pixel taken from a place near it, by a smooth random field; bilinear, mirrored at the border."""
     height, width = images.shape[-2:]
     field = (2 * draws.uniform(2, height, width) - 1) * (0.005 * height * ELASTIC[severity - 1])
     rows, columns = (

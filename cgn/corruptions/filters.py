@@ -1,9 +1,10 @@
 """The linear maps that several corruptions share: separable ones as two matrices, the others by Fourier transform.
 
-Legend: B batch, C channels, H height, W width; float32 grey levels.
-Decided here: a blur along rows and columns is two products with square matrices. Their size does not depend on the
-blur's width, the border's treatment is part of them, and each image has a product, or a transform, of its own: the
-result is the same in any batch.
+A blur along rows and columns is two products with square matrices. Their size does not depend on the blur's width, they
+contain the treatment of the border, and each image has its own product or transform: so the result does not depend on
+the batch.
+
+Shapes: B batch, C channels, H height, W width; float32 grey levels.
 """
 
 import math

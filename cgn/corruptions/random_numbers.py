@@ -1,8 +1,8 @@
 """The corruptions' random numbers: one generator for each image, seeded by everything that defines the image.
 
-Decided here: the numbers are drawn on the CPU, image by image, and then moved to the device. A device's own generator
-would be faster, but its numbers depend on the device and on the batch. A corruption knows only the protocol
-`RandomNumbers`, so a test can pass the published code's numbers.
+The numbers are drawn on the CPU, image by image, and then moved to the device. A device's own generator would be
+faster, but its numbers depend on the device and on the batch. A corruption uses only the protocol `RandomNumbers`, so a
+test can pass the published code's numbers.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,12 +1,10 @@
 """The weather of ImageNet-C: snow, frost, fog and, extra, spatter.
 
-Legend: B batch, H height, W width.
-Every function takes (B,3,H,W) grey levels in [0,255]. Constants: severities 1 to 5.
-Frost: `ice` are the photographs of frozen panes from `read_ice`. They are enlarged once, when they are read, as
-published for images of one size: by 1.1 (cubic), and by as much more as it takes to cover the image.
-Spatter: water is defined through OpenCV's Canny edges, its distance transform (steps of 1, 1.4 and 2.1969) and its
-even histogram; all three are written here for batches. Distances count up to 20 only, so each kind of step is closed by
-doubling: repeated k times, then 2k times. An edge spreads along weak ones until nothing changes.
+Every function takes (B,3,H,W) grey levels in [0,255]; constants are for severities 1 to 5. `ice`, for frost, are the
+photographs of frozen panes from `read_ice`. The water of spatter is defined by OpenCV's Canny edges, distance transform
+(steps of 1, 1.4 and 2.1969) and histogram equalization; all three are written here for batches.
+
+Shapes: B batch, H height, W width.
 """
 
 import math
@@ -118,9 +116,10 @@ ENLARGED = 1.1
 def read_ice(paths: Sequence[Path], *, height: int, width: int) -> tuple[torch.Tensor, ...]:
     """(3,h,w) uint8 RGB of each photograph, h and w larger than `height` and `width`; in the order of the paths.
 
-    Raises ArtifactError when one is missing or not an image.
+    Photographs are enlarged (cubic) by 1.1, as published, and further if they would not cover the image. Raises
+    ArtifactError when one is missing or not an image.
     """
-    return tuple(_enlarged(_read(path), height=height, width=width) for path in paths)
+    return tuple(_enlarged(_read_photograph(path), height=height, width=width) for path in paths)
 
 
 def check_ice(ice: Sequence[torch.Tensor], *, height: int, width: int) -> None:
@@ -138,7 +137,7 @@ def check_ice(ice: Sequence[torch.Tensor], *, height: int, width: int) -> None:
             )
 
 
-def _read(path: Path) -> torch.Tensor:
+def _read_photograph(path: Path) -> torch.Tensor:
     try:
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))  # three of them have an alpha channel, which is not used
@@ -196,16 +195,16 @@ def spatter(images: torch.Tensor, severity: int, draws: RandomNumbers, _: Sequen
     liquid = splash.mean + splash.deviation * blurred(draws.normal(1, *images.shape[2:]), splash.sigma)
     liquid = torch.where(liquid < splash.threshold, 0.0, liquid)
     if severity <= 3:
-        return images + splash.strength * water((255 * liquid).clamp(max=255).floor()) * _colour(WATER, images)
+        return images + splash.strength * water((255 * liquid).clamp(max=255).floor()) * _color_tensor(WATER, images)
     cover = blurred((liquid > splash.threshold).float(), splash.strength)
     cover = torch.where(cover < 0.8, 0.0, cover)
-    return images * (1 - cover) + _colour(MUD, images) * cover
+    return images * (1 - cover) + _color_tensor(MUD, images) * cover
 
 
 def water(liquid: torch.Tensor) -> torch.Tensor:
     """Whole grey levels of the liquid -> how much light it adds, in [0,1]: brighter towards one side of each drop."""
     away = whole(_mean_of_nine(distance(edges(liquid))))
-    relief = functional.conv2d(_mirrored(equalized(away)), torch.tensor([[RELIEF]], device=liquid.device))
+    relief = functional.conv2d(_mirror_padded(equalized(away)), torch.tensor([[RELIEF]], device=liquid.device))
     shine = liquid * _mean_of_nine(relief.clamp(0, 255)).round()
     return shine / shine.amax((2, 3), keepdim=True).clamp_min(1)
 
@@ -227,11 +226,14 @@ def edges(grey: torch.Tensor) -> torch.Tensor:
     upright = higher(1, 0) & (size >= _moved(size, -1, 0, filled=0))
     diagonal = torch.where((dx < 0) != (dy < 0), higher(1, -1) & higher(-1, 1), higher(1, 1) & higher(-1, -1))
     peaks = torch.where(flat, level, torch.where(steep, upright, diagonal)) & (size > WEAK)
-    return _spread(peaks & (size > STRONG), within=peaks)
+    return _connected(peaks & (size > STRONG), within=peaks)
 
 
 def distance(marked: torch.Tensor) -> torch.Tensor:
-    """Bool -> the cost of the cheapest path to a marked pixel, at most FURTHEST (Borgefors, CVGIP 1986)."""
+    """Bool -> the cost of the cheapest path to a marked pixel, at most FURTHEST (Borgefors, CVGIP 1986).
+
+    Each kind of step is repeated 1, 2, 4, ... times, as far as FURTHEST, instead of step by step.
+    """
     cheapest = torch.where(marked, 0.0, FURTHEST)
     for (rows, columns), cost in STEPS.items():
         for sign in (1, -1):
@@ -254,8 +256,8 @@ def equalized(levels: torch.Tensor) -> torch.Tensor:
     return torch.where(others > 0, table.gather(1, flat), flat.float()).view_as(levels)
 
 
-def _spread(seeds: torch.Tensor, *, within: torch.Tensor) -> torch.Tensor:
-    """All of `within` that touches a seed, or one that does, over sides and corners."""
+def _connected(seeds: torch.Tensor, *, within: torch.Tensor) -> torch.Tensor:
+    """The pixels of `within` that are connected to a seed, over sides and corners."""
     reached, before = seeds, torch.zeros_like(seeds)
     while not torch.equal(reached, before):
         before = reached
@@ -265,17 +267,17 @@ def _spread(seeds: torch.Tensor, *, within: torch.Tensor) -> torch.Tensor:
 
 
 def _moved(maps: torch.Tensor, rows: int, columns: int, *, filled: float) -> torch.Tensor:
-    """Moved down and to the right; `filled` comes in."""
+    """Maps moved down and to the right; the new border has the value `filled`."""
     return functional.pad(maps, (columns, -columns, rows, -rows), value=filled)
 
 
 def _mean_of_nine(maps: torch.Tensor) -> torch.Tensor:
-    return functional.avg_pool2d(_mirrored(maps), 3, stride=1)
+    return functional.avg_pool2d(_mirror_padded(maps), 3, stride=1)
 
 
-def _mirrored(maps: torch.Tensor) -> torch.Tensor:
+def _mirror_padded(maps: torch.Tensor) -> torch.Tensor:
     return functional.pad(maps, (1, 1, 1, 1), mode="reflect")
 
 
-def _colour(rgb: tuple[float, float, float], images: torch.Tensor) -> torch.Tensor:
+def _color_tensor(rgb: tuple[float, float, float], images: torch.Tensor) -> torch.Tensor:
     return torch.tensor(rgb, device=images.device)[:, None, None]

@@ -1,11 +1,10 @@
 """Train the ImageNet counterfactual generative network (Sauer & Geiger, ICLR 2021, section 3.2).
 
-Three mechanisms start as one pretrained cGAN, BigGAN, and are driven apart: the composite is to look like the cGAN's
-image, the mask to be binary and of a plausible size, the foreground like patches from inside the object, and the
-background not salient. It reads pretrained nets, no images. Each spectral norm makes its power iteration once an update
-rather than once a batch: between two steps the weights stand still, so the outcome depends neither on the number of
-processes nor on what is computed again in the backward pass. Batch norms keep the precomputed statistics (published).
-The mechanisms are independent nets, so they are computed side by side, a core each, forward and backward.
+Three mechanisms start as copies of a pretrained cGAN, BigGAN. The losses ask that the composite looks like the cGAN's
+image, the mask is binary and of a plausible size, the foreground looks like patches from inside the object, and the
+background is not salient. The training reads pretrained nets, no images. Batch norms keep their precomputed statistics
+(published). The mechanisms are independent nets, so they are computed in parallel, each on a core.
+
 Shapes: B batch, S image size.
 """
 
@@ -49,9 +48,9 @@ REMEDY = (
     "to blocks"
 )
 MASKS_PER_CLASS, SILHOUETTES_PER_CLASS = 20, 60
-"""How many are compared where the silhouettes are known."""
+"""How many masks and silhouettes are compared, where the true silhouettes are known."""
 COLUMNS = 10
-"""Of a sheet, where there are that many classes."""
+"""Columns of a sheet, one for each class; fewer if there are fewer classes."""
 
 
 def train_cgn(config: TrainCgn, *, seed: int, variant: str, assets: Input, model: Output, sink: MetricSink) -> None:
@@ -71,7 +70,7 @@ def train_cgn(config: TrainCgn, *, seed: int, variant: str, assets: Input, model
 
 
 def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets: Path, model: Path) -> None:
-    """In each process: they hold the same weights, and the first one writes."""
+    """The training in one process. All processes hold the same weights; the first one writes."""
     fabric = open_fabric(accelerator=config.accelerator, precision=config.precision, devices=config.devices)
     nets = build_nets(config, assets, device=fabric.device)
     generator = nets.generator
@@ -133,11 +132,11 @@ class Nets:
     prior: Prior
     biggan_config: BigGanConfig
     widths: Widths
-    """Layers of each BigGAN and of the saliency net."""
+    """The configs of each BigGAN and of the saliency net."""
 
     @property
     def device(self) -> torch.device:
-        """Of all of them."""
+        """The device of all nets."""
         return next(self.generator.parameters()).device
 
 
@@ -151,24 +150,28 @@ def build_nets(config: TrainCgn, assets: Path, *, device: torch.device) -> Nets:
         opened.biggan, saliency=opened.saliency, truncation=truncation, recompute=config.checkpointing
     )
     return Nets(
-        generator=_placed(generator, device),
-        saliency=_placed(opened.saliency, device),
+        generator=_on_device(generator, device),
+        saliency=_on_device(opened.saliency, device),
         cgan=fold(opened.biggan, truncation=truncation).to(device),
-        features=_placed(opened.features, device),
+        features=_on_device(opened.features, device),
         prior=Prior(noise_size=biggan.noise_size, truncation=truncation),
         biggan_config=biggan,
         widths=opened.widths,
     )
 
 
-def _placed(net: Net, device: torch.device) -> Net:
-    """On its device, in eval mode, weights channels last: as BigGAN's maps lie, and a fifth faster on a CPU."""
+def _on_device(net: Net, device: torch.device) -> Net:
+    """On its device, in eval mode, weights channels last like BigGAN's maps: a fifth faster on a CPU."""
     placed: Net = net.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return placed
 
 
 def settle_norms(generator: Generator) -> None:
-    """Let the spectral norms follow the last step."""
+    """One power iteration of each spectral norm after the last step.
+
+    Once for each update, not for each batch, so that the result depends neither on the number of processes nor on what
+    the backward pass computes again.
+    """
     for module in generator.modules():
         if isinstance(module, Spectral):
             module.settle(1)
@@ -178,8 +181,8 @@ def settle_norms(generator: Generator) -> None:
 class Batch:
     """Factual images, and the causes that they were drawn from; `stream` chooses the patches.
 
-    `outputs` are the mechanisms', each at the end of a graph of its own; `picture` is cut off from these graphs, so
-    that the losses' gradients are complete before any of them goes into its mechanism.
+    `outputs` are the mechanisms' outputs, each with a graph of its own; `picture` has the same values without these
+    graphs. So the gradients of all losses are complete before any of them is passed into its mechanism.
     """
 
     causes: Causes
@@ -188,14 +191,14 @@ class Batch:
     stream: torch.Generator
 
     def backward(self) -> None:
-        """Pass the gradients of `picture` on into the mechanisms, whose parameters are their own."""
+        """Pass the gradients of `picture` into the mechanisms, in parallel: they share no parameters."""
         ends = [(getattr(self.outputs, part.name), getattr(self.picture, part.name).grad) for part in fields(Picture)]
         passes = [partial(torch.autograd.backward, output, grad) for output, grad in ends if grad is not None]
         concurrently(*passes, device=self.picture.mask.device)
 
 
 def draw_batch(config: TrainCgn, nets: Nets, update: int, number: int, *, seed: int) -> Batch:
-    """Factual images, each of a class of its own draw: a pure function of the weights and (seed, update, number)."""
+    """Factual images of random classes: a pure function of the weights and (seed, update, number)."""
     stream = torch_stream(seed, "batch", update, number)
     label = torch.randint(nets.biggan_config.classes, (config.batch_size,), generator=stream)
     causes = factual(label, prior=nets.prior, stream=stream).to(nets.device)
@@ -211,26 +214,26 @@ def draw_batch(config: TrainCgn, nets: Nets, update: int, number: int, *, seed: 
 
 
 def batch_losses(config: TrainCgn, nets: Nets, batch: Batch) -> dict[str, torch.Tensor]:
-    """Weighted losses, each a mean over the batch. A weight of 0 leaves out its loss, and the nets it alone calls."""
+    """Weighted losses, each a mean over the batch. A weight of 0 skips its loss, and nets that only it calls."""
     weights, picture = config.losses, batch.picture
-    salient, compared = concurrently(
+    salience, distances = concurrently(
         partial(background_losses, config, nets, picture),
         partial(target_losses, config, nets, batch),
         device=nets.device,
     )
     losses: dict[str, torch.Tensor] = {}
     for name in ("l1", "perceptual"):
-        if name in compared:
-            losses[name] = compared[name].follow(picture.image)
+        if name in distances:
+            losses[name] = distances[name].follow(picture.image)
     if weights.binary:
         losses["binary"] = weights.binary * binary_entropy(picture.mask)
     if (size := weights.mask_size).weight:
         hinge = size_hinge(picture.mask, smallest=size.smallest, largest=size.largest)
         losses["mask_size"] = size.weight * hinge.mean()
-    if "texture" in compared:
-        losses["texture"] = compared["texture"].follow(picture.foreground)
-    if "background" in salient:
-        losses["background"] = salient["background"].follow(picture.background)
+    if "texture" in distances:
+        losses["texture"] = distances["texture"].follow(picture.foreground)
+    if "background" in salience:
+        losses["background"] = salience["background"].follow(picture.background)
     return losses
 
 
@@ -246,7 +249,7 @@ def background_losses(config: TrainCgn, nets: Nets, picture: Picture) -> dict[st
 
 
 def target_losses(config: TrainCgn, nets: Nets, batch: Batch) -> dict[str, Differentiated]:
-    """Distances of the composite, and of the foreground by patches, to what the frozen cGAN draws from these causes."""
+    """Distances of the composite, and of the foreground's patches, to the frozen cGAN's images of the same causes."""
     weights, picture = config.losses, batch.picture
     losses: dict[str, Differentiated] = {}
     if not (weights.l1 or any(weights.perceptual) or any(weights.texture)):
@@ -265,7 +268,7 @@ def target_losses(config: TrainCgn, nets: Nets, batch: Batch) -> dict[str, Diffe
 
 @torch.no_grad()
 def cgan_images(nets: Nets, causes: Causes) -> torch.Tensor:
-    """(B,3,S,S) in [-1,1]: what the frozen cGAN draws from the noise and the labels of factual causes."""
+    """(B,3,S,S) in [-1,1]: the frozen cGAN's images from the noise and the labels of factual causes."""
     images: torch.Tensor = nets.cgan(causes.shape.noise, causes.shape.label)
     return images.float()
 
@@ -276,38 +279,38 @@ def style_loss(nets: Nets, target: torch.Tensor, *, weights: Sequence[float]) ->
     In float32: half precision loses their small differences.
     """
     with torch.no_grad():
-        wanted = [maps.float() for maps in nets.features(target)]
+        target_features = [maps.float() for maps in nets.features(target)]
 
     def loss(image: torch.Tensor) -> torch.Tensor:
-        found = nets.features(image)
+        features = nets.features(image)
         with torch.autocast(nets.device.type, enabled=False):
-            return style([maps.float() for maps in found], wanted, weights=weights)
+            return style([maps.float() for maps in features], target_features, weights=weights)
 
     return loss
 
 
 def measured_masks(ema: EMA[Generator], nets: Nets, *, fabric: "Fabric", seed: int) -> dict[str, float]:
-    """How far the averaged generator's masks are silhouettes of the class that they were asked for.
+    """How well the averaged generator's masks match silhouettes of their own class.
 
-    `iou/own`, `iou/others` and `iou/nearest` against true silhouettes, and `mask/mean`.
+    `iou/own`, `iou/others` and `iou/nearest` with the true silhouettes, and `mask/mean`.
     """
     label = torch.arange(nets.biggan_config.classes).repeat_interleave(MASKS_PER_CLASS)
     cause = factual(label, prior=nets.prior, stream=torch_stream(seed, "silhouettes")).to(nets.device).shape
     with evaluating(ema.module, fabric=fabric) as average:
         mask = average.shape(cause)
-        found = silhouette_iou(mask, cause.label, bank=_silhouettes(nets.biggan_config.image_size).to(nets.device))
+        found = silhouette_iou(mask, cause.label, bank=_true_silhouettes(nets.biggan_config.image_size).to(nets.device))
     scores = {"iou/own": found.own, "iou/others": found.others, "iou/nearest": found.nearest}
     return scores | {"mask/mean": mask.mean().item()}
 
 
 @lru_cache(maxsize=1)
-def _silhouettes(image_size: int) -> torch.Tensor:
-    """Of every class of the miniature world: the same for every seed of training, so that their figures compare."""
+def _true_silhouettes(image_size: int) -> torch.Tensor:
+    """The true silhouettes of all classes; the same for every seed of training, so that runs can be compared."""
     return silhouette_bank(seed=0, per_class=SILHOUETTES_PER_CLASS, image_size=image_size)
 
 
 def example_rows(generator: Generator, nets: Nets, *, seed: int) -> Rows:
-    """One column a class (ten of them at most): a factual picture and its parts, then a counterfactual and its own."""
+    """One column for each class, at most ten: a factual picture and its parts, then a counterfactual and its parts."""
     assert isinstance(generator.shape, Shape)
     classes, prior = nets.biggan_config.classes, nets.prior
     label = torch.linspace(0, classes - 1, min(classes, COLUMNS)).round().long()

@@ -1,11 +1,11 @@
 """Train the ensemble of invariant classifiers or its baseline (Sauer & Geiger, ICLR 2021, section 4.2).
 
-The ensemble has one head each for shape, texture and background on one backbone. Real images train the mean of its
-logits, counterfactuals each head on its own label. One forward pass takes both kinds, so their gradients meet in one
-SGD step, and a trained BatchNorm sees the mixture that it will keep the statistics of. The baseline is the same
-training of one head without counterfactuals. Real images are what prepare calls `train`: class folders, or a folder of
-shards. An epoch is a pass through them, and batches are all full. All randomness of an arm comes from streams of its
-name.
+The ensemble has one head each for shape, texture and background on one backbone. Real images train the mean of the
+heads' logits; counterfactuals train each head on the label of its mechanism. One forward pass takes both, so that one
+SGD step has the gradients of both and a trained BatchNorm the statistics of their mixture. The baseline is the same
+training with one head and without counterfactuals. Real images are the set `train` of prepare. An epoch is one pass
+through them, in full batches. All random numbers of an arm are seeded by its name.
+
 Shapes: R real pictures and C counterfactuals in a batch, S image size, K classes.
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 Scalars = dict[str, torch.Tensor]
 CLASSES = 1000
-"""Of the pretrained backbones."""
+"""Classes of the pretrained backbones."""
 TRAINING = "training.json"
 
 
@@ -58,7 +58,7 @@ def train_classifier(
     arm: str,
     sink: MetricSink,
 ) -> None:
-    """Train `arm`, a process for each device; write model.safetensors and training.json into `classifier`."""
+    """Train `arm`, one process for each device; write model.safetensors and training.json into `classifier`."""
     check(config, variant=variant, images=images, assets=assets, arm=arm)
     if (classifier / MODEL).is_file():  # finished by an earlier run of the same definition: only check it
         load_model(classifier / MODEL, track=TRACK, variant=variant, arm=arm)
@@ -90,12 +90,12 @@ def train_classifier(
 def check(
     config: TrainClassifier, *, variant: str, images: Path | None, assets: Path | None, arm: str, **_: object
 ) -> None:
-    """Raises ConfigError for what can be refused before anything is written."""
+    """Raise ConfigError for wrong arguments, before anything is written."""
     if arm not in HEADS:
         raise ConfigError(f"--arm is {arm!r}, allowed: {', '.join(HEADS)}")
     needed = {"images": arm == "ensemble", "assets": config.pretrained != "none"}
-    if lacking := [name for name, folder in (("images", images), ("assets", assets)) if needed[name] and not folder]:
-        raise ConfigError(f"arm {arm!r} of {TRACK}/{variant} needs --{lacking[0]}: give that folder")
+    if missing := [name for name, folder in (("images", images), ("assets", assets)) if needed[name] and not folder]:
+        raise ConfigError(f"arm {arm!r} of {TRACK}/{variant} needs --{missing[0]}: give that folder")
 
 
 def train(
@@ -110,7 +110,7 @@ def train(
     classifier: Path,
     arm: str,
 ) -> None:
-    """In each process: they hold the same weights, and the first one writes."""
+    """The training in one process. All processes hold the same weights; the first one writes."""
     fabric = open_fabric(accelerator=config.accelerator, precision=config.precision, devices=config.devices)
     collection = read_prepared_sets(data)
     refuse_foreign(collection.facts, source=data, track=TRACK, variant=variant)
@@ -120,11 +120,11 @@ def train(
     if arm == "ensemble":
         assert images is not None
         counterfactual_images = counterfactuals(images, variant=variant, collection=collection)
-        mixed_in = _stream(
+        mixed_in = _image_stream(
             "counterfactual", counterfactual_images, per_update=config.counterfactuals_per_update, config=config
         )
     mixture = Mixture(
-        real=_stream("real", real, per_update=config.batch_size, config=config),
+        real=_image_stream("real", real, per_update=config.batch_size, config=config),
         counterfactual=mixed_in,
         seed=seed,
         image_size=config.image_size,
@@ -168,9 +168,9 @@ def fit(
     fabric: "Fabric",
     sink: MetricSink,
 ) -> Training:
-    """Move the module through all batches of the mixture, from the checkpoint in `folder` where there is one.
+    """Train the module on all batches of the mixture, from the checkpoint in `folder` if it has one.
 
-    `pictures`: real ones in an epoch.
+    `pictures`: the number of real ones in an epoch.
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter cheaper on one core
     ensemble = fabric.setup_module(module)
@@ -213,8 +213,8 @@ def fit(
 
 
 def batch_losses(ensemble: torch.nn.Module, batch: MixedBatch, *, device: torch.device) -> tuple[Scalars, Scalars]:
-    """Losses and accuracies of real pictures, by the mean of the heads' logits, and of each head's counterfactuals."""
-    pixels, label = (held.to(device, non_blocking=True) for held in (batch.pixels, batch.label))
+    """Losses and accuracies: of the heads' mean logits on real pictures, and of each head on counterfactuals."""
+    pixels, label = (tensor.to(device, non_blocking=True) for tensor in (batch.pixels, batch.label))
     labels = {head: values.to(device, non_blocking=True) for head, values in batch.labels.items()}
     logits = ensemble(normalized(pixels).contiguous(memory_format=torch.channels_last))  # head -> (R+C,K)
     real = {head: values[: len(label)] for head, values in logits.items()}
@@ -225,12 +225,12 @@ def batch_losses(ensemble: torch.nn.Module, batch: MixedBatch, *, device: torch.
 
 
 def epoch_ends(config: TrainClassifier, *, pictures: int) -> list[int]:
-    """After so many updates each pass through the real pictures ends, the last one maybe a little further on."""
+    """The number of updates after which each pass through the real pictures ends, rounded up."""
     return [-(-epoch * pictures // config.batch_size) for epoch in range(1, config.epochs + 1)]
 
 
 def real_pictures(collection: PreparedSets) -> tuple[ImageDataset, tuple[str, ...]]:
-    """The training pictures, as prepare found them, and a sentence on each file among them that is left out."""
+    """The training pictures, unchanged since prepare, and a message for each file in their folder that is left out."""
     folder = collection.unchanged("train")
     if (folder / MANIFEST).is_file():
         return open_shards(folder, split="train", classes=collection.classes, mechanisms=("shape",)), ()
@@ -239,18 +239,18 @@ def real_pictures(collection: PreparedSets) -> tuple[ImageDataset, tuple[str, ..
 
 
 def counterfactuals(folder: Path, *, variant: str, collection: PreparedSets) -> ImageDataset:
-    """What generate made for this variant, labels of all three mechanisms among the collection's classes."""
+    """The counterfactuals of generate for this variant; their labels are checked against the collection's classes."""
     refuse_foreign(read_manifest(folder).facts, source=folder, track=TRACK, variant=variant)
     return open_shards(folder, split="counterfactual", classes=collection.classes, mechanisms=MECHANISMS)
 
 
-def _stream(name: str, pool: ImageDataset, *, per_update: int, config: TrainClassifier) -> Stream:
-    """With `workers` 0 this process keeps what it has decoded, which suits a small set; workers decode anew."""
-    return Stream(name=name, dataset=pool if config.workers else CachedDataset(pool), per_update=per_update)
+def _image_stream(name: str, dataset: ImageDataset, *, per_update: int, config: TrainClassifier) -> Stream:
+    """With `workers` 0 this process caches decoded images, which suits a small set; workers decode them each time."""
+    return Stream(name=name, dataset=dataset if config.workers else CachedDataset(dataset), per_update=per_update)
 
 
 def initial_ensemble(config: TrainClassifier, *, arm: str, classes: int, assets: Path | None, seed: int) -> Ensemble:
-    """The arm's module with its first weights; what is drawn comes from the arm's own stream, no other is moved."""
+    """The arm's module with its initial weights, drawn from the arm's own stream; the global stream does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights"))
         if config.pretrained == "none":

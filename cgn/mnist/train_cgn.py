@@ -1,8 +1,9 @@
 """Train the MNIST counterfactual generative network (Sauer & Geiger, ICLR 2021, section 4.1).
 
-A generator of three mechanisms plays against one or more label-conditioned discriminators (least squares). What makes
-a mask a mask: binary entropy, hinges on its size and on the frame's border, and, where asked for, the energy distance
-between generated and real images of one class and the style of pretrained features.
+A generator of three mechanisms is trained against one or more label-conditioned discriminators (least squares). Masks
+are shaped by their binary entropy and by hinges on their size and border and, optionally, by the energy distance
+between generated and real images of a class and by the style of pretrained features.
+
 Shapes: B batch, N training images, S image size, K classes.
 """
 
@@ -99,7 +100,7 @@ def train_cgn(
             with frozen(discriminator), fabric.autocast():
                 losses = generator_losses(config, fake, batch, discriminator=discriminator, features=features)
             generator_loss = training.total(losses)
-            # Neither needs the other: the discriminator sees the images from before the generator's step.
+            # They are independent: the discriminator takes the images from before the generator's step.
             concurrently(
                 partial(discriminate, fake.image.detach(), batch),
                 partial(fabric.backward, generator_loss),
@@ -122,7 +123,7 @@ def train_cgn(
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A real batch (B,3,S,S) in [-1,1] with its labels (B,), a wrong label for each, and causes of as many images."""
+    """Real images (B,3,S,S) in [-1,1] with their labels (B,), a wrong label for each, and causes of B images."""
 
     real: torch.Tensor
     label: torch.Tensor
@@ -150,7 +151,7 @@ class Sampler:
         self.sizes = self.labels.bincount(minlength=CLASSES)
 
     def batch(self, update: int) -> Batch:
-        """Real images, and causes of factual ones: of the same labels, where a batch has groups of a class."""
+        """Real images and causes of factual ones; both have the same labels if a batch has groups of a class."""
         stream = torch_stream(self.seed, "update", update)
         grouped = self.images_per_class > 1
         if grouped:
@@ -170,9 +171,9 @@ class Sampler:
 
 
 def by_class(sizes: torch.Tensor, count: int, *, images_per_class: int, stream: torch.Generator) -> torch.Tensor:
-    """(count,) places in images sorted by class, of which there are `sizes` (K,), none 0.
+    """(count,) places in images sorted by class; `sizes` (K,) are the numbers of images of each class, none 0.
 
-    `images_per_class` of a class come side by side; classes take turns, each turn in an order of its own.
+    `images_per_class` images of a class follow one another; all classes occur before one is repeated, in random order.
     """
     groups = count // images_per_class
     turns = torch.rand(-(-groups // len(sizes)), len(sizes), generator=stream).argsort(1)
@@ -184,7 +185,7 @@ def by_class(sizes: torch.Tensor, count: int, *, images_per_class: int, stream: 
 def generator_losses(
     config: TrainCgn, fake: Picture, batch: Batch, *, discriminator: nn.Module, features: nn.Module | None
 ) -> dict[str, torch.Tensor]:
-    """Weighted losses of the mechanisms, scalars; a weight of 0 leaves a loss out."""
+    """Weighted losses of the mechanisms, scalars; a weight of 0 skips its loss."""
     weights = config.losses
     losses: dict[str, torch.Tensor] = {}
     if weights.adversarial:
@@ -210,7 +211,7 @@ def generator_losses(
 def discriminator_losses(
     config: TrainCgn, fake: torch.Tensor, batch: Batch, *, discriminator: nn.Module
 ) -> dict[str, torch.Tensor]:
-    """Real towards 1, generated and mislabelled towards 0; passes apart, because batch statistics must not mix."""
+    """Targets: real 1, generated and mislabelled 0. One pass for each kind, because batch statistics must not mix."""
     real, generated = discriminator(batch.real, batch.label), discriminator(fake, batch.causes.shape.label)
     losses = {"discriminator": discriminator_loss(real, generated)}
     if weight := config.losses.mismatched:
@@ -219,7 +220,7 @@ def discriminator_losses(
 
 
 def load_images(config: TrainCgn, data: Path) -> Images:
-    """The training images. Raises ConfigError or ArtifactError where there are too few for a batch or of a class."""
+    """The training images. Raises ConfigError or ArtifactError if they are too few for a batch, or lack a class."""
     images = load_split(data, split="train")
     if len(images.pixels) < config.batch_size:
         raise ConfigError(f"train_cgn.batch_size is {config.batch_size}, but {data} has {len(images.pixels)} images")
@@ -233,7 +234,7 @@ def load_images(config: TrainCgn, data: Path) -> Images:
 
 
 def build_discriminator(config: Discriminator, *, image_size: int) -> nn.Module:
-    """Those of the three whose width is above 0, untrained; of several, the losses are averaged."""
+    """The discriminators whose width is above 0, untrained; the losses of several are averaged."""
     members: list[nn.Module] = []
     if config.linear:
         members.append(LinearDiscriminator(classes=CLASSES, width=config.linear, image_size=image_size))
@@ -261,15 +262,15 @@ def load_features(name: str, *, assets: Path, device: torch.device) -> nn.Module
 
 
 def example_rows(generator: Generator, *, prior: Prior, seed: int) -> Rows:
-    """One column a class: the factual image and its parts, then counterfactuals with the same shapes in order."""
+    """One column for each class: a factual image and its parts, then a counterfactual of the same label of shape."""
     device = next(generator.parameters()).device
     label = torch.arange(CLASSES)
     stream = torch_stream(seed, "sheet")
     causes = factual(label, prior=prior, stream=stream)
     mixed = counterfactual(shape=label, texture=label.roll(-3), background=label.roll(4), prior=prior, stream=stream)
     rows: list[tuple[str, torch.Tensor]] = []
-    for name, drawn in (("factual", causes), ("counterfactual", mixed)):
-        picture = generator(drawn.to(device))
+    for name, inputs in (("factual", causes), ("counterfactual", mixed)):
+        picture = generator(inputs.to(device))
         rows += [(name, picture.image), ("mask", picture.mask * 2 - 1)]
         rows += [("foreground", picture.foreground), ("background", picture.background)]
     return rows

@@ -1,11 +1,10 @@
 """BigGAN-deep's generator (Brock et al., ICLR 2019), of any resolution.
 
-The weights' keys are those of the public PyTorch weights, which load as they are. The batch norms hold 51
-precomputed statistics, for the truncations 0, 0.02, ..., 1; any other truncation is refused. The public code mixes
-neighbouring rows off the grid with exchanged weights, and where division rounds (0.58, 0.94) it takes the row below:
-here every truncation of the grid has the row that was computed for it. A net is called with (noise, label) like any
-other generator; the noise comes already multiplied by the truncation. Where `recompute` is set, a block's maps are
-computed again on the way back instead of being kept; that is for eval mode, as spectral norms must not move between.
+State-dict keys are those of the public PyTorch weights. The batch norms hold 51 precomputed statistics, for the
+truncations 0, 0.02, ..., 1; any other truncation is refused. The public code interpolates between neighbouring rows
+with their weights exchanged, and takes the row below where a division rounds (0.58, 0.94); here each truncation has the
+row that was computed for it. A net is called with (noise, label) like any other generator; the noise is already
+multiplied by the truncation.
 """
 
 import math
@@ -43,7 +42,7 @@ class BigGanConfig:
         ends = [out for _, _, out in self.blocks]
         starts = [channels for _, channels, _ in self.blocks]
         if not self.blocks or starts[1:] != ends[:-1]:
-            raise ConfigError(f"blocks {self.blocks}: each must take the channels that the one before it gives")
+            raise ConfigError(f"blocks {self.blocks}: each must take the channels that the one before it returns")
         if any(out > channels for _, channels, out in self.blocks):
             raise ConfigError(f"blocks {self.blocks}: a skip can drop channels, not add them")
         if not 0 <= self.attention_at < len(self.blocks):
@@ -84,6 +83,8 @@ BIGGAN_DEEP_256 = BigGanConfig(
 
 
 Recompute = Literal["none", "blocks"]
+"""`blocks`: compute each block again in the backward pass instead of keeping its maps. Only in eval mode, where the
+spectral norms do not change between the two passes."""
 
 
 class BigGan(nn.Module):
@@ -106,7 +107,7 @@ class BigGan(nn.Module):
         return image
 
     def condition(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """What goes into every layer; see `conditioned`."""
+        """The condition, an input of every layer; see `conditioned`."""
         return conditioned(noise, label, embeddings=self.embeddings.weight.T)
 
 
@@ -132,18 +133,18 @@ class _Layers(nn.Module):
         layers.insert(config.attention_at, SelfAttention(attended, epsilon=config.epsilon))
         self.layers = nn.ModuleList(layers)
         self.bn = PlainNorm(last, statistics=config.statistics, epsilon=config.epsilon)
-        # As many channels come out as go in, and all but three are thrown away: so the public weights have it.
+        # The public weights have as many output channels as input channels; all but three are not used.
         self.conv_to_rgb = SpectralConv2d(last, last, 3, epsilon=config.epsilon)
 
     def forward(self, condition: torch.Tensor, row: int) -> torch.Tensor:
         x = start_map(self.gen_z(condition))
         for layer in self.blocks_and_attention():
-            given = (x,) if isinstance(layer, SelfAttention) else (x, condition, row)
+            inputs = (x,) if isinstance(layer, SelfAttention) else (x, condition, row)
             if self.recompute == "blocks" and torch.is_grad_enabled():
-                assert not self.training, "the second pass through a block would move its spectral norms again"
-                x = checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)  # nothing in it is random
+                assert not self.training, "the second pass through a block would change its spectral norms again"
+                x = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)  # nothing in it is random
             else:
-                x = layer(*given)
+                x = layer(*inputs)
         image: torch.Tensor = self.conv_to_rgb(self.bn(x, row).relu_())
         return image[:, :COLORS].tanh()
 
@@ -158,7 +159,7 @@ def start_map(flat: torch.Tensor) -> torch.Tensor:
 
 
 def conditioned(noise: torch.Tensor, label: torch.Tensor, *, embeddings: torch.Tensor) -> torch.Tensor:
-    """(B,Z) noise, labels and the (K,F) embeddings of the classes -> (B,Z+F): noise and embedding side by side.
+    """(B,Z) noise, labels and the (K,F) embeddings of the classes -> (B,Z+F): noise and embedding concatenated.
 
     Labels are (B,) numbers of classes, or (B,K) shares of each class: then the embeddings are mixed.
     """
@@ -167,7 +168,7 @@ def conditioned(noise: torch.Tensor, label: torch.Tensor, *, embeddings: torch.T
 
 
 class StatisticsNorm(nn.Module):
-    """Batch norm by precomputed statistics, (S,C) means and variances, one row a truncation."""
+    """Batch norm by precomputed statistics: (S,C) means and variances, one row for each truncation."""
 
     running_means: torch.Tensor
     running_vars: torch.Tensor
@@ -258,7 +259,7 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Every place looks at every fourth (Zhang et al., ICML 2019), added to the input times a learned gamma."""
+    """Attention of each place to 2x2 pooled places, times a learned gamma, plus the input (Zhang et al., ICML 2019)."""
 
     def __init__(self, channels: int, *, epsilon: float) -> None:
         super().__init__()

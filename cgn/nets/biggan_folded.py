@@ -1,13 +1,10 @@
-"""BigGAN-deep for drawing only: what is constant for one truncation is computed once and baked into plain weights.
+"""BigGAN-deep for inference: everything that is constant for one truncation is computed once, as plain weights.
 
-Spectral norms become plain weights. A conditional batch norm, its statistics and the bias of the
-convolution before it become one scale and one offset a channel, both affine in the condition, and those of the whole
-net come from a single matrix product. Doubling before a 3x3 convolution becomes a transposed 4x4 one (16 products where
-there were 36). The attention's gamma goes into its last convolution, and of the last convolution's channels only the
-three that are seen are computed. No operation writes into its input: in half precision that takes a CPU twice as long
-(where freed memory is kept, `cgn.core.devices`). Attention is spelled out, as torch's own path for heads of two
-sizes takes six times as long. In half precision the maps are halved, and the two matrix products that the condition
-goes through, which cost nothing, stay single.
+A conditional batch norm, its statistics and the bias of the convolution before it become one scale and one offset for
+each channel, affine in the condition; one matrix product gives those of the whole net. Doubling before a 3x3
+convolution becomes a transposed 4x4 convolution (16 products instead of 36). In half precision the maps are half, and
+the two matrix products of the condition, which are cheap, stay in single precision. Few operations are in place: in
+half precision they take twice as long on a CPU (where freed memory is kept, `cgn.core.devices`).
 """
 
 from collections.abc import Iterator
@@ -27,7 +24,7 @@ Map = tuple[torch.Tensor, torch.Tensor]
 def fold(net: BigGan, *, truncation: float, dtype: torch.dtype | None = None) -> "FoldedBigGan":
     """A net for drawing at one truncation, equal to `net` in eval mode but for rounding; `net` stays as it is.
 
-    It is called with (noise, label), noise already times the truncation, and has no parameter that wants a gradient.
+    It is called with (noise, label), noise already times the truncation, and its parameters require no gradients.
     `dtype` is that of the maps inside; None: the net's. Raises ConfigError for a truncation off the grid of statistics.
     """
     folded = FoldedBigGan(net, row=net.config.row(truncation))
@@ -48,7 +45,7 @@ class FoldedBigGan(nn.Module):
         self.register_buffer("embeddings", net.embeddings.weight.T.clone(memory_format=torch.contiguous_format))
         self.start = _linear(layers.gen_z.normalized(), layers.gen_z.bias)
         blocks = [layer for layer in layers.blocks_and_attention() if isinstance(layer, Block)]
-        baked = [part for block in blocks for part in _norms(block, row=row)]
+        baked = [part for block in blocks for part in _norm_maps(block, row=row)]
         self.widths = [len(bias) for _, bias in baked]
         self.modulation = _linear(torch.cat([weight for weight, _ in baked]), torch.cat([bias for _, bias in baked]))
         self.layers = nn.ModuleList(
@@ -73,7 +70,7 @@ class FoldedBigGan(nn.Module):
 
 
 class FoldedBlock(nn.Module):
-    """A block whose norms are given to it as scale and offset."""
+    """A block that takes its norms as scales and offsets."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -84,11 +81,11 @@ class FoldedBlock(nn.Module):
         self.conv_2 = _conv(block.conv_2.normalized(), None)
         bias = block.conv_3.bias
         self.conv_3 = _conv(block.conv_3.normalized(), None if block.doubling else bias)
-        # Added where there are fewer pixels, before they are doubled.
+        # Added before the doubling, where there are fewer pixels.
         self.bias = nn.Parameter(bias.clone()[:, None, None]) if block.doubling and bias is not None else None
 
     def forward(self, x: torch.Tensor, norms: Iterator[torch.Tensor]) -> torch.Tensor:
-        """(B,C,H,W) and its four norms, (B,2C) scale and offset side by side -> the block's output."""
+        """(B,C,H,W) and its four norms, (B,2C) scale and offset concatenated -> the block's output."""
         y = x
         for conv in (self.conv_0, self.conv_1, self.conv_2, self.conv_3):
             scale, offset = next(norms).chunk(2, 1)
@@ -99,7 +96,7 @@ class FoldedBlock(nn.Module):
 
 
 def added_doubled(y: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-    """(B,C,2H,2W) + (B,C,H,W), every pixel of the second repeated: in one pass, without making it larger first."""
+    """(B,C,2H,2W) + (B,C,H,W), every pixel of the second repeated; without storing the enlarged map."""
     count, channels, height, width = skip.shape
     cells = y.permute(0, 2, 3, 1).reshape(count, height, 2, width, 2, channels)
     total = cells + skip.permute(0, 2, 3, 1)[:, :, None, :, None]
@@ -107,7 +104,10 @@ def added_doubled(y: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
 
 
 class FoldedAttention(nn.Module):
-    """Queries, keys and values from one convolution; gamma is in the last."""
+    """Queries, keys and values from one convolution; gamma is part of the last one.
+
+    Written out, because torch's own attention takes six times as long if keys and values differ in size.
+    """
 
     def __init__(self, layer: SelfAttention) -> None:
         super().__init__()
@@ -127,18 +127,17 @@ class FoldedAttention(nn.Module):
 
 
 class Pointwise(nn.Linear):
-    """A 1x1 convolution as one matrix product: maps are channels last, so nothing is moved for it."""
+    """A 1x1 convolution as one matrix product: maps are channels last, so nothing is copied."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # torch's name for it
         """(B,C,H,W) -> (B,out,H,W)."""
-        rows = input.permute(0, 2, 3, 1).flatten(
-            0, 2
-        )  # of two dimensions: else torch may repeat the weight for each row
+        # Two dimensions: with more, torch may repeat the weight for each row.
+        rows = input.permute(0, 2, 3, 1).flatten(0, 2)
         return super().forward(rows).view(len(input), *input.shape[2:], -1).permute(0, 3, 1, 2)
 
 
-def _norms(block: Block, *, row: int) -> list[Map]:
-    """For each norm of the block: what gives its scale and offset, (2C,E) and (2C,), from the condition."""
+def _norm_maps(block: Block, *, row: int) -> list[Map]:
+    """For each norm of the block: the map, (2C,E) and (2C,), from the condition to its scale and offset."""
     before = (None, block.conv_0.bias, block.conv_1.bias, block.conv_2.bias)
     norms = (block.bn_0, block.bn_1, block.bn_2, block.bn_3)
     return [_affine_map(norm, row=row, bias=bias) for norm, bias in zip(norms, before, strict=True)]
@@ -153,29 +152,29 @@ def _affine_map(norm: ConditionalNorm, *, row: int, bias: torch.Tensor | None) -
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
-    return _filled(nn.Linear(weight.shape[1], weight.shape[0], device="meta"), weight, bias)
+    return _with_weights(nn.Linear(weight.shape[1], weight.shape[0], device="meta"), weight, bias)
 
 
 def _conv(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
     out, channels, kernel, _ = weight.shape
     if kernel == 1:
-        return _filled(Pointwise(channels, out, device="meta"), weight.flatten(1), bias)
+        return _with_weights(Pointwise(channels, out, device="meta"), weight.flatten(1), bias)
     conv = nn.Conv2d(channels, out, kernel, padding=kernel // 2, device="meta")
-    return _filled(conv, weight.contiguous(memory_format=torch.channels_last), bias)
+    return _with_weights(conv, weight.contiguous(memory_format=torch.channels_last), bias)
 
 
 def _doubling_conv(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
-    """What doubles its input and convolves it with a 3x3 `weight`."""
+    """A layer that doubles its input and convolves it with a 3x3 `weight`."""
     spread = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # as in `cgn.nets.convgen.UpsampledConv`
     kernel = (spread @ weight @ spread.T).transpose(0, 1)
     conv = nn.ConvTranspose2d(len(kernel), kernel.shape[1], 4, stride=2, padding=1, device="meta")
-    return _filled(conv, kernel.contiguous(memory_format=torch.channels_last), bias)
+    return _with_weights(conv, kernel.contiguous(memory_format=torch.channels_last), bias)
 
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-def _filled(layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> Layer:
+def _with_weights(layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> Layer:
     layer.weight = nn.Parameter(weight)
     layer.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
     return layer

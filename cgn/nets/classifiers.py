@@ -1,10 +1,11 @@
 """The classifiers: torchvision's networks, the ensemble of invariant heads, and the small CNN of the MNIST variants.
 
-Legend: B batch, H height, W width, F features, K classes.
-torchvision's networks are built by name, without weights, and loaded strictly from a published file. A network is cut
-at its last learnable layer, a linear map or (SqueezeNet) a 1x1 convolution: with the identity in its place every one
-of them returns a vector of features for each image. The auxiliary classifiers of GoogLeNet and Inception are loaded,
-as the file has them, and removed with the last layer.
+torchvision's networks are built by name, without weights, and loaded strictly from a published file. Their last
+learnable layer, a linear map or (SqueezeNet) a 1x1 convolution, is replaced by the identity: then each network returns
+a vector of features for each image. The auxiliary classifiers of GoogLeNet and Inception are loaded, because they are
+in the file, and removed with the last layer.
+
+Shapes: B batch, H height, W width, F features, K classes.
 """
 
 import difflib
@@ -25,13 +26,13 @@ DENSENET_OLD = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 """DenseNet's published files have a dot in these keys that torchvision's module does not have."""
 
 COUNTER = ".num_batches_tracked"
-"""Of BatchNorm; files from before PyTorch 0.4.1 have none, and the outputs do not depend on it."""
+"""A buffer of BatchNorm. Files from before PyTorch 0.4.1 do not have it, and the outputs do not depend on it."""
 
 
 def network(name: str, *, classes: int = 1000, image_size: int | None = None) -> nn.Module:
     """A classification network of torchvision, initialised at random: (B,3,H,W) -> (B,classes) in eval mode.
 
-    `image_size`: where it is not the network's own; only vision transformers are built for one size. Raises ConfigError
+    `image_size`: if it is not the network's own; only vision transformers are built for one size. Raises ConfigError
     for a name that torchvision does not have, with the most similar names, and for a size that does not fit.
     """
     from torchvision import models  # slow to import
@@ -124,9 +125,9 @@ class Ensemble(nn.Module):
 
     The baseline is the same module with one head, so nothing but the heads and their training data differs. Heads start
     as `copied` from a pretrained network's last layer, all alike, so that a short training suffices, or `drawn` at
-    random. SqueezeNet's last layer is followed by a ReLU before it is pooled; a linear head has none, so there the
-    copies return nearly what the network returned. BatchNorm is `frozen` (its statistics stay the pretrained ones, as
-    published; its scale and shift are still learned) or `trained`.
+    random. SqueezeNet has a ReLU and a pooling after its last layer, a linear head has none: a copy returns nearly what
+    SqueezeNet returned. BatchNorm is `frozen` (its statistics stay the pretrained ones, as published; its scale and
+    shift are still learned) or `trained`.
     """
 
     def __init__(
@@ -192,7 +193,7 @@ def _copy(last: nn.Linear | nn.Conv2d, *, into: nn.Module) -> None:
 
 
 PUBLISHED_SIDE, PUBLISHED_POOL = 8, 7
-"""Side of the last maps at 32x32, and of the part of them that is averaged."""
+"""Height and width of the last maps at 32x32, and of the part of them that is averaged."""
 
 
 class Cnn(nn.Module):
@@ -231,9 +232,9 @@ class Cnn(nn.Module):
         return scores
 
     def _first_maps(self, images: torch.Tensor) -> torch.Tensor:
-        """What `model[:2]` gives, (B,32,H,W): scaled weights on normalised images, plus the shift's own maps.
+        """The output of `model[:2]`, (B,32,H,W): scaled weights on normalized images, plus the maps of the shift.
 
-        The shift goes through the convolution as one image, because at the border the zero padding replaces it too.
+        The shift is convolved as an image, because the zero padding at the border replaces the shift, too.
         """
         norm, convolve = cast(nn.BatchNorm2d, self.model[0]), cast(nn.Conv2d, self.model[1])
         if self.training and norm.num_batches_tracked is not None:

@@ -1,8 +1,9 @@
 """The small up-sampling conv generators of the MNIST track (Sauer & Geiger, ICLR 2021, appendix; published widths).
 
-Legend: B batch, Z noise size, E label embedding size, S image size.
-A net is called with (noise, label) like any other generator; the label embedding is injected, because
-the three published mechanisms share one and their weights depend on it.
+A net is called with (noise, label) like any other generator. The label embedding is passed in, because the three
+published mechanisms share one.
+
+Shapes: B batch, Z noise size, E label embedding size, S image size.
 """
 
 import torch
@@ -11,10 +12,10 @@ from torch.nn import functional
 
 
 class UpsampledConv(nn.Conv2d):
-    """A 3x3 convolution of an image doubled by repeating its pixels; in training computed without the doubled image.
+    """A 3x3 convolution of an image that is doubled by repeating its pixels; in training without the doubled image.
 
-    Repeated pixels meet the same weights: summed, these make a 4x4 kernel, transposed and of stride 2, of 16 products
-    where doubling first takes 36. Equal but for rounding, so eval mode keeps the published order and its very bits.
+    Weights on copies of the same pixel are summed: this gives a transposed 4x4 kernel of stride 2, with 16 products
+    instead of 36. The result differs by rounding, so eval mode keeps the published order of operations.
     """
 
     spread: torch.Tensor
@@ -41,7 +42,7 @@ def _upsampling(channels: int, out_channels: int) -> list[nn.Module]:
 
 
 class _Conditioned(nn.Module):
-    """Noise and embedded label -> a linear map to (B, 2*width, S/4, S/4) -> the layers that a subclass chooses."""
+    """Noise and embedded label -> a linear map to (B, 2*width, S/4, S/4) -> the layers of a subclass."""
 
     def __init__(self, embedding: nn.Embedding, *, noise_size: int, width: int, image_size: int) -> None:
         super().__init__()
@@ -62,8 +63,8 @@ class MaskNet(_Conditioned):
 
     def __init__(self, embedding: nn.Embedding, *, noise_size: int, width: int, image_size: int) -> None:
         super().__init__(embedding, noise_size=noise_size, width=width, image_size=image_size)
-        # The published net. Its last layer gives every mask mean 0 and deviation 1 before f_shape clamps it: no mask is
-        # empty or everything, and the part above 0 is about as large as a digit.
+        # The published net. Its last layer gives every mask mean 0 and deviation 1 before f_shape clamps it. So no mask
+        # is empty or full, and its part above 0 is about as large as a digit.
         self.layers = nn.Sequential(
             nn.InstanceNorm2d(2 * width),
             *_upsampling(2 * width, width),

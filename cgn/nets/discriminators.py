@@ -3,7 +3,7 @@
 LinearDiscriminator (colours) and ConvDiscriminator (textures) are the published code's for MNIST; the projection one is
 ours. All return validities for least-squares targets: 1 is real, 0 is generated.
 
-Shapes: B batch, S image size; the convolutional ones want a multiple of 8.
+Shapes: B batch, S image size; the convolutional ones need a multiple of 8.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class MultiDiscriminator(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """(B,3,S,S) in [-1,1] and (B,) labels -> (members*B,), one member's validities after the other's."""
+        """(B,3,S,S) in [-1,1] and (B,) labels -> (members*B,), the validities of one member after another."""
         return torch.cat([member(image, label) for member in self.members])
 
 
@@ -79,10 +79,10 @@ class ConvDiscriminator(nn.Module):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """Three halvings by spectrally normalised convolutions, then features summed over the places.
+    """Three halvings by spectrally normalized convolutions, then features summed over the places.
 
-    The label is projected on the same features that the unconditional answer reads (Miyato & Koyama, ICLR 2018). No
-    norm looks at the batch, so real and generated images may pass in one batch.
+    The label's embedding is projected on the features of the unconditional output (Miyato & Koyama, ICLR 2018). No norm
+    uses batch statistics, so one batch may have real and generated images.
     """
 
     def __init__(self, *, classes: int, width: int) -> None:

@@ -1,9 +1,9 @@
 """Perceptual features for the style losses: VGG-16 (Simonyan & Zisserman, 2015), SqueezeNet 1.0 (Iandola et al., 2016).
 
-Images enter in [-1,1]. VGG takes them so, without ImageNet normalisation, because the published weights
-of the losses were chosen that way. SqueezeNet, whose weights are the Caffe release's, turns them into RGB 0..255 minus
-its mean colour and scales its activations by 1/255, so that the losses' weights keep VGG's order of magnitude; it is
-for machines where VGG-16's 528 MB are not available. State-dict keys are torchvision's, so its files load strictly.
+Images are in [-1,1]. VGG takes them without ImageNet normalization, because the published loss weights were chosen
+that way. SqueezeNet, with the weights of the Caffe release, converts them to RGB 0..255 minus its mean colour and
+scales its activations by 1/255, so that the loss weights have the same order of magnitude as for VGG; it is for
+machines where VGG-16's 528 MB are not available. State-dict keys are torchvision's.
 """
 
 import re
@@ -19,11 +19,11 @@ BLOCKS: Blocks = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
 LAYER = re.compile(r"features\.([0-9]{1,3})\.", re.ASCII)
 MEAN_COLOR = (123.0, 117.0, 104.0)
 TAPS = (1, 5, 10, 12)
-"""SqueezeNet's layers whose maps are taken: before each pooling and at the end of the last fire module."""
+"""The layers of SqueezeNet whose maps are returned: before each pooling, and the last fire module."""
 
 
 class VggFeatures(nn.Module):
-    """The first four of five conv blocks, or others; frozen by who uses it."""
+    """The first four of VGG-16's five conv blocks, or other `blocks`. The caller freezes it."""
 
     def __init__(self, blocks: Blocks = BLOCKS) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Spectral norm (Miyato et al., ICLR 2018): weights over their largest singular value.
+"""Spectral norm (Miyato et al., ICLR 2018): weights divided by their largest singular value.
 
-Legend: B batch. Attributes have the names of the public BigGAN-deep weight file, so its keys load as they are. It is
-our own: torch keeps these keys only in its old implementation, which leaves behind a weight that cannot be
-copied and computes the norm in half precision under autocast.
+Attributes have the names of the public BigGAN-deep weight file, so its keys load as they are. Only torch's old
+implementation has these keys, but its modules cannot be copied, and under autocast it computes the norm in half
+precision.
 """
 
 import torch
@@ -13,10 +13,10 @@ FIRST_ITERATIONS = 15  # of the power method on a new weight, so that its norm i
 
 
 class Spectral(nn.Module):
-    """Holds a weight; `weight` is it over its largest singular value (Miyato et al., ICLR 2018).
+    """A weight, `weight_orig`; `weight` is that divided by its largest singular value (Miyato et al., ICLR 2018).
 
-    u and v follow the singular vectors by one power iteration each time `weight` is read in training mode; in eval mode
-    they stay. The gradient takes them as constant.
+    u and v approach the singular vectors by one power iteration each time `weight` is read in training mode; in eval
+    mode they do not change. They are constants in the gradient.
     """
 
     weight_u: torch.Tensor
@@ -33,20 +33,20 @@ class Spectral(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The held weight over its spectral norm; in training mode after one more power iteration."""
+        """The weight divided by its spectral norm; in training mode after one more power iteration."""
         with torch.autocast(self.weight_orig.device.type, enabled=False):  # half precision would rescale whole layers
             if self.training:
                 self._iterate()
             return self.normalized()
 
     def normalized(self) -> torch.Tensor:
-        """The held weight over its spectral norm by u and v as they are."""
+        """The weight divided by its spectral norm, from u and v as they are."""
         # Copies: the next forward may iterate before this one's backward.
         norm = self.weight_u.clone() @ (self.weight_orig.flatten(1) @ self.weight_v.clone())
         return self.weight_orig / norm
 
     def settle(self, iterations: int) -> None:
-        """Let u and v find the singular vectors of a weight that did not grow with them."""
+        """Power iterations, for a weight that was changed otherwise than by training."""
         for _ in range(iterations):
             self._iterate()
 
@@ -72,9 +72,9 @@ class SpectralLinear(Spectral):
 
 
 class SpectralConv2d(Spectral):
-    """A convolution whose kernel, as a matrix of one row an output channel, has norm 1; it keeps height and width.
+    """A convolution whose kernel, as a matrix with one row for each output channel, has norm 1.
 
-    A `stride` divides them, where the kernel is odd for stride 1 and even for stride 2.
+    Height and width are divided by `stride`; the kernel's size must be odd for stride 1 and even for stride 2.
     """
 
     def __init__(

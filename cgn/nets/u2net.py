@@ -1,8 +1,8 @@
-"""U2-Net and its small sister U2-NetP (Qin et al., Pattern Recognition 2020): an image -> how salient each pixel is.
+"""U2-Net and the smaller U2-NetP (Qin et al., Pattern Recognition 2020): an image -> the saliency of each pixel.
 
-A U-net whose every stage is a small U-net. Keys are those of the public files, 798 each, which load as
-they are; weights that have the batch norms folded in load too, their norms being the identity. Of the seven maps that
-the published net returns only the first, fused one is given: nothing here is trained on the other six.
+A U-Net in which each stage is a small U-Net. State-dict keys are the 798 of the public files; weights with the batch
+norms folded in load, too, with identity norms. The published net returns seven maps, this one only the first, which
+fuses the others: nothing here is trained on them.
 """
 
 import copy
@@ -21,7 +21,7 @@ DILATED = (5, 6)
 
 @dataclass(frozen=True, kw_only=True)
 class Widths:
-    """(middle, out) channels of the stages: `down` for 1 to 6, `up` for the way back, 5 to 1."""
+    """(middle, out) channels of the stages: `down` for the encoder's 1 to 6, `up` for the decoder's 5 to 1."""
 
     down: tuple[tuple[int, int], ...]
     up: tuple[tuple[int, int], ...]
@@ -73,18 +73,18 @@ class U2Net(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B,3,H,W) -> (B,1,H,W) in [0,1].
 
-        The net was trained on images with ImageNet's mean and deviation taken out; see `segmenter` for what it is fed.
+        The net was trained on images normalized by ImageNet's mean and deviation; see `segmenter` for its input here.
         """
         x = image
         kept: list[torch.Tensor] = []
         for number in range(1, 7):
-            x = _named(self, f"stage{number}", halved(x) if kept else x)
+            x = _apply_layer(self, f"stage{number}", halved(x) if kept else x)
             kept.append(x)
         sides = [self.side6(kept.pop())]
         for number in range(5, 0, -1):
             skipped = kept.pop()
-            x = _named(self, f"stage{number}d", torch.cat([self.resize(x, skipped), skipped], 1))
-            sides.insert(0, _named(self, f"side{number}", x))
+            x = _apply_layer(self, f"stage{number}d", torch.cat([self.resize(x, skipped), skipped], 1))
+            sides.insert(0, _apply_layer(self, f"side{number}", x))
         fused: torch.Tensor = self.outconv(torch.cat([self.resize(side, sides[0]) for side in sides], 1))
         if fused.dtype in (torch.bfloat16, torch.float16):  # too coarse near 1
             fused = fused.float()
@@ -106,7 +106,7 @@ class ConvNormRelu(nn.Module):
 
 
 class ResidualU(nn.Module):
-    """A small U-net added to what it was given: one convolution for each of `dilations` down, and back up.
+    """A small U-Net plus its input: one convolution for each of `dilations` on the way down, and back up.
 
     `halvings`: how many of those down are followed by a pooling.
     """
@@ -127,8 +127,8 @@ class ResidualU(nn.Module):
         self.height = len(dilations)
         self.rebnconvin = ConvNormRelu(channels, out_channels, dilation=1)
         for number, dilation in enumerate(dilations, start=1):
-            given = out_channels if number == 1 else middle
-            self.add_module(f"rebnconv{number}", ConvNormRelu(given, middle, dilation=dilation))
+            into = out_channels if number == 1 else middle
+            self.add_module(f"rebnconv{number}", ConvNormRelu(into, middle, dilation=dilation))
         for number in range(self.height - 1, 0, -1):
             out = out_channels if number == 1 else middle
             up = ConvNormRelu(2 * middle, out, dilation=dilations[number - 1])
@@ -139,12 +139,12 @@ class ResidualU(nn.Module):
         start = x = self.rebnconvin(x)
         kept = []
         for number in range(1, self.height + 1):
-            x = _named(self, f"rebnconv{number}", halved(x) if 1 < number <= self.halvings + 1 else x)
+            x = _apply_layer(self, f"rebnconv{number}", halved(x) if 1 < number <= self.halvings + 1 else x)
             kept.append(x)
         kept.pop()
         for number in range(self.height - 1, 0, -1):
             skipped = kept.pop()
-            x = _named(self, f"rebnconv{number}d", torch.cat([self.resize(x, skipped), skipped], 1))
+            x = _apply_layer(self, f"rebnconv{number}d", torch.cat([self.resize(x, skipped), skipped], 1))
         total: torch.Tensor = x + start
         return total
 
@@ -152,10 +152,10 @@ class ResidualU(nn.Module):
 def segmenter(net: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     """`segment` for f_shape, and the saliency of backgrounds: (B,3,H,W) in [-1,1] -> (B,1,H,W) in [0,1].
 
-    `net` is frozen here: eval mode, no gradient for its weights, but through it to the image. The result is a
-    function, no module, so that the mechanism that holds it neither trains nor saves the net; move the net to the
-    images' device yourself.
-    The published code feeds images in [-1,1], not normalised as the net was trained; the losses' weights depend on it.
+    `net` is frozen: eval mode and no gradients for its weights; gradients pass through it to the image. The result is a
+    function and not a module, so that the mechanism with this function neither trains nor saves the net. The caller
+    moves the net to the images' device. As in the published code, images are in [-1,1] and not normalized as in the
+    net's training; the loss weights depend on it.
     """
     frozen = net.eval().requires_grad_(False)
 
@@ -167,9 +167,9 @@ def segmenter(net: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def fold(net: U2Net) -> U2Net:
-    """A net for drawing, equal to `net` in eval mode but for rounding: each batch norm is in the convolution before it.
+    """A net for inference, equal to `net` in eval mode but for rounding: batch norms are folded into convolutions.
 
-    `net` stays as it is. Its kernels are channels last, as images for it should be.
+    `net` does not change. The result's kernels are channels last, as its images should be.
     """
     folded = copy.deepcopy(net).eval().requires_grad_(False)
     for layer in folded.modules():
@@ -196,6 +196,6 @@ def _stage(number: int, channels: int, middle: int, out: int, *, resize: Resize)
     return ResidualU(channels, middle, out, dilations=dilations, halvings=halvings, resize=resize)
 
 
-def _named(net: nn.Module, layer: str, x: torch.Tensor) -> torch.Tensor:
+def _apply_layer(net: nn.Module, layer: str, x: torch.Tensor) -> torch.Tensor:
     y: torch.Tensor = net.get_submodule(layer)(x)
     return y

@@ -274,7 +274,7 @@ def test_what_could_not_be_read_is_told_also_by_a_training_that_continues(
     training = fitted(ensemble(), tmp_path, source=source)
     assert tuple(training.means.unreadable) == ("a.png cannot be read", "b.png cannot be read")
     printed = [line for line in capsys.readouterr().err.splitlines() if "stands in" in line]
-    assert printed == [f"{name}.png cannot be read; the next picture stands in for it" for name in "ba"]
+    assert printed == [f"{name}.png cannot be read; the next image is used instead" for name in "ba"]
 
 
 class Poisoned(nn.Module):
