@@ -20,7 +20,7 @@ from cgn.imagenet.generator import saliency_tensors
 from cgn.mnist.generator import build_generator, model_facts
 from cgn.nets.biggan import BigGan
 from cgn.nets.u2net import U2Net
-from tests.support.toy_nets import TABLE, WIDTHS
+from tests.support.toy_nets import BIGGAN_CONFIG, WIDTHS
 
 ROOT = Path(__file__).parents[1]
 NET = {"shape_width": 4, "tile_width": 4, "noise_size": 6, "image_size": 16}
@@ -40,8 +40,8 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("imagenet")
     saliency = U2Net(WIDTHS)
-    net = build_bigger(BigGan(TABLE), saliency=saliency)
-    facts = facts_of_bigger(variant="toy", table=TABLE, widths=WIDTHS)
+    net = build_bigger(BigGan(BIGGAN_CONFIG), saliency=saliency)
+    facts = facts_of_bigger(variant="toy", table=BIGGAN_CONFIG, widths=WIDTHS)
     save_model(folder / "model.safetensors", {**net.state_dict(), **saliency_tensors(saliency)}, facts=facts)
     return folder
 
@@ -60,6 +60,18 @@ def test_the_names_are_those_of_the_documentation_and_load_nothing_heavy() -> No
     with pytest.raises(AttributeError, match="it has: ArtifactError"):
         cgn.nothing  # noqa: B018
     check = "import cgn, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
+
+
+def test_every_module_loads_where_the_platform_is_absent() -> None:
+    check = """
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys(("flows", "prefect", "dvc", "mlflow"), None))
+import cgn
+for module in pkgutil.walk_packages(cgn.__path__, "cgn."):
+    importlib.import_module(module.name)
+assert "cgn.imagenet.evaluate" in sys.modules
+"""
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -147,19 +148,19 @@ def test_an_unknown_variant_is_refused_before_anything_is_written(tmp_path: Path
 
 @pytest.fixture
 def own_verb(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A verb `examine` that only the track mnist has; it reads the section `evaluate`. What it was called with."""
+    """A verb `inspect` that only the track mnist has; it reads the section `evaluate`. What it was called with."""
     calls: list[dict[str, Any]] = []
 
-    def examine(
+    def inspect(
         config: Evaluate, *, seed: int, data: Input, more: OptionalInput = None, out: Output, way: str, fast: Speed = 0
     ) -> None:
         calls.append({"config": config, "seed": seed, "data": data, "more": more, "way": way, "fast": fast})
         (out / "work").touch()
 
-    module = ModuleType("cgn.mnist.examine")
-    module.__dict__.update(examine=examine, SECTION="evaluate", __spec__=ModuleSpec("cgn.mnist.examine", None))
-    monkeypatch.setitem(sys.modules, "cgn.mnist.examine", module)
-    monkeypatch.setitem(front.VERBS, "examine", "look at it")
+    module = ModuleType("cgn.mnist.inspect")
+    module.__dict__.update(inspect=inspect, SECTION="evaluate", __spec__=ModuleSpec("cgn.mnist.inspect", None))
+    monkeypatch.setitem(sys.modules, "cgn.mnist.inspect", module)
+    monkeypatch.setitem(front.VERBS, "inspect", "look at it")
     return calls
 
 
@@ -168,7 +169,7 @@ def test_a_verb_may_belong_to_one_track_and_read_another_section(
 ) -> None:
     (tmp_path / "data").mkdir()
     words = ["--params", str(small), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--way", "slow"]
-    call = front.run(["examine", "mnist/digits", *words, "--fast", "3"])
+    call = front.run(["inspect", "mnist/digits", *words, "--fast", "3"])
     (given,) = own_verb
     assert isinstance(given["config"], Evaluate)
     assert (given["seed"], given["more"], given["way"], given["fast"]) == (0, None, "slow", 3)
@@ -177,10 +178,10 @@ def test_a_verb_may_belong_to_one_track_and_read_another_section(
     assert definition["options"] == {"way": "slow"}
     assert definition["params"] == json.loads((call.log / "run.json").read_text())["params"]
     assert "batch_size" in definition["params"]
-    assert front.main(["examine", "imagenet/miniature", *words]) == 2
-    assert "the track imagenet has no verb examine; it is a verb of mnist" in capsys.readouterr().err
+    assert front.main(["inspect", "imagenet/miniature", *words]) == 2
+    assert "the track imagenet has no verb inspect; it is a verb of mnist" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):
-        front.parse(["examine", "--help"])
+        front.parse(["inspect", "--help"])
     assert "(track mnist)" in capsys.readouterr().out
 
 
@@ -190,7 +191,7 @@ def test_what_a_verb_of_another_section_began_is_current(
 ) -> None:
     (tmp_path / "data").mkdir()
     words = ["--params", str(small), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--way", "slow"]
-    front.run(["examine", "mnist/digits", *words])
+    front.run(["inspect", "mnist/digits", *words])
     (tmp_path / "out").rename(outputs.partial_folder(tmp_path / "out"))
     definition = json.loads((tmp_path / "out.partial" / outputs.DEFINITION).read_text())
     files.write_json(tmp_path / "out.partial" / outputs.DEFINITION, definition | {"code": code_digest()})
@@ -207,6 +208,14 @@ def test_every_command_is_found_and_explains_itself(capsys: pytest.CaptureFixtur
         with pytest.raises(SystemExit, match="0"):
             front.main([name, "--help"])
         assert f"python -m cgn {name}" in capsys.readouterr().out
+
+
+def test_help_needs_no_tensors() -> None:
+    words = "import runpy, sys; sys.modules.update(torch=None, numpy=None); sys.argv = ['cgn', '--help']"
+    run = f"{words}; runpy.run_module('cgn', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", run], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "  train_cgn " in done.stdout
 
 
 def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,7 +346,7 @@ def test_a_refused_option_leaves_everything_as_it_was(tmp_path: Path, begun: Pat
 
 
 def test_what_is_refused_only_once_it_is_opened_leaves_everything_as_it_was(tmp_path: Path, begun: Path) -> None:
-    """Data of another variant, found by the stage itself; work of another definition stands where it would build."""
+    """Data of another variant, which the verb itself refuses; the folder of its work holds another definition."""
     tree: dict[str, Any] = yaml.safe_load(begun.read_text())
     tree["mnist"]["other"] = tree["mnist"]["digits"]
     begun.write_text(yaml.safe_dump(tree))
@@ -358,7 +367,7 @@ def test_a_refused_command_leaves_a_finished_output_of_its_own_in_place(tmp_path
         assert everything(tmp_path) == before
 
 
-def test_a_command_that_made_something_keeps_it_for_the_next_time(tmp_path: Path) -> None:
+def test_a_failed_command_keeps_its_results_for_the_next_time(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError), outputs.building(tmp_path / "out", definition={"seed": 0}) as folder:  # noqa: PT012
         (folder / "work").touch()
         raise ArtifactError("the disk is full")

@@ -23,7 +23,7 @@ UPDATES = 12
 
 
 class Stop(Exception):  # noqa: N818 (no error)
-    """Stands for a kill."""
+    """In the place of a kill."""
 
 
 class Duel:

@@ -1,4 +1,4 @@
-"""How fast the corruptions are, beside the readable reference: python -m tests.benchmarks.bench_corruptions
+"""How fast the corruptions are, compared with the readable reference: python -m tests.benchmarks.bench_corruptions
 
     --images 16 --repeats 3 --threads 1 --device cpu --names fog snow
 

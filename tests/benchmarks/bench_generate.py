@@ -1,4 +1,4 @@
-"""How fast counterfactuals are generated, beside the published procedure: python -m tests.benchmarks.bench_generate
+"""How fast counterfactuals are generated, compared with the published code: python -m tests.benchmarks.bench_generate
 
     --images 8 --rounds 2 --batch 8 --workers 2 --threads 2 --device cpu --net biggan-deep-256
 
@@ -81,14 +81,14 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
     print(f"{'':18}{'images/s':>10}{ratio}{'encoding, writing':>19}{'peak, GiB':>11}")
     fastest = max(sides[:fair], key=lambda side: side.per_second)
     for side in sides:
-        _line(side, beside=fastest)
+        _line(side, reference=fastest)
     return sides
 
 
-def _line(side: Side, *, beside: Side) -> None:
+def _line(side: Side, *, reference: Side) -> None:
     share = 1 - sum(turn["drawing"] for turn in side.turns) / sum(turn["busy"] for turn in side.turns)
-    speed = f"{side.name:18}{side.per_second:10.3f}{side.per_second / beside.per_second:8.1f}"
-    shown = f"{ratios(side, beside=beside):>34}{side.per_processor_second / beside.per_processor_second:13.1f}"
+    speed = f"{side.name:18}{side.per_second:10.3f}{side.per_second / reference.per_second:8.1f}"
+    shown = f"{ratios(side, reference=reference):>34}{side.per_processor_second / reference.per_processor_second:13.1f}"
     print(f"{speed}{shown}{100 * share:17.1f} %{side.peak:11.2f}", flush=True)
 
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{'':44}{'variety':>8}{'read':>9}")
     _line("real digits", _real(halves.train, options.masks), test)
     for model in options.models:
-        _line(str(model), _made(model, options.masks), test)
+        _line(str(model), _samples(model, options.masks), test)
 
 
 def _line(name: str, masks: tuple[torch.Tensor, torch.Tensor], test: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -56,7 +56,7 @@ def _real(digits: Digits, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.inference_mode()
-def _made(model: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _samples(model: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     path = model / "model.safetensors"
     tensors, facts = load_model(path, track="mnist")
     net = build_generator(**facts["net"])

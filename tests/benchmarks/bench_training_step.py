@@ -1,4 +1,4 @@
-"""How long a training step of the CGN takes, beside the published one: python -m tests.benchmarks.bench_training_step
+"""A training step of the CGN, timed against the published one: python -m tests.benchmarks.bench_training_step
 
     --batch 2 --steps 1 --rounds 5 --threads 1 --device cpu --net biggan-deep-256 --precisions bf16-mixed
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> list[Side]:
     )
     print(f"{'':18}{'s/image':>10}{'ratio':>8}{'of each round':>34}{'by CPU time':>13}{'peak, GiB':>11}")
     for side in sides:
-        shown = ratios(side, beside=sides[0])
+        shown = ratios(side, reference=sides[0])
         ratio = side.per_second / sides[0].per_second
         shown = f"{shown:>34}{side.per_processor_second / sides[0].per_processor_second:13.2f}"
         print(f"{side.name:18}{1 / side.per_second:10.2f}{ratio:8.2f}{shown}{side.peak:11.2f}", flush=True)

@@ -81,9 +81,9 @@ class Side:
         return self.turns[-1]["peak"]
 
 
-def ratios(side: Side, *, beside: Side) -> str:
+def ratios(side: Side, *, reference: Side) -> str:
     """How many times as fast it was as the other, in each round."""
-    pairs = zip(side.turns, beside.turns, strict=True)
+    pairs = zip(side.turns, reference.turns, strict=True)
     found = [(one["images"] / one["seconds"]) / (other["images"] / other["seconds"]) for one, other in pairs]
     return ", ".join(f"{ratio:.2f}" for ratio in found)
 

@@ -280,7 +280,7 @@ NAMES = [
 def test_a_variant_name_that_is_no_identifier_is_refused_with_the_rule(
     tmp_path: Path, tree: dict[str, Any], name: object
 ) -> None:
-    """Wherever it stands: names become paths, DVC's keys, and shell commands."""
+    """In every place: names become paths, DVC's keys, and shell commands."""
     rule = (
         rf"has the variant {re.escape(repr(name))}.*: a variant's name is text: a letter, then letters, digits, _ and -"
     )

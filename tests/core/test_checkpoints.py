@@ -59,7 +59,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, load: object)
     ("content", "message"), [(b"", "empty"), (b"<html>no</html>", "HTML page"), (b"PK\x03\x04 cut", "cut short")]
 )
 @pytest.mark.parametrize("load", [load_model, load_weights, load_state])
-def test_broken_files_are_told_apart(tmp_path: Path, load: object, content: bytes, message: str) -> None:
+def test_kinds_of_broken_files_are_distinguished(tmp_path: Path, load: object, content: bytes, message: str) -> None:
     assert callable(load)
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ArtifactError, match=message):
@@ -119,7 +119,7 @@ def test_a_state_dict_is_taken_out_of_what_programs_put_around_it(tmp_path: Path
     assert_loads(tmp_path / "file.pth")
 
 
-def test_an_average_beside_the_weights_is_left_and_said_to_be(
+def test_an_average_next_to_the_weights_is_ignored_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, average = ({"weight": torch.full((1,), value)} for value in (1.0, 2.0))

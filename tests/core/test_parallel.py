@@ -102,7 +102,7 @@ def test_a_loss_differentiated_in_a_task_follows_as_if_it_were_in_the_graph() ->
 
 
 @pytest.mark.usefixtures("cores")
-def test_items_made_ahead_are_the_same_and_end_and_fail_at_the_same_place() -> None:
+def test_items_computed_ahead_are_the_same_and_end_and_fail_at_the_same_place() -> None:
     def items(count: int) -> Iterator[int]:
         yield from range(count)
         raise ValueError("after the last")

@@ -190,15 +190,15 @@ def test_when_all_fail_every_url_and_reason_is_reported(server: Server, tmp_path
         return True
 
     server.behave = behave
-    nobody = "http://127.0.0.1:9/data.bin"  # the discard port: nothing listens
+    closed = "http://127.0.0.1:9/data.bin"  # the discard port: nothing listens
     wrong, gone = server.url("bad/data.bin"), server.url("gone/data.bin")
     with pytest.raises(ArtifactError) as caught:
-        fetch_assets([asset(wrong, gone, nobody)], tmp_path, patience=QUICK)
+        fetch_assets([asset(wrong, gone, closed)], tmp_path, patience=QUICK)
     message = str(caught.value)
     assert f"{wrong}: wrong file (sha256 " in message
     assert "HTML page" in message
     assert f"{gone}: HTTP 404" in message
-    assert f"{nobody}: ConnectionError" in message
+    assert f"{closed}: ConnectionError" in message
     assert MIRROR in message
     assert files(tmp_path) == []
 
@@ -603,21 +603,21 @@ def test_all_files_that_cannot_be_had_are_listed_at_once_and_the_others_come(ser
         return request.path == "/gone"
 
     server.behave = behave
-    nobody = "http://127.0.0.1:9/"
+    closed = "http://127.0.0.1:9/"
     wanted = [
         named("gone", server.url("gone")),
         named("good", server.url("good")),
         named("mine"),
-        named("dead", nobody + "dead"),
-        named("down", nobody + "down"),
+        named("dead", closed + "dead"),
+        named("down", closed + "down"),
     ]
     with pytest.raises(ArtifactError) as caught:
         fetch_assets(wanted, tmp_path, patience=QUICK)
     message = str(caught.value)
     assert message.startswith("cannot get 4 of 5 files: (1) gone: ")
     assert "(2) mine: it has no public URL" in message
-    assert f"(3) dead: {nobody}dead: ConnectionError" in message
-    assert f"(4) down: {nobody}down: not asked, no connection to this host before" in message
+    assert f"(3) dead: {closed}dead: ConnectionError" in message
+    assert f"(4) down: {closed}down: not asked, no connection to this host before" in message
     assert message.count(MIRROR) == 1
     assert "\n" not in message
     assert files(tmp_path) == ["good"]

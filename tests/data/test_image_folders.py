@@ -39,10 +39,10 @@ def save(path: Path, *, colour: int = 128, size: tuple[int, int] = (8, 8)) -> Pa
 def test_class_folders_are_numbered_by_their_names_not_by_their_place(tmp_path: Path) -> None:
     for name in ("c/2.JPEG", "c/1.png", "a/below/3.webp"):
         save(tmp_path / name)
-    listing = class_folders(tmp_path, classes=("a", "b", "c"))
-    assert listing.names == ("a/below/3.webp", "c/1.png", "c/2.JPEG")
-    assert listing.labels == {"shape": (0, 2, 2)}
-    assert (listing.absent, listing.strays, len(listing)) == (("b",), (), 3)
+    dataset = class_folders(tmp_path, classes=("a", "b", "c"))
+    assert dataset.names == ("a/below/3.webp", "c/1.png", "c/2.JPEG")
+    assert dataset.labels == {"shape": (0, 2, 2)}
+    assert (dataset.absent, dataset.strays, len(dataset)) == (("b",), (), 3)
 
 
 def test_strays_are_counted_and_named_with_the_reason(tmp_path: Path) -> None:
@@ -51,9 +51,9 @@ def test_strays_are_counted_and_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
     for number in range(30):
         (tmp_path / "a" / f"{number:02d}.txt").write_bytes(b"x")
-    listing = class_folders(tmp_path, classes=("a", "b"))
-    assert listing.names == ("a/1.png",)
-    hidden, unnamed, foreign = listing.strays
+    dataset = class_folders(tmp_path, classes=("a", "b"))
+    assert dataset.names == ("a/1.png",)
+    hidden, unnamed, foreign = dataset.strays
     assert (hidden.count, hidden.names) == (2, (".git/objects/1.png", "a/.thumbnail.png"))
     assert (unnamed.count, unnamed.names) == (31, tuple(f"a/{number:02d}.txt" for number in range(5)))
     assert str(unnamed).startswith(
@@ -68,9 +68,9 @@ def test_linked_class_folders_and_linked_images_are_read(tmp_path: Path) -> None
     (tmp_path / "data" / "b").symlink_to(tmp_path / "store" / "one")
     (tmp_path / "data" / "c").symlink_to("../store/two")
     (tmp_path / "data" / "a" / "4.png").symlink_to(tmp_path / "store" / "one" / "1.png")
-    listing = class_folders(tmp_path / "data", classes=("a", "b", "c"))
-    assert listing.names == ("a/0.png", "a/4.png", "b/1.png", "c/2.png", "c/below/3.png")
-    assert (listing.absent, listing.empty, listing.strays) == ((), (), ())
+    dataset = class_folders(tmp_path / "data", classes=("a", "b", "c"))
+    assert dataset.names == ("a/0.png", "a/4.png", "b/1.png", "c/2.png", "c/below/3.png")
+    assert (dataset.absent, dataset.empty, dataset.strays) == ((), (), ())
 
 
 def test_links_that_go_round_end_and_are_named(tmp_path: Path) -> None:
@@ -78,9 +78,9 @@ def test_links_that_go_round_end_and_are_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "a" / "again").symlink_to("..")
     (tmp_path / "data" / "a" / "outside").symlink_to(tmp_path)
     (tmp_path / "data" / "a" / "self").symlink_to("self")
-    listing = class_folders(tmp_path / "data", classes=("a",))
-    assert listing.names == ("a/0.png",)
-    assert [str(stray) for stray in listing.strays] == [
+    dataset = class_folders(tmp_path / "data", classes=("a",))
+    assert dataset.names == ("a/0.png",)
+    assert [str(stray) for stray in dataset.strays] == [
         "a/again, a/outside: a link to a folder that holds it",
         "a/self: a link that leads nowhere",
     ]
@@ -92,9 +92,9 @@ def test_what_cannot_be_followed_or_is_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "1.png").symlink_to("gone.png")
     (tmp_path / "c").mkdir()
     os.mkfifo(tmp_path / "a" / "2.png")
-    listing = class_folders(tmp_path, classes=("a", "b", "c"))
-    assert (listing.names, listing.absent, listing.empty) == (("a/0.png",), ("b",), ("c",))
-    assert [str(stray) for stray in listing.strays] == [
+    dataset = class_folders(tmp_path, classes=("a", "b", "c"))
+    assert (dataset.names, dataset.absent, dataset.empty) == (("a/0.png",), ("b",), ("c",))
+    assert [str(stray) for stray in dataset.strays] == [
         "a/1.png, b: a link that leads nowhere",
         "a/2.png: neither a file nor a folder",
     ]
@@ -117,10 +117,10 @@ def test_linked_variations_stimuli_and_corruptions_are_read(tmp_path: Path) -> N
 def test_any_file_name_is_text_and_can_be_opened(tmp_path: Path, name: bytes) -> None:
     save(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "1.png").rename(os.fsdecode(os.fsencode(tmp_path / "a") + b"/" + name))
-    listing = class_folders(tmp_path, classes=("a",))
-    assert listing.names[0].encode().decode().isprintable()
-    assert os.fsencode(on_disk(listing.names[0])) == b"a/" + name
-    assert isinstance(TransformedFolder(folder=listing, transform=squeezenet())[0], torch.Tensor)
+    dataset = class_folders(tmp_path, classes=("a",))
+    assert dataset.names[0].encode().decode().isprintable()
+    assert os.fsencode(on_disk(dataset.names[0])) == b"a/" + name
+    assert isinstance(TransformedFolder(folder=dataset, transform=squeezenet())[0], torch.Tensor)
 
 
 def test_names_that_differ_are_written_differently() -> None:
@@ -184,19 +184,19 @@ def test_stimuli_carry_both_cues(tmp_path: Path) -> None:
         save(tmp_path / name)
     save(tmp_path / "cat" / "cat1.png")
     save(tmp_path / "cat" / "cat1-cow2.png")
-    listing = cue_conflict(tmp_path, categories=("cat", "dog"))
-    assert listing.names == ("cat/cat1-dog2.png", "cat/cat10-cat3.png", "dog/dog2-cat12.png")
-    assert listing.labels == {"shape": (0, 0, 1), "texture": (1, 0, 0)}
-    assert [stray.names for stray in listing.strays] == [("cat/cat1-cow2.png", "cat/cat1.png"), ("dog/cat2-dog1.png",)]
-    assert listing.strays[-1].reason == "not in the folder of the shape that its name gives"
+    dataset = cue_conflict(tmp_path, categories=("cat", "dog"))
+    assert dataset.names == ("cat/cat1-dog2.png", "cat/cat10-cat3.png", "dog/dog2-cat12.png")
+    assert dataset.labels == {"shape": (0, 0, 1), "texture": (1, 0, 0)}
+    assert [stray.names for stray in dataset.strays] == [("cat/cat1-cow2.png", "cat/cat1.png"), ("dog/cat2-dog1.png",)]
+    assert dataset.strays[-1].reason == "not in the folder of the shape that its name gives"
 
 
 def test_images_are_chosen_evenly_over_the_classes() -> None:
     labels = [0] * 5 + [1] * 2 + [2] * 4 + [3] * 3
     names = tuple(map(str, range(len(labels))))
-    listing = ImageFolder(root=Path(), names=names, labels={"shape": tuple(labels)}, strays=())
+    dataset = ImageFolder(root=Path(), names=names, labels={"shape": tuple(labels)}, strays=())
     chosen = {
-        images: [labels[place] for place in balanced_subset(listing, images=images)] for images in (2, 4, 8, 9, 11, 20)
+        images: [labels[place] for place in balanced_subset(dataset, images=images)] for images in (2, 4, 8, 9, 11, 20)
     }
     assert chosen == {
         2: [0, 2],
@@ -206,7 +206,7 @@ def test_images_are_chosen_evenly_over_the_classes() -> None:
         11: [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3],
         20: labels,
     }
-    assert balanced_subset(listing, images=8) == (0, 1, 5, 6, 7, 8, 11, 12)
+    assert balanced_subset(dataset, images=8) == (0, 1, 5, 6, 7, 8, 11, 12)
 
 
 def test_prebuilt_corruptions_lie_in_folders_of_kinds_or_side_by_side(tmp_path: Path) -> None:

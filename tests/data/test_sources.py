@@ -41,7 +41,7 @@ def test_names_are_unique_so_that_a_mirror_needs_no_layout() -> None:
     assert len({asset.name for asset in ALL}) == len(ALL)
 
 
-def test_textures_stand_in_the_order_of_the_classes() -> None:
+def test_textures_are_in_the_order_of_the_classes() -> None:
     for kind in (OBJECT_TEXTURES, BACKGROUND_TEXTURES):
         assert [int(asset.name[0]) for asset in kind] == list(range(10))
         assert [asset.name for asset in kind] == sorted(asset.name for asset in kind)

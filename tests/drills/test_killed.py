@@ -47,8 +47,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(verb: str, world: Path, *extra: str, **roles: str) -> list[str]:
-    paths = [word for role, name in roles.items() for word in (f"--{role}", str(world / name))]
+def command(verb: str, world: Path, *extra: str, **folders: str) -> list[str]:
+    paths = [word for option, name in folders.items() for word in (f"--{option}", str(world / name))]
     params = ["--params", str(world / "params.yaml")]
     return [sys.executable, "-m", "cgn", verb, "mnist/digits", *params, *paths, *extra]
 

@@ -47,7 +47,7 @@ def test_each_variant_fetches_what_its_stages_read() -> None:
 
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Shipped, ...]:
-    """Two files that stand for shipped weights."""
+    """Two files in the place of shipped weights."""
     folder = tmp_path / "package"
     folder.mkdir()
     monkeypatch.setattr(shipped, "FOLDER", folder)
@@ -92,7 +92,7 @@ def test_real_frost_comes_from_a_mirror(test_data: Path, tmp_path: Path, monkeyp
 
 @pytest.fixture
 def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Parameters of mini, whose folders lie in tmp_path; nothing can be downloaded."""
+    """Parameters of mini, whose folders are in tmp_path; nothing can be downloaded."""
 
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("something was downloaded")

@@ -48,7 +48,7 @@ from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 from tests.support.configs import replace
 
 ROOT = Path(__file__).parents[2]
-TABLE = BigGanConfig(
+BIGGAN_CONFIG = BigGanConfig(
     noise_size=8,
     embedding_size=8,
     classes=5,
@@ -84,10 +84,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for layer in saliency.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
-    generator = build_generator(BigGan(TABLE), saliency=saliency)
+    generator = build_generator(BigGan(BIGGAN_CONFIG), saliency=saliency)
     for role in (generator.shape, generator.texture, generator.background):
         nn.init.normal_(biggan_of(role).embeddings.weight, std=3.0)
-    facts = model_facts(variant="toy", table=TABLE, widths=WIDTHS)
+    facts = model_facts(variant="toy", table=BIGGAN_CONFIG, widths=WIDTHS)
     save_model(folder / "model.safetensors", {**generator.state_dict(), **saliency_tensors(saliency)}, facts=facts)
     return folder
 
@@ -180,7 +180,7 @@ def test_a_shard_depends_on_nothing_but_model_seed_split_and_number(images: Path
 
 
 @pytest.mark.long
-def test_a_missing_and_a_cut_shard_are_made_again(images: Path, model: Path, tmp_path: Path) -> None:
+def test_a_missing_and_a_cut_shard_are_written_again(images: Path, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     shutil.copytree(images, folder)
     (folder / "factual-000000.tar").unlink()
@@ -396,15 +396,15 @@ class PublishedCgn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.biggan_GT = PublishedBigGan(TABLE)
-        self.f_shape = PublishedBigGan(TABLE)
-        self.f_text = PublishedBigGan(TABLE)
-        self.f_bg = PublishedBigGan(TABLE)
+        self.biggan_GT = PublishedBigGan(BIGGAN_CONFIG)
+        self.f_shape = PublishedBigGan(BIGGAN_CONFIG)
+        self.f_text = PublishedBigGan(BIGGAN_CONFIG)
+        self.f_bg = PublishedBigGan(BIGGAN_CONFIG)
         self.u2net = U2Net(WIDTHS, resize=sized_to_corners)
 
     def forward(self, noise: torch.Tensor, labels: torch.Tensor, truncation: float) -> torch.Tensor:
         """(B,Z) noise times truncation for all three nets and (B,3) labels -> composites."""
-        hot = torch.eye(TABLE.classes)[labels]
+        hot = torch.eye(BIGGAN_CONFIG.classes)[labels]
         premask, foreground, background = (
             net(noise, hot[:, place], truncation) for place, net in enumerate((self.f_shape, self.f_text, self.f_bg))
         )
@@ -419,7 +419,7 @@ def published() -> PublishedCgn:
     network = PublishedCgn()
     for number, name in enumerate(("biggan_GT", "f_shape", "f_text", "f_bg")):
         net = network.get_submodule(name)
-        net.load_state_dict(noisy_state(PublishedBigGan(TABLE), stream=torch_stream(number, "weights")))
+        net.load_state_dict(noisy_state(PublishedBigGan(BIGGAN_CONFIG), stream=torch_stream(number, "weights")))
     for layer in network.u2net.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
@@ -433,13 +433,13 @@ def fetched(folder: Path, state: dict[str, torch.Tensor]) -> Path:
 
 
 def opened_published(folder: Path) -> Model:
-    return load_published(folder / CGN_IMAGENET.name, variant="toy", table=TABLE, widths=WIDTHS)
+    return load_published(folder / CGN_IMAGENET.name, variant="toy", table=BIGGAN_CONFIG, widths=WIDTHS)
 
 
 @pytest.fixture
 def small_published(monkeypatch: pytest.MonkeyPatch) -> None:
     """generate loads files of the published names but of this test's sizes."""
-    small = partial(load_published, table=TABLE, widths=WIDTHS)
+    small = partial(load_published, table=BIGGAN_CONFIG, widths=WIDTHS)
     monkeypatch.setattr("cgn.imagenet.generate.load_published", small)
 
 
@@ -469,10 +469,10 @@ def test_the_authors_network_draws_what_the_published_code_draws(
 @pytest.mark.usefixtures("small_published")
 def test_shards_are_drawn_from_the_authors_weights(published: PublishedCgn, model: Path, tmp_path: Path) -> None:
     assets = fetched(tmp_path / "assets", published.state_dict())
-    for name, other in (("alone", None), ("beside", model)):
+    for name, other in (("alone", None), ("with_model", model)):
         (tmp_path / name).mkdir()
         generated(other, tmp_path / name, assets=assets, weights="authors")
-    assert hashes(tmp_path / "alone") == hashes(tmp_path / "beside")
+    assert hashes(tmp_path / "alone") == hashes(tmp_path / "with_model")
     manifest = verify(tmp_path / "alone")
     assert manifest.facts["weights"] == "authors"
     stream = torch_stream(derive(0, "generate", "factual", 0))
@@ -525,8 +525,8 @@ def test_every_published_key_of_full_size_has_its_place(test_data: Path) -> None
     }
     assert len(state) == 4 * 602 + 798
     with torch.device("meta"):
-        saliency, roles = U2Net(U2NET), [Whole(BigGan(BIGGAN_DEEP_256)) for _ in LABELS]
-        ours = Generator(**dict(zip(LABELS, roles, strict=True)))
+        saliency, copies = U2Net(U2NET), [Whole(BigGan(BIGGAN_DEEP_256)) for _ in LABELS]
+        ours = Generator(**dict(zip(LABELS, copies, strict=True)))
     expected = {**ours.state_dict(), **saliency_tensors(saliency)}
     assert {name: tensor.shape for name, tensor in from_published(state).items()} == {
         name: tensor.shape for name, tensor in expected.items()

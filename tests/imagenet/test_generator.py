@@ -14,7 +14,7 @@ from cgn.mechanisms import Prior, factual
 from cgn.nets.biggan import BigGan, BigGanConfig
 from cgn.nets.u2net import U2Net, Widths
 
-TABLE = BigGanConfig(
+BIGGAN_CONFIG = BigGanConfig(
     noise_size=8,
     embedding_size=8,
     classes=3,
@@ -29,11 +29,11 @@ def saved(folder: Path, **changed: object) -> Model:
     """Save a model whose three mechanisms differ."""
     torch.manual_seed(0)
     saliency = U2Net(WIDTHS)
-    generator = build_generator(BigGan(TABLE), saliency=saliency)
+    generator = build_generator(BigGan(BIGGAN_CONFIG), saliency=saliency)
     for number, role in enumerate((generator.shape, generator.texture, generator.background)):
         with torch.no_grad():
             biggan_of(role).embeddings.weight.add_(number)
-    facts = model_facts(variant="toy", table=TABLE, widths=WIDTHS)
+    facts = model_facts(variant="toy", table=BIGGAN_CONFIG, widths=WIDTHS)
     tensors = {**generator.state_dict(), **saliency_tensors(saliency)}
     save_model(folder / "model.safetensors", tensors, facts={**facts, **changed})
     return Model(generator=generator.eval(), saliency=saliency, facts=facts)
@@ -42,9 +42,9 @@ def saved(folder: Path, **changed: object) -> Model:
 def test_a_model_comes_back_from_its_file_alone(tmp_path: Path) -> None:
     kept = saved(tmp_path)
     found = load_generator(tmp_path, variant="toy")
-    assert found.table == TABLE
+    assert found.table == BIGGAN_CONFIG
     assert found.facts["classes"] == 3
-    prior = Prior(noise_size=TABLE.noise_size, truncation=0.5)
+    prior = Prior(noise_size=BIGGAN_CONFIG.noise_size, truncation=0.5)
     causes = factual(torch.arange(3), prior=prior, stream=torch_stream(0, "test"))
     with torch.no_grad():
         ours, theirs = found.generator(causes), kept.generator(causes)
@@ -72,11 +72,11 @@ def test_another_variant_and_unknown_nets_are_refused(tmp_path: Path) -> None:
     ("name", "value"),
     [
         ("net", []),
-        ("net", asdict(TABLE) | {"blocks": 3}),
-        ("net", asdict(TABLE) | {"blocks": [[10**9, 4, 4]]}),
-        ("net", asdict(TABLE) | {"classes": 10**12}),
-        ("net", asdict(TABLE) | {"width": 10**6}),
-        ("net", asdict(TABLE) | {"width": -1}),
+        ("net", asdict(BIGGAN_CONFIG) | {"blocks": 3}),
+        ("net", asdict(BIGGAN_CONFIG) | {"blocks": [[10**9, 4, 4]]}),
+        ("net", asdict(BIGGAN_CONFIG) | {"classes": 10**12}),
+        ("net", asdict(BIGGAN_CONFIG) | {"width": 10**6}),
+        ("net", asdict(BIGGAN_CONFIG) | {"width": -1}),
         ("saliency", [1, 2]),
         ("saliency", {"down": [[3, 10**9]] * 6, "up": [[2, 4]] * 5}),
         ("saliency", {"down": [], "up": []}),
@@ -90,8 +90,8 @@ def test_facts_of_a_wrong_kind_or_size_are_refused(tmp_path: Path, name: str, va
 
 def test_recomputing_blocks_gives_the_same_gradients() -> None:
     torch.manual_seed(1)
-    kept = BigGan(TABLE).eval()
-    again = BigGan(TABLE, recompute="blocks").eval()
+    kept = BigGan(BIGGAN_CONFIG).eval()
+    again = BigGan(BIGGAN_CONFIG, recompute="blocks").eval()
     again.load_state_dict(kept.state_dict())
     noise, label = torch.randn(2, 8), torch.tensor([0, 2])
     for net in (kept, again):

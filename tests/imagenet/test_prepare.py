@@ -57,7 +57,7 @@ def photographs(folder: Path, *, classes: tuple[str, ...] = wnids()[:3], picture
 
 
 def gathered(tmp_path: Path, **folders: Any) -> PreparedSets:
-    """`train` and `val` are there; assets lie in tmp_path/assets."""
+    """`train` and `val` are there; assets are in tmp_path/assets."""
     for name in ("train", "val"):
         if not (tmp_path / name).exists():
             photographs(tmp_path / name)

@@ -17,10 +17,10 @@ from cgn.nets.biggan import BigGan
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net
 from tests.core.test_checkpoints import Bomb
-from tests.support.toy_nets import BLOCKS, TABLE, WIDTHS
+from tests.support.toy_nets import BIGGAN_CONFIG, BLOCKS, WIDTHS
 
 FILES: dict[str, Callable[[], nn.Module]] = {
-    BIGGAN_DEEP_256.name: lambda: BigGan(TABLE),
+    BIGGAN_DEEP_256.name: lambda: BigGan(BIGGAN_CONFIG),
     U2NET.name: lambda: U2Net(WIDTHS),
     VGG16.name: lambda: VggFeatures(BLOCKS),
 }
@@ -29,7 +29,7 @@ FILES: dict[str, Callable[[], nn.Module]] = {
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Toys under the public files' names, with what else these hold."""
-    monkeypatch.setattr(generator, "BIGGAN_DEEP_256", TABLE)
+    monkeypatch.setattr(generator, "BIGGAN_DEEP_256", BIGGAN_CONFIG)
     monkeypatch.setattr(generator, "U2NET", WIDTHS)
     monkeypatch.setattr(generator, "VggFeatures", partial(VggFeatures, BLOCKS))
     torch.manual_seed(3)

@@ -18,7 +18,7 @@ from cgn.imagenet.generator import load_generator, load_pretrained
 from cgn.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, cgan_images, draw_batch, train_cgn
 from cgn.mechanisms import Prior, factual
 from tests.support.configs import replace
-from tests.support.toy_nets import KINDS, PARAMS, TABLE, shrunk, write_nets
+from tests.support.toy_nets import BIGGAN_CONFIG, KINDS, PARAMS, shrunk, write_nets
 
 LOSSES = {"l1", "perceptual", "binary", "mask_size", "texture", "background"}
 
@@ -55,7 +55,7 @@ def drawn(params: TrainCgn, nets: Nets, update: int = 0, number: int = 0) -> Bat
 
 
 @pytest.mark.long
-def test_every_loss_is_told_and_moves_its_mechanism(assets: Path, tmp_path: Path) -> None:
+def test_every_loss_is_logged_and_moves_its_mechanism(assets: Path, tmp_path: Path) -> None:
     lines = trained(shrunk(ema_decay=0.0), assets=assets, out=tmp_path / "model")
     iou = {"iou/own", "iou/others", "iou/nearest", "mask/mean"}
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
@@ -78,7 +78,7 @@ def test_the_model_draws_without_the_assets(assets: Path, tmp_path: Path) -> Non
     model = load_generator(tmp_path / "model", variant="toy")
     saliency = load_file(assets / "segmenter.safetensors")
     assert all(tensor.equal(saliency[name]) for name, tensor in model.saliency.state_dict().items())
-    prior = Prior(noise_size=TABLE.noise_size, truncation=0.5)
+    prior = Prior(noise_size=BIGGAN_CONFIG.noise_size, truncation=0.5)
     picture = model.generator(factual(torch.arange(3), prior=prior, stream=torch_stream(0, "test")))
     assert picture.image.shape == (3, 3, 32, 32)
 

@@ -49,7 +49,7 @@ FACTS = {"track": "imagenet", "variant": "miniature"}
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A collection whose nine training pictures are of three classes, one of them truncated; a note lies beside."""
+    """A collection whose nine training pictures are of three classes, one is truncated; there is also a text file."""
     for label, name in enumerate(NAMES):
         for number in range(3):
             path = tmp_path / "prepare" / "train" / name / f"{number}.png"
@@ -127,13 +127,11 @@ def test_the_ensemble_leaves_a_classifier_that_can_be_opened(data: Path, images:
     assert summary["images_per_second"] > 0
 
 
-def test_the_baseline_needs_no_counterfactuals_and_does_not_hang_on_them(
-    data: Path, images: Path, tmp_path: Path
-) -> None:
+def test_the_baseline_neither_needs_nor_depends_on_counterfactuals(data: Path, images: Path, tmp_path: Path) -> None:
     alone = trained(tmp_path / "alone", arm="baseline", data=data)
     assert list(load_trained(tmp_path / "alone", variant="miniature")[0].heads) == ["label"]
     assert json.loads((tmp_path / "log" / "metrics.json").read_text())["accuracy"].keys() == {"real"}
-    assert trained(tmp_path / "beside", arm="baseline", data=data, images=images) == alone
+    assert trained(tmp_path / "with_images", arm="baseline", data=data, images=images) == alone
 
 
 @pytest.mark.long

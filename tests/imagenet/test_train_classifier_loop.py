@@ -265,7 +265,7 @@ def test_a_finished_training_is_not_repeated(unbroken: tuple[Ensemble, Training,
     assert training.pace == {"images_per_second": 17 * 14 / saved["seconds"], "seconds": saved["seconds"]}
 
 
-def test_what_could_not_be_read_is_told_also_by_a_training_that_continues(
+def test_unreadable_pictures_are_reported_also_by_a_resumed_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = Source(broken={1: "b.png cannot be read", 5: "a.png cannot be read", 9: "b.png cannot be read"})
@@ -273,7 +273,7 @@ def test_what_could_not_be_read_is_told_also_by_a_training_that_continues(
         fitted(ensemble(), tmp_path, source=source, sink=Stopping(9))
     training = fitted(ensemble(), tmp_path, source=source)
     assert tuple(training.means.unreadable) == ("a.png cannot be read", "b.png cannot be read")
-    printed = [line for line in capsys.readouterr().err.splitlines() if "stands in" in line]
+    printed = [line for line in capsys.readouterr().err.splitlines() if "used instead" in line]
     assert printed == [f"{name}.png cannot be read; the next image is used instead" for name in "ba"]
 
 

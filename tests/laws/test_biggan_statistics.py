@@ -8,7 +8,7 @@ from cgn.nets.biggan import BigGan, BigGanConfig, StatisticsNorm
 from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.spectral import Spectral
 
-TABLE = BigGanConfig(
+BIGGAN_CONFIG = BigGanConfig(
     noise_size=6,
     embedding_size=4,
     classes=3,
@@ -21,14 +21,14 @@ BATCH = 96
 
 
 def draw(truncation: float, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    noise = torch.randn(BATCH, TABLE.noise_size, generator=torch_stream(0, number)).clamp(-2, 2)
-    return noise * truncation, torch.arange(BATCH) % TABLE.classes
+    noise = torch.randn(BATCH, BIGGAN_CONFIG.noise_size, generator=torch_stream(0, number)).clamp(-2, 2)
+    return noise * truncation, torch.arange(BATCH) % BIGGAN_CONFIG.classes
 
 
 @pytest.fixture
 def net() -> BigGan:
     torch.manual_seed(0)
-    net = BigGan(TABLE)
+    net = BigGan(BIGGAN_CONFIG)
     for norm in net.modules():
         if isinstance(norm, StatisticsNorm):
             assert (norm.running_means == 0).all()

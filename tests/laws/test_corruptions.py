@@ -69,7 +69,7 @@ def test_shape_and_type_stay_and_the_input_is_left_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_an_image_hangs_on_its_number_not_on_its_company(name: str) -> None:
+def test_an_image_depends_on_its_number_not_on_its_batch(name: str) -> None:
     images, numbers = smooth(5), [3, 1, 4, 15, 9]
     together = corrupted(images, name, numbers=numbers)
     assert corrupted(images, name, numbers=numbers).equal(together)
@@ -79,7 +79,7 @@ def test_an_image_hangs_on_its_number_not_on_its_company(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_chance_hangs_on_seed_number_and_severity(name: str) -> None:
+def test_random_numbers_depend_on_seed_number_and_severity(name: str) -> None:
     images = smooth(1)
     reference = corrupted(images, name)
     for other in (corrupted(images, name, seed=1), corrupted(images, name, numbers=[1])):
@@ -187,7 +187,7 @@ def test_a_plasma_spans_its_range_and_is_its_own_neighbour() -> None:
     assert clouds.amax((1, 2)).eq(1).all()
     inner = (clouds[:, 1:] - clouds[:, :-1]).abs().mean()
     across = (clouds[:, 0] - clouds[:, -1]).abs().mean()
-    assert across < 1.5 * inner  # a torus: the last row is beside the first
+    assert across < 1.5 * inner  # a torus: the last row is next to the first
 
 
 def test_distances_edges_and_histograms_of_known_maps() -> None:

@@ -138,7 +138,7 @@ def test_the_energy_distance_is_zero_for_like_draws_and_punishes_sameness(stream
     assert abs(energy_distance(like, real, images_per_class=4)) < 0.02
     assert energy_distance(same, real, images_per_class=4) > 0.05
     assert energy_distance(like + 0.5, real, images_per_class=4) > 0.1
-    # By hand: means of 2x2 pixels 0 and 1 beside 1 and 1: across 1, 0, 1, 0; own 1; real 0.
+    # By hand, 2x2 means 0 and 1 against 1 and 1: across 1, 0, 1, 0; own 1; real 0.
     steps, ones = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
     assert energy_distance(steps, ones, images_per_class=2) == pytest.approx(2 * 0.5 - 1 - 0)
 

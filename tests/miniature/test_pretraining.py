@@ -54,7 +54,7 @@ LOAD: dict[str, Callable[[Path], torch.nn.Module]] = {
 
 
 class Stop(Exception):  # noqa: N818 (no error)
-    """Stands for a kill."""
+    """In the place of a kill."""
 
 
 @pytest.fixture(scope="module")

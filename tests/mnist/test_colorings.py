@@ -1,4 +1,4 @@
-"""Looks: the published colours and textures, jitter of the right size, crops of each image's own."""
+"""Colorings: the published colours and textures, jitter of the right size, crops of each image's own."""
 
 from pathlib import Path
 

@@ -55,7 +55,7 @@ def test_every_split_has_its_images_in_full_shards(images: Path) -> None:
     assert not (images / "notes").exists()
 
 
-def test_labels_and_seeds_stand_beside_each_image(images: Path) -> None:
+def test_each_image_has_its_labels_and_seed(images: Path) -> None:
     for sample in samples(images, split="factual"):
         assert sample.facts["shape"] == sample.facts["texture"] == sample.facts["background"]
     counterfactual = [sample.facts for sample in samples(images, split="counterfactual")]

@@ -4,7 +4,7 @@ How equal they can be: the first linear map of the ten golden images is one matr
 blocks of eight rows and a rest of two, and the last normalisation of the mask net magnifies the rounding of the rest a
 thousandfold. The golden run summed the rest's products in an order of its own, which shows in its masks: four
 running sums. Summed in that order, the masks of all ten images are the golden ones to the bit on a processor with
-AVX-512, and all tiles are within 2.5e-7. As the library at hand sums them, the last two masks are up to 2.4e-6 away;
+AVX-512, and all tiles are within 2.5e-7. As the installed library sums them, the last two masks are up to 2.4e-6 away;
 the same weights in float64 are 3.5e-6 away: the golden run's own rounding.
 """
 
@@ -43,7 +43,7 @@ def published(test_data: Path, variant: str) -> Generator:
 def summed_as_recorded(layer: nn.Linear, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
     """The map with the rest's rows as the golden run summed them: multiplied and added apart, in four running sums.
 
-    What lies before a row's first 16-byte boundary goes into the first sum, what is left over is added at the end.
+    Values before a row's first 16-byte boundary go into the first sum; the remaining ones are added at the end.
     """
     (x,) = inputs
     rows = [output[:BLOCK]]
@@ -110,7 +110,7 @@ def test_the_rename_table_covers_the_published_manifest(test_data: Path) -> None
     assert {name: tuple(tensor.shape) for name, tensor in renamed.items()} == {
         n: tuple(t.shape) for n, t in ours.items()
     }
-    assert len(renamed) == len(manifest) + 2  # their one embedding stands in three places
+    assert len(renamed) == len(manifest) + 2  # their one embedding is in three places
 
 
 def test_a_missing_published_key_is_named(test_data: Path) -> None:

@@ -68,7 +68,7 @@ def test_people_follow_shape(test_data: Path) -> None:
 
 
 def decided(
-    test_data: Path, tmp_path: Path, listing: ImageFolder, *, suite: str, classes: int, transform: Transform
+    test_data: Path, tmp_path: Path, dataset: ImageFolder, *, suite: str, classes: int, transform: Transform
 ) -> Predictions:
     """SqueezeNet's decisions, from the file that they were written to."""
     weights = test_data / "squeezenet" / "squeezenet1_0_deepcompression_rgb.pth"
@@ -76,7 +76,7 @@ def decided(
     torch.set_num_threads(1)  # so that no figure depends on how many cores sum
     found = predict(
         {"squeezenet1_0": SingleHead(load_network("squeezenet1_0", weights), head="label").eval()},
-        pictures=TransformedFolder(folder=listing, transform=transform),
+        pictures=TransformedFolder(folder=dataset, transform=transform),
         suite=suite,
         condition="all",
         batch_size=32,
@@ -91,9 +91,9 @@ def decided(
 
 @pytest.mark.long
 def test_squeezenets_shape_bias_on_the_stimuli(test_data: Path, tmp_path: Path) -> None:
-    listing = cue_conflict(test_data / "cue_conflict" / "stimuli", categories=tuple(CATEGORIES))
-    assert (len(listing), listing.strays) == (256, ())
-    rows = decided(test_data, tmp_path, listing, suite="cue_conflict", classes=16, transform=squeezenet(resize=227)).of(
+    dataset = cue_conflict(test_data / "cue_conflict" / "stimuli", categories=tuple(CATEGORIES))
+    assert (len(dataset), dataset.strays) == (256, ())
+    rows = decided(test_data, tmp_path, dataset, suite="cue_conflict", classes=16, transform=squeezenet(resize=227)).of(
         "cue_conflict"
     )
     found = shape_bias(rows)
@@ -105,12 +105,12 @@ def test_squeezenets_shape_bias_on_the_stimuli(test_data: Path, tmp_path: Path) 
 
 @pytest.mark.long
 def test_squeezenets_clean_accuracy_on_the_sample(test_data: Path, tmp_path: Path) -> None:
-    listing = class_folders(test_data / "imagenet_sample", classes=wnids())
-    rows = decided(test_data, tmp_path, listing, suite="clean", classes=1000, transform=squeezenet()).of("clean")
+    dataset = class_folders(test_data / "imagenet_sample", classes=wnids())
+    rows = decided(test_data, tmp_path, dataset, suite="clean", classes=1000, transform=squeezenet()).of("clean")
     first, five = top(rows, kept=1), top(rows, kept=5)
     print(f"\ntop-1 {first.hits} of {first.images}, top-5 {five.hits} of {five.images}")
     assert (first.images, five.images) == (500, 500)
-    # What the paper of SqueezeNet with Deep Compression states for the 50,000 validation images lies in the interval.
+    # What the paper of SqueezeNet with Deep Compression states for the 50,000 validation images is in the interval.
     assert first.low < 0.575 < first.high
     assert five.low < 0.803 < five.high
     shifted = rows.assign(label=(rows["label"] + 2) % 1000)

@@ -91,7 +91,7 @@ def test_a_mask_has_the_images_size(size: tuple[int, int]) -> None:
 
 
 class Drawn(nn.Module):
-    """Stands for f_shape's generator: pictures in [-1,1] that can be trained."""
+    """In the place of f_shape's generator: pictures in [-1,1] that can be trained."""
 
     def __init__(self) -> None:
         super().__init__()

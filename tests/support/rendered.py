@@ -74,7 +74,7 @@ class Page(HTMLParser):
 
 
 def check_page(html: str) -> None:
-    """What every page keeps: it stands alone, can be read aloud, and follows light and dark."""
+    """The rules of every page: one file, accessible to screen readers, in light and dark colours."""
     page = Page(html)
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "iframe", "object", "embed", "base", "form"})
     for tag, attributes in page.tags:

@@ -191,7 +191,7 @@ def define(folder: Path, verb: str, params: Mapping[str, Any], *, variant: str =
 
 
 def note(folder: Path, *, seconds: float, starts: int = 1, metrics: Mapping[str, Any] | None = None) -> None:
-    """What the front door writes beside it."""
+    """What the front door writes into the folder's log."""
     log = folder.with_name(folder.name + ".log")
     machine = {"cpu": "Abacus 9000", "cores": 3, "gpus": []}
     write_json(log / "run.json", {"seconds": seconds, "starts": [{}] * starts, "finished": "now", "machine": machine})

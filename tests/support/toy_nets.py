@@ -19,7 +19,7 @@ from tests.support.configs import replace
 
 VARIANTS = load(Path(__file__).parents[2] / "params.yaml").tracks["imagenet"]
 PARAMS = {name: record for name, record in VARIANTS.items() if isinstance(record, ImageNet)}
-TABLE = BigGanConfig(
+BIGGAN_CONFIG = BigGanConfig(
     noise_size=8,
     embedding_size=8,
     classes=9,
@@ -30,7 +30,7 @@ TABLE = BigGanConfig(
 WIDTHS = Widths(down=((2, 4),) * 6, up=((2, 4),) * 5)
 BLOCKS = ((4,), (6,), (8,), (8,))
 KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
-    "biggan": (lambda: BigGan(TABLE), asdict(TABLE)),
+    "biggan": (lambda: BigGan(BIGGAN_CONFIG), asdict(BIGGAN_CONFIG)),
     "segmenter": (lambda: U2Net(WIDTHS), asdict(WIDTHS)),
     "features": (lambda: VggFeatures(BLOCKS), {"blocks": BLOCKS}),
 }
