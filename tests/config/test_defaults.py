@@ -50,7 +50,7 @@ def test_the_papers_variants_depart_from_nothing(look: str) -> None:
     assert departures(PARAMS.variant(f"mnist/{look}")) == []
 
 
-def test_values_of_a_look_are_its_own() -> None:
+def test_each_look_has_its_own_published_values() -> None:
     colored, wildlife = mnist("colored"), mnist("wildlife")
     assert colored.train_cgn.losses.perceptual.weights == (0.05, 0.1, 0.01, 0.0)
     assert (colored.train_cgn.mechanisms.gain, wildlife.train_cgn.mechanisms.gain) == (0.1, 0.03)

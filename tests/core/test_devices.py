@@ -51,7 +51,7 @@ def test_the_quota_of_a_cgroup_limits_the_cores(sixteen: Path, files: dict[str, 
     assert usable_cores() == cores
 
 
-def test_who_runs_several_processes_side_by_side_limits_each(sixteen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_limits_the_usable_cores(sixteen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del sixteen
     monkeypatch.setenv(devices.CORES, "4")
     assert usable_cores() == 4

@@ -99,7 +99,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: int) -> No
         decode(path)
 
 
-def test_a_page_in_place_of_a_image_is_named(tmp_path: Path) -> None:
+def test_a_page_in_place_of_an_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>Forbidden</html>")
     with pytest.raises(ArtifactError, match=r"page\.jpg cannot be read: it is not an image of a known format \(JPEG"):
         decode(tmp_path / "page.jpg")

@@ -347,7 +347,7 @@ def given(server: Server, content: bytes, *, length: bool = True) -> None:
     server.behave = behave
 
 
-def test_a_file_without_a_documented_digest_is_held_against_its_first(server: Server, tmp_path: Path) -> None:
+def test_a_file_without_a_documented_digest_is_compared_with_the_first_download(server: Server, tmp_path: Path) -> None:
     first, other = tar(CONTENT), tar(CONTENT[:-1])
     given(server, first)
     fetch_assets([undocumented(server.url("x"))], tmp_path, patience=QUICK)
@@ -557,7 +557,7 @@ def test_a_server_that_breaks_for_ever_is_given_up_and_the_part_is_named(
 
 
 @pytest.mark.parametrize("length", ["length", "chunked", "none"])
-def test_a_drip_is_given_up_with_its_speed(server: Server, tmp_path: Path, length: str) -> None:
+def test_a_download_that_is_too_slow_is_given_up_with_its_speed(server: Server, tmp_path: Path, length: str) -> None:
     def behave(request: Handler) -> bool:
         request.send_response(206 if request.start() else 200)
         if request.start():
@@ -596,7 +596,9 @@ def named(name: str, *urls: str) -> Asset:
     return Asset(name=name, urls=urls, sha256=hashlib.sha256(CONTENT).hexdigest(), bytes=len(CONTENT), licence="none")
 
 
-def test_all_files_that_cannot_be_had_are_listed_at_once_and_the_others_come(server: Server, tmp_path: Path) -> None:
+def test_all_files_that_cannot_be_fetched_are_listed_at_once_and_the_others_are_fetched(
+    server: Server, tmp_path: Path
+) -> None:
     def behave(request: Handler) -> bool:
         if request.path == "/gone":
             request.send_error(404)
@@ -623,7 +625,7 @@ def test_all_files_that_cannot_be_had_are_listed_at_once_and_the_others_come(ser
     assert files(tmp_path) == ["good"]
 
 
-def test_what_is_here_and_what_would_come_from_where_is_seen_without_a_request(server: Server, tmp_path: Path) -> None:
+def test_present_files_and_sources_of_missing_ones_are_listed_without_a_request(server: Server, tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
     for place in ("mirror/b", "mirror/c", "here"):
         (tmp_path / place).write_bytes(CONTENT)

@@ -73,7 +73,7 @@ def test_linked_class_folders_and_linked_images_are_read(tmp_path: Path) -> None
     assert (dataset.absent, dataset.empty, dataset.strays) == ((), (), ())
 
 
-def test_links_that_go_round_end_and_are_named(tmp_path: Path) -> None:
+def test_cycles_of_links_end_and_are_named(tmp_path: Path) -> None:
     save(tmp_path / "data" / "a" / "0.png")
     (tmp_path / "data" / "a" / "again").symlink_to("..")
     (tmp_path / "data" / "a" / "outside").symlink_to(tmp_path)
@@ -209,7 +209,7 @@ def test_images_are_chosen_evenly_over_the_classes() -> None:
     assert balanced_subset(dataset, images=8) == (0, 1, 5, 6, 7, 8, 11, 12)
 
 
-def test_prebuilt_corruptions_lie_in_folders_of_kinds_or_side_by_side(tmp_path: Path) -> None:
+def test_prebuilt_corruptions_are_in_folders_of_kinds_or_in_one_folder(tmp_path: Path) -> None:
     for severity in range(1, 6):
         save(tmp_path / "noise" / "shot_noise" / str(severity) / "b" / "1.png")
         save(tmp_path / "fog" / str(severity) / "a" / "1.png")
@@ -246,7 +246,7 @@ def test_every_size_is_cropped_to_one(size: tuple[int, int]) -> None:
     assert squeezenet()(picture).shape == (3, 227, 227)
 
 
-def test_colours_are_normalised_as_published() -> None:
+def test_colours_are_normalized_as_published() -> None:
     grey = Image.new("RGB", (300, 300), (255, 0, 51))
     expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
     torch.testing.assert_close(imagenet()(grey)[:, 0, 0], torch.tensor(expected))

@@ -141,7 +141,7 @@ def test_images_keep_their_labels() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 7])
-def test_any_number_of_workers_makes_the_same_batches(start: int) -> None:
+def test_any_number_of_workers_gives_the_same_batches(start: int) -> None:
     alone = batches_of(mixture())[start:]
     assert_equal(batches_of(mixture(), start=start, workers=2), alone)
     with pytest.raises(AssertionError):

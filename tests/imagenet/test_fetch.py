@@ -139,7 +139,7 @@ def test_an_empty_class_folder_and_a_lone_severity_are_refused_before_anything_i
         fetched(mini)
 
 
-def test_folders_that_do_are_no_part_of_what_is_fetched(mini: Path) -> None:
+def test_accepted_folders_are_no_part_of_the_fetched_files(mini: Path) -> None:
     """Another picture must not make gigabytes come again."""
     with pytest.raises(AssertionError, match="something was downloaded"):
         fetched(mini)

@@ -506,7 +506,7 @@ def test_weights_that_are_not_exactly_the_authors_are_refused(
         opened_published(assets)
 
 
-def test_the_authors_weights_without_their_cgan_do(published: PublishedCgn, tmp_path: Path) -> None:
+def test_the_authors_weights_suffice_without_their_cgan(published: PublishedCgn, tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in published.state_dict().items() if not name.startswith("biggan_GT.")}
     opened = opened_published(fetched(tmp_path / "assets", state))
     drawn = biggan_of(opened.generator.texture).state_dict()

@@ -110,7 +110,7 @@ def test_the_manifest_depends_on_every_byte_and_the_seed(world: PreparedSets, tm
     assert all(other.sets[name].digest != held.digest for name, held in world.sets.items())
 
 
-def test_the_panes_do_for_frost(world: PreparedSets) -> None:
+def test_the_drawn_panes_serve_for_frost(world: PreparedSets) -> None:
     ice = read_ice([world.folder("frost") / asset.name for asset in FROST], height=64, width=64)
     assert len(ice) == 6
     assert all(min(pane.shape[1:]) > 64 for pane in ice)
@@ -236,7 +236,7 @@ def test_a_variant_without_folders_has_an_empty_survey(tmp_path: Path) -> None:
     assert (tmp_path / "survey.json").read_text() == "{}\n"
 
 
-def test_another_picture_makes_another_manifest(tmp_path: Path) -> None:
+def test_another_picture_gives_another_manifest(tmp_path: Path) -> None:
     before = gathered(tmp_path).sets["val"]
     (tmp_path / "val" / wnids()[0] / "more.JPEG").write_bytes(GREY + b"x")
     assert gathered(tmp_path).sets["val"].digest != before.digest

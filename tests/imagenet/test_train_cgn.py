@@ -150,7 +150,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_two_processes_make_the_weights_of_one(assets: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_weights_of_one(assets: Path, tmp_path: Path) -> None:
     params = shrunk(batches_per_update=5, ema_decay=0.5)
     one = trained(params, assets=assets, out=tmp_path / "one")
     two = trained(replace(params, devices=2), assets=assets, out=tmp_path / "two")

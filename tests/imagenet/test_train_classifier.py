@@ -144,7 +144,7 @@ def test_workers_change_nothing(data: Path, images: Path, tmp_path: Path) -> Non
     assert (tmp_path / "other" / "model.safetensors").read_bytes() != alone
 
 
-def test_real_pictures_may_lie_in_shards(tmp_path: Path, images: Path) -> None:
+def test_real_pictures_may_be_in_shards(tmp_path: Path, images: Path) -> None:
     shards(tmp_path / "prepare" / "train", split="train")
     trained(tmp_path / "out", arm="ensemble", data=collected(tmp_path / "prepare"), images=images)
     results = json.loads((tmp_path / "out" / "training.json").read_text())

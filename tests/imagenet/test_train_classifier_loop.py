@@ -150,7 +150,7 @@ class Stopping(Silent):
 
 
 @pytest.mark.parametrize("mechanisms", [MECHANISMS, ()])
-def test_its_steps_are_those_of_the_paper_written_by_hand(tmp_path: Path, mechanisms: tuple[str, ...]) -> None:
+def test_its_steps_are_the_papers_written_by_hand(tmp_path: Path, mechanisms: tuple[str, ...]) -> None:
     """Two forward passes, a loss each, one SGD step with momentum and decay; batch norm frozen, no dropout."""
     heads = mechanisms or BASELINE
     module, copy = ensemble(heads, norm="frozen"), ensemble(heads, norm="frozen")
@@ -190,7 +190,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Traini
 NAMES = [f"{what}/{name}" for what in ("loss", "accuracy") for name in ("real", *MECHANISMS)]
 
 
-def test_it_learns_and_says_so_of_each_head(unbroken: tuple[Ensemble, Training, Path]) -> None:
+def test_it_learns_and_reports_each_head(unbroken: tuple[Ensemble, Training, Path]) -> None:
     _, training, folder = unbroken
     assert (training.update, training.means.images) == (17, 17 * 14)
     lines = [json.loads(line) for line in (folder / "log" / "metrics.jsonl").read_text().splitlines()]

@@ -153,7 +153,7 @@ def test_brightness_and_saturation_keep_the_order_of_channels() -> None:
     assert corrupted(grey(100), "saturate", severity=3).equal(grey(100))
 
 
-def test_where_glass_takes_pixels_from_is_what_the_loop_says() -> None:
+def test_glass_takes_pixels_from_the_places_of_the_published_loop() -> None:
     height, width = 17, 23
     for reach in (1, 2, 4):
         shape = (2, height - 2 * reach, width - 2 * reach, 2)
@@ -226,7 +226,7 @@ def test_broken_or_missing_photographs_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_gpu_makes_the_same_picture(name: str) -> None:
+def test_a_gpu_returns_the_same_picture(name: str) -> None:
     images = smooth(3)
     draws = random_numbers(range(3), name=name, severity=3, seed=0, device=torch.device("cuda"))
     on_gpu = corrupt_with(images.cuda(), name=name, severity=3, draws=draws, ice=ice()).cpu()

@@ -28,7 +28,7 @@ def images(stream: torch.Generator, *shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=stream) * 2 - 1
 
 
-def test_composing_with_a_full_mask_gives_the_foreground_and_with_none_the_background(stream: torch.Generator) -> None:
+def test_a_full_mask_gives_the_foreground_and_an_empty_one_the_background(stream: torch.Generator) -> None:
     foreground, background = images(stream, 2, 3, 8, 8), images(stream, 2, 3, 8, 8)
     full = torch.ones(2, 1, 8, 8)
     assert compose(full, foreground, background).equal(foreground)
@@ -169,7 +169,7 @@ def test_style_does_not_see_where_things_are(stream: torch.Generator) -> None:
     assert style(maps, [maps[0] + 1], weights=[1]) > 1
 
 
-def test_the_projection_discriminator_judges_each_image_by_itself(stream: torch.Generator) -> None:
+def test_the_projection_discriminator_scores_each_image_independently(stream: torch.Generator) -> None:
     net = ProjectionDiscriminator(classes=10, width=4).eval()
     image, label = images(stream, 4, 3, 16, 16), torch.tensor([0, 3, 3, 9])
     alone = torch.cat([net(image[i : i + 1], label[i : i + 1]) for i in range(4)])

@@ -12,7 +12,7 @@ from cgn.miniature.silhouettes import FIGURES, silhouette
 COUNT = 200
 
 
-def test_they_are_a_truncated_normal() -> None:
+def test_causes_are_a_truncated_normal() -> None:
     noise = causes(np.arange(2_000), seed=3)
     assert noise.shape == (2_000, NOISE_SIZE)
     assert noise.abs().max() <= 2
@@ -26,7 +26,7 @@ def test_an_images_causes_are_its_own() -> None:
     assert not torch.equal(causes(index, seed=3), causes(index, seed=4))
 
 
-def test_the_first_say_how_large_and_where_the_shape_is() -> None:
+def test_the_first_causes_are_size_and_place_of_the_shape() -> None:
     index = np.arange(COUNT)
     mask = silhouettes(np.full(COUNT, 8), seed=5, index=index, image_size=32)[:, 0]
     noise, area = causes(index, seed=5), mask.sum((1, 2))

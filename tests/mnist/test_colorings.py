@@ -62,7 +62,7 @@ def test_double_colored_takes_each_colour_from_its_own_label() -> None:
     assert (below[:, 0, 0] == below[:, 0, 20]).all()
 
 
-def test_the_means_never_wander() -> None:
+def test_the_means_do_not_change() -> None:
     paint, random = double_colored(deviation=0.01, threshold=0.1), numpy_stream(0, "a")
     for _ in range(50):
         painted = paint(ink(), LABELS, LABELS, random)

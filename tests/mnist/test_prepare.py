@@ -61,7 +61,7 @@ def test_chance_decides_in_the_randomised_test(folder: Path) -> None:
     assert np.bincount(labels["background"], minlength=10).min() > 25
 
 
-def test_images_wear_the_colours_of_their_labels(folder: Path) -> None:
+def test_images_have_the_colours_of_their_labels(folder: Path) -> None:
     for split in ("train", "test_random"):
         for sample in list(samples(folder, split=split))[:100]:
             corner = np.array(BACKGROUND_COLORS[int(sample.facts["background"])])

@@ -79,7 +79,7 @@ def test_every_variant_trains(data: Path, tmp_path: Path, variant: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("kinds", [("linear",), ("conv",), ("projection",), ("linear", "projection")])
-def test_every_discriminator_learns_to_tell(data: Path, tmp_path: Path, kinds: tuple[str, ...]) -> None:
+def test_every_discriminator_learns_to_distinguish(data: Path, tmp_path: Path, kinds: tuple[str, ...]) -> None:
     params = shrunk("digits", adversarial=0.0, mismatched=0.0)
     rates = replace(params.optimizer, discriminator_rate=3e-3, decay_fraction=0.0)
     jury = Discriminator(**{kind: 8 * (kind in kinds) for kind in ("linear", "conv", "projection")})

@@ -99,7 +99,7 @@ def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict
     return weights, results, folder / "log"
 
 
-def test_it_learns_and_says_so(unbroken: tuple[Any, dict[str, float], Path]) -> None:
+def test_it_learns_and_reports_it(unbroken: tuple[Any, dict[str, float], Path]) -> None:
     _, results, log = unbroken
     assert (results["updates"], results["images"]) == (21, IMAGES)
     assert results["running_accuracy"] > 0.6  # of the last epoch while it trained; chance gives 0.33

@@ -104,7 +104,7 @@ def test_a_truncation_off_the_grid_is_refused(golden: dict[str, Any], truncation
         ({"statistics": 1}, "statistics is 1, allowed: 2 or more"),
     ],
 )
-def test_an_impossible_table_is_refused(values: dict[str, Any], message: str) -> None:
+def test_an_impossible_config_is_refused(values: dict[str, Any], message: str) -> None:
     given = {"noise_size": 4, "embedding_size": 4, "classes": 3, "width": 4, "attention_at": 1}
     with pytest.raises(ConfigError, match=message):
         BigGanConfig(**{**given, "blocks": ((True, 4, 4), (False, 4, 2)), **values})
@@ -150,7 +150,7 @@ def test_training_iterates_the_spectral_norm_and_leaves_the_statistics_alone(gol
     assert changed == {n for n, t in before.items() if n.endswith(("weight_u", "weight_v")) and t.numel() > 1}
 
 
-def test_folding_leaves_the_net_as_it_is_and_copies_what_it_bakes(golden: dict[str, Any]) -> None:
+def test_folding_does_not_change_the_net_and_shares_no_tensor_with_it(golden: dict[str, Any]) -> None:
     net, label = published(golden).train(), golden["y_onehot"].argmax(1)
     before = copy.deepcopy(net.state_dict())
     folded = fold(net, truncation=0.5)

@@ -125,7 +125,7 @@ def test_statistics_are_near_the_published_ones_with_numbers_of_its_own(
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", WIDE)
-def test_wide_statistics_lie_around_the_published_ones(
+def test_wide_statistics_are_around_the_published_ones(
     images: torch.Tensor, published: pd.DataFrame, ice: tuple[torch.Tensor, ...], name: str
 ) -> None:
     count = len(images)

@@ -60,7 +60,7 @@ def test_published_decisions_give_the_published_shape_bias(
     print(f"\n{network}: {100 * found.bias.share:.2f} % [{100 * found.bias.low:.2f}, {100 * found.bias.high:.2f}]")
 
 
-def test_people_follow_shape(test_data: Path) -> None:
+def test_people_decide_by_shape(test_data: Path) -> None:
     folder = test_data / "cue_conflict" / "decisions"
     people = [shape_bias(published(path)).bias for path in sorted(folder.glob("*_subject-*.csv"))]
     assert len(people) == 3
