@@ -69,7 +69,7 @@ def test_the_means_do_not_change() -> None:
     assert np.abs(painted[:, 0, 0].astype(int) - np.array(OBJECT_COLORS)).max() < 0.05 * 255
 
 
-def made_textures(folder: Path) -> list[Path]:
+def texture_files(folder: Path) -> list[Path]:
     """Ten pictures whose pixels tell class (red), column (green) and row (blue)."""
     paths = []
     for label in range(10):
@@ -82,7 +82,7 @@ def made_textures(folder: Path) -> list[Path]:
 
 
 def test_wildlife_crops_a_window_of_its_own_for_every_image_and_part(tmp_path: Path) -> None:
-    pictures = textures(made_textures(tmp_path))
+    pictures = textures(texture_files(tmp_path))
     assert pictures.shape == (10, 156, 156, 3)
     assert (pictures[:, :, 2] == pictures[:, :, 4]).all()  # mirrored about the border
     chosen, ground = np.repeat(LABELS, 40), np.repeat((LABELS + 1) % 10, 40)
@@ -96,7 +96,7 @@ def test_wildlife_crops_a_window_of_its_own_for_every_image_and_part(tmp_path: P
 
 
 def test_windows_reach_every_place(tmp_path: Path) -> None:
-    pictures = textures(made_textures(tmp_path))
+    pictures = textures(texture_files(tmp_path))
     chosen = np.zeros(4_000, dtype=np.int64)
     painted = wildlife(pictures, pictures, threshold=0.1)(
         np.ones((4_000, 32, 32), dtype=np.float32), chosen, chosen, numpy_stream(0, "a")
@@ -106,7 +106,7 @@ def test_windows_reach_every_place(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_broken_texture_is_named(tmp_path: Path) -> None:
-    paths = made_textures(tmp_path)
+    paths = texture_files(tmp_path)
     paths[4].write_bytes(paths[4].read_bytes()[:100])
     with pytest.raises(ArtifactError, match=r"4\.png is no whole picture"):
         textures(paths)
