@@ -18,12 +18,9 @@ from cgn.core.metrics import Files, MetricSink, Silent
 from cgn.core.seeding import torch_stream
 from cgn.optimization import EMA, adam, evaluating, frozen, linear_decay
 from cgn.training import STATE, Training, batch_indices
+from tests.support.trainings import Stop
 
 UPDATES = 12
-
-
-class Stop(Exception):  # noqa: N818 (no error)
-    """In the place of a kill."""
 
 
 class Duel:

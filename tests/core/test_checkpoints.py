@@ -19,16 +19,7 @@ from torch import nn
 from cgn.core.checkpoints import load_model, load_state, rebuilt, save_model, save_state
 from cgn.core.errors import ArtifactError
 from cgn.core.weights import load_strictly, load_weights
-
-
-class Bomb:
-    """Its unpickling leaves a file behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.path,)
+from tests.support.pickles import Bomb
 
 
 def test_a_model_comes_back_with_its_facts_in_equal_bytes(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cgn.imagenet.generator import load_pretrained
 from cgn.nets.biggan import BigGan
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net
-from tests.core.test_checkpoints import Bomb
+from tests.support.pickles import Bomb
 from tests.support.toy_nets import BIGGAN_CONFIG, BLOCKS, WIDTHS
 
 FILES: dict[str, Callable[[], nn.Module]] = {

@@ -21,28 +21,8 @@ from cgn.imagenet.classifiers import load_trained
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
 from cgn.nets.classifiers import MECHANISMS, network
 from tests.support.configs import replace
+from tests.support.trainings import CLASSIFIER
 
-PARAMS = TrainClassifier(
-    backbone="shufflenet_v2_x0_5",
-    pretrained="none",
-    batch_norm="trained",
-    image_size=16,
-    smallest_crop=0.5,
-    learning_rate=0.01,
-    momentum=0.9,
-    weight_decay=1e-4,
-    decay_factor=0.1,
-    decay_epochs=2,
-    epochs=2,
-    batch_size=4,
-    counterfactuals_per_real=1.5,
-    workers=0,
-    log_updates=2,
-    checkpoint_updates=2,
-    accelerator="cpu",
-    devices=1,
-    precision="32-true",
-)
 NAMES = ("n01", "n02", "n03")
 FACTS = {"track": "imagenet", "variant": "miniature"}
 
@@ -88,12 +68,14 @@ def images(tmp_path: Path) -> Path:
 
 
 def train(
-    out: Path, params: TrainClassifier = PARAMS, *, seed: int = 0, sink: MetricSink | None = None, **given: Any
+    out: Path, params: TrainClassifier = CLASSIFIER, *, seed: int = 0, sink: MetricSink | None = None, **given: Any
 ) -> None:
     train_classifier(params, seed=seed, variant="miniature", classifier=out, **given, sink=sink or Silent())
 
 
-def trained(out: Path, *, arm: str, data: Path, images: Path | None = None, params: TrainClassifier = PARAMS) -> bytes:
+def trained(
+    out: Path, *, arm: str, data: Path, images: Path | None = None, params: TrainClassifier = CLASSIFIER
+) -> bytes:
     out.mkdir()
     train(out, params, data=data, images=images, arm=arm, sink=Files(out.parent / "log"))
     return (out / "model.safetensors").read_bytes()
@@ -137,7 +119,7 @@ def test_the_baseline_neither_needs_nor_depends_on_counterfactuals(data: Path, i
 @pytest.mark.long
 def test_workers_change_nothing(data: Path, images: Path, tmp_path: Path) -> None:
     alone = trained(tmp_path / "alone", arm="ensemble", data=data, images=images)
-    helped = replace(PARAMS, workers=2)
+    helped = replace(CLASSIFIER, workers=2)
     assert trained(tmp_path / "helped", arm="ensemble", data=data, images=images, params=helped) == alone
     (tmp_path / "other").mkdir()
     train(tmp_path / "other", seed=1, data=data, images=images, arm="ensemble")
@@ -214,7 +196,7 @@ def test_pictures_of_names_that_are_not_utf_8_train(data: Path, tmp_path: Path) 
 @pytest.mark.long
 def test_two_devices_share_one_shard_and_end_together(data: Path, images: Path, tmp_path: Path) -> None:
     """Fewer shards than ranks, and an epoch that is no multiple of the batch."""
-    trained(tmp_path / "out", arm="ensemble", data=data, images=images, params=replace(PARAMS, devices=2))
+    trained(tmp_path / "out", arm="ensemble", data=data, images=images, params=replace(CLASSIFIER, devices=2))
     results = json.loads((tmp_path / "out" / "training.json").read_text())
     assert results["updates"] == 5
     assert [sentence.split(":")[0] for sentence in results["unreadable"]] == ["n03/2.png cannot be read"]
@@ -232,7 +214,7 @@ def pretrained(folder: Path, *, classes: int = 1000) -> Path:
 def test_a_pretrained_backbone_gives_its_last_layer_to_heads_of_as_many_classes(tmp_path: Path) -> None:
     assets = pretrained(tmp_path / "fetch")
     weights = torch.load(assets / "resnet50-0676ba61.pth", weights_only=True)
-    params = replace(PARAMS, backbone="resnet50", pretrained="resnet50-0676ba61", batch_norm="frozen")
+    params = replace(CLASSIFIER, backbone="resnet50", pretrained="resnet50-0676ba61", batch_norm="frozen")
     drawn = initial_ensemble(params, arm="baseline", classes=3, assets=assets, seed=0).state_dict()
     assert torch.equal(drawn["backbone.layer4.2.conv3.weight"], weights["layer4.2.conv3.weight"])
     assert drawn["heads.label.weight"].shape == (3, 2048)
@@ -250,7 +232,9 @@ def test_a_finished_arm_is_checked_not_trained_again(data: Path, images: Path, t
         train(tmp_path / "out", data=data, arm="baseline")
 
 
-def refused(data: Path, *, arm: str = "ensemble", images: Path | None = None, params: TrainClassifier = PARAMS) -> None:
+def refused(
+    data: Path, *, arm: str = "ensemble", images: Path | None = None, params: TrainClassifier = CLASSIFIER
+) -> None:
     out = data.parent / "out"
     out.mkdir()
     try:
@@ -270,7 +254,7 @@ def test_an_ensemble_without_counterfactuals_is_refused(data: Path) -> None:
 
 
 def test_a_pretrained_backbone_without_its_folder_or_file_is_refused(data: Path, tmp_path: Path) -> None:
-    params = replace(PARAMS, backbone="resnet50", pretrained="resnet50-0676ba61")
+    params = replace(CLASSIFIER, backbone="resnet50", pretrained="resnet50-0676ba61")
     with pytest.raises(ConfigError, match="arm 'baseline' of imagenet/miniature needs --assets"):
         refused(data, arm="baseline", params=params)
     (tmp_path / "fetch").mkdir()
@@ -296,7 +280,7 @@ def test_counterfactuals_of_more_classes_are_refused(data: Path, tmp_path: Path)
 
 def test_an_unknown_backbone_is_refused(data: Path) -> None:
     with pytest.raises(ConfigError, match=r"no classification network 'resnet5O'.*resnet50"):
-        refused(data, arm="baseline", params=replace(PARAMS, backbone="resnet5O"))
+        refused(data, arm="baseline", params=replace(CLASSIFIER, backbone="resnet5O"))
 
 
 def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
@@ -307,8 +291,8 @@ def test_a_file_that_does_not_say_what_it_is_is_refused(tmp_path: Path) -> None:
 
 def test_numbers_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(ValueError, match="batch_size is 4, allowed: a multiple of devices, which is 3"):
-        replace(PARAMS, devices=3)
+        replace(CLASSIFIER, devices=3)
     with pytest.raises(ValueError, match="pretrained is 'resnet50-0676ba61', allowed: none, or a file of the"):
-        replace(PARAMS, pretrained="resnet50-0676ba61")
-    assert replace(PARAMS, devices=2).counterfactuals_per_update == 6
-    assert replace(PARAMS, devices=2, counterfactuals_per_real=0.1).counterfactuals_per_update == 2
+        replace(CLASSIFIER, pretrained="resnet50-0676ba61")
+    assert replace(CLASSIFIER, devices=2).counterfactuals_per_update == 6
+    assert replace(CLASSIFIER, devices=2, counterfactuals_per_real=0.1).counterfactuals_per_update == 2

@@ -26,11 +26,11 @@ from cgn.data.preprocessing import normalized
 from cgn.imagenet.train_classifier import epoch_ends, fit
 from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble
 from cgn.training import STATE, Training
-from tests.imagenet.test_train_classifier import PARAMS
 from tests.support.configs import replace
+from tests.support.trainings import CLASSIFIER, column
 
 CONFIG = replace(
-    PARAMS,
+    CLASSIFIER,
     learning_rate=0.05,
     momentum=0.9,
     weight_decay=1e-3,
@@ -230,10 +230,6 @@ def test_in_an_epoch_or_at_its_end_it_continues_to_the_same_weights_and_record(
     assert training.means.epoch() == unbroken[1].means.epoch()
     for name in ("step", "loss/real", "accuracy/background", "learning_rate"):
         assert column(files.record, name) == column(unbroken[2] / "log" / "metrics.jsonl", name)
-
-
-def column(record: Path, name: str) -> list[float]:
-    return [json.loads(line)[name] for line in record.read_text().splitlines()]
 
 
 @pytest.mark.long

@@ -19,33 +19,9 @@ from cgn.miniature.pretraining.__main__ import NETS, main, pretrain
 from cgn.miniature.pretraining.config import PretrainingConfig, load_config
 from cgn.miniature.pretraining.report import difference_from_shipped
 from cgn.miniature.shipped import FEATURES, SHIPPED
+from tests.support.trainings import PRETRAINING, Stop
 
 PARAMS = Path(__file__).parents[2] / "results" / "imagenet" / "pretraining" / "params.yaml"
-OFTEN = {"updates": 4, "log_updates": 1, "checkpoint_updates": 2, "sheet_updates": 4}
-TINY: dict[str, dict[str, Any]] = {
-    "features": {"blocks": [[4], [4], [6], [6]], "images": 120, "batch_size": 6, "precision": "32-true", **OFTEN},
-    "segmenter": {"net": {"down": [[2, 4]] * 6, "up": [[2, 4]] * 5}, "images": 36, "batch_size": 6, **OFTEN},
-    "biggan": {
-        "net": {
-            "noise_size": 32,
-            "embedding_size": 4,
-            "classes": 9,
-            "width": 8,
-            "blocks": [[True, 2, 2], [True, 2, 1], [True, 1, 1]],
-            "attention_at": 1,
-            "statistics": 3,
-        },
-        "discriminator_width": 4,
-        "images": 36,
-        "images_per_class": 2,
-        "precision": "32-true",
-        "compiler": "eager",
-        "statistics_batches": 2,
-        "statistics_batch_size": 18,
-        **OFTEN,
-    },
-    "report": {"images_per_class": 2, "readout_images": 60},
-}
 LOAD: dict[str, Callable[[Path], torch.nn.Module]] = {
     "biggan": load_biggan,
     "segmenter": load_segmenter,
@@ -53,15 +29,11 @@ LOAD: dict[str, Callable[[Path], torch.nn.Module]] = {
 }
 
 
-class Stop(Exception):  # noqa: N818 (no error)
-    """In the place of a kill."""
-
-
 @pytest.fixture(scope="module")
 def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pretraining's own parameters with tiny nets and few updates."""
     values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    for name, tiny in TINY.items():
+    for name, tiny in PRETRAINING.items():
         values[name] |= tiny
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")

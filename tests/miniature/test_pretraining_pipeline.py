@@ -13,7 +13,7 @@ from cgn.core.checkpoints import load_model
 from flows.graph import read
 from tests.architecture.closure import ROOT
 from tests.architecture.pretraining import PIPELINE, rewritten
-from tests.miniature.test_pretraining import TINY
+from tests.support.trainings import PRETRAINING
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
 HERE = PIPELINE.parent
@@ -39,7 +39,7 @@ def test_the_pipeline_runs_and_leaves_the_projects_own_alone(tmp_path: Path, mon
         encoding="utf-8",
     )
     values = yaml.safe_load((here / "params.yaml").read_text(encoding="utf-8"))
-    for name, tiny in TINY.items():
+    for name, tiny in PRETRAINING.items():
         values[name] |= tiny
     (here / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(copy))

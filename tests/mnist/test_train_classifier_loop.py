@@ -18,6 +18,7 @@ from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mnist.train_classifier import train_classifier
 from cgn.training import STATE
 from tests.support.configs import replace
+from tests.support.trainings import column
 
 PARAMS = TrainClassifier(
     learning_rate=1.0,
@@ -139,10 +140,6 @@ def test_after_an_exception_it_continues_to_the_same_weights_and_record(
     assert results == unbroken[1]
     for name in ("step", "loss", "running_accuracy", "learning_rate"):
         assert column(files.record, name) == column(unbroken[2] / "metrics.jsonl", name)
-
-
-def column(record: Path, name: str) -> list[float]:
-    return [json.loads(line)[name] for line in record.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>no</html>", b"\x80\x02garbage"])
