@@ -261,6 +261,18 @@ def test_errors_are_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.
     assert printed.count("\n") == 1
 
 
+def test_ctrl_c_is_one_line_and_keeps_what_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cgn.mnist.fetch.fetch_all", interrupted)
+    assert front.main(fetch(tmp_path)) == 130
+    assert capsys.readouterr().err == "interrupted: the same command continues what it began\n"
+    assert outputs.partial_folder(tmp_path / "fetch").is_dir()
+
+
 @pytest.mark.parametrize("name", ["..", ".", "", "/", "fetch/.."])
 def test_an_output_without_a_name_of_its_own_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
