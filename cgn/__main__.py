@@ -111,7 +111,7 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command. Exit status: 0, or 2 for what the user can fix (printed in one line)."""
+    """Run a command. Exit status: 0, 2 for what the user can fix (printed in one line), or 130 after Ctrl-C."""
     try:
         if argv and argv[0] in COMMANDS:
             module, _, function = COMMANDS[argv[0]][0].partition(":")
@@ -125,6 +125,9 @@ def main(argv: Sequence[str]) -> int:
     except CgnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues what it began", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -18,10 +18,15 @@ import torch
 
 from cgn.config import imagenet as imagenet_config
 from cgn.config import mnist as mnist_config
+from cgn.config.base import LARGEST
+from cgn.config.validation import build
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.facts import read_facts
+from cgn.core.files import folder_digest
 from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import Silent
+from cgn.core.outputs import building
+from cgn.core.run_record import code_digest
 from cgn.core.seeding import torch_stream
 from cgn.data import shards
 from cgn.imagenet import generate as imagenet_verb
@@ -33,6 +38,7 @@ from cgn.mnist import generator as mnist
 
 Labels = int | Sequence[int] | torch.Tensor
 MODEL = "model.safetensors"
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 __all__ = [
     "ArtifactError",
@@ -119,12 +125,12 @@ class CounterfactualGenerator:
 
         With `shape` only, all mechanisms have its label and the same noise, as in training (factual images). Otherwise
         each mechanism has noise of its own, and a label that is left out is the shape's. Equal arguments draw equal
-        images. Raises ConfigError for a class that the generator does not have.
+        images. Raises ConfigError for a class that the generator does not have, and for a seed that is no whole number.
         """
-        given = [label for label in (shape, texture, background) if label is not None and not isinstance(label, int)]
-        count = len(given[0]) if given else 1
+        given = [_whole_numbers(label) for label in (shape, texture, background) if label is not None]
+        count = next((len(labels) for labels in given if labels.ndim), 1)
         chosen = self.labels(shape, count=count)
-        stream = torch_stream(seed, "draw")
+        stream = torch_stream(_seed(seed), "draw")
         if texture is None and background is None:
             return self.render(factual(chosen, prior=self.prior, stream=stream))
         others = [chosen if label is None else self.labels(label, count=count) for label in (texture, background)]
@@ -139,13 +145,31 @@ class CounterfactualGenerator:
 
     def labels(self, label: Labels, *, count: int) -> torch.Tensor:
         """(count,) labels; a single one is repeated. Raises ConfigError for other counts and unknown classes."""
-        found = torch.as_tensor(label, dtype=torch.int64)
+        found = _whole_numbers(label)
         found = found.expand(count) if found.ndim == 0 else found
         if found.shape != (count,):
             raise ConfigError(f"{list(found.shape)} labels for {count} images: give one label, or one for each image")
         if bool(((found < 0) | (found >= self.classes)).any()):
             raise ConfigError(f"labels are {found.tolist()}; the generator's classes are 0 to {self.classes - 1}")
         return found
+
+
+def _whole_numbers(label: Labels) -> torch.Tensor:
+    """The labels as int64. Raises ConfigError for numbers with a fraction, truth values and anything else."""
+    try:
+        found = torch.as_tensor(label)
+    except (OverflowError, RuntimeError, TypeError, ValueError):
+        found = None
+    if found is None or not found.numel() or found.dtype not in WHOLE:
+        raise ConfigError(f"labels are {label!r}; allowed: a class number, or a list or tensor of class numbers")
+    return found.to(torch.int64)
+
+
+def _seed(seed: int) -> int:
+    """The seed. Raises ConfigError for anything but a whole number from 0."""
+    if type(seed) is not int or not 0 <= seed <= LARGEST:
+        raise ConfigError(f"seed is {seed!r}, allowed: a whole number from 0 up to 2**53")
+    return seed
 
 
 def load_generator(folder: Path | str) -> CounterfactualGenerator:
@@ -187,19 +211,20 @@ def write_shards(
     """Write WebDataset shards (PNG and JSON) of images with random labels, and manifest.json, into `folder`.
 
     The same as `python -m cgn generate`: labels of a counterfactual's mechanisms are independent and uniform; the same
-    arguments give the same bytes; a folder that is not complete is continued. `workers`: processes, one a core by
-    default.
+    arguments give the same bytes; what another call with the same arguments began is continued, and its finished folder
+    checked. Images of other arguments are replaced. `workers`: processes, one a core by default. Raises ConfigError for
+    numbers that do not fit, and ArtifactError for a folder that holds anything else.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    given: dict[str, Any] = {"seed": seed, "variant": generator.variant, "model": generator.folder}
-    given |= {"images": folder, "workers": workers, "sink": Silent()}
     counts: dict[str, Any] = {"counterfactual_images": counterfactual_images, "factual_images": factual_images}
     counts |= {"images_per_shard": images_per_shard}
-    if generator.track == "mnist":
-        mnist_verb.generate(mnist_config.Generate(**counts), **given)
-    else:
-        imagenet_verb.generate(imagenet_config.Generate(**counts), **given)
+    verb = mnist_verb if generator.track == "mnist" else imagenet_verb
+    kind = mnist_config.Generate if generator.track == "mnist" else imagenet_config.Generate
+    config: Any = build(kind, counts, key="write_shards")
+    definition = {"verb": "generate", "track": generator.track, "variant": generator.variant, "seed": _seed(seed)}
+    definition |= {"params": config.model_dump(mode="json"), "model": folder_digest(generator.folder)}
+    given: dict[str, Any] = {"seed": seed, "variant": generator.variant, "model": generator.folder}
+    with building(Path(folder), definition=definition, code=code_digest()) as partial:
+        verb.generate(config, images=partial, workers=workers, sink=Silent(), **given)
 
 
 def read_shards(folder: Path | str, *, split: str = "counterfactual") -> Iterator[tuple[Bytes, dict[str, Any]]]:

@@ -10,6 +10,8 @@ or damaged: each finished shard leaves a note until the manifest lists them all.
 """
 
 import multiprocessing
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -22,9 +24,10 @@ import torch
 from PIL import Image
 
 from cgn.core.devices import limit_threads, resolve_device, usable_cores
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import MANIFEST, read_json, replacing, write_json
 from cgn.core.images import Bytes, from_bytes, save_image, sheet, to_bytes
+from cgn.core.launch import end_with_parent
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, read_shard, samples, write_manifest, write_shard
@@ -73,8 +76,10 @@ def plan_shards(splits: Mapping[str, int], *, images_per_shard: int) -> list[Pla
 def worker_devices(accelerator: str, *, workers: int = 0) -> list[torch.device]:
     """The device of each worker process; `workers`: how many there are, 0: one a GPU, or one a usable core.
 
-    Raises ConfigError for a GPU that is asked for and absent.
+    Raises ConfigError for a GPU that is asked for and absent, and for a negative number of workers.
     """
+    if workers < 0:
+        raise ConfigError(f"workers is {workers}, allowed: 0 or more (0: one for each GPU, or for each core)")
     if resolve_device(accelerator) == "cuda":
         devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     else:
@@ -162,6 +167,8 @@ _worker: dict[str, Any] = {}
 
 
 def _start(renderer: Renderer, folder: Path, encoders: int, queue: "SimpleQueue[torch.device]") -> None:
+    threading.Thread(target=end_with_parent, daemon=True).start()  # a killed parent would leave it waiting for ever
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the parent reports it
     limit_threads()
     renderer.to(queue.get())
     _worker.update(renderer=renderer, folder=folder, encoders=encoders)

@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
@@ -123,6 +124,61 @@ def test_wrong_labels_are_refused(
 ) -> None:
     with pytest.raises(cgn.ConfigError, match=message):
         generator.draw(**labels)
+
+
+@pytest.mark.parametrize(
+    "label", [1.5, [1.0], np.array([1.0]), True, [True], "3", ["a"], {}, [], 10**30, [10**30], float("nan"), 2 + 1j]
+)
+def test_labels_that_are_no_class_numbers_are_refused(generator: cgn.CounterfactualGenerator, label: Any) -> None:
+    with pytest.raises(cgn.ConfigError, match=r"labels are .*; allowed: a class number, or a list or tensor"):
+        generator.draw(shape=label)
+    with pytest.raises(cgn.ConfigError, match=r"labels are .*; allowed: a class number, or a list or tensor"):
+        generator.draw(shape=1).intervene(texture=label)
+
+
+@pytest.mark.parametrize("label", [np.array([2]), np.uint8(2), np.array(2), torch.tensor(2), torch.tensor([2])])
+def test_whole_numbers_of_numpy_and_torch_are_labels(generator: cgn.CounterfactualGenerator, label: Any) -> None:
+    assert torch.equal(generator.draw(shape=label).images, generator.draw(shape=2).images)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "a", None])
+def test_a_seed_is_a_whole_number(generator: cgn.CounterfactualGenerator, tmp_path: Path, seed: Any) -> None:
+    with pytest.raises(cgn.ConfigError, match=r"seed is .*, allowed: a whole number from 0"):
+        generator.draw(shape=1, seed=seed)
+    with pytest.raises(cgn.ConfigError, match=r"seed is .*, allowed: a whole number from 0"):
+        cgn.write_shards(generator, tmp_path / "shards", seed=seed)
+    assert not list(tmp_path.iterdir())
+
+
+def first_image(generator: cgn.CounterfactualGenerator, folder: Path, *, seed: int) -> list[int]:
+    cgn.write_shards(generator, folder, counterfactual_images=10, factual_images=10, images_per_shard=10, seed=seed)
+    image, _ = next(cgn.read_shards(folder))
+    pixels: list[int] = image.ravel().tolist()
+    return pixels
+
+
+def test_shards_of_another_seed_are_not_taken_for_those_asked_for(mnist: Path, tmp_path: Path) -> None:
+    generator = cgn.load_generator(mnist)
+    fresh = first_image(generator, tmp_path / "fresh", seed=9)
+    first = first_image(generator, tmp_path / "shards", seed=0)
+    assert first_image(generator, tmp_path / "shards", seed=9) == fresh != first
+
+
+def test_shards_are_not_written_among_other_files(mnist: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").touch()
+    with pytest.raises(cgn.ArtifactError, match="no verb of this project made"):
+        first_image(cgn.load_generator(mnist), tmp_path / "mine", seed=0)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
+
+
+def test_counts_that_do_not_fit_are_refused(mnist: Path, tmp_path: Path) -> None:
+    generator = cgn.load_generator(mnist)
+    with pytest.raises(cgn.ConfigError, match=r"write_shards\.images_per_shard is 7, allowed: a multiple"):
+        cgn.write_shards(generator, tmp_path / "shards", images_per_shard=7)
+    with pytest.raises(cgn.ConfigError, match=r"write_shards\.factual_images is 1\.5 \(float\): expected"):
+        cgn.write_shards(generator, tmp_path / "shards", factual_images=1.5)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_generator_is_refused(tmp_path: Path) -> None:

@@ -270,6 +270,66 @@ def test_errors_are_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.
     assert printed.count("\n") == 1
 
 
+def test_ctrl_c_is_one_line_and_keeps_what_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cgn.mnist.fetch.fetch_all", interrupted)
+    assert front.main(fetch(tmp_path)) == 130
+    assert capsys.readouterr().err == "interrupted: the same command continues what it began\n"
+    assert outputs.partial_folder(tmp_path / "fetch").is_dir()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/", "fetch/.."])
+def test_an_output_without_a_name_of_its_own_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """It would be a folder that holds other things, which a finished output replaces."""
+    below = tmp_path / "project" / "below"
+    below.mkdir(parents=True)
+    (below.parent / "kept").touch()
+    monkeypatch.chdir(below)
+    monkeypatch.setattr("cgn.core.outputs.shutil.rmtree", None)
+    assert front.main([*fetch(tmp_path)[:-1], name]) == 2
+    assert "a folder with a name of its own" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["below", "kept", "project"]
+
+
+@pytest.mark.parametrize("content", [{"photo.jpg": "mine"}, {"definition.json": '{"verb": "train_cgn"}'}])
+def test_a_folder_that_the_verb_did_not_make_is_kept(tmp_path: Path, content: dict[str, str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, text in content.items():
+        (out / name).write_text(text)
+    with pytest.raises(ArtifactError, match=r"cannot write .*out: .*nothing of it was touched"):
+        front.run([*fetch(tmp_path)[:-1], str(out)])
+    assert {path.name: path.read_text() for path in out.iterdir()} == content
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_appears_while_the_verb_works_is_kept(tmp_path: Path) -> None:
+    def build() -> None:
+        with outputs.building(tmp_path / "out", definition={}) as folder:
+            (folder / "made").touch()
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "photo.jpg").touch()
+
+    with pytest.raises(ArtifactError, match="no verb of this project made"):
+        build()
+    assert (tmp_path / "out" / "photo.jpg").exists()
+    assert (tmp_path / "out.partial" / "made").exists()
+
+
+def test_a_link_in_the_place_of_the_output_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match=r"out: it is a link.*elsewhere"):
+        front.run([*fetch(tmp_path)[:-1], str(tmp_path / "out")])
+    assert (tmp_path / "out").is_symlink()
+
+
 def test_a_file_in_the_way_of_the_output_is_kept(tmp_path: Path) -> None:
     (tmp_path / "fetch").write_text("precious")
     with pytest.raises(ArtifactError, match="a file of this name is in the way"):

@@ -1,6 +1,12 @@
 """Rendering: shards as planned, a device for each worker, and a renderer that travels to a worker as its arguments."""
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +17,7 @@ from cgn import rendering
 from cgn.config.mnist import Generate
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ConfigError
+from cgn.data.shards import Sample
 from cgn.mnist.generate import Renderer
 from cgn.mnist.generator import build_generator, model_facts
 from cgn.rendering import PlannedShard, encoder_threads, plan_shards, worker_devices
@@ -65,3 +72,54 @@ def test_a_renderer_is_pickled_as_its_arguments(tmp_path: Path) -> None:
     for one, other in zip(renderer.render(shard), pickle.loads(content).render(shard), strict=True):
         assert one.facts == other.facts
         assert np.array_equal(one.image, other.image)
+
+
+def test_a_negative_number_of_workers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="workers is -1, allowed: 0 or more"):
+        worker_devices("cpu", workers=-1)
+
+
+class Sleeper:
+    """A renderer that notes its process and never finishes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def to(self, device: torch.device) -> None:
+        del device
+        (self.folder / f"{os.getpid()}.pid").touch()
+
+    def render(self, shard: PlannedShard) -> Iterator[Sample]:
+        del shard
+        time.sleep(60)
+        yield from ()
+
+
+def render_for_ever(folder: Path) -> None:
+    shards = plan_shards({"factual": 2}, images_per_shard=1)
+    list(rendering._written(folder, Sleeper(folder), shards, devices=[torch.device("cpu")] * 2, encoders=0))
+
+
+def test_no_worker_outlives_a_killed_command(tmp_path: Path) -> None:
+    words = f"import pathlib, tests.test_rendering as t; t.render_for_ever(pathlib.Path({str(tmp_path)!r}))"
+    parent = subprocess.Popen([sys.executable, "-c", words], cwd=Path(__file__).parents[1], stderr=subprocess.DEVNULL)
+    workers: list[int] = []
+    end = time.monotonic() + 60
+    while len(workers) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+        workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    parent.kill()
+    parent.wait()
+    assert len(workers) == 2
+    end = time.monotonic() + 10
+    while (left := [pid for pid in workers if _runs(pid)]) and time.monotonic() < end:
+        time.sleep(0.1)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"

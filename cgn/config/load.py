@@ -40,7 +40,7 @@ class Params:
         known = [f"{t}/{v}" for t, variants in self.tracks.items() for v in variants]
         if name not in self.tracks.get(track, {}):
             what = "variant" if track in self.tracks and name else "track/variant"
-            raise ConfigError(f"unknown {what} {target!r}; known: {', '.join(known)}")
+            raise ConfigError(f"unknown {what} {target!r}; known: {', '.join(known) or 'none'}")
         return self.tracks[track][name]
 
 
@@ -50,6 +50,8 @@ def load(path: Path) -> Params:
         tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: run from the project's root, or give --params") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}; give a YAML file") from None
     except (ValueError, RecursionError, YAMLError) as error:
         raise ConfigError(f"{path} is not YAML: {_why(error)}") from None
     if not isinstance(tree, dict):
@@ -92,7 +94,8 @@ def _active(tree: dict[str, object], tracks: Mapping[str, Mapping[str, Variant]]
 def _mapping(tree: Mapping[str, object], key: str) -> Mapping[str, object]:
     value = tree.get(key)
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key} is missing or no mapping in params.yaml")
+        entries = "track: [variant, ...]" if key == "active" else "variant: {verb: {...}, ...}"
+        raise ConfigError(f"{key} is missing or no mapping in params.yaml: expected {key}: {{{entries}}}")
     return value
 
 

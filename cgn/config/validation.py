@@ -58,7 +58,7 @@ def _message(kind: Any, error: Mapping[str, Any], *, key: str) -> str:  # noqa: 
         names = _names(kind, above)
         close = get_close_matches(last, names, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"{here} is unknown{hint}; known: {', '.join(names)}"
+        return f"{here} is unknown{hint}; known: {', '.join(names) or 'none'}"
     if failure == "too_long" or (failure in MISSING and isinstance(location[-1], int)):
         place = location if failure == "too_long" else above
         return f"{_dotted(key, place)} has {len(value)} entries: expected {len(get_args(_at(kind, place)[0]))}"
@@ -66,7 +66,8 @@ def _message(kind: Any, error: Mapping[str, Any], *, key: str) -> str:  # noqa: 
         block = "; a block may be {}" if _names(kind, location) else ""
         return f"{here} is missing{block}; {parent} needs: {', '.join(_names(kind, above))}"
     if failure in ("model_type", "dataclass_type", "dataclass_exact_type"):
-        return f"{here} is {_shown(value)}: expected the keys {', '.join(_names(kind, location))}"
+        keys = ", ".join(_names(kind, location))
+        return f"{here} is {_shown(value)}: expected " + (f"the keys {keys}" if keys else "{}, as it has no keys")
     if failure == "literal_error":
         return f"{here} is {_shown(value)}, allowed: {', '.join(map(str, get_args(_at(kind, location)[0])))}"
     if failure == "value_error" and isinstance(error["ctx"]["error"], OutOfRangeError):
@@ -148,5 +149,6 @@ def _shown(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    # Python refuses to write the longest integers in decimals
+    text = hex(value) if isinstance(value, int) and value.bit_length() > 10_000 else repr(value)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."

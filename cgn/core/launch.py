@@ -175,7 +175,7 @@ class _PipeSink:
 
 
 def _child(work: Work, variables: Mapping[str, str], pipe: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.update(variables)
     try:
         work(_PipeSink(pipe) if variables["LOCAL_RANK"] == "0" else Silent())
@@ -195,7 +195,8 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the parent process to end, then end this one; for a daemon thread."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -25,12 +25,18 @@ LOCK = "lock"
 
 def partial_folder(out: Path) -> Path:
     """The folder in which `out` is built before it is moved into place."""
-    return out.with_name(out.name + ".partial")
+    return _beside(out, ".partial")
 
 
 def log_folder(out: Path) -> Path:
     """The folder for metrics.jsonl, metrics.json, details.json, curves.csv and run.json of the run that makes `out`."""
-    return out.with_name(out.name + ".log")
+    return _beside(out, ".log")
+
+
+def _beside(out: Path, ending: str) -> Path:
+    if out.name in ("", ".."):
+        raise ArtifactError(f"cannot write {out}: an output is a folder with a name of its own, for example {out}/new")
+    return out.with_name(out.name + ending)
 
 
 @contextmanager
@@ -42,11 +48,12 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
     of its own, and continued when a run with its definition and code comes. A failure keeps the `.partial`; a refusal
     (ArtifactError, ConfigError) before anything was written restores everything. A finished `out` with an equal
     definition is reopened, so that the verb can check and repair it. Raises ArtifactError when another process builds
-    `out`.
+    `out`, and for an `out` that this verb did not make: what is there would be lost.
     """
     folder, log = partial_folder(out), _contents(log_folder(out))
     if out.exists() and not out.is_dir():
         raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
+    _refuse_foreign(out, definition)
     with explained(out), _alone(out):
         aside = _make_room(folder, {**definition, "code": code})
         begun = folder.exists()
@@ -74,9 +81,24 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
                     _put_back(log_folder(out), log)
             raise
         write_json(folder / DEFINITION, definition)  # the bytes of an output do not depend on the code that wrote them
+        _refuse_foreign(out, definition)  # again: it may have come while the verb worked
         if out.exists():
             shutil.rmtree(out)
         folder.replace(out)
+
+
+def _refuse_foreign(out: Path, definition: Mapping[str, Any]) -> None:
+    """Raise ArtifactError for a folder that is no earlier output of the same verb: it would be replaced."""
+    kept = "nothing of it was touched; move it or choose another folder"
+    if out.is_symlink():
+        raise ArtifactError(f"cannot write {out}: it is a link, and an output is a folder; name {out.resolve()} itself")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    earlier = _read_definition(out)
+    if not isinstance(earlier, dict):
+        raise ArtifactError(f"cannot write {out}: it holds files that no verb of this project made; {kept}")
+    if earlier.get("verb") != definition.get("verb"):
+        raise ArtifactError(f"cannot write {out}: it is what {earlier.get('verb')} made; {kept}")
 
 
 def _make_room(folder: Path, wanted: Mapping[str, Any]) -> Path | None:

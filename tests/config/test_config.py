@@ -136,6 +136,24 @@ def test_an_unknown_target_lists_the_known_ones() -> None:
             params.variant(target)
 
 
+@pytest.mark.parametrize("value", [None, []])
+def test_a_block_without_keys_says_how_it_is_written(tmp_path: Path, tree: dict[str, Any], value: object) -> None:
+    tree["mnist"]["digits"]["fetch"] = value
+    assert_rejected(tmp_path, tree, r"mnist\.digits\.fetch is .*: expected \{\}, as it has no keys")
+    tree["mnist"]["digits"]["fetch"] = {"mirror": 1}
+    assert_rejected(tmp_path, tree, r"mnist\.digits\.fetch\.mirror is unknown; known: none")
+
+
+def test_a_missing_mapping_says_what_it_holds(tmp_path: Path, tree: dict[str, Any]) -> None:
+    assert_rejected(tmp_path, tree | {"active": None}, r"active is .*: expected active: \{track: \[variant, \.\.\.\]\}")
+    assert_rejected(tmp_path, tree | {"mnist": []}, r"mnist is .*: expected mnist: \{variant: \{verb: ")
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory"):
+        load(tmp_path)
+
+
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml is missing"):
         load(tmp_path / "absent.yaml")
@@ -213,6 +231,13 @@ def test_a_seed_is_a_whole_number_from_0(
     track, name = variant.split(".")
     tree[track][name]["seed"] = value
     assert_rejected(tmp_path, tree, rf"{track}\.{name}\.{match}")
+
+
+def test_a_number_too_long_to_write_out_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text().replace("updates: 1800", f"updates: 0x1{'0' * 5000}"))
+    with pytest.raises(ConfigError, match=r"updates is 0x10+\.\.\. \(int\): expected a whole number up to 2\*\*53"):
+        load(path)
 
 
 def test_a_negative_weight_within_a_list_is_refused(tmp_path: Path, tree: dict[str, Any]) -> None:
