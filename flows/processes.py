@@ -2,11 +2,11 @@
 
     python flows/processes.py PID COMMAND ...    run the command, which gets SIGTERM as soon as its parent PID ends
 
-A process is named by its start in clock ticks since the boot, which setting the clock does not change; its time of day
-does change. That a child ends with its parent is left to the kernel (PR_SET_PDEATHSIG, Linux), because a parent that
-was killed can do nothing itself; the setting survives exec, so the command above is this process, under its own name.
-Python's preexec_fn would do the same, and may hang in a process with threads. The command stands before every stage of
-a flow, so this file imports next to nothing.
+A process is named by its start since the boot, which setting the clock does not change; its time of day does change.
+That a child ends with its parent is left to the kernel (PR_SET_PDEATHSIG, Linux), because a parent that was killed can
+do nothing itself; the setting survives exec, so the command above is this process, under its own name. Python's
+preexec_fn would do the same, and may hang in a process with threads. The command stands before every stage of a flow,
+so this file loads psutil only where it is used.
 """
 
 import ctypes
@@ -22,17 +22,15 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def alive(pid: int) -> str:
-    """A living process as `pid-start`, which no later process shares; empty for one that has ended."""
-    if sys.platform == "linux":
-        return _alive_linux(pid)
+    """A living process as `pid-start-boot`, which no later process shares; empty for one that has ended."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return ""
         # psutil's own identity: without the clock where the system has such a time, and the same in every process
-        return f"{pid}-{hash(process) & 0xFFFFFFFFFFFF}"
+        return f"{pid}-{hash(process) & 0xFFFFFFFFFFFF:x}{_boot()}"
     except psutil.Error:
         return ""
 
@@ -68,23 +66,9 @@ def end_with(parent: int) -> None:
             raise SystemExit(128 + signal.SIGTERM)
 
 
-def _alive_linux(pid: int) -> str:
-    try:
-        fields = _stat(pid)
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else f"{pid}-{fields[19]}{_boot()}"
-
-
-def _stat(pid: int) -> list[str]:
-    """See proc_pid_stat(5): the fields from the third on: the state, the parent; the 20th is the start in ticks."""
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return text.rpartition(")")[2].split()  # the name before it may hold spaces and parentheses
-
-
 @cache
 def _boot() -> str:
-    """The boot that ticks are counted from: the same process number and ticks may come again after the next one."""
+    """The boot that starts are counted from: the same process number and start may come again after the next one."""
     try:
         return "-" + BOOT.read_text(encoding="utf-8")[:8]
     except OSError:
@@ -96,12 +80,6 @@ def _parent_and_command(pid: int) -> tuple[int, list[str]]:
 
     psutil's `parents` would compare times of day, and stop where the clock was set.
     """
-    if sys.platform == "linux":  # psutil takes longer to load than all of flows.stage
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-            return int(_stat(pid)[1]), words[:-1]
-        except OSError:
-            return 0, []
     import psutil
 
     try:

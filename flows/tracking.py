@@ -21,7 +21,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import zlib
@@ -29,10 +28,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from cgn.core.metrics import parse_lines
 from flows import untracked
 from flows.mlflow_client import DROP, Client, RefusedError, address, flat, probe, shown
+from flows.observation import DAMAGE, observe, read_json
 from flows.processes import is_alive
 from flows.untracked import END, REFUSED, STAGE, UNTRACKED, alone, project_root, read, write_json
 
@@ -42,8 +42,6 @@ GRACE_SECONDS = 30.0  # after a pipeline's end; the first use of a SQLite databa
 EMPTY_SECONDS = 60.0  # a folder without stage.json: its stage was killed before it wrote the first file
 NICE = 10
 EVALUATE = "evaluate"
-PARAMS = "params.yaml"
-DAMAGE = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)  # what a damaged file raises
 
 
 def upload(folder: Path, *, process: str) -> None:
@@ -132,59 +130,6 @@ def discard(folder: Path) -> None:
             folder.rmdir()
 
 
-def observe(run: Path) -> bool:
-    """Note what shows now and perhaps not later: DVC's hashes, changed parameters, that a stage was killed.
-
-    Whether the stage has ended: then all that is to be sent is there. What is damaged is refused when it is sent.
-    """
-    with suppress(OSError, *DAMAGE):
-        stage = _json(run / STAGE)
-        facts, here = stage["facts"], Path(stage["cwd"])
-        if not (run / untracked.INPUTS).exists():
-            tags = {f"dvc.input.{role}": dvc_hashes(here, paths) for role, paths in facts["inputs"].items()}
-            changed = changed_parameters(here, above=f"{facts.get('track')}.{facts.get('variant')}.")
-            write_json(run / untracked.INPUTS, {"tags": tags, "changed": changed})
-        if not is_alive(stage["process"]) and not (run / END).exists():
-            write_json(run / END, {"time": time.time(), "status": "KILLED", "message": "the stage died"})
-        if not (run / untracked.OUTPUT).exists() and _json(run / END)["status"] == "FINISHED":
-            write_json(run / untracked.OUTPUT, {"dvc.output": dvc_hashes(here, [stage["out"]])})
-    return (run / END).exists()
-
-
-def dvc_hashes(here: Path, paths: Sequence[str]) -> str:
-    """DVC's hashes of files and folders, from its own cache of hashes where they are in there.
-
-    One that cannot be had is left out: the folder of an experiment may be gone already.
-    """
-    from dvc.fs import localfs  # type: ignore[import-untyped]
-    from dvc.repo import Repo  # type: ignore[import-untyped]
-    from dvc_data.hashfile.build import build
-
-    found = []
-    with suppress(Exception), Repo(str(here)) as repo:
-        for path in [here / path for path in paths if (here / path).exists()]:
-            _, _, content = build(repo.cache.local, str(path.resolve()), localfs, "md5", dry_run=True)
-            found.append(str(content.hash_info.value))
-    return " ".join(found)
-
-
-def changed_parameters(here: Path, *, above: str) -> dict[str, str]:
-    """Parameters below a dotted key that differ from those of the revision that git has checked out, by DVC.
-
-    Empty where there is nothing to compare. An experiment of DVC sets its parameters in the file, so they are here too.
-    """
-    same = ["git", "diff", "--quiet", "HEAD", "--", PARAMS]  # in 1 % of the time that DVC takes to find it out
-    with suppress(Exception):
-        changed = subprocess.run(same, cwd=here, capture_output=True, timeout=10, check=False).returncode != 0
-        if changed and (here / PARAMS).is_file():
-            from dvc.repo import Repo
-
-            with Repo(str(here)) as repo:
-                found = repo.params.diff(targets=[PARAMS])["diff"][PARAMS]
-            return {key: str(change.get("new", "removed")) for key, change in found.items() if key.startswith(above)}
-    return {}
-
-
 @dataclass(kw_only=True)
 class Sent:
     """How far a run has been sent: `offset` bytes of its record with this checksum, and these versions of its files."""
@@ -204,7 +149,7 @@ class Run:
         self.folder, self.client = folder, client
         self.sent = Sent(place=[client.uri, client.experiment])
         with suppress(*DAMAGE):  # sent from the start then
-            known = Sent(**_json(folder / untracked.SENT))
+            known = Sent(**read_json(folder / untracked.SENT))
             self.sent = known if known.place == self.sent.place else self.sent
 
     def send(self, *, ended: bool) -> None:
@@ -234,7 +179,7 @@ class Run:
         versions = {file: _version(file) for file in [*fixed, *images, *last]}
         if not self.sent.run_id:
             with alone(self.client.lock):
-                self.sent.run_id = self.client.begin(_json(self.folder / STAGE))
+                self.sent.run_id = self.client.begin(read_json(self.folder / STAGE))
             write_json(self.folder / untracked.SENT, asdict(self.sent))
         for file, version in versions.items():
             name = file.relative_to(self.folder).as_posix()
@@ -244,22 +189,22 @@ class Run:
                 write_json(self.folder / untracked.SENT, asdict(self.sent))
         if ended:
             with alone(self.client.lock):
-                self.client.end(self.sent.run_id, _json(self.folder / END))
+                self.client.end(self.sent.run_id, read_json(self.folder / END))
 
     def _send_file(self, file: Path) -> None:
         run_id, client = self.sent.run_id, self.client
         match file.name if file.parent == self.folder else "":
             case untracked.INPUTS:
-                client.log(run_id, tags=_json(file)["tags"])
-                client.changed(run_id, _json(file)["changed"])
+                client.log(run_id, tags=read_json(file)["tags"])
+                client.changed(run_id, read_json(file)["changed"])
             case untracked.RUN:
-                client.note(run_id, _json(file))
+                client.note(run_id, read_json(file))
             case untracked.RECORD:
                 self._send_record(file)
             case untracked.DETAILS:
                 self._send_final(file)
             case untracked.OUTPUT:
-                client.log(run_id, tags=_json(file))
+                client.log(run_id, tags=read_json(file))
             case _:
                 client.artifact(run_id, file, folder=file.parent.relative_to(self.folder / untracked.IMAGES))
 
@@ -269,17 +214,18 @@ class Run:
         data = data[: data.rfind(b"\n") + 1]
         if zlib.crc32(data[: sent.offset]) != sent.checksum:
             sent.offset = 0
-        lines = [line for text in data[sent.offset :].splitlines() if (line := _line(text))]
+        lines = parse_lines(data[sent.offset :])
         sent.step = max([sent.step, *(line["step"] for line in lines)])
-        if _json(self.folder / STAGE)["facts"].get("verb") == EVALUATE:  # by step it has results of its parts, no curve
+        # by step an evaluation has results of its parts, no curve
+        if read_json(self.folder / STAGE)["facts"].get("verb") == EVALUATE:
             lines = [{"step": line["step"], "time": line.get("time"), "images": line["step"]} for line in lines]
         self.client.log(sent.run_id, metrics=lines)
         sent.offset, sent.checksum = len(data), zlib.crc32(data)
 
     def _send_final(self, file: Path) -> None:
         """The values that one compares, at the last step, so that MLflow shows them; where there are more, a table."""
-        values = flat(_json(file), separator="/")
-        compared = flat(_json(self.folder / untracked.METRICS), separator="/") or values
+        values = flat(read_json(file), separator="/")
+        compared = flat(read_json(self.folder / untracked.METRICS), separator="/") or values
         self.client.log(self.sent.run_id, metrics=[{**compared, "step": self.sent.step, "time": file.stat().st_mtime}])
         if not set(values) <= set(compared):
             self.client.table(self.sent.run_id, values)
@@ -291,19 +237,6 @@ def _version(file: Path) -> list[int] | None:
         status = file.stat()
         return [status.st_size, status.st_mtime_ns]
     return None
-
-
-def _json(file: Path) -> Any:
-    return json.loads(read(file))
-
-
-def _line(text: bytes) -> dict[str, Any]:
-    """A line of a record; empty where it is damaged, such as half a line of a killed run."""
-    with suppress(RecursionError, ValueError):
-        line = json.loads(text.decode("utf-8"))
-        if isinstance(line, dict) and type(line.get("step")) is int:
-            return line if all(isinstance(value, int | float) for value in line.values()) else {}
-    return {}
 
 
 def send_left(root: Path, *, client: Client, patient: bool) -> dict[Path, str]:
@@ -328,7 +261,7 @@ def _in_use(folder: Path) -> bool:
     """Whether a pipeline still runs."""
     for run in runs(folder):
         with suppress(*DAMAGE):
-            return is_alive(_json(run / STAGE)["pipeline"]["process"])
+            return is_alive(read_json(run / STAGE)["pipeline"]["process"])
     return False
 
 

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from flows.processes import alive, dvc_above
 
@@ -147,7 +147,7 @@ class UntrackedRun:
         """Hold a file as it is now and as it grows; where links are not possible a copy, renewed at every call."""
         target = self.folder / name
         temporary = target.with_name(f".{target.name}")
-        try:
+        with self._optional():
             if self.broken or not file.is_file() or (target.exists() and target.samefile(file)):
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -157,28 +157,28 @@ class UntrackedRun:
             except OSError:
                 shutil.copy2(file, temporary)
             temporary.replace(target)
-        except OSError as error:
-            self._give_up(error)
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        try:
+        with self._optional():
             if not self.broken:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_json(self.folder / name, values)
-        except OSError as error:
-            self._give_up(error)
 
-    def _give_up(self, error: OSError) -> None:
-        self.broken = True
-        _note(f"this run is not tracked from here on, it goes on without: {error}")
+    @contextmanager
+    def _optional(self) -> Iterator[None]:
+        """A disk that fails ends the tracking, not the stage."""
+        try:
+            yield
+        except OSError as error:
+            self.broken = True
+            _note(f"this run is not tracked from here on, it goes on without: {error}")
 
 
 def start_uploader(folder: Path, *, process: str) -> None:
     """Start the uploader of the pipeline that has this folder and lives in this process, unless it has one."""
     refused = len(list(folder.parent.glob(f"*/*/{REFUSED}")))
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    package = str(Path(__file__).parents[1])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.getenv("PYTHONPATH")]))
     command = [sys.executable, "-m", "flows.tracking", "upload", str(folder), process]
     try:
         with alone(folder / LOCK, wait=False):
@@ -216,17 +216,12 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
             continue
         with file:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if _is_named(file, path):
+            named = False
+            with suppress(FileNotFoundError):
+                named = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if named:
                 yield
                 return
-
-
-def _is_named(file: IO[bytes], path: Path) -> bool:
-    """Whether an open file still has a path as its name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def read(file: Path) -> str:

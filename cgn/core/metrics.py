@@ -111,8 +111,13 @@ class Files:
 
 def read_lines(record: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl that are whole: a whole number as `step`, and numbers by their names."""
+    return parse_lines(record.read_bytes())
+
+
+def parse_lines(data: bytes) -> list[dict[str, Any]]:
+    """As `read_lines`, of a part of the record."""
     lines = []
-    for text in record.read_bytes().splitlines():
+    for text in data.splitlines():
         try:
             line = json_value(text)
         except ValueError:

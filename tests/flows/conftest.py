@@ -106,8 +106,8 @@ def end_group(process: "subprocess.Popen[bytes]") -> None:
     process.wait(5)
 
 
-def until(true: Callable[[], Any], *, seconds: float = 180, what: str = "") -> Any:
-    """Wait until something holds, and return it."""
+def until(true: Callable[[], Any], *, seconds: float = 600, what: str = "") -> Any:
+    """Wait until something holds, and return it. The bound is for what never comes, on a machine that is busy."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := true():

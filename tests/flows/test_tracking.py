@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.tracking import changed_parameters, dvc_hashes
+from flows.observation import changed_parameters, dvc_hashes
 from flows.untracked import read
 from tests.flows.conftest import Project, answers, end_group, free_port, make_project, until
 from tests.flows.stored import files, history, runs, store
@@ -203,7 +203,7 @@ def test_a_server_that_hangs_costs_seconds_only(toy: Project) -> None:
         uri = f"http://127.0.0.1:{hung.getsockname()[1]}"
         start = time.monotonic()
         toy.run(*TOY, "data", "--out", "runs/data", MLFLOW_TRACKING_URI=uri)
-        assert time.monotonic() - start < 8
+        assert time.monotonic() - start < 30  # a request without a limit takes minutes
         until(lambda: not toy.processes(), what="the uploader to give up")
     assert len(untracked(toy)) == 1
 
