@@ -151,7 +151,9 @@ def test_a_seed_is_a_whole_number(generator: cgn.CounterfactualGenerator, tmp_pa
 
 
 def first_image(generator: cgn.CounterfactualGenerator, folder: Path, *, seed: int) -> list[int]:
-    cgn.write_shards(generator, folder, counterfactual_images=10, factual_images=10, images_per_shard=10, seed=seed)
+    cgn.write_shards(
+        generator, folder, counterfactual_images=10, factual_images=10, images_per_shard=10, seed=seed, workers=1
+    )
     image, _ = next(cgn.read_shards(folder))
     pixels: list[int] = image.ravel().tolist()
     return pixels
