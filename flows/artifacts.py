@@ -19,6 +19,7 @@ from prefect.artifacts import Artifact, ImageArtifact, MarkdownArtifact, TableAr
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 
 from flows.graph import Stage
+from flows.mlflow_client import flat
 
 IMAGE_BYTES = 1 << 20
 IMAGES = ("*", "sheets/*", "interpolations/*")
@@ -85,8 +86,9 @@ def table(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     The rows' names are a column with a name of its own: the UI shows none without.
     """
     rows: dict[str, dict[str, Any]] = {}
-    for names, value in _leaves(values):
-        rows.setdefault("/".join(names[:-1]), {})[names[-1]] = value
+    for name, value in flat(values, separator="/").items():
+        row, _, column = name.rpartition("/")
+        rows.setdefault(row, {})[column] = value
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     heading = next(name for name in (ROWS, f"{ROWS} ", f"{ROWS}  ") if name not in columns)
     return [
@@ -94,16 +96,8 @@ def table(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _leaves(values: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, *above, name)
-        else:
-            yield (*above, name), value
-
-
 def _series(image: Path) -> str:
-    """What stays the same from one state of a image to the next: a name that is a number is dropped."""
+    """What stays the same from one state of an image to the next: a name that is a number is dropped."""
     named = image.parent if image.stem.isdecimal() else image.with_suffix("")
     return f"{named.as_posix()}-film" if image.suffix == ".gif" else named.as_posix()
 

@@ -233,10 +233,6 @@ class Client:
         csv.writer(text, lineterminator="\n").writerows([("metric", "value"), *values.items()])
         self.mlflow.log_text(run_id, text.getvalue(), "metrics.csv")
 
-    def artifact(self, run_id: str, file: Path, *, folder: Path) -> None:
-        """A file as an artifact in a folder."""
-        self.mlflow.log_artifact(run_id, str(file), None if folder == Path() else folder.as_posix())
-
     def end(self, run_id: str, end: Mapping[str, Any]) -> None:
         """Close a stage's run, and its pipeline's when no other stage runs. Call it under the lock."""
         self.log(run_id, tags={"cgn.message": end.get("message", "")[:VALUE_LENGTH]})

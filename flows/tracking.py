@@ -206,7 +206,8 @@ class Run:
             case untracked.OUTPUT:
                 client.log(run_id, tags=read_json(file))
             case _:
-                client.artifact(run_id, file, folder=file.parent.relative_to(self.folder / untracked.IMAGES))
+                place = file.parent.relative_to(self.folder / untracked.IMAGES).as_posix()
+                client.mlflow.log_artifact(run_id, str(file), None if place == "." else place)
 
     def _send_record(self, file: Path) -> None:
         """The lines of metrics.jsonl since the last time; all, where a run that continues has written it anew."""

@@ -336,6 +336,18 @@ def test_an_evaluation_shows_the_few_metrics_that_one_compares(root: Path) -> No
     assert history(uri(root), found["mnist/toy/train_cgn"], "loss/b") == [(1, 3.0), (2, 2.0)]  # curves are whole
 
 
+def test_images_are_artifacts_by_their_place_in_the_output(root: Path) -> None:
+    run, sink = begun(root, "train_cgn", pipeline=pipeline())
+    for name in ("page.png", "sheets/0001.png"):
+        image = Path("runs/mnist/toy/train_cgn") / name
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(b"image")
+        sink.picture(image)
+    run.end("FINISHED")
+    assert sync(root) == 0
+    assert files(uri(root), runs(uri(root))["mnist/toy/train_cgn"]) == {"run.json", "page.png", "sheets/0001.png"}
+
+
 @pytest.mark.parametrize(
     ("tries", "end"),
     [
