@@ -64,7 +64,7 @@ class Sample:
 
     @property
     def images(self) -> torch.Tensor:
-        """x = m*f + (1-m)*b, (B,3,H,W) in [-1,1]."""
+        """`x = m*f + (1-m)*b`, (B,3,H,W) in [-1,1]."""
         return self.picture.image
 
     @property
