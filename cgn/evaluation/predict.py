@@ -4,11 +4,13 @@ Legend: B pictures of a batch, H height, W width, K classes.
 Pictures are read in their order and without randomness, so the rows are a function of networks and pictures; the size
 of a batch changes them by rounding only. Classes of equal score are ranked by their number. Softmax is taken in
 float64, so that no category's mean depends on the order of its members. Pictures that cannot be read are left out of
-the rows and named; a network that answers with anything but finite numbers is refused.
+the rows and named; a network that answers with anything but finite numbers is refused. On a CPU with several cores the
+networks run side by side, and the next batch is read while they do (`cgn.core.parallel`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import pandas as pd
@@ -17,6 +19,7 @@ import torch
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
 from cgn.core.loading import read_ahead
+from cgn.core.parallel import ahead, concurrently
 from cgn.evaluation.predictions import NONE, TOPS, Array, table
 
 Network = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
@@ -67,8 +70,11 @@ def predict(
     """
     tables: list[pd.DataFrame] = []
     unreadable: list[str] = []
+    read = batches(pictures, batch_size=batch_size, workers=workers)
+    if not workers:  # worker processes read ahead themselves
+        read = ahead(read)
     with fits(batch_size):
-        for first, batch in batches(pictures, batch_size=batch_size, workers=workers):
+        for first, batch in read:
             places = [first + place for place, picture in enumerate(batch) if not isinstance(picture, str)]
             unreadable += [f"{suite}/{condition}/{why}" for why in batch if isinstance(why, str)]
             if places:
@@ -92,10 +98,8 @@ def decide(
 ) -> list[pd.DataFrame]:
     """A table for each head of each network: its predictions on prepared images (B,3,H,W), which `known` describes."""
     tables = []
-    for classifier, network in networks.items():
-        assert not (isinstance(network, torch.nn.Module) and network.training), "a network is evaluated in eval mode"
-        with torch.inference_mode():
-            answers = network(images)
+    tasks = [partial(_answers, network, images) for network in networks.values()]
+    for classifier, answers in zip(networks, concurrently(*tasks, device=images.device), strict=True):
         for head, logits in answers.items():
             if not bool(torch.isfinite(logits).all()):
                 raise ArtifactError(
@@ -114,6 +118,12 @@ def decide(
             )
             tables.append(found)
     return tables
+
+
+def _answers(network: Network, images: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    assert not (isinstance(network, torch.nn.Module) and network.training), "a network is evaluated in eval mode"
+    with torch.inference_mode():
+        return network(images)
 
 
 def rank(scores: torch.Tensor) -> tuple[torch.Tensor, Array]:

@@ -1,20 +1,22 @@
 """Mini-ImageNet-C: clean pictures are corrupted, shown to every classifier, and forgotten.
 
 Pictures are decoded once, in blocks that fit in memory, and each block is corrupted in every way before the next is
-read. A corrupted picture is computed once and shown to all classifiers. Its number is its place among all clean
-pictures, so a subset's are the same pictures as they are in the whole. The clean pictures, cut the same, are a
-condition too.
+read. A corrupted picture is computed once and shown to all classifiers, while a second core, where there is one,
+corrupts the next batch. Its number is its place among all clean pictures, so a subset's are the same pictures as they
+are in the whole. The clean pictures, cut the same, are a condition too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
+from cgn.core.parallel import ahead
 from cgn.corruptions import SEVERITIES, corrupt
 from cgn.corruptions.weather import FROST_PHOTOGRAPHS, read_ice
 from cgn.data.datasets import TransformedFolder
@@ -37,6 +39,14 @@ class Block:
     pixels: torch.Tensor
     places: tuple[int, ...]
     unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Corrupted pictures, as `known` describes them, and prepared (B,3,H,W) for each group of classifiers."""
+
+    shown: Mapping[str, Any]
+    prepared: Sequence[tuple[Mapping[str, Classifier], torch.Tensor]]
 
 
 def blocks(places: Sequence[int]) -> list[tuple[int, ...]]:
@@ -72,30 +82,34 @@ class Corrupter:
         if self.block is None or self.block[0] != places:
             self.block = (places, self._read(places))
         block = self.block[1]
-        tables = [
-            table
-            for severity in ((0,) if name == CLEAN else SEVERITIES)
-            for start in range(0, len(block.places), self.batch_size)
-            for table in self._batch(block, name, severity, start=start, advance=advance)
-        ]
+        tables: list[pd.DataFrame] = []
+        ready = self._batches(block, name)
+        if self.device.type == "cpu":
+            ready = ahead(ready)
+        with fits(self.batch_size):
+            for batch in ready:
+                for group, prepared in batch.prepared:
+                    tables += decide(group, prepared, shown=batch.shown, members=self.kind.members)
+                advance(len(batch.shown["images"]))
         return Predicted(rows=pd.concat(tables, ignore_index=True), unreadable=block.unreadable)
 
-    def _batch(
-        self, block: Block, name: str, severity: int, *, start: int, advance: Callable[[int], object]
-    ) -> list[pd.DataFrame]:
-        places, tables = block.places[start : start + self.batch_size], []
-        with fits(self.batch_size):
-            pixels = block.pixels[start : start + self.batch_size].to(self.device)
-            if name != CLEAN:
-                ice = self._ice(pixels) if name == "frost" else ()
-                pixels = corrupt(pixels, name=name, severity=severity, numbers=places, seed=self.seed, ice=ice)
+    def _batches(self, block: Block, name: str) -> Iterator[Batch]:
+        """A block's batches under one corruption, severity after severity, or the clean ones."""
+        for severity in (0,) if name == CLEAN else SEVERITIES:
             shown_as = CLEAN if name == CLEAN else condition(name, severity)
-            shown = known(self.pictures, places, suite=IMAGENET_C, condition=shown_as)
-            for preparation, group in by_preparation(self.classifiers).items():
-                prepared = preparation.batch(pixels, view=self.kind.view)
-                tables += decide(group, prepared, shown=shown, members=self.kind.members)
-        advance(len(places))
-        return tables
+            for start in range(0, len(block.places), self.batch_size):
+                places = block.places[start : start + self.batch_size]
+                pixels = block.pixels[start : start + self.batch_size].to(self.device)
+                if name != CLEAN:
+                    ice = self._ice(pixels) if name == "frost" else ()
+                    pixels = corrupt(pixels, name=name, severity=severity, numbers=places, seed=self.seed, ice=ice)
+                yield Batch(
+                    shown=known(self.pictures, places, suite=IMAGENET_C, condition=shown_as),
+                    prepared=[
+                        (group, preparation.batch(pixels, view=self.kind.view))
+                        for preparation, group in by_preparation(self.classifiers).items()
+                    ],
+                )
 
     def _ice(self, pixels: torch.Tensor) -> Sequence[torch.Tensor]:
         """The photographs of frost for images (B,3,H,W) of this size, read once."""

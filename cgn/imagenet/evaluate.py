@@ -3,7 +3,6 @@
 decisions.parquet             one row per picture and head (`cgn.evaluation.predictions`)
 results.json, results.md      the numbers that follow from it, with their intervals
 classifiers.json              what each classifier's training says of itself
-shape_bias-*.png, corruptions-*.png
 """
 
 from typing import Any

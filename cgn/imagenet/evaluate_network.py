@@ -6,7 +6,8 @@
 The network is NAME or NAME@PREPARATION: one of torchvision's classification networks, and how pictures are prepared for
 it (`cgn.data.preprocessing`), which may be left out for files that torchvision publishes. The file holds a state dict,
 torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or .safetensors.
-A network is called after its file. The parameters are those of evaluate, and what is written is the same.
+A network is called after its file. The parameters are those of evaluate. What is written is the same, and
+figures besides, because no report follows: shape_bias-*.png and corruptions-*.png.
 
 In Python, `evaluate_models` does the same with any torch module.
 """
@@ -33,6 +34,7 @@ from cgn.imagenet.classifiers import Classifier, by_name
 from cgn.imagenet.predict import predict_suites, write_evaluation
 from cgn.imagenet.suites import ALL, HEADLINES, check_options, open_data
 from cgn.nets.classifiers import BASELINE, SingleHead, load_network, refuse_unknown
+from cgn.report.figures import pictures
 
 COMPARED = HEADLINES
 SECTION = "evaluate"
@@ -81,6 +83,9 @@ def evaluate_network(
         folder=decisions,
         sink=sink,
     )
+    for name, figure in pictures(predictions).items():
+        figure.save(decisions / name)
+        sink.picture(decisions / name)
     write_evaluation(predictions, networks, decisions, sink=sink)
 
 

@@ -43,7 +43,6 @@ from cgn.imagenet.suites import (
     shown_as,
     suites_to_run,
 )
-from cgn.report.figures import pictures
 from cgn.report.records import read_record
 from cgn.report.suite_tables import tables
 
@@ -125,16 +124,13 @@ def predict_suites(
 def write_evaluation(
     predictions: Predictions, classifiers: Mapping[str, Classifier], folder: Path, *, sink: MetricSink
 ) -> None:
-    """Write the predictions, the numbers that follow from them and their figures; remove the finished pieces."""
+    """Write the predictions and the numbers that follow from them; remove the finished pieces."""
     found, facts = numbers(predictions), predictions.facts
     write(predictions, folder / FILE)
     beside = {name: facts[name] for name in ("remarks", "unreadable", "shown")}
     write_json(folder / "results.json", {"classifiers": found, **beside})
     write_json(folder / "classifiers.json", {name: one.metadata for name, one in classifiers.items()})
     write_text(folder / "results.md", tables(found, **beside))
-    for name, figure in pictures(predictions).items():
-        figure.save(folder / name)
-        sink.picture(folder / name)
     shutil.rmtree(folder / PIECES, ignore_errors=True)
     sink.summary(summary(found) | _training_speeds(classifiers))
 

@@ -3,15 +3,16 @@
     decisions.parquet     one row per image and classifier (`cgn.evaluation.predictions`)
     accuracy.json         accuracies with their intervals; as `training`, what each classifier's own training measured
     classifiers.json      with which parameters and seed each was trained, so that the report needs no classifier
-    confusion.png         a panel for each cue and classifier: the dark diagonal shows which cue it follows
 
-It runs on the CPU, in float32 and eval mode, so one machine computes the same bytes with and without a GPU. The
+It runs on the CPU, in float32 and eval mode, so one machine computes the same bytes with and without a GPU. Where there
+are several cores, classifiers run side by side and the next split is decoded meanwhile (`cgn.core.parallel`). The
 accuracy on the split `train` is called that on the original training set, so that nobody mistakes it for the running
 accuracy, which training counts on the arm's own images.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.outputs import DEFINITION
 from cgn.evaluation.intervals import Proportion
-from cgn.evaluation.metrics import accuracies, accuracy, confusion, separable
+from cgn.evaluation.metrics import accuracies, accuracy
 from cgn.evaluation.predictions import FILE, SPLITS, Predictions, gather, image_names, table, write
 from cgn.mnist import CLASSES
 from cgn.mnist.arms import ARMS
@@ -71,6 +72,7 @@ def evaluate(
     Raises ArtifactError for data or classifiers that are foreign, broken, or do not fit each other.
     """
     from cgn.core.facts import refuse_foreign
+    from cgn.core.parallel import ahead, concurrently
     from cgn.data.shards import load_split, read_manifest
 
     del seed
@@ -79,12 +81,15 @@ def evaluate(
     classifiers = open_classifiers(classifier, variant=variant)
     tables: list[pd.DataFrame] = []
     seen = 0
-    for condition in CONDITIONS:
-        images = load_split(data, split=condition)
-        for one in classifiers:
-            tables.append(predict(one, images, condition=condition, batch_size=config.batch_size))
-            seen += len(images.pixels)
-            sink.log({f"accuracy/{one.arm}/{called(condition)}": accuracy(tables[-1]).share}, step=seen)
+    loaded = ahead((condition, load_split(data, split=condition)) for condition in CONDITIONS)
+    for condition, images in loaded:
+        tasks = [
+            partial(predict, one, images, condition=condition, batch_size=config.batch_size) for one in classifiers
+        ]
+        tables += (found := concurrently(*tasks, device=images.pixels.device))
+        for one, rows in zip(classifiers, found, strict=True):
+            seen += len(rows)
+            sink.log({f"accuracy/{one.arm}/{called(condition)}": accuracy(rows).share}, step=seen)
     predictions = gather(tables, track="mnist", variant=variant, classes=CLASSES, suites={SPLITS: CLASSES})
     write_evaluation(predictions, classifiers, decisions, sink=sink)
 
@@ -140,9 +145,7 @@ def predict(classifier: Classifier, images: "Images", *, condition: str, batch_s
 def write_evaluation(
     predictions: Predictions, classifiers: Sequence[Classifier], folder: Path, *, sink: MetricSink
 ) -> None:
-    """Write the predictions, the numbers that follow from them and the confusion matrices."""
-    from cgn.report.figures import sheet
-
+    """Write the predictions and the numbers that follow from them."""
     measured = accuracies(predictions)
     write(predictions, folder / FILE)
     write_json(
@@ -150,10 +153,6 @@ def write_evaluation(
         {one.arm: _with_intervals(measured[one.arm]) | {"training": one.training} for one in classifiers},
     )
     write_json(folder / "classifiers.json", {one.arm: one.definition for one in classifiers})
-    rows = [predictions.of(classifier=one.arm, condition="test_random") for one in classifiers]
-    panels = {cue: [confusion(part, classes=CLASSES, cue=cue) for part in rows] for cue in separable(rows[0])}
-    sheet(panels, titles=[ARMS[one.arm] for one in classifiers]).save(folder / "confusion.png")
-    sink.picture(folder / "confusion.png")
     sink.summary(
         {f"accuracy/{arm}/{called(name)}": share.share for arm, by in measured.items() for name, share in by.items()}
     )

@@ -89,7 +89,6 @@ def train_classifier(
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * config.decay_per_epoch**training.epoch
             batch = examples.batch(update, batch_size=config.batch_size, seed=order_seed).to(fabric.device)
-            training.seed_global(fabric.global_rank)  # of dropout
             log_probabilities = network(batch.images())
             loss = functional.nll_loss(log_probabilities, batch.labels)
             optimizer.zero_grad()

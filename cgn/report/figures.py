@@ -204,16 +204,6 @@ def curves(classifiers: Sequence[CorruptionErrors]) -> "Image.Image":
     return _tiled([_tiled(panels, columns=min(5, len(panels))), legend], columns=1)
 
 
-def sheet(panels: Mapping[str, Sequence[Matrix]], *, titles: Sequence[str]) -> "Image.Image":
-    """A row of confusion matrices for each cue (key), one panel for each title, as a picture."""
-    drawn = [
-        confusion_panel(matrix, title=title, rows=f"{cue} label").image()
-        for cue, row in panels.items()
-        for title, matrix in zip(titles, row, strict=True)
-    ]
-    return _tiled(drawn, columns=len(titles))
-
-
 def _tiled(images: "Sequence[Image.Image]", *, columns: int) -> "Image.Image":
     """Images in rows on white; all but the last one of a column are of one size."""
     from PIL import Image

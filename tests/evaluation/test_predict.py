@@ -1,10 +1,13 @@
 """Prediction: rows are what the networks answer, whatever the batches; what cannot be read is named."""
 
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from cgn.core import parallel
 from cgn.core.errors import ArtifactError
 from cgn.evaluation.predict import Predicted, predict
 from cgn.evaluation.predictions import TOPS, gather
@@ -57,6 +60,31 @@ def predicted(vectors: Vectors, *, batch_size: int = 4, suite: str = "cue", work
         members=MEMBERS,
         workers=workers,
     )
+
+
+class Threaded(Linear):
+    """Answers when both of a pair have been asked, which needs two threads."""
+
+    def __init__(self, meeting: threading.Barrier) -> None:
+        super().__init__()
+        self.meeting = meeting
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.meeting.wait(timeout=30)
+        return super().forward(images)
+
+
+def test_networks_run_side_by_side_and_rows_are_those_of_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = threading.Barrier(2)
+    rows = {}
+    for cores, networks in (
+        (1, {"a": Linear().eval(), "b": Linear().eval()}),
+        (2, {"a": Threaded(meeting).eval(), "b": Threaded(meeting).eval()}),
+    ):
+        monkeypatch.setattr(parallel, "usable_cores", lambda cores=cores: cores)
+        found = predict(networks, pictures=Vectors(9), suite="cue", condition="all", batch_size=2, members=MEMBERS)
+        rows[cores] = found.rows
+    pd.testing.assert_frame_equal(rows[1], rows[2], check_exact=True)
 
 
 def test_rows_are_what_the_network_answered() -> None:

@@ -20,7 +20,7 @@ def write(path: Path, *, size: int = 3) -> Path:
 
 
 def generated(out: Path) -> list[Path]:
-    """What train_cgn, generate and evaluate draw on both tracks, each series' newest state; older states beside it."""
+    """What train_cgn and generate draw on both tracks, each series' newest state; older states beside it."""
     write(out / "sheets" / "000500.png")
     write(out / "sheets" / "9999.png")
     kept = [
@@ -28,7 +28,6 @@ def generated(out: Path) -> list[Path]:
         "interpolations/shape-0-4.gif",
         "interpolations/shape-0-4.png",
         "interpolations/texture-2-7.gif",
-        "shape_bias-baseline.png",
         "sheets/010000.png",
     ]
     return [write(out / name) for name in kept]
@@ -107,7 +106,6 @@ def test_a_stage_of_imagenet_is_shown(tmp_path: Path, server: Server) -> None:
         "imagenet-generate-miniature-interpolations-shape-0-4-film",
         "imagenet-generate-miniature-interpolations-shape-0-4",
         "imagenet-generate-miniature-interpolations-texture-2-7-film",
-        "imagenet-generate-miniature-shape-bias-baseline",
         "imagenet-generate-miniature-sheets",
     ]
     data = base64.b64encode(b"xxx").decode()

@@ -23,7 +23,6 @@ from cgn.report.figures import (
     headings,
     shape_bias,
     shape_bias_panel,
-    sheet,
 )
 
 BIASES = {"cat": ShapeBias(shape=3, texture=1, conflicts=9), "dog": ShapeBias(shape=0, texture=0, conflicts=2)}
@@ -153,7 +152,7 @@ def test_equal_numbers_give_equal_bytes(every: list[str]) -> None:
     matrix = np.array([[4, 0], [1, 1]])
     assert confusion_panel(matrix, title="t", rows="shape label").svg(alt="x") == every[-1]
     assert curves(errors(2)).tobytes() == curves(errors(2)).tobytes() != curves(errors(2, clean=False)).tobytes()
-    single, four = sheet({"shape": [matrix]}, titles=["a"]), sheet({"a": [matrix] * 2, "b": [matrix] * 2}, titles="ab")
-    assert (four.width, four.height) == (2 * single.width, 2 * single.height)
-    assert four.tobytes() == sheet({"a": [matrix] * 2, "b": [matrix] * 2}, titles="ab").tobytes()
+    single, two = shape_bias({"a": BIASES}), shape_bias({"a": BIASES, "b": BIASES})
+    assert (two.width, two.height) == (2 * single.width, single.height)
+    assert two.tobytes() == shape_bias({"a": BIASES, "b": BIASES}).tobytes()
     assert (single.mode, single.getpixel((0, 0))) == ("RGB", (255, 255, 255))
