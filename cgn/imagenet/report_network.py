@@ -94,7 +94,7 @@ def _path_in_words(path: Path, names: Sequence[str]) -> str:
 def _class(number: str, names: Sequence[str]) -> str:
     if not number.isdecimal():
         return ""
-    return names[int(number)] if int(number) < len(names) else f"class {number}"
+    return names[int(number)].lstrip("0123456789_") if int(number) < len(names) else f"class {number}"
 
 
 def _film(path: Path, names: Sequence[str]) -> Image | Text:

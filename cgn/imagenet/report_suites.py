@@ -57,10 +57,10 @@ GOLDEN = 0.618034
 def accuracy_blocks(results: Results) -> list[Block]:
     """Shape bias, top-1 and top-5 of each head, Stylized-ImageNet, and the bars by category."""
     words = (
-        "On the cue-conflict test a picture has one class's shape and another's texture. The shape bias is the share "
+        "On the cue-conflict test an image has one class's shape and another's texture. The shape bias is the share "
         "of decisions for the shape among those for either cue; the shape accuracy is their share among all stimuli "
         "whose cues differ. Somebody who guesses has a shape bias of 50 %, so a head is undecided where it is no "
-        "better than chance on clean pictures, or where the interval of its bias holds 50 %. The ensemble's heads were "
+        "better than chance on clean images, or where the interval of its bias holds 50 %. The ensemble's heads were "
         "trained to follow one cue each; the mean of heads is the prediction that one would use."
     )
     decisions = ", ".join(f"{who} {share}" for who, share in DECISIONS.items())
@@ -83,7 +83,7 @@ def accuracy_blocks(results: Results) -> list[Block]:
 
 
 def example_blocks(results: Results, collection: PreparedSets | None, *, count: int) -> list[Block]:
-    """Stimuli of the cue-conflict test as columns, heads as rows; none without decisions or pictures.
+    """Stimuli of the cue-conflict test as columns, heads as rows; none without decisions or images.
 
     Stimuli are taken evenly from the list of those whose cues differ.
     """
@@ -98,7 +98,7 @@ def example_blocks(results: Results, collection: PreparedSets | None, *, count: 
     heads = {
         name: image(
             _png(folder / on_disk(name)),
-            alt=f"a {shape} with the texture of {texture}",
+            alt=f"stimulus: shape {shape}, texture {texture}",
             caption=f"{shape} in {texture}",
         )
         for name, (shape, texture) in ((name, cues[name]) for name in chosen)
@@ -145,7 +145,7 @@ def corruption_blocks(results: Results) -> list[Block]:
     """Errors under corruption: means, by corruption, curves, and every severity folded."""
     heads = corrupted(results)
     if not heads:
-        return [Text(words="No corrupted pictures were examined.", style="muted")]
+        return [Text(words="No corrupted images were evaluated.", style="muted")]
     words = (
         "Each corruption is applied at five severities. CE is the mean error over them as a share of AlexNet's on "
         "ImageNet-C, mCE its mean over the fifteen corruptions; the relative ones count only what corruption adds to "
@@ -170,11 +170,11 @@ def comparable(results: Results) -> str:
     counts = [error.images for found in heads for errors in found.errors.values() for error in errors]
     source = _corrupted_by(results)
     if {IMAGENET_C_IMAGES} == set(counts) and source != "here":
-        return "These are ImageNet-C's own pictures, so mCE can be compared with published ones."
+        return "These are ImageNet-C's own images, so mCE can be compared with published ones."
     made = {
-        "here": "the corrupted pictures were made here from",
-        "fetch": "the corrupted pictures are ImageNet-C's own, but only of",
-        "user": "the corrupted pictures were read from a folder of the user, of",
+        "here": "the corrupted images were made here from",
+        "fetch": "the corrupted images are ImageNet-C's own, but only of",
+        "user": "the corrupted images were read from a folder of the user, of",
     }[source]
     return (
         f"Not comparable with any published mCE: {made} {span(counts)} images, while AlexNet's errors are of "
@@ -301,7 +301,7 @@ def _variations(heads: Sequence[Head], *, pictures: dict[str, Image]) -> Table:
 
 
 def _scene(results: Results, collection: PreparedSets) -> dict[str, Image]:
-    """One scene of an embedded world in every variation: the first picture that all of them show."""
+    """One scene of an embedded world in every variation: the first image that all of them show."""
     if not results.run.params.get("prepare", {}).get("world") or not collection.has("imagenet9"):
         return {}
     parts = results.stored.of(IN9).groupby("condition")
@@ -322,7 +322,7 @@ def _foreground(name: str) -> str:
 
 
 def _corrupted_by(results: Results) -> str:
-    """Who made the corrupted pictures, as the decisions say; older ones do not, so their parameters do."""
+    """Who made the corrupted images, as the decisions say; older ones do not, so their parameters do."""
     if (said := results.preparation.get("corrupted_by")) in ("here", "fetch", "user"):
         return str(said)
     folders = results.run.params.get("prepare", {}).get("folders") or {}
@@ -347,7 +347,7 @@ def _means(heads: Sequence[Head]) -> Table:
     title = Cell(value="AlexNet on ImageNet-C, published", style="muted")
     columns = ["Clean error", "Mean error", "mCE", "Relative mCE"]
     rows.append({"Classifier": title, **dict(zip(columns, map(printed, alexnet), strict=True))})
-    small = ("the same pictures", "fifteen corruptions", "over the fifteen", "over the fifteen")
+    small = ("the same images", "fifteen corruptions", "over the fifteen", "over the fifteen")
     heads_of = dict(zip(columns, small, strict=True))
     return table("Errors under corruption, with 95 % intervals", rows, heads=heads_of)
 

@@ -57,7 +57,7 @@ SPLITS = {
 RUNNING, ON_ORIGINAL = "Running accuracy in training", "Original training set"
 """Two quantities that must not be confused; the first is the published train accuracy."""
 SOURCES = {PAPER: "Paper: running / random looks", REPLICATION: "Replication: running / random looks"}
-CUE_NAMES = {"shape": "shape (the digit)", "texture": "texture (the digit's look)", "background": "background"}
+CUE_NAMES = {"shape": "shape (the digit)", "texture": "texture (of the digit)", "background": "background"}
 LEADING = ("original", "counterfactual", "original_counterfactual")
 """The classifiers of the page's first sentence."""
 KNOWN = {
@@ -99,12 +99,17 @@ def report(
         Text(words=_answer(rows, chance=chance), style="answer", summary=True),
         *(
             sheets(
-                [(images / "examples.png", "Counterfactual images: shape, texture and background of different digits")]
+                [
+                    (
+                        images / "examples.png",
+                        "Generated images; a counterfactual one has shape, texture and background of different digits",
+                    )
+                ]
             )
         ),
         _result_table(rows, chance=chance),
         Sources(names=cited) if cited else Text(words=_own_note(variant), style="note", summary=True),
-        Text(words=f"Decisions on random looks that equal each cue's own label; dotted: chance, {percent(chance)}."),
+        Text(words=f"Decisions on random looks that equal a cue's own label. Dotted line: chance, {percent(chance)}."),
         Group(blocks=[Figure(svg=_cue_bars(row, chance=chance)) for row in rows if row.cues]),
         *([Text(words=" ".join(expected), style="limit", summary=True)] if expected else []),
     ]

@@ -29,7 +29,7 @@ COLOURS = {
 """CSS variable of style.css -> its value on a light page, in which figures are drawn."""
 INK, MUTED, LINE, CARD, SHAPE, TEXTURE, BACKGROUND = COLOURS.values()
 CURVES = ((INK, "-"), (SHAPE, "--"), (TEXTURE, "-."), (BACKGROUND, ":"), (MUTED, "--"), (MUTED, ":"))
-"""Colour and style of the lines of one picture, in order."""
+"""Colour and style of the lines of one figure, in order."""
 FONT = 11
 WIDTH = 370
 """Pixels of a panel in the page: a phone's width."""
@@ -80,7 +80,7 @@ class Panel:
         return start + re.sub(r"\s*\n\s*", "\n", body).strip()
 
     def image(self) -> "Image.Image":
-        """As a picture on white, PNG_SCALE pixels for each pixel of a page."""
+        """As an image on white, PNG_SCALE pixels for each pixel of a page."""
         from PIL import Image
 
         buffer = io.BytesIO()
@@ -174,18 +174,18 @@ def confusion_panel(matrix: Matrix, *, title: str, rows: str, columns: str = "de
     return Panel(draw=draw, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48)
 
 
-def pictures(examination: Predictions) -> "dict[str, Image.Image]":
+def pictures(predictions: Predictions) -> "dict[str, Image.Image]":
     """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
-    found, errors = {}, corruption_errors(examination)
-    for classifier in examination.classifiers:
+    found, errors = {}, corruption_errors(predictions)
+    for classifier in predictions.classifiers:
         stimuli = {
             head: rows
-            for head in examination.heads(classifier)
-            if len(rows := examination.of(CUE_CONFLICT, classifier=classifier, head=head))
+            for head in predictions.heads(classifier)
+            if len(rows := predictions.of(CUE_CONFLICT, classifier=classifier, head=head))
         }
         if stimuli:
-            biases = {head: by_shape(rows, names=examination.facts["categories"]) for head, rows in stimuli.items()}
-            undecided = [head for head, rows in stimuli.items() if why_undecided(rows, examination)]
+            biases = {head: by_shape(rows, names=predictions.facts["categories"]) for head, rows in stimuli.items()}
+            undecided = [head for head, rows in stimuli.items() if why_undecided(rows, predictions)]
             found[f"shape_bias-{classifier}.png"] = shape_bias(biases, undecided=undecided)
         if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
             found[f"corruptions-{classifier}.png"] = curves(corrupted)
@@ -193,19 +193,19 @@ def pictures(examination: Predictions) -> "dict[str, Image.Image]":
 
 
 def shape_bias(heads: Mapping[str, Mapping[str, ShapeBias]], *, undecided: Collection[str] = ()) -> "Image.Image":
-    """A panel for each head (key) side by side, as a picture; the bias of those that are `undecided` is not quoted."""
+    """A panel for each head (key) side by side, as an image; the bias of those that are `undecided` is not quoted."""
     panels = [shape_bias_panel(title, of, quoted=title not in undecided) for title, of in heads.items()]
     return _tiled([panel.image() for panel in panels], columns=len(panels))
 
 
 def curves(classifiers: Sequence[CorruptionErrors]) -> "Image.Image":
-    """The panels of `curve_panels`, five in a row above their legend, as a picture."""
+    """The panels of `curve_panels`, five in a row above their legend, as an image."""
     *panels, legend = (panel.image() for panel in curve_panels(classifiers).values())
     return _tiled([_tiled(panels, columns=min(5, len(panels))), legend], columns=1)
 
 
 def sheet(panels: Mapping[str, Sequence[Matrix]], *, titles: Sequence[str]) -> "Image.Image":
-    """A row of confusion matrices for each cue (key), one panel for each title, as a picture."""
+    """A row of confusion matrices for each cue (key), one panel for each title, as an image."""
     drawn = [
         confusion_panel(matrix, title=title, rows=f"{cue} label").image()
         for cue, row in panels.items()

@@ -139,7 +139,7 @@ def write_page(
     write_text(page / "index.html", html)
 
 
-def image(data: bytes, *, alt: str, caption: str = "", source: str = "picture", enlarged: int = 1) -> Image:
+def image(data: bytes, *, alt: str, caption: str = "", source: str = "image", enlarged: int = 1) -> Image:
     """A PNG on the page. `source` names it in the ArtifactError for one that is none; `enlarged` repeats pixels."""
     width, height = _size(data, source=source)
     return Image(

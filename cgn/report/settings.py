@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cgn.config.base import Departure, departures, units
+from cgn.config.base import EXTENSION, Departure, departures, units
 from cgn.config.validation import stored
 from cgn.core.errors import ConfigError
 from cgn.report.page import Block, Group, Heading, Text
@@ -31,7 +31,7 @@ def departure_table(differing: Sequence[Departure]) -> Table:
     rows = [
         {
             "Setting": each.key,
-            "Published": shown(each.published, unit=each.unit),
+            "Published": None if each.source == EXTENSION else shown(each.published, unit=each.unit),
             "Here": shown(each.value, unit=each.unit),
             "Source": each.source,
         }
@@ -79,12 +79,13 @@ def flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
 def shown(value: Any, *, unit: str = "") -> str:
     """A parameter's value in words, with its plural unit."""
     if isinstance(value, Mapping):
-        return " ".join(f"{name} {shown(entry)}" for name, entry in value.items())
+        return ", ".join(f"{name}: {shown(entry)}" for name, entry in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(shown(entry) for entry in value) or "empty"
+        apart = "; " if any(isinstance(entry, Mapping) for entry in value) else ", "
+        return apart.join(shown(entry) for entry in value) or "empty"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
-    number = f"{value:,}" if isinstance(value, int) else str(value)
+    number = f"{value:,}" if isinstance(value, int) else str(value).replace("e-0", "e-")
     counted = isinstance(value, int | float) and unit
     return f"{number} {SINGULAR.get(unit, unit.removesuffix('s')) if value == 1 else unit}" if counted else number
 
