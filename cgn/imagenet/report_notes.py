@@ -31,9 +31,8 @@ MINUTE, HOUR = 60, 3600
 
 def note_blocks(results: Results) -> list[Block]:
     """What can be compared with what, and where the run departs from the published settings."""
-    blocks: list[Block] = [Items(items=comparisons(results), title="Comparisons", summary=True)]
-    blocks += departure_blocks(ImageNet, results.run.params)
-    return blocks
+    limits = Items(items=comparisons(results), title="Comparisons", summary=True)
+    return [limits, *departure_blocks(ImageNet, results.run.params)]
 
 
 def shown_blocks(results: Results) -> list[Block]:
@@ -123,8 +122,7 @@ def time_blocks(results: Results) -> list[Block]:
         "Seconds are of the run that finished a stage, loading and checkpoints included; a stage that was "
         "interrupted is marked, and only its last part is counted. Images/s is the stage's own count where it keeps "
         "one, else images over these seconds. Images are those that a stage made, drew, was trained on or was shown. "
-        "A dash: its log is not beside its folder. The logs of fetch and of the classifiers are not read; what "
-        "evaluate recorded of the classifiers is shown."
+        "A dash: no log was found beside the folder. Times of the classifiers are those that evaluate recorded."
     )
     return [_times(results), Text(words=words, style="note")]
 
