@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from cgn.core.facts import refuse_foreign
 from cgn.evaluation.corruption_error import (
     CorruptionErrors,
     CorruptionEstimates,
@@ -16,8 +15,8 @@ from cgn.evaluation.corruption_error import (
 from cgn.evaluation.expected import Figure
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import Gap, ShapeBias, background_gap, by_shape, by_variation, shape_bias, top, undecided
-from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, STYLIZED, Predictions, read
-from cgn.report.run import Run
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, STYLIZED, Predictions
+from cgn.report.run import Run, read_decisions
 
 BASELINE = ("baseline", "label")
 SHAPE, TEXTURE, BACKGROUND, AVERAGE, SHAPE_TEXTURE = (
@@ -101,9 +100,7 @@ def title(key: tuple[str, str]) -> str:
 
 def read_results(run: Run) -> Results:
     """Read what evaluate stored. Raises ArtifactError when it is missing, broken or another variant's."""
-    stored = read(run.decisions / "decisions.parquet")
-    track, _, variant = run.target.partition("/")
-    refuse_foreign(stored.facts, source=run.decisions, track=track, variant=variant)
+    stored = read_decisions(run)
     return Results(run=run, stored=stored, heads=measured(stored))
 
 

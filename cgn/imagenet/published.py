@@ -56,13 +56,7 @@ BACKGROUNDS = (
     _row(REPLICATION, AVERAGE, gap="10.7"),
     _row(PAPER, None, "trained on Stylized-ImageNet", original="89.2", mixed_same="73.1", mixed_rand="63.7", gap="9.4"),
     _row(
-        PAPER,
-        None,
-        "trained on both (ImageNet, Stylized)",
-        original="94.7",
-        mixed_same="85.9",
-        mixed_rand="78.5",
-        gap="7.4",
+        PAPER, None, "trained on ImageNet + Stylized", original="94.7", mixed_same="85.9", mixed_rand="78.5", gap="7.4"
     ),
     _row(PAPER, None, "trained on mixed_rand", original="73.3", mixed_same="71.5", mixed_rand="71.3", gap="0.2"),
 )

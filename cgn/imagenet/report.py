@@ -14,9 +14,10 @@ from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
 from cgn.evaluation.expected import remarks
 from cgn.imagenet.heads import headlines, read_results
 from cgn.imagenet.report_answers import answer, change_table, figures
+from cgn.imagenet.report_examples import example_blocks
 from cgn.imagenet.report_network import network_blocks
 from cgn.imagenet.report_notes import first_limit, image_counts, note_blocks, shown_blocks, time_blocks
-from cgn.imagenet.report_suites import accuracy_blocks, background_blocks, corruption_blocks, example_blocks
+from cgn.imagenet.report_suites import accuracy_blocks, background_blocks, corruption_blocks
 from cgn.report.page import LINKS, Block, Group, Section, Sources, Text, sheets, write_page
 from cgn.report.run import Run, read_run
 from cgn.report.settings import settings
@@ -75,7 +76,7 @@ def report(
         "corruptions": ("Corruptions", corruption_blocks(results)),
         "network": ("The generative network", network_blocks(run, collection)),
         "notes": ("What can be compared with what", note_blocks(results)),
-        "shown": ("How pictures were shown, and what is missing", shown_blocks(results)),
+        "shown": ("How images were shown, and what is missing", shown_blocks(results)),
         "times": ("Time and cost", time_blocks(results)),
         "run": ("Settings of this run", settings(ImageNet, run.params, devices=run.devices, facts=facts, known=KNOWN)),
     }
@@ -87,7 +88,7 @@ def report(
         description=f"Shape bias, backgrounds and corruptions: classifiers of {target}",
         lead=lead,
         sections=[Section(title=title, name=name, blocks=blocks) for name, (title, blocks) in parts.items() if blocks],
-        footer="Numbers of classifiers on this page are computed from decisions.parquet, one row per picture and head.",
+        footer="Numbers of classifiers on this page are computed from decisions.parquet, one row per image and head.",
     )
     for remark in expected:
         print(remark, flush=True)
@@ -95,7 +96,7 @@ def report(
 
 
 def _collection(run: Run) -> PreparedSets | None:
-    """The sets that prepare made; None where they are absent or cannot be read: the page then shows no pictures."""
+    """The sets that prepare made; None where they are absent or cannot be read: the page then shows no images."""
     if not (run.data / MANIFEST).is_file():
         return None
     try:

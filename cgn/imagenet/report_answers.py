@@ -202,7 +202,7 @@ def _paper(
 def _role(head: Head | None) -> str:
     """Why this head is asked; of the shape head, how good it is on clean images."""
     if head and head.key == SHAPE:
-        right = f"; its top-1 on clean pictures is {percent(head.clean[0].share)}" if head.clean else ""
+        right = f"; its top-1 on clean images is {percent(head.clean[0].share)}" if head.clean else ""
         return f"trained to follow shape alone{right}"
     return ROLES.get(head.key, "") if head else ""
 

@@ -19,6 +19,7 @@ from cgn.data.wnids import class_words
 from cgn.imagenet.published import ABLATION, BIGGAN_SCORE
 from cgn.report.page import Block, Group, Heading, Image, Text, film, last_sheet, sheets
 from cgn.report.run import Run
+from cgn.report.settings import flat
 from cgn.report.tables import Cell, Table, printed, table
 
 MODEL = "model.safetensors"
@@ -63,15 +64,8 @@ def measured(run: Run) -> dict[str, float]:
     path = run.model / MODEL
     losses = (read_facts(path) if path.is_file() else {}).get("losses")
     if not isinstance(losses, Mapping):
-        losses = _flat(run.records["train_cgn"].metrics)
+        losses = flat(run.records["train_cgn"].metrics, apart="/")
     return {name: float(value) for name, value in losses.items() if isinstance(value, int | float)}
-
-
-def _flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _flat(value, prefix=f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _interpolations(folder: Path, names: Sequence[str]) -> list[Block]:
@@ -94,7 +88,7 @@ def _path_in_words(path: Path, names: Sequence[str]) -> str:
 def _class(number: str, names: Sequence[str]) -> str:
     if not number.isdecimal():
         return ""
-    return names[int(number)] if int(number) < len(names) else f"class {number}"
+    return names[int(number)].lstrip("0123456789_") if int(number) < len(names) else f"class {number}"
 
 
 def _film(path: Path, names: Sequence[str]) -> Image | Text:
@@ -110,7 +104,7 @@ def _film(path: Path, names: Sequence[str]) -> Image | Text:
             opened.convert("RGB").save(still, format="PNG", optimize=True)
     except DECODE_ERRORS as error:
         raise ArtifactError(f"{path} is no GIF picture ({error}): run the stage that makes it again") from None
-    return film(data, still=still.getvalue(), alt=words, source=str(path))
+    return film(data, size=opened.size, still=still.getvalue(), alt=words)
 
 
 def _silhouettes(losses: Mapping[str, float]) -> Table:

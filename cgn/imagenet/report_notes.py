@@ -1,6 +1,6 @@
-"""The notes of an ImageNet report: what can be compared with what, how pictures were shown, what is missing, times.
+"""The notes of an ImageNet report: what can be compared with what, how images were shown, what is missing, times.
 
-A suite, variation or corruption that was not evaluated is named, and every picture that could not be read is counted
+A suite, variation or corruption that was not evaluated is named, and every image that could not be read is counted
 and named. Times are of the last run that made each folder; what no log says is a dash, never a guess.
 """
 
@@ -20,33 +20,32 @@ from cgn.report.settings import departure_blocks
 from cgn.report.tables import DASH, Cell, Table, table
 
 NAMES = {
-    CLEAN: "clean validation images",
+    CLEAN: "Clean validation images",
     IN9: "ImageNet-9",
-    CUE_CONFLICT: "cue conflict",
+    CUE_CONFLICT: "Cue conflict",
     STYLIZED: "Stylized-ImageNet",
-    IMAGENET_C: "corruptions (ImageNet-C)",
+    IMAGENET_C: "Corruptions (ImageNet-C)",
 }
 MINUTE, HOUR = 60, 3600
 
 
 def note_blocks(results: Results) -> list[Block]:
     """What can be compared with what, and where the run departs from the published settings."""
-    blocks: list[Block] = [Items(items=comparisons(results), title="Comparisons", summary=True)]
-    blocks += departure_blocks(ImageNet, results.run.params)
-    return blocks
+    limits = Items(items=comparisons(results), title="Comparisons", summary=True)
+    return [limits, *departure_blocks(ImageNet, results.run.params)]
 
 
 def shown_blocks(results: Results) -> list[Block]:
-    """How pictures were shown, what is missing, and what could not be read."""
+    """How images were shown, what is missing, and what could not be read."""
     unreadable = [str(why) for why in results.stored.facts["unreadable"]]
     suites: Mapping[str, str] = results.preparation.get("suites", {})
-    shown = [f"{NAMES.get(suite, suite).capitalize()}: {words}" for suite, words in suites.items()]
+    shown = [f"{NAMES.get(suite, suite)}: {words}" for suite, words in suites.items()]
     blocks: list[Block] = [_preparation_table(results)] if preparations(results.preparation) else []
     blocks += [Items(items=shown, title="Shown", summary=True)] if shown else []
     blocks += [Heading(title="What is missing"), Items(items=missing(results), title="Missing", summary=True)]
     if not unreadable:
-        return [*blocks, Text(words="Every picture could be read.", style="note", summary=True)]
-    count = f"{len(unreadable):,} pictures" if len(unreadable) > 1 else "1 picture"
+        return [*blocks, Text(words="Every image could be read.", style="note", summary=True)]
+    count = f"{len(unreadable):,} images" if len(unreadable) > 1 else "1 image"
     words = f"Not read: {count}, which are in no number; the page names them."
     named = f"{count} could not be read and {'are' if len(unreadable) > 1 else 'is'} in no number"
     return [
@@ -59,19 +58,19 @@ def shown_blocks(results: Results) -> list[Block]:
 def comparisons(results: Results) -> list[str]:
     """One sentence for each limit of a comparison."""
     items = [
-        "Intervals are 95 %: Wilson's for shares, Newcombe's for differences; where a picture was shown under several "
-        "corruptions, pictures and not answers were counted as independent. They belong to these trained classifiers; "
+        "Intervals are 95 %: Wilson's for shares, Newcombe's for differences; where an image was shown under several "
+        "corruptions, images and not answers were counted as independent. They belong to these trained classifiers; "
         "another seed trains others.",
         first_limit(results),
     ]
     if differences := _other_counts(results):
-        items.append(f"The benchmarks are not of the published size: {differences}.")
+        items.append(f"The benchmarks are not of the published size. {differences}.")
     items.append(
         "The paper's classifiers are ResNet-50 on ImageNet, the replication's (Bagad et al.) on ImageNet-mini. A "
         "published top-1 of the ensemble is set beside the mean of its three heads, the background gap beside shape "
         "+ texture, as the paper computes it. “Better” and “worse” than the paper mean that the whole interval is on "
         "one side of the paper's number, else they are equal within the interval; it is said only where a suite has as "
-        "many pictures and classes as the published one."
+        "many images and classes as the published one."
     )
     return items
 
@@ -81,11 +80,11 @@ def first_limit(results: Results) -> str:
     if results.classes != CLASSES:
         return (
             f"Not comparable in size: this run tells {results.classes} classes apart, the published ones "
-            f"{CLASSES:,}, on other pictures. Chance, accuracies, errors and gaps differ for that alone. The published "
+            f"{CLASSES:,}, on other images. Chance, accuracies, errors and gaps differ for that alone. The published "
             "numbers are here to show which way an effect should point."
         )
     return (
-        f"The published numbers are of the same {CLASSES:,} classes. They can be compared where pictures and settings "
+        f"The published numbers are of the same {CLASSES:,} classes. They can be compared where images and settings "
         "are the published ones; the differences are listed below."
     )
 
@@ -94,26 +93,26 @@ def missing(results: Results) -> list[str]:
     """A sentence for each thing that was not evaluated."""
     present = {str(suite) for suite in results.stored.rows["suite"].unique()}
     asked = results.run.params.get("evaluate", {}).get("suites")
-    items = [f"{NAMES[suite]}: not examined{_asked(suite, asked)}" for suite in SUITES if suite not in present]
+    items = [f"{NAMES[suite]}: not evaluated{_asked(suite, asked)}" for suite in SUITES if suite not in present]
     if IN9 in present and (absent := _absent(results, IN9, VARIATIONS)):
         items.append(f"ImageNet-9: no {', '.join(absent)}")
     if IMAGENET_C in present and (absent := _absent(results, IMAGENET_C, tuple(ALEXNET))):
         items.append(f"Corruptions: no {', '.join(absent)}; so there is no mCE")
     if BASELINE not in {head.key for head in results.heads}:
-        items.append("No baseline was examined, so nothing tells what the counterfactuals changed")
+        items.append("No baseline was evaluated, so nothing tells what the counterfactuals changed")
     if absent := [title for key, title in TITLES.items() if key[0] == "ensemble" and not results.head(key)]:
-        items.append(f"Heads that were not examined: {', '.join(absent)}")
+        items.append(f"Heads that were not evaluated: {', '.join(absent)}")
     items += [str(remark) for remark in results.stored.facts["remarks"]]
-    return items or ["Nothing: every suite, variation and corruption was examined."]
+    return items or ["Nothing: every suite, variation and corruption was evaluated."]
 
 
 def image_counts(results: Results) -> dict[str, str]:
-    """Suite -> how many pictures it has, in words; those in two conditions count twice."""
+    """Suite -> how many images it has, in words; those in two conditions count twice."""
     found = {}
     for suite in (CLEAN, IN9, CUE_CONFLICT, STYLIZED, IMAGENET_C):
         if counts := _by_condition(results, suite):
             each = f" in {len(counts)} conditions, {span(counts)} each" if len(counts) > 1 else ""
-            found[NAMES[suite].capitalize()] = f"{sum(counts):,} pictures{each}"
+            found[NAMES[suite]] = f"{sum(counts):,} images{each}"
     return found
 
 
@@ -123,8 +122,7 @@ def time_blocks(results: Results) -> list[Block]:
         "Seconds are of the run that finished a stage, loading and checkpoints included; a stage that was "
         "interrupted is marked, and only its last part is counted. Images/s is the stage's own count where it keeps "
         "one, else images over these seconds. Images are those that a stage made, drew, was trained on or was shown. "
-        "A dash: its log is not beside its folder. fetch and the classifiers are no inputs of this page, so their "
-        "logs are looked for nowhere; what evaluate handed on of the classifiers is shown."
+        "A dash: no log was found beside the folder. Times of the classifiers are those that evaluate recorded."
     )
     return [_times(results), Text(words=words, style="note")]
 
@@ -154,17 +152,17 @@ def _absent(results: Results, suite: str, expected: Sequence[str]) -> list[str]:
 
 
 def _other_counts(results: Results) -> str:
-    """Where a suite's conditions have another number of pictures than the published ones."""
+    """Where a suite's conditions have another number of images than the published ones."""
     found = {suite: _by_condition(results, suite) for suite in IMAGES}
     return "; ".join(
-        f"{NAMES[suite]} {span(counts)} pictures here, {IMAGES[suite]:,} published"
+        f"{NAMES[suite]}: {span(counts)} images here, {IMAGES[suite]:,} published"
         for suite, counts in found.items()
         if counts and set(counts) != {IMAGES[suite]}
     )
 
 
 def _by_condition(results: Results, suite: str) -> list[int]:
-    """How many pictures each condition of a suite has."""
+    """How many images each condition of a suite has."""
     return [int(count) for count in results.stored.of(suite).groupby("condition")["image"].nunique()]
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from cgn.config.mnist import Mnist, Report
 from cgn.core.arguments import Input, Output
-from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_json
 from cgn.core.images import png
 from cgn.core.metrics import MetricSink
@@ -22,11 +21,11 @@ from cgn.evaluation.expected import Figure as Headline
 from cgn.evaluation.expected import remarks
 from cgn.evaluation.intervals import Proportion, compared
 from cgn.evaluation.metrics import accuracies, confusion, largest_error, separable
-from cgn.evaluation.predictions import CUES, Predictions, read
+from cgn.evaluation.predictions import CUES, Predictions
 from cgn.evaluation.results import Published, Result, results
 from cgn.mnist.arms import ARMS
-from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
 from cgn.mnist.published import published
+from cgn.mnist.report_notes import ON_ORIGINAL, RANDOMISED, RUNNING, note_blocks, own_note, shown_params
 from cgn.report.figures import Bar, bars, confusion_panel
 from cgn.report.page import (
     PAPER,
@@ -34,7 +33,6 @@ from cgn.report.page import (
     Block,
     Figure,
     Group,
-    Items,
     Section,
     Sources,
     Text,
@@ -43,21 +41,18 @@ from cgn.report.page import (
     sheets,
     write_page,
 )
-from cgn.report.run import Run, read_run
-from cgn.report.settings import departure_blocks
+from cgn.report.run import Run, read_decisions, read_run
 from cgn.report.settings import settings as settings_blocks
 from cgn.report.tables import Cell, Row, Table, percent, share_cell, table, with_interval
 
-TRAINING, ORDINARY, RANDOMISED = "train", "test_iid", "test_random"
+TRAINING, ORDINARY = "train", "test_iid"
 SPLITS = {
     TRAINING: "Training images",
     ORDINARY: "Test images, same looks",
     RANDOMISED: "Test images, random looks",
 }
-RUNNING, ON_ORIGINAL = "Running accuracy in training", "Original training set"
-"""Two quantities that must not be confused; the first is the published train accuracy."""
 SOURCES = {PAPER: "Paper: running / random looks", REPLICATION: "Replication: running / random looks"}
-CUE_NAMES = {"shape": "shape (the digit)", "texture": "texture (the digit's look)", "background": "background"}
+CUE_NAMES = {"shape": "shape (the digit)", "texture": "texture (of the digit)", "background": "background"}
 LEADING = ("original", "counterfactual", "original_counterfactual")
 """The classifiers of the page's first sentence."""
 KNOWN = {
@@ -99,12 +94,17 @@ def report(
         Text(words=_answer(rows, chance=chance), style="answer", summary=True),
         *(
             sheets(
-                [(images / "examples.png", "Counterfactual images: shape, texture and background of different digits")]
+                [
+                    (
+                        images / "examples.png",
+                        "Generated images; a counterfactual one has shape, texture and background of different digits",
+                    )
+                ]
             )
         ),
         _result_table(rows, chance=chance),
-        Sources(names=cited) if cited else Text(words=_own_note(variant), style="note", summary=True),
-        Text(words=f"Decisions on random looks that equal each cue's own label; dotted: chance, {percent(chance)}."),
+        Sources(names=cited) if cited else Text(words=own_note(variant), style="note", summary=True),
+        Text(words=f"Decisions on random looks that equal a cue's own label. Dotted line: chance, {percent(chance)}."),
         Group(blocks=[Figure(svg=_cue_bars(row, chance=chance)) for row in rows if row.cues]),
         *([Text(words=" ".join(expected), style="limit", summary=True)] if expected else []),
     ]
@@ -117,9 +117,7 @@ def report(
         ),
         Section(title="Confusion on random looks", name="confusion", blocks=_confusions(stored, rows)),
         Section(title="The data and the generative network", name="sheets", blocks=_sheets(run)),
-        Section(
-            title="What can be compared with what", name="notes", blocks=_notes(run, stored, variant, remarks=expected)
-        ),
+        Section(title="What can be compared with what", name="notes", blocks=note_blocks(run, stored, variant)),
         Section(
             title="Settings of this run",
             name="run",
@@ -139,14 +137,6 @@ def report(
     for remark in expected:
         print(remark, flush=True)
     sink.picture(page / "index.html")
-
-
-def read_decisions(run: Run) -> Predictions:
-    """The stored decisions of a run. Raises ArtifactError where they are missing, broken or another variant's."""
-    stored = read(run.decisions / "decisions.parquet")
-    track, _, variant = run.target.partition("/")
-    refuse_foreign(stored.facts, source=run.decisions, track=track, variant=variant)
-    return stored
 
 
 def headlines(stored: Predictions) -> list[Headline]:
@@ -180,13 +170,6 @@ def _answer(rows: Sequence[Result], *, chance: float) -> str:
     return (
         f"On digits whose looks are drawn at random, where guessing is right in {percent(chance)}, a classifier is "
         f"right in: {each}."
-    )
-
-
-def _own_note(variant: str) -> str:
-    return (
-        f"Nothing is published for mnist/{variant}: it is this project's own small benchmark, made so that the whole "
-        "pipeline runs in minutes. Its numbers compare with one another only."
     )
 
 
@@ -316,72 +299,6 @@ def _sheets(run: Run) -> list[Block]:
     return sheets(files)
 
 
-def _notes(run: Run, stored: Predictions, variant: str, *, remarks: Sequence[str]) -> list[Block]:
-    """What can be compared with what, and the settings that differ from the published ones."""
-    items = [
-        "Intervals are Wilson's 95 % intervals for the finite number of test images. They belong to these trained "
-        "classifiers; another seed trains others.",
-        f"“{RUNNING}” is what training itself counted over its last epoch, on the images the "
-        "classifier was trained on, while the weights still moved; the published code prints the same, so it is what "
-        "stands beside the published train accuracy. Each classifier has training images of its own, so these numbers "
-        "do not rank them.",
-        f"“{ON_ORIGINAL}” is the finished classifier's accuracy on the original training images, whatever it "
-        "was trained on itself. No source prints it.",
-        "“Test, same looks” are unseen digits whose looks still follow the label. High numbers there say nothing about "
-        "the cue. No source prints this test.",
-        "“Test, random looks” are the same unseen digits with looks drawn at random. It is the test that is published.",
-        "The arm “factual” was trained only on samples of this network that keep every correlation. The published GAN "
-        "arm adds a GAN's samples to the originals, so the two are related, not equal.",
-        *_variant_notes(variant),
-        *_hidden_note(run.params, stored),
-        *remarks,
-    ]
-    blocks: list[Block] = [Items(items=items)]
-    if published(variant):
-        blocks += departure_blocks(Mnist, _shown_params(run))
-    return blocks
-
-
-def _variant_notes(variant: str) -> list[str]:
-    if not published(variant):
-        return [_own_note(variant)]
-    notes = [
-        "The test digits are the last 10,000 of MNIST's training file, as in the published code, so accuracies on "
-        "random looks can be set beside the published ones; the looks themselves are drawn anew. “Better” and “worse” "
-        "mean that the whole interval is on one side of the published number, else they are equal within the "
-        "interval; another seed is not allowed for.",
-    ]
-    if variant == "colored":
-        notes.append(
-            "The published colored images are hard to get. These are made again from the published mean colours, and "
-            "the background is black for every digit, so there is no background cue."
-        )
-    return notes
-
-
-def _hidden_note(params: Mapping[str, Mapping[str, Any]], stored: Predictions) -> list[str]:
-    """Where object and background have the same ten colours, some random looks hide the digit."""
-    if params.get("prepare", {}).get("look") != "double_colored":
-        return []
-    rows = stored.rows
-    images = rows[rows["condition"] == RANDOMISED].drop_duplicates("image")
-    hidden = sum(
-        OBJECT_COLORS[texture] == BACKGROUND_COLORS[background]
-        for texture, background in zip(images["texture"], images["background"], strict=True)
-    )
-    seen = 1 - hidden / max(len(images), 1) * (1 - 1 / stored.classes)
-    return [
-        f"In {hidden:,} of the {len(images):,} random looks the digit has its background's colour, but for the noise, "
-        "because both are drawn from the same ten colours; it can hardly be seen. A classifier that knows all other "
-        f"digits and guesses those is right in about {percent(seen)}."
-    ]
-
-
-def _shown_params(run: Run) -> dict[str, Mapping[str, Any]]:
-    """Without evaluate's only parameter, the size of its batches: it decides nothing."""
-    return {verb: params for verb, params in run.params.items() if verb != "evaluate"}
-
-
 def _settings(
     run: Run, stored: Predictions, *, variant: str, seed: int, trainings: Mapping[str, Mapping[str, Any]]
 ) -> list[Block]:
@@ -390,4 +307,4 @@ def _settings(
     counts = stored.rows.drop_duplicates(["condition", "image"]).groupby("condition").size()
     images = {title: f"{counts[split]:,}" for split, title in SPLITS.items() if split in counts}
     facts = {"Variant": f"mnist/{variant}", "Seed": seed, **images}
-    return settings_blocks(Mnist, _shown_params(run), devices=devices, facts=facts, known=KNOWN)
+    return settings_blocks(Mnist, shown_params(run), devices=devices, facts=facts, known=KNOWN)

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ COLOURS = {
 """CSS variable of style.css -> its value on a light page, in which figures are drawn."""
 INK, MUTED, LINE, CARD, SHAPE, TEXTURE, BACKGROUND = COLOURS.values()
 CURVES = ((INK, "-"), (SHAPE, "--"), (TEXTURE, "-."), (BACKGROUND, ":"), (MUTED, "--"), (MUTED, ":"))
-"""Colour and style of the lines of one picture, in order."""
+"""Colour and style of the lines of one figure, in order."""
 FONT = 11
 WIDTH = 370
 """Pixels of a panel in the page: a phone's width."""
@@ -80,7 +81,7 @@ class Panel:
         return start + re.sub(r"\s*\n\s*", "\n", body).strip()
 
     def image(self) -> "Image.Image":
-        """As a picture on white, PNG_SCALE pixels for each pixel of a page."""
+        """As an image on white, PNG_SCALE pixels for each pixel of a page."""
         from PIL import Image
 
         buffer = io.BytesIO()
@@ -123,10 +124,7 @@ def bars(title: str, rows: Sequence[Bar], *, chance: float | None = None, unit: 
 
 def shape_bias_panel(title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool) -> Panel:
     """Decisions for shape and for texture by the shape's category; `quoted`: whether the bias is decided."""
-
-    def draw(axes: "Axes") -> None:
-        _draw_shape_bias(axes, title, by_category, quoted=quoted)
-
+    draw = partial(_draw_shape_bias, title=title, by_category=by_category, quoted=quoted)
     return Panel(draw=draw, height=92 + 21 * (len(by_category) + 1), left=0.3, right=0.88, top=62, bottom=22)
 
 
@@ -151,41 +149,31 @@ def curve_panels(classifiers: Sequence[CorruptionErrors]) -> dict[str, Panel]:
     if not 1 <= len(classifiers) <= len(CURVES):
         raise ConfigError(f"{len(classifiers)} classifiers in one picture of curves: allowed are 1 to {len(CURVES)}")
     names = list(dict.fromkeys(name for one in classifiers for name in one.errors))
-
-    def panel(name: str) -> Panel:
-        def draw(axes: "Axes") -> None:
-            _draw_curves(axes, name, classifiers)
-
-        return Panel(draw=draw, width=176, height=130, left=0.2, right=0.97, top=24, bottom=20)
-
-    def legend(axes: "Axes") -> None:
-        _draw_legend(axes, classifiers)
-
+    size: dict[str, Any] = {"width": 176, "height": 130, "left": 0.2, "right": 0.97, "top": 24, "bottom": 20}
+    panels = {name: Panel(draw=partial(_draw_curves, name=name, classifiers=classifiers), **size) for name in names}
+    legend = partial(_draw_legend, classifiers=classifiers)
     last = Panel(draw=legend, height=20 * len(classifiers) + 8, left=0.01, right=0.99, top=4, bottom=4)
-    return {**{name: panel(name) for name in names}, LEGEND: last}
+    return {**panels, LEGEND: last}
 
 
 def confusion_panel(matrix: Matrix, *, title: str, rows: str, columns: str = "decision") -> Panel:
     """One matrix (classes, classes) of counts; cells are percentages of their row."""
-
-    def draw(axes: "Axes") -> None:
-        _draw_confusion(axes, matrix, title=title, rows=rows, columns=columns)
-
+    draw = partial(_draw_confusion, matrix=matrix, title=title, rows=rows, columns=columns)
     return Panel(draw=draw, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48)
 
 
-def pictures(examination: Predictions) -> "dict[str, Image.Image]":
+def pictures(predictions: Predictions) -> "dict[str, Image.Image]":
     """File name -> shape-bias bars and corruption curves, one of each for every classifier that has their suite."""
-    found, errors = {}, corruption_errors(examination)
-    for classifier in examination.classifiers:
+    found, errors = {}, corruption_errors(predictions)
+    for classifier in predictions.classifiers:
         stimuli = {
             head: rows
-            for head in examination.heads(classifier)
-            if len(rows := examination.of(CUE_CONFLICT, classifier=classifier, head=head))
+            for head in predictions.heads(classifier)
+            if len(rows := predictions.of(CUE_CONFLICT, classifier=classifier, head=head))
         }
         if stimuli:
-            biases = {head: by_shape(rows, names=examination.facts["categories"]) for head, rows in stimuli.items()}
-            undecided = [head for head, rows in stimuli.items() if why_undecided(rows, examination)]
+            biases = {head: by_shape(rows, names=predictions.facts["categories"]) for head, rows in stimuli.items()}
+            undecided = [head for head, rows in stimuli.items() if why_undecided(rows, predictions)]
             found[f"shape_bias-{classifier}.png"] = shape_bias(biases, undecided=undecided)
         if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
             found[f"corruptions-{classifier}.png"] = curves(corrupted)
@@ -193,13 +181,13 @@ def pictures(examination: Predictions) -> "dict[str, Image.Image]":
 
 
 def shape_bias(heads: Mapping[str, Mapping[str, ShapeBias]], *, undecided: Collection[str] = ()) -> "Image.Image":
-    """A panel for each head (key) side by side, as a picture; the bias of those that are `undecided` is not quoted."""
+    """A panel for each head (key) side by side, as an image; the bias of those that are `undecided` is not quoted."""
     panels = [shape_bias_panel(title, of, quoted=title not in undecided) for title, of in heads.items()]
     return _tiled([panel.image() for panel in panels], columns=len(panels))
 
 
 def curves(classifiers: Sequence[CorruptionErrors]) -> "Image.Image":
-    """The panels of `curve_panels`, five in a row above their legend, as a picture."""
+    """The panels of `curve_panels`, five in a row above their legend, as an image."""
     *panels, legend = (panel.image() for panel in curve_panels(classifiers).values())
     return _tiled([_tiled(panels, columns=min(5, len(panels))), legend], columns=1)
 
@@ -216,7 +204,7 @@ def _tiled(images: "Sequence[Image.Image]", *, columns: int) -> "Image.Image":
     return page
 
 
-def _draw_shape_bias(axes: "Axes", title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool) -> None:
+def _draw_shape_bias(axes: "Axes", *, title: str, by_category: Mapping[str, ShapeBias], quoted: bool) -> None:
     whole = ShapeBias(
         shape=sum(counts.shape for counts in by_category.values()),
         texture=sum(counts.texture for counts in by_category.values()),
@@ -249,7 +237,7 @@ def _draw_shape_bias(axes: "Axes", title: str, by_category: Mapping[str, ShapeBi
     _labels(axes)
 
 
-def _draw_curves(axes: "Axes", name: str, classifiers: Sequence[CorruptionErrors]) -> None:
+def _draw_curves(axes: "Axes", *, name: str, classifiers: Sequence[CorruptionErrors]) -> None:
     axes.set(xlim=(-0.3, 5.3), ylim=(0, 1))
     for height in (0, 0.5, 1):
         axes.axhline(height, color=LINE, linewidth=1, clip_on=False)
@@ -267,18 +255,21 @@ def _draw_curves(axes: "Axes", name: str, classifiers: Sequence[CorruptionErrors
     _labels(axes, x=[0, *SEVERITIES], x_labels=names, y=[0, 0.5, 1], y_labels=["0 %", "50", "100"])
 
 
-def _draw_legend(axes: "Axes", classifiers: Sequence[CorruptionErrors]) -> None:
+def _draw_legend(axes: "Axes", *, classifiers: Sequence[CorruptionErrors]) -> None:
     axes.set(xlim=(0, 1), ylim=(len(classifiers) - 0.5, -0.5))
     for place, ((colour, style), one) in enumerate(zip(CURVES, classifiers, strict=False)):
         axes.annotate(
             "", (0, place), (34, 0), textcoords="offset points",
             arrowprops={"arrowstyle": "-", "color": colour, "linestyle": style, "lw": 1.8, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-        axes.annotate(_legend(one), (0, place), (40, 0), textcoords="offset points", va="center", color=INK)
+        words = one.title
+        if one.mean_error is not None and one.mce is not None:
+            words += f": mean error {100 * one.mean_error:.1f} %, mCE {100 * one.mce:.1f} %"
+        axes.annotate(words, (0, place), (40, 0), textcoords="offset points", va="center", color=INK)
     _labels(axes)
 
 
-def _draw_confusion(axes: "Axes", matrix: Matrix, *, title: str, rows: str, columns: str) -> None:
+def _draw_confusion(axes: "Axes", *, matrix: Matrix, title: str, rows: str, columns: str) -> None:
     from matplotlib.patches import Rectangle
 
     shares, classes = by_label(matrix), len(matrix)
@@ -300,14 +291,6 @@ def _draw_confusion(axes: "Axes", matrix: Matrix, *, title: str, rows: str, colu
     axes.annotate(rows, (0, 0.5), (-26, 0), ha="right", va="center", rotation=90, **outside)
     names = [str(each) for each in range(classes)]
     _labels(axes, x=range(classes), x_labels=names, y=range(classes), y_labels=names)
-
-
-def _legend(one: CorruptionErrors) -> str:
-    """The head and, where they can be computed, its mean error and its mCE."""
-    words = one.title
-    if one.mean_error is not None and one.mce is not None:
-        words += f": mean error {100 * one.mean_error:.1f} %, mCE {100 * one.mce:.1f} %"
-    return words
 
 
 def _labels(

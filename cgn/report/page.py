@@ -139,7 +139,7 @@ def write_page(
     write_text(page / "index.html", html)
 
 
-def image(data: bytes, *, alt: str, caption: str = "", source: str = "picture", enlarged: int = 1) -> Image:
+def image(data: bytes, *, alt: str, caption: str = "", source: str = "image", enlarged: int = 1) -> Image:
     """A PNG on the page. `source` names it in the ArtifactError for one that is none; `enlarged` repeats pixels."""
     width, height = _size(data, source=source)
     return Image(
@@ -152,12 +152,9 @@ def image(data: bytes, *, alt: str, caption: str = "", source: str = "picture", 
     )
 
 
-def film(data: bytes, *, still: bytes, alt: str, source: str = "film") -> Image:
-    """A GIF on the page with its first frame, a PNG. Raises ArtifactError, naming `source`, for one that is none."""
-    if len(data) < 10 or data[:6] not in (b"GIF87a", b"GIF89a"):
-        raise ArtifactError(f"{source} is no GIF picture: run the stage that makes it again")
-    width, height = struct.unpack("<HH", data[6:10])
-    return Image(uri=_uri(data, kind="gif"), width=width, height=height, alt=alt, caption=alt, still=_uri(still))
+def film(data: bytes, *, size: tuple[int, int], still: bytes, alt: str) -> Image:
+    """A GIF of `size` (width, height) on the page, with its first frame as a PNG."""
+    return Image(uri=_uri(data, kind="gif"), width=size[0], height=size[1], alt=alt, caption=alt, still=_uri(still))
 
 
 def sheets(files: Iterable[tuple[Path, str]]) -> list[Block]:

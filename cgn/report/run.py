@@ -12,6 +12,7 @@ from cgn.core.errors import ArtifactError
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_json
 from cgn.core.outputs import DEFINITION
+from cgn.evaluation.predictions import Predictions, read
 from cgn.report.records import Record, read_record
 
 
@@ -66,6 +67,14 @@ def read_run(target: str, *, data: Path, model: Path, images: Path, decisions: P
         trainings={name: record.get("training", {}) for name, record in classifiers.items()},
         records={verb: read_record(folder) for verb, folder in folders.items()},
     )
+
+
+def read_decisions(run: Run) -> Predictions:
+    """The stored decisions of a run. Raises ArtifactError where they are missing, broken or another variant's."""
+    stored = read(run.decisions / "decisions.parquet")
+    track, _, variant = run.target.partition("/")
+    refuse_foreign(stored.facts, source=run.decisions, track=track, variant=variant)
+    return stored
 
 
 def _definition(folder: Path) -> Mapping[str, Any]:

@@ -1,15 +1,15 @@
 """The parameters of a run on its page: by dotted name and with units, and where they depart from published values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from cgn.config.base import Departure, departures, units
+from cgn.config.base import EXTENSION, departures, units
 from cgn.config.validation import stored
 from cgn.core.errors import ConfigError
 from cgn.report.page import Block, Group, Heading, Text
-from cgn.report.tables import Cell, Row, Table, table
+from cgn.report.tables import Cell, Row, table
 
 SINGULAR = {"batches": "batch", "processes": "process"}
 """The units that do not just lose their s."""
@@ -21,24 +21,20 @@ def departure_blocks(track: type[BaseModel], params: Mapping[str, Mapping[str, A
         differing = departures(stored(track, params))
     except ConfigError as error:
         return [Text(words=f"The run's parameters are not those of this version, so none is compared: {error}.")]
-    if differing:
-        return [Heading(title="Departures from the published settings"), departure_table(differing)]
-    return [Text(words="The folders of this run record no departure from a published setting.")] if params else []
-
-
-def departure_table(differing: Sequence[Departure]) -> Table:
-    """The table of the departures of a run; there is at least one."""
-    rows = [
+    if not differing:
+        return [Text(words="The folders of this run record no departure from a published setting.")] if params else []
+    rows: list[Row] = [
         {
             "Setting": each.key,
-            "Published": shown(each.published, unit=each.unit),
+            "Published": None if each.source == EXTENSION else shown(each.published, unit=each.unit),
             "Here": shown(each.value, unit=each.unit),
             "Source": each.source,
         }
         for each in differing
     ]
     caption = "Settings in which this run departs from the published ones"
-    return table(caption, rows, style="settings", summary=False)
+    heading = Heading(title="Departures from the published settings")
+    return [heading, table(caption, rows, style="settings", summary=False)]
 
 
 def settings(
@@ -68,23 +64,25 @@ def settings(
     return blocks
 
 
-def flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
-    """Nested parameters by dotted name."""
+def flat(tree: Mapping[str, Any], *, apart: str = ".") -> dict[str, Any]:
+    """Nested values by the names on their way."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flat(value, prefix=f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        below = flat(value, apart=apart) if isinstance(value, Mapping) else None
+        found |= {key: value} if below is None else {f"{key}{apart}{name}": each for name, each in below.items()}
     return found
 
 
 def shown(value: Any, *, unit: str = "") -> str:
     """A parameter's value in words, with its plural unit."""
     if isinstance(value, Mapping):
-        return " ".join(f"{name} {shown(entry)}" for name, entry in value.items())
+        return ", ".join(f"{name}: {shown(entry)}" for name, entry in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(shown(entry) for entry in value) or "empty"
+        apart = "; " if any(isinstance(entry, Mapping) for entry in value) else ", "
+        return apart.join(shown(entry) for entry in value) or "empty"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
-    number = f"{value:,}" if isinstance(value, int) else str(value)
+    number = f"{value:,}" if isinstance(value, int) else str(value).replace("e-0", "e-")
     counted = isinstance(value, int | float) and unit
     return f"{number} {SINGULAR.get(unit, unit.removesuffix('s')) if value == 1 else unit}" if counted else number
 

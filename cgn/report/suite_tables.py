@@ -23,9 +23,9 @@ CUES = {
     "chance": "its chance",
 }
 MEANS = {"mean_error": "mean error", "mce": "mCE", "relative_mce": "relative mCE"}
-"""Each over the benchmark's fifteen corruptions, whatever else was examined."""
+"""Each over the benchmark's fifteen corruptions, whatever else was evaluated."""
 YARDSTICK = (
-    "CE divides by AlexNet's error on ImageNet-C; where the pictures are others, as with Mini-ImageNet-C, it is not "
+    "CE divides by AlexNet's error on ImageNet-C; where the images are others, as with Mini-ImageNet-C, it is not "
     "comparable with a published one."
 )
 
@@ -39,7 +39,7 @@ def tables(
 ) -> str:
     """Everything that `cgn.evaluation.suites.numbers` found, what was left out, and what networks were shown.
 
-    `shown`: the fact of that name, of `cgn.evaluation.examination`.
+    `shown`: the fact of that name, of `cgn.evaluation.predictions`.
     """
     parts = [
         _by_head(numbers, CLEAN, "Clean images", {"top_1": "top-1", "top_5": "top-5"}),
@@ -105,7 +105,7 @@ def _of_head(measured: Mapping[str, Any]) -> str:
 
 
 def _preparations(shown: Mapping[str, Any]) -> str:
-    """Which network each classifier is, of which file, and what is done to a picture before it sees it."""
+    """Which network each classifier is, of which file, and what is done to an image before it sees it."""
     rows = preparations(shown)
     table = markdown_table(["classifier", *PREPARATION], rows) if rows else ""
     suites = "".join(f"- {suite}: {words}\n" for suite, words in shown.get("suites", {}).items())

@@ -27,7 +27,7 @@ from cgn.evaluation.expected import FILE, Figure, deciding
 from cgn.imagenet import heads as imagenet
 from cgn.mnist import report as mnist
 from cgn.report.records import read_record
-from cgn.report.run import Run, read_run
+from cgn.report.run import Run, read_decisions, read_run
 
 DEFAULTS = ("imagenet/miniature", "mnist/digits")
 """The variants whose figures are noted where the file is new."""
@@ -83,7 +83,7 @@ def note(entry: dict[str, Any], folder: Path, *, target: str, machine: str | Non
 
 def _figures(finished: Run) -> list[Figure]:
     if finished.target.startswith("mnist/"):
-        return mnist.headlines(mnist.read_decisions(finished))
+        return mnist.headlines(read_decisions(finished))
     return imagenet.headlines(imagenet.read_results(finished).heads)
 
 

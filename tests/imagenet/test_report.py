@@ -156,16 +156,16 @@ def test_published_numbers_stand_beside_with_their_source(full: Rendered) -> Non
 
 def test_what_is_not_comparable_says_so(full: Rendered) -> None:
     assert full.said("Not comparable in size: this run tells 9 classes apart, the published ones 1,000")
-    assert full.said("Not comparable with any published mCE: the corrupted pictures were made here from 4 images")
-    assert full.said("ImageNet-9 10 pictures here, 4,050 published")
+    assert full.said("Not comparable with any published mCE: the corrupted images were made here from 4 images")
+    assert full.said("ImageNet-9: 10 images here, 4,050 published")
     assert "Not comparable with any published mCE" in full.summary
 
 
 def test_what_could_not_be_read_is_counted_and_named_without_markup(full: Rendered) -> None:
-    assert full.said("1 picture could not be read and is in no number")
+    assert full.said("1 image could not be read and is in no number")
     assert "clean/clean/&lt;i&gt;torn&lt;/i&gt;.png cannot be read" in full.html
     assert "in9: a &lt;b&gt;" in full.html
-    assert "Not read: 1 picture" in full.summary
+    assert "Not read: 1 image" in full.summary
 
 
 def test_masks_and_the_ablations_row_of_this_run(full: Rendered) -> None:
@@ -232,9 +232,9 @@ def thinned(whole: Predictions, *, suite: str, condition: str) -> Predictions:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("fetch", "These are ImageNet-C's own pictures, so mCE can be compared with published ones."),
-        ("user", "These are ImageNet-C's own pictures, so mCE can be compared with published ones."),
-        ("here", "Not comparable with any published mCE: the corrupted pictures were made here from 4 images"),
+        ("fetch", "These are ImageNet-C's own images, so mCE can be compared with published ones."),
+        ("user", "These are ImageNet-C's own images, so mCE can be compared with published ones."),
+        ("here", "Not comparable with any published mCE: the corrupted images were made here from 4 images"),
     ],
 )
 def test_fetched_corruptions_are_the_benchmarks_own(
@@ -257,7 +257,7 @@ def test_corruptions_of_which_pictures_are_missing_are_not_comparable(
     whole = made.predictions(suites=["imagenet_c"], shown={"corrupted_by": "fetch"})
     few = thinned(whole, suite="imagenet_c", condition="contrast/5")
     found = render(tmp_path, made.make_run(tmp_path / "run", few))
-    assert found.said("the corrupted pictures are ImageNet-C's own, but only of 3 to 4 images, while AlexNet's errors")
+    assert found.said("the corrupted images are ImageNet-C's own, but only of 3 to 4 images, while AlexNet's errors")
 
 
 @pytest.mark.long
@@ -266,13 +266,13 @@ def test_pictures_are_counted_in_every_condition(full: Rendered, tmp_path: Path)
         _, _, below = " ".join(rendered.page.words.split()).partition("What was run")
         return below
 
-    assert "Imagenet-9 40 pictures in 4 conditions, 10 each" in facts(full)
-    assert f"Corruptions (imagenet-c) {4 * 76} pictures in 76 conditions, 4 each" in facts(full)
-    assert "Cue conflict 12 pictures " in facts(full)
+    assert "ImageNet-9 40 images in 4 conditions, 10 each" in facts(full)
+    assert f"Corruptions (ImageNet-C) {4 * 76} images in 76 conditions, 4 each" in facts(full)
+    assert "Cue conflict 12 images " in facts(full)
     few = thinned(made.predictions(), suite="in9", condition="no_fg")
     found = render(tmp_path, made.make_run(tmp_path / "run", few))
-    assert "Imagenet-9 39 pictures in 4 conditions, 9 to 10 each" in facts(found)
-    assert found.said("ImageNet-9 9 to 10 pictures here, 4,050 published")
+    assert "ImageNet-9 39 images in 4 conditions, 9 to 10 each" in facts(found)
+    assert found.said("ImageNet-9: 9 to 10 images here, 4,050 published")
 
 
 def test_a_published_networks_file_and_preparation_are_on_its_page(tmp_path: Path) -> None:

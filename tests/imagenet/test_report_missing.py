@@ -18,18 +18,18 @@ from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, SPACE, Rendered, check_page, percent, render, told, wilson
 
 
-def test_a_bare_examination_is_enough(tmp_path: Path) -> None:
+def test_bare_predictions_are_enough(tmp_path: Path) -> None:
     """No definition, no log, no sheet, no manifest; one suite."""
     found = render(tmp_path, made.make_run(tmp_path / "run", made.predictions(suites=["clean"])))
     for words in (
-        "ImageNet-9: not examined",
-        "cue conflict: not examined",
-        "Stylized-ImageNet: not examined",
-        "corruptions (ImageNet-C): not examined",
+        "ImageNet-9: not evaluated",
+        "Cue conflict: not evaluated",
+        "Stylized-ImageNet: not evaluated",
+        "Corruptions (ImageNet-C): not evaluated",
         "The folders of this run hold no sheets",
         "ImageNet-9 was not run.",
-        "No corrupted pictures were examined.",
-        "Every picture could be read.",
+        "No corrupted images were evaluated.",
+        "Every image could be read.",
         "ImageNet-A 3.4 % before, 1.4 % after",
     ):
         assert found.said(words), words
@@ -47,8 +47,8 @@ def test_suites_that_were_wanted_and_parts_that_are_missing_are_named(tmp_path: 
     folders = made.make_run(tmp_path / "run", Predictions(rows=whole.rows[kept], facts=whole.facts))
     made.define(folders["decisions"], "evaluate", {"suites": ["clean", "in9"], "accelerator": "cpu"})
     found = render(tmp_path, folders)
-    assert found.said("clean validation images: not examined, though evaluate.suites names clean")
-    assert found.said("cue conflict: not examined, as evaluate.suites leaves cue_conflict out")
+    assert found.said("Clean validation images: not evaluated, though evaluate.suites names clean")
+    assert found.said("Cue conflict: not evaluated, as evaluate.suites leaves cue_conflict out")
     assert found.said("ImageNet-9: no mixed_next, only_fg, only_bg_b, only_bg_t")
     assert found.said("Corruptions: no fog; so there is no mCE")
     assert found.table("Errors under corruption")["baseline"]["mCE"] == DASH
@@ -61,7 +61,7 @@ def test_a_network_of_somebody_else_is_shown_without_a_comparison(tmp_path: Path
         tmp_path / "run", Predictions(rows=whole.rows.assign(classifier="vgg<16>"), facts=whole.facts)
     )
     found = render(tmp_path, folders)
-    assert found.said("No baseline was examined, so nothing tells what the counterfactuals changed")
+    assert found.said("No baseline was evaluated, so nothing tells what the counterfactuals changed")
     assert "vgg&lt;16&gt;" in found.html
     assert found.table("Shape bias, top-1 and top-5")["vgg<16>"]["Top-1: here"] == told(19, 20)
     assert "The ensemble against the baseline" not in found.summary
@@ -158,7 +158,7 @@ def test_the_first_table_says_both_numbers_for_the_mean_of_heads_and_for_the_sha
     assert number(shown["Background gap, shape head"]) == f"10.0{SPACE}pt"
     assert number(shown["Background gap, shape + texture"]) == f"10.0{SPACE}pt"
     assert "Shape bias, mean of heads (the prediction that one would use" in page.summary
-    assert f"its top-1 on clean pictures is {percent(0.6)}" in page.summary
+    assert f"its top-1 on clean images is {percent(0.6)}" in page.summary
     assert "the prediction that one would use" in page.page.unfolded
 
 
