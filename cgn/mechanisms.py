@@ -130,7 +130,7 @@ class Shape(nn.Module):
         return mask.clamp(MARGIN, 1 - MARGIN)
 
 
-class Whole(nn.Module):
+class WholeImage(nn.Module):
     """f_texture or f_background by a net that draws whole images (ImageNet)."""
 
     def __init__(self, net: nn.Module) -> None:

@@ -54,7 +54,7 @@ class PlannedShard:
     first_index: int
 
 
-class Renderer(Protocol):
+class ShardRenderer(Protocol):
     """Renders shards with one model. Pickled, it is its arguments: each worker process opens the model itself."""
 
     def to(self, device: torch.device) -> None:
@@ -89,7 +89,7 @@ def worker_devices(accelerator: str, *, workers: int = 0) -> list[torch.device]:
 
 def render_shards(
     folder: Path,
-    renderer: Renderer,
+    renderer: ShardRenderer,
     planned: Sequence[PlannedShard],
     *,
     devices: Sequence[torch.device],
@@ -141,7 +141,12 @@ def _finished(folder: Path, planned: Sequence[PlannedShard]) -> dict[PlannedShar
 
 
 def _written(
-    folder: Path, renderer: Renderer, missing: Sequence[PlannedShard], *, devices: Sequence[torch.device], encoders: int
+    folder: Path,
+    renderer: ShardRenderer,
+    missing: Sequence[PlannedShard],
+    *,
+    devices: Sequence[torch.device],
+    encoders: int,
 ) -> Iterator[tuple[PlannedShard, Shard]]:
     """Shards as they are finished, by this process or by one for each device."""
     if len(devices) <= 1:
@@ -166,7 +171,7 @@ _worker: dict[str, Any] = {}
 """What a worker process was started with."""
 
 
-def _start(renderer: Renderer, folder: Path, encoders: int, queue: "SimpleQueue[torch.device]") -> None:
+def _start(renderer: ShardRenderer, folder: Path, encoders: int, queue: "SimpleQueue[torch.device]") -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()  # a killed parent would leave it waiting for ever
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the parent reports it
     limit_threads()
@@ -178,7 +183,7 @@ def _write_next(shard: PlannedShard) -> Shard:
     return _write(shard, **_worker)
 
 
-def _write(shard: PlannedShard, *, renderer: Renderer, folder: Path, encoders: int) -> Shard:
+def _write(shard: PlannedShard, *, renderer: ShardRenderer, folder: Path, encoders: int) -> Shard:
     written = write_shard(
         folder,
         renderer.render(shard),

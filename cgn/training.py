@@ -335,7 +335,7 @@ def permutation(count: int, *, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch_stream(seed, "epoch", epoch))
 
 
-def accuracy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+def batch_accuracy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """(B,K), (B,) -> the share of rows whose largest logit is the label's."""
     return (logits.detach().argmax(1) == label).double().mean()
 

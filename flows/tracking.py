@@ -95,7 +95,7 @@ class Uploader:
             if self.client is None:
                 probe(address(self.root))
                 self.client = Client(root=self.root)
-            Run(run, client=self.client).send(ended=ended)
+            TrackedRun(run, client=self.client).send(ended=ended)
             self.retry_at.pop(run, None)
             (run / REFUSED).unlink(missing_ok=True)
         except RefusedError as error:  # any other error would hit the other runs too, and each may cost seconds
@@ -142,7 +142,7 @@ class Sent:
     files: dict[str, list[int]] = field(default_factory=dict)
 
 
-class Run:
+class TrackedRun:
     """An untracked run on its way to MLflow."""
 
     def __init__(self, folder: Path, *, client: Client) -> None:

@@ -25,7 +25,7 @@ WHERE = {
 }
 
 
-class Shipped(Protocol):
+class ShippedAsset(Protocol):
     """A file of this project's own, known by its SHA-256."""
 
     @property
@@ -38,7 +38,7 @@ class Shipped(Protocol):
 
 
 def fetch_all(
-    assets: Sequence[Asset], folder: Path, *, shipped: Sequence[Shipped] = (), embedded: Sequence[Embedded] = ()
+    assets: Sequence[Asset], folder: Path, *, shipped: Sequence[ShippedAsset] = (), embedded: Sequence[Embedded] = ()
 ) -> dict[str, int]:
     """Put every file into `folder` and write its sources.json. Returns how many files and bytes there are.
 
@@ -48,7 +48,7 @@ def fetch_all(
     for file in shipped:
         with replacing(folder / file.name) as temporary:
             shutil.copyfile(file.verified(), temporary)
-    named: list[Asset | Shipped] = [*assets, *shipped]
+    named: list[Asset | ShippedAsset] = [*assets, *shipped]
     files = [_entry(file, folder / file.name) for file in sorted(named, key=lambda file: file.name)]
     listed = [asdict(data) for data in sorted(embedded, key=lambda data: data.name)]
     write_json(folder / SOURCES, {"files": files, "embedded": listed})
@@ -56,7 +56,7 @@ def fetch_all(
 
 
 def list_all(
-    assets: Sequence[Asset], folder: Path, *, shipped: Sequence[Shipped] = (), embedded: Sequence[Embedded] = ()
+    assets: Sequence[Asset], folder: Path, *, shipped: Sequence[ShippedAsset] = (), embedded: Sequence[Embedded] = ()
 ) -> list[str]:
     """A line for each file: its size, where it is or would come from, its licence; then the sum. Writes nothing.
 
@@ -80,7 +80,7 @@ def _bytes(count: int | None) -> str:
     return "size unknown" if count is None else f"{count:,} bytes"
 
 
-def _entry(asset: Asset | Shipped, path: Path) -> dict[str, Any]:
+def _entry(asset: Asset | ShippedAsset, path: Path) -> dict[str, Any]:
     return {
         "name": asset.name,
         "sha256": sha256(path),

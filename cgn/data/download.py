@@ -17,7 +17,7 @@ from typing import Literal
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import checksum, explained, replacing, user_path, write_text
-from cgn.data.http import Client, Patience, UnavailableError, download_file
+from cgn.data.http import HttpClient, Patience, UnavailableError, download_file
 from cgn.data.sources import Asset
 from cgn.data.verification import mismatch
 
@@ -69,7 +69,7 @@ def fetch_assets(
     missing = [asset for asset in expected if mismatch(asset, folder / asset.name) is not None]
     mirrored = _mirrored(mirror or _environment(), [asset.name for asset in missing])
     unavailable: dict[str, str] = {}
-    with explained(folder), Client(patience=patience or Patience()) as client:
+    with explained(folder), HttpClient(patience=patience or Patience()) as client:
         folder.mkdir(parents=True, exist_ok=True)
         for asset in expected:
             if asset not in missing:
@@ -95,7 +95,7 @@ def _summary(reasons: Sequence[tuple[str, str | None]]) -> str:
     return f"cannot get {what}. Try again later, or set {MIRROR} to a folder that holds {named}"
 
 
-def _one(asset: Asset, folder: Path, *, candidates: Sequence[Path], client: Client) -> None:
+def _one(asset: Asset, folder: Path, *, candidates: Sequence[Path], client: HttpClient) -> None:
     target = folder / asset.name
     source = _copied(asset, candidates, target) or download_file(asset, target, client=client)
     for left in folder.glob(f".{asset.name}.*.part"):  # begun at another URL, or before a mirror was set

@@ -58,7 +58,7 @@ class Patience:
         )
 
 
-class RefusedError(Exception):
+class DownloadRefusedError(Exception):
     """This URL does not return the asset; the message is the reason."""
 
 
@@ -79,7 +79,7 @@ class WrongRangeError(BrokenError):
 
 
 @dataclass(kw_only=True)
-class Client:
+class HttpClient:
     """The connections of one run; `unreachable` hosts are not asked a second time."""
 
     patience: Patience
@@ -88,7 +88,7 @@ class Client:
     requests: int = 0
     """Sent for the current URL, those that urllib3 repeats among them."""
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> "HttpClient":
         for scheme in ("https://", "http://"):
             self.session.mount(scheme, HTTPAdapter(max_retries=self.patience.retry()))
         return self
@@ -97,7 +97,7 @@ class Client:
         self.session.close()
 
 
-def download_file(asset: Asset, target: Path, *, client: Client) -> str:
+def download_file(asset: Asset, target: Path, *, client: HttpClient) -> str:
     """Download from the first URL that returns the asset. Raises UnavailableError with every URL's reason."""
     reasons = []
     for url in asset.urls:
@@ -107,7 +107,7 @@ def download_file(asset: Asset, target: Path, *, client: Client) -> str:
             continue
         try:
             _from_url(asset, url, partial, client=client)
-        except (RefusedError, requests.RequestException, HTTPError, UnicodeError) as error:
+        except (DownloadRefusedError, requests.RequestException, HTTPError, UnicodeError) as error:
             if _is_unreachable(error):
                 client.unreachable.add(urlsplit(url).netloc)
             reasons.append(f"{url}: {_reason(error)}{_kept(partial)}")
@@ -124,7 +124,7 @@ def _kept(partial: Path) -> str:
     return f" ({_size(partial):,} bytes are kept in {partial}: the next run goes on from there)"
 
 
-def _from_url(asset: Asset, url: str, partial: Path, *, client: Client) -> None:
+def _from_url(asset: Asset, url: str, partial: Path, *, client: HttpClient) -> None:
     """Leave the verified asset in `partial`, or raise RefusedError; then only what can be continued is left."""
     pieced = partial.exists()
     pieced |= _stream(asset, url, partial, client=client)
@@ -135,10 +135,10 @@ def _from_url(asset: Asset, url: str, partial: Path, *, client: Client) -> None:
         reason = mismatch(asset, partial)
     if reason is not None:
         partial.unlink(missing_ok=True)
-        raise RefusedError(f"wrong file ({reason}), nothing of it was kept")
+        raise DownloadRefusedError(f"wrong file ({reason}), nothing of it was kept")
 
 
-def _stream(asset: Asset, url: str, partial: Path, *, client: Client) -> bool:
+def _stream(asset: Asset, url: str, partial: Path, *, client: HttpClient) -> bool:
     """Download `url` into `partial` to its last byte, continuing after breaks; return whether there were any."""
     patience, failures, tries, farthest = client.patience, 0, 0, _size(partial)
     client.requests = 0
@@ -153,9 +153,9 @@ def _stream(asset: Asset, url: str, partial: Path, *, client: Client) -> bool:
             if isinstance(error, WrongRangeError):
                 partial.unlink(missing_ok=True)
             if failures >= patience.tries:
-                raise RefusedError(f"the connection broke {failures} times in a row ({error})") from None
+                raise DownloadRefusedError(f"the connection broke {failures} times in a row ({error})") from None
             if client.requests >= patience.requests:
-                raise RefusedError(f"no whole file in {client.requests} requests ({error})") from None
+                raise DownloadRefusedError(f"no whole file in {client.requests} requests ({error})") from None
             seconds = patience.backoff_seconds * 2 ** (failures - 1)
             message = f"warning: {url} broke off at byte {_size(partial):,} ({error}); going on in {seconds:g} s"
             print(message, file=sys.stderr, flush=True)
@@ -164,7 +164,7 @@ def _stream(asset: Asset, url: str, partial: Path, *, client: Client) -> bool:
             return tries > 1
 
 
-def _one_try(asset: Asset, url: str, partial: Path, *, client: Client) -> None:
+def _one_try(asset: Asset, url: str, partial: Path, *, client: HttpClient) -> None:
     """Write one response into `partial`. Raises BrokenError when it ended early."""
     have, patience = _size(partial), client.patience
     # Identity: the bytes of the file itself, not a transport encoding of them.
@@ -175,7 +175,7 @@ def _one_try(asset: Asset, url: str, partial: Path, *, client: Client) -> None:
             return
         if response.status_code not in (200, 206):
             tried = f" after {patience.tries + 1} tries" if response.status_code in BUSY else ""
-            raise RefusedError(f"HTTP {response.status_code} {response.reason}{tried}")
+            raise DownloadRefusedError(f"HTTP {response.status_code} {response.reason}{tried}")
         start, total = _extent(response, have=have)
         most = asset.bytes or MOST_BYTES
         name = partial.name[1:].rsplit(".", 2)[0]
@@ -193,7 +193,7 @@ def _one_try(asset: Asset, url: str, partial: Path, *, client: Client) -> None:
             os.fsync(file.fileno())
     if size > most:
         partial.unlink()
-        raise RefusedError(f"it sends more than {most:,} bytes, nothing of it was kept")
+        raise DownloadRefusedError(f"it sends more than {most:,} bytes, nothing of it was kept")
     if total is not None and size != total:
         raise BrokenError(f"it ended after {size:,} of {total:,} bytes")
 
@@ -221,7 +221,7 @@ def _extent(response: requests.Response, *, have: int) -> tuple[int, int | None]
         given = response.headers.get("Content-Range", "")
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", given)
         if not have:
-            raise RefusedError(f"it answered a request for the whole file with Content-Range {given!r}")
+            raise DownloadRefusedError(f"it answered a request for the whole file with Content-Range {given!r}")
         if found is None or int(found[1]) != have or (found[3] != "*" and int(found[2]) >= int(found[3])):
             raise WrongRangeError(f"it answered bytes {have}- with Content-Range {given!r}")
         return have, None if found[3] == "*" else int(found[3])
@@ -245,5 +245,5 @@ def _reason(error: Exception) -> str:
     inner: BaseException = error
     while (deeper := inner.__cause__ or inner.__context__) is not None:
         inner = deeper
-    text = str(error) if isinstance(error, RefusedError) else f"{type(error).__name__}: {inner}"
+    text = str(error) if isinstance(error, DownloadRefusedError) else f"{type(error).__name__}: {inner}"
     return " ".join(text.split())

@@ -52,7 +52,7 @@ VIEWS: Mapping[View, str] = {
     "middle": "stored squares: the middle, as large as the network's crop; a smaller picture is enlarged whole",
 }
 """What is done to an image before the colours, in words."""
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
+ResampleMode = Literal["nearest", "bilinear", "bicubic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Preparation:
     crop: int
     shorter: int
     """Pixels of the shorter side before the middle is cropped."""
-    interpolation: Interpolation = "bilinear"
+    interpolation: ResampleMode = "bilinear"
     scale: float = 255.0
     mean: tuple[float, float, float] = IMAGENET_MEAN
     deviation: tuple[float, float, float] = IMAGENET_DEVIATION
@@ -155,7 +155,7 @@ def _prepared(
     return cast(Transform, transforms.Compose([*steps, transforms.Normalize(mean, deviation)]))
 
 
-def _resized(pixels: int, interpolation: Interpolation) -> Resize:
+def _resized(pixels: int, interpolation: ResampleMode) -> Resize:
     """The shorter side to so many pixels."""
     from torchvision import transforms
 
@@ -165,7 +165,7 @@ def _resized(pixels: int, interpolation: Interpolation) -> Resize:
 class _Enlarged:
     """An image whose shorter side is below `pixels` is enlarged to that, another left as it is."""
 
-    def __init__(self, pixels: int, interpolation: Interpolation) -> None:
+    def __init__(self, pixels: int, interpolation: ResampleMode) -> None:
         self.pixels, self.resize = pixels, _resized(pixels, interpolation)
 
     def __call__(self, image: Image.Image) -> Image.Image:
@@ -271,7 +271,7 @@ def _asked(
         raise ConfigError(
             f"--network {network}@{asked}: unknown preparation {asked!r}; known: {', '.join(sorted(named))}, and "
             f"{FORM}, such as {known[0].text}, with whole numbers RESIZE >= CROP, one of "
-            f"{', '.join(get_args(Interpolation))}, and colours in [0,1]"
+            f"{', '.join(get_args(ResampleMode))}, and colours in [0,1]"
         )
     own = of_file or WeightsPreparation(name="", preparation=Preparation(crop=224, shorter=256))
     coloured = "mean" in numbers
@@ -288,9 +288,9 @@ def _numbers(asked: str) -> dict[str, Any] | None:
     if len(parts) not in (3, 5) or not all(re.fullmatch(r"[1-9]\d{0,3}", part) for part in parts[:2]):
         return None
     shorter, crop = map(int, parts[:2])
-    if crop > shorter or parts[2] not in get_args(Interpolation):
+    if crop > shorter or parts[2] not in get_args(ResampleMode):
         return None
-    found: dict[str, Any] = {"shorter": shorter, "crop": crop, "interpolation": cast(Interpolation, parts[2])}
+    found: dict[str, Any] = {"shorter": shorter, "crop": crop, "interpolation": cast(ResampleMode, parts[2])}
     if len(parts) == 5:
         mean, deviation = _colour(parts[3]), _colour(parts[4])
         if mean is None or deviation is None or min(deviation) == 0:

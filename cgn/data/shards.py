@@ -7,7 +7,7 @@ number, so it depends on nothing that was written before it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 import webdataset as wds
-from tqdm import tqdm
 from webdataset.tariterators import group_by_keys
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, read_json, replacing, sha256, write_json
-from cgn.core.images import Bytes, from_bytes
+from cgn.core.images import Bytes
 from cgn.data.members import Sample, decode_sample, encode_samples, read_members, remedy
 
 __all__ = [
-    "LABELS", "Images", "Manifest", "Sample", "Shard", "Split", "check_size", "examples", "is_whole", "load_split",
-    "read_manifest", "read_shard", "samples", "verify", "write_manifest", "write_shard", "write_splits",
+    "LABELS", "Images", "Manifest", "Sample", "Shard", "check_size", "is_whole", "load_split",
+    "read_manifest", "read_shard", "samples", "verify", "write_manifest", "write_shard",
 ]  # fmt: skip
 
 LABELS = ("shape", "texture", "background")
@@ -225,45 +224,3 @@ def check_size(folder: Path, shard: Shard) -> None:
 
 FAINT = 24
 """Grey levels between the darkest and the brightest pixel of an image with too little contrast."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """A number of images; `render(number, indices)` returns those of shard `number`, a pure function of both."""
-
-    name: str
-    images: int
-    render: Callable[[int, range], Iterable[Sample]]
-
-
-def write_splits(data: Path, splits: Sequence[Split], *, images_per_shard: int, facts: Mapping[str, Any]) -> None:
-    """Write the shards of every split and the manifest into `data`.
-
-    All shards are written anew each time: that takes seconds, and no shard of an older version of the code survives.
-    """
-    shards: list[Shard] = []
-    for split in splits:
-        starts = range(0, split.images, images_per_shard)
-        for number, first in enumerate(tqdm(starts, desc=split.name, unit="shard", disable=None)):
-            indices = range(first, min(first + images_per_shard, split.images))
-            rendered = split.render(number, indices)
-            shards.append(write_shard(data, rendered, split=split.name, number=number, first_index=first))
-    write_manifest(data, shards, facts=facts)
-
-
-def examples(folder: Path, *, split: str, classes: int) -> torch.Tensor:
-    """(classes,3,H,W) in [-1,1]: the split's first image of each shape; white where a shape is absent.
-
-    Images without contrast, where object and background have the same random colour, are skipped.
-    """
-    found: dict[int, torch.Tensor] = {}
-    for sample in samples(folder, split=split):
-        if np.ptp(sample.image, axis=(0, 1)).max() < FAINT:
-            continue
-        found.setdefault(int(sample.facts["shape"]), from_bytes(sample.image[None])[0])
-        if len(found) == classes:
-            break
-    if not found:
-        raise ArtifactError(f"no image of split {split!r} shows anything: check the parameters of prepare")
-    white = torch.ones_like(next(iter(found.values())))
-    return torch.stack([found.get(label, white) for label in range(classes)])

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["gzip", "tar", "tar.gz", "zip", "weights", "safetensors", "image"]
+AssetKind = Literal["gzip", "tar", "tar.gz", "zip", "weights", "safetensors", "image"]
 
 MNIST_URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -37,7 +37,7 @@ class Asset:
     bytes: int | None = None
     """None where no source documents it."""
     md5: str | None = None
-    kind: Kind | None = None
+    kind: AssetKind | None = None
     """What the file is; needed where no digest is documented."""
     holds: tuple[str, ...] = ()
     """Each is part of the name of at least one member of the archive, or of one tensor of the weights."""

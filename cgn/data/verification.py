@@ -17,7 +17,7 @@ from pathlib import Path
 from cgn.core.errors import ArtifactError
 from cgn.core.files import checksum
 from cgn.data.archives import GZIP, READ_BYTES, TAR_ERRORS, Bounds, open_tar
-from cgn.data.sources import Asset, Kind
+from cgn.data.sources import Asset, AssetKind
 
 BOUNDS = Bounds()
 SHOWN_BYTES = 60
@@ -158,7 +158,7 @@ class _Reader:
 
 
 PICKLE = tuple(bytes((0x80, version)) for version in range(2, 6))
-KINDS: Mapping[Kind, _Reader] = {
+KINDS: Mapping[AssetKind, _Reader] = {
     "gzip": _Reader(called="a gzip file", starts=(GZIP,), names=_gzip),
     "tar": _Reader(called="a tar archive", starts=(b"",), names=_tar),
     "tar.gz": _Reader(called="a gzip-compressed tar archive", starts=(GZIP,), names=_tar),

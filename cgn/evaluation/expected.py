@@ -35,7 +35,7 @@ WHY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Headline:
     """A headline figure of a run: a share or a difference of shares; None where it must not be quoted."""
 
     name: str
@@ -79,7 +79,7 @@ def deciding(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def remarks(
-    figures: Iterable[Figure], *, target: str, params: Mapping[str, Mapping[str, Any]], file: Path = FILE
+    figures: Iterable[Headline], *, target: str, params: Mapping[str, Mapping[str, Any]], file: Path = FILE
 ) -> list[str]:
     """A sentence for each figure outside the range that was measured, or one that all are within; and why that may be.
 

@@ -27,13 +27,13 @@ from cgn.evaluation.corruption_error import condition
 from cgn.evaluation.predict import Predicted, batches, decide, known
 from cgn.evaluation.predictions import CLEAN, IMAGENET_C
 from cgn.imagenet.classifiers import Classifier, by_preparation
-from cgn.imagenet.suites import Kind
+from cgn.imagenet.suites import SuiteKind
 
 IMAGES_PER_BLOCK = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class ImageBlock:
     """Decoded pictures (B,3,H,W) uint8, their places in the listing, and a sentence for each that cannot be read."""
 
     pixels: torch.Tensor
@@ -63,7 +63,7 @@ class Corrupter:
         listing: ImageFolder,
         *,
         classifiers: Mapping[str, Classifier],
-        kind: Kind,
+        kind: SuiteKind,
         photographs: Sequence[Path],
         seed: int,
         batch_size: int,
@@ -74,7 +74,7 @@ class Corrupter:
         self.classifiers, self.kind, self.photographs, self.seed = classifiers, kind, photographs, seed
         self.batch_size, self.workers, self.device = batch_size, workers, device
         self.pictures = TransformedFolder(folder=listing, transform=Stored(kind.crop))
-        self.block: tuple[tuple[int, ...], Block] | None = None
+        self.block: tuple[tuple[int, ...], ImageBlock] | None = None
         self.ice: dict[tuple[int, int], Sequence[torch.Tensor]] = {}
 
     def predict(self, places: tuple[int, ...], name: str, *, advance: Callable[[int], object]) -> Predicted:
@@ -93,7 +93,7 @@ class Corrupter:
                 advance(len(batch.shown["images"]))
         return Predicted(rows=pd.concat(tables, ignore_index=True), unreadable=block.unreadable)
 
-    def _batches(self, block: Block, name: str) -> Iterator[Batch]:
+    def _batches(self, block: ImageBlock, name: str) -> Iterator[Batch]:
         """A block's batches under one corruption, severity after severity, or the clean ones."""
         for severity in (0,) if name == CLEAN else SEVERITIES:
             shown_as = CLEAN if name == CLEAN else condition(name, severity)
@@ -118,7 +118,7 @@ class Corrupter:
             self.ice[height, width] = read_ice(self.photographs, height=height, width=width)
         return self.ice[height, width]
 
-    def _read(self, places: tuple[int, ...]) -> Block:
+    def _read(self, places: tuple[int, ...]) -> ImageBlock:
         """Raises ArtifactError for pictures of different sizes, or when none can be read."""
         pixels: list[torch.Tensor] = []
         kept: list[int] = []
@@ -139,7 +139,7 @@ class Corrupter:
                 kept.append(places[place])
         if not pixels:
             raise ArtifactError(f"nothing to corrupt in {self.pictures.folder.root}: {unreadable[0]}")
-        return Block(pixels=torch.stack(pixels), places=tuple(kept), unreadable=tuple(unreadable))
+        return ImageBlock(pixels=torch.stack(pixels), places=tuple(kept), unreadable=tuple(unreadable))
 
 
 def frost_photographs(collection: PreparedSets, assets: Path | None, *, variant: str) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from cgn.config.imagenet import Extra, Fetch
 from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
-from cgn.data.assets import Shipped, fetch_all, list_all
+from cgn.data.assets import ShippedAsset, fetch_all, list_all
 from cgn.data.sources import (
     BACKGROUNDS_CHALLENGE,
     BIGGAN_DEEP_256,
@@ -22,7 +22,7 @@ from cgn.data.sources import (
 from cgn.miniature.shipped import SHIPPED
 
 NETS: dict[str, tuple[Asset, ...]] = {"miniature": (), "published": (BIGGAN_DEEP_256, U2NET, VGG16)}
-SHIPPED_NETS: dict[str, Sequence[Shipped]] = {"miniature": SHIPPED, "published": ()}
+SHIPPED_NETS: dict[str, Sequence[ShippedAsset]] = {"miniature": SHIPPED, "published": ()}
 PRETRAINED: dict[str, tuple[Asset, ...]] = {"none": (), "resnet50-0676ba61": (RESNET50_V1,)}
 EXTRAS: dict[Extra, tuple[Asset, ...]] = {
     "imagenet9": (BACKGROUNDS_CHALLENGE,),

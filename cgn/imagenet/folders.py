@@ -18,7 +18,7 @@ SURVEY = "survey.json"
 """Set -> digest of names and sizes, as `cgn.imagenet.survey` writes it."""
 
 
-class Folders(Protocol):
+class CheckedFolders(Protocol):
     """The user's folders, as `prepare.folders` names them."""
 
     @property
@@ -42,7 +42,7 @@ def check_survey(folder: Path, sets: Mapping[SetName, FolderContents]) -> None:
             )
 
 
-def user_sets(folders: Folders, *, variant: str) -> dict[SetName, FolderContents]:
+def user_sets(folders: CheckedFolders, *, variant: str) -> dict[SetName, FolderContents]:
     """What each of the user's folders holds. Raises ConfigError with the dotted key of one that cannot be used."""
     named: dict[SetName, str | None] = {
         "train": folders.train,

@@ -25,7 +25,7 @@ from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.data.sources import CGN_IMAGENET
 from cgn.imagenet.generator import Model, biggan_of, load_generator, load_published
-from cgn.mechanisms import Cause, Causes, Picture, Prior, Shape, Whole, counterfactual, factual
+from cgn.mechanisms import Cause, Causes, Picture, Prior, Shape, WholeImage, counterfactual, factual
 from cgn.nets import biggan_folded, u2net
 from cgn.nets.biggan import BigGanConfig
 from cgn.rendering import (
@@ -113,7 +113,7 @@ class FoldedGenerator:
         self.saliency = u2net.fold(model.saliency).to(dtype)
         segment = u2net.segmenter(self.saliency)
         for mechanism in (self.generator.shape, self.generator.texture, self.generator.background):
-            assert isinstance(mechanism, Shape | Whole)
+            assert isinstance(mechanism, Shape | WholeImage)
             mechanism.net = biggan_folded.fold(biggan_of(mechanism), truncation=truncation, dtype=dtype)
             if isinstance(mechanism, Shape):
                 mechanism.segment = lambda image: segment(image.to(dtype))

@@ -24,7 +24,7 @@ from cgn.core.checkpoints import load_model, sketch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.weights import Tensors, load_strictly, load_weights
 from cgn.data import sources
-from cgn.mechanisms import Generator, Prior, Shape, Whole
+from cgn.mechanisms import Generator, Prior, Shape, WholeImage
 from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.nets import u2net
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig, Recompute
@@ -96,7 +96,7 @@ def build_generator(
     for net in (shape, texture, background):
         net.load_state_dict(biggan.state_dict())
     return Generator(
-        shape=Shape(shape, segment=segmenter(saliency)), texture=Whole(texture), background=Whole(background)
+        shape=Shape(shape, segment=segmenter(saliency)), texture=WholeImage(texture), background=WholeImage(background)
     )
 
 
@@ -145,7 +145,7 @@ def saliency_tensors(net: U2Net) -> dict[str, torch.Tensor]:
 
 def biggan_of(mechanism: nn.Module) -> BigGan:
     """The BigGAN in a mechanism."""
-    assert isinstance(mechanism, Shape | Whole)
+    assert isinstance(mechanism, Shape | WholeImage)
     assert isinstance(mechanism.net, BigGan)
     return mechanism.net
 

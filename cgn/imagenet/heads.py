@@ -12,7 +12,7 @@ from cgn.evaluation.corruption_error import (
     corruption_errors,
     corruption_estimates,
 )
-from cgn.evaluation.expected import Figure
+from cgn.evaluation.expected import Headline
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import Gap, ShapeBias, background_gap, by_shape, by_variation, shape_bias, top, undecided
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, STYLIZED, Predictions
@@ -104,7 +104,7 @@ def read_results(run: Run) -> Results:
     return Results(run=run, stored=stored, heads=measured(stored))
 
 
-def headlines(heads: Sequence[Head]) -> list[Figure]:
+def headlines(heads: Sequence[Head]) -> list[Headline]:
     """The headline figures of these heads, for `cgn.evaluation.expected`: of those that were evaluated."""
     by_key = {head.key: head for head in heads}
 
@@ -115,20 +115,20 @@ def headlines(heads: Sequence[Head]) -> list[Figure]:
     for head in of(BASELINE, AVERAGE, SHAPE):
         if head.bias:
             quoted = head.bias.bias.share if head.bias.bias and not head.undecided else None
-            found.append(Figure(name=f"shape bias ({head.title})", value=quoted))
+            found.append(Headline(name=f"shape bias ({head.title})", value=quoted))
     for head in of(SHAPE):
         if head.bias and head.bias.accuracy:
-            found.append(Figure(name=f"shape accuracy ({head.title})", value=head.bias.accuracy.share))
+            found.append(Headline(name=f"shape accuracy ({head.title})", value=head.bias.accuracy.share))
     for head in of(BASELINE, AVERAGE, SHAPE, SHAPE_TEXTURE):
         if head.gap:
             width = None if head.gap.undecided else head.gap.gap
-            found.append(Figure(name=f"background gap ({head.title})", value=width, unit="points"))
+            found.append(Headline(name=f"background gap ({head.title})", value=width, unit="points"))
     for head in of(BASELINE, AVERAGE, SHAPE):
         if head.clean:
-            found.append(Figure(name=f"top-1 ({head.title})", value=head.clean[0].share))
+            found.append(Headline(name=f"top-1 ({head.title})", value=head.clean[0].share))
     for head in of(BASELINE, AVERAGE):
         if head.estimates and head.estimates.mean_error:
-            found.append(Figure(name=f"error under corruption ({head.title})", value=head.estimates.mean_error.value))
+            found.append(Headline(name=f"error under corruption ({head.title})", value=head.estimates.mean_error.value))
     return found
 
 

@@ -33,7 +33,7 @@ from cgn.imagenet.classifiers import Classifier, by_preparation
 from cgn.imagenet.corrupting import Corrupter, blocks, frost_photographs
 from cgn.imagenet.suites import (
     ALL,
-    Part,
+    SuitePart,
     corrupted_by,
     coverage,
     is_prebuilt,
@@ -58,7 +58,7 @@ class Piece:
     """So many pictures of a suite, shown to all classifiers."""
 
     key: str
-    part: Part
+    part: SuitePart
     images: int
     """How often a picture is shown."""
     places: tuple[int, ...] = ()
@@ -186,7 +186,7 @@ def _plan(
 
 
 def _corrupter(
-    part: Part,
+    part: SuitePart,
     classifiers: Mapping[str, Classifier],
     collection: PreparedSets,
     *,
@@ -206,12 +206,12 @@ def _corrupter(
     )
 
 
-def _stored_pieces(parts: Sequence[Part], *, times: int) -> list[Piece]:
+def _stored_pieces(parts: Sequence[SuitePart], *, times: int) -> list[Piece]:
     """Pictures as they are stored, each shown `times`, once a preparation."""
     return [Piece(key=f"{part.suite}/{part.condition}", part=part, images=len(part.listing) * times) for part in parts]
 
 
-def _corrupted_pieces(part: Part, places: Sequence[int], corruptions: Sequence[str]) -> list[Piece]:
+def _corrupted_pieces(part: SuitePart, places: Sequence[int], corruptions: Sequence[str]) -> list[Piece]:
     return [
         Piece(
             key=f"{IMAGENET_C}/{number:04d}/{name}",

@@ -18,7 +18,7 @@ from cgn.imagenet.report_examples import example_blocks
 from cgn.imagenet.report_network import network_blocks
 from cgn.imagenet.report_notes import first_limit, image_counts, note_blocks, shown_blocks, time_blocks
 from cgn.imagenet.report_suites import accuracy_blocks, background_blocks, corruption_blocks
-from cgn.report.page import LINKS, Block, Group, Section, Sources, Text, sheets, write_page
+from cgn.report.page import LINKS, Group, PageBlock, Section, Sources, Text, sheets, write_page
 from cgn.report.run import Run, read_run
 from cgn.report.settings import settings
 
@@ -59,7 +59,7 @@ def report(
     expected = remarks(headlines(results.heads), target=target, params=run.params)
     changes = change_table(results)
     caption = "Counterfactual images: shape, texture and background of different classes"
-    lead: list[Block] = [
+    lead: list[PageBlock] = [
         Text(words=answer(results), style="answer", summary=True),
         *sheets([(images / "examples.png", caption)]),
         *([changes] if changes else []),
@@ -69,7 +69,7 @@ def report(
         Sources(names=list(LINKS)),
     ]
     facts = {"Variant": target, "Seed": seed, "Classes": f"{results.classes:,}", **image_counts(results)}
-    parts: dict[str, tuple[str, list[Block]]] = {
+    parts: dict[str, tuple[str, list[PageBlock]]] = {
         "shape-bias": ("Shape bias and accuracy", accuracy_blocks(results)),
         "examples": ("What the heads decided", example_blocks(results, collection, count=config.examples)),
         "backgrounds": ("Backgrounds", background_blocks(results, collection)),

@@ -16,7 +16,7 @@ from cgn.data.decoding import decode
 from cgn.data.prepared_sets import PreparedSets
 from cgn.evaluation.predictions import CUE_CONFLICT, IN9
 from cgn.imagenet.heads import Head, Results
-from cgn.report.page import Block, Image, Text, image
+from cgn.report.page import Image, PageBlock, Text, image
 from cgn.report.tables import DASH, Cell, Row, table
 
 SHOWN = {
@@ -32,7 +32,7 @@ SHOWN = {
 GOLDEN = 0.618034
 
 
-def example_blocks(results: Results, collection: PreparedSets | None, *, count: int) -> list[Block]:
+def example_blocks(results: Results, collection: PreparedSets | None, *, count: int) -> list[PageBlock]:
     """Stimuli of the cue-conflict test as columns, heads as rows; none without decisions or images.
 
     Stimuli are taken evenly from the list of those whose cues differ.

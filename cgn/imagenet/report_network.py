@@ -17,7 +17,7 @@ from cgn.data.decoding import DECODE_ERRORS, check_pixels
 from cgn.data.prepared_sets import PreparedSets
 from cgn.data.wnids import class_words
 from cgn.imagenet.published import ABLATION, BIGGAN_SCORE
-from cgn.report.page import Block, Group, Heading, Image, Text, film, last_sheet, sheets
+from cgn.report.page import Group, Heading, Image, PageBlock, Text, film, last_sheet, sheets
 from cgn.report.run import Run
 from cgn.report.settings import flat
 from cgn.report.tables import Cell, Table, printed, table
@@ -39,7 +39,7 @@ GROUPS = {
 """Loss of the published ablation -> the weights that make it up."""
 
 
-def network_blocks(run: Run, collection: PreparedSets | None) -> list[Block]:
+def network_blocks(run: Run, collection: PreparedSets | None) -> list[PageBlock]:
     """Sheets, films, masks and ablation; the collection names the classes."""
     names = class_words(collection.class_names) if collection else ()
     files = [
@@ -47,7 +47,7 @@ def network_blocks(run: Run, collection: PreparedSets | None) -> list[Block]:
         (run.images / "parts.png", "What the mechanisms made of the first counterfactual images"),
     ]
     losses = measured(run)
-    blocks: list[Block] = [*sheets(files)]
+    blocks: list[PageBlock] = [*sheets(files)]
     blocks += [*_interpolations(run.images / "interpolations", names), Heading(title="Masks")]
     if "iou/own" in losses:
         words = (
@@ -68,11 +68,11 @@ def measured(run: Run) -> dict[str, float]:
     return {name: float(value) for name, value in losses.items() if isinstance(value, int | float)}
 
 
-def _interpolations(folder: Path, names: Sequence[str]) -> list[Block]:
+def _interpolations(folder: Path, names: Sequence[str]) -> list[PageBlock]:
     """The films side by side, their frames as folded sheets."""
     films = [_film(path, names) for path in sorted(folder.glob("*.gif"))]
     frames = [(path, _path_in_words(path, names)) for path in sorted(folder.glob("*.png"))]
-    blocks: list[Block] = [Group(blocks=films, style="films")] if films else []
+    blocks: list[PageBlock] = [Group(blocks=films, style="films")] if films else []
     blocks += [Group(blocks=sheets(frames), title="Frames")] if frames else []
     return [Heading(title="Interpolations"), *blocks] if blocks else []
 

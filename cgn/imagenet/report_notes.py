@@ -14,7 +14,7 @@ from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9, STY
 from cgn.evaluation.suites import PREPARATION, preparations, span
 from cgn.imagenet.heads import BASELINE, TITLES, Results
 from cgn.imagenet.published import CLASSES, IMAGES
-from cgn.report.page import Block, Group, Heading, Items, Text
+from cgn.report.page import Group, Heading, Items, PageBlock, Text
 from cgn.report.records import Record
 from cgn.report.settings import departure_blocks
 from cgn.report.tables import DASH, Cell, Table, table
@@ -29,18 +29,18 @@ NAMES = {
 MINUTE, HOUR = 60, 3600
 
 
-def note_blocks(results: Results) -> list[Block]:
+def note_blocks(results: Results) -> list[PageBlock]:
     """What can be compared with what, and where the run departs from the published settings."""
     limits = Items(items=comparisons(results), title="Comparisons", summary=True)
     return [limits, *departure_blocks(ImageNet, results.run.params)]
 
 
-def shown_blocks(results: Results) -> list[Block]:
+def shown_blocks(results: Results) -> list[PageBlock]:
     """How images were shown, what is missing, and what could not be read."""
     unreadable = [str(why) for why in results.stored.facts["unreadable"]]
     suites: Mapping[str, str] = results.preparation.get("suites", {})
     shown = [f"{NAMES.get(suite, suite)}: {words}" for suite, words in suites.items()]
-    blocks: list[Block] = [_preparation_table(results)] if preparations(results.preparation) else []
+    blocks: list[PageBlock] = [_preparation_table(results)] if preparations(results.preparation) else []
     blocks += [Items(items=shown, title="Shown", summary=True)] if shown else []
     blocks += [Heading(title="What is missing"), Items(items=missing(results), title="Missing", summary=True)]
     if not unreadable:
@@ -116,7 +116,7 @@ def image_counts(results: Results) -> dict[str, str]:
     return found
 
 
-def time_blocks(results: Results) -> list[Block]:
+def time_blocks(results: Results) -> list[PageBlock]:
     """Time and cost of each stage, and how to read them."""
     words = (
         "Seconds are of the run that finished a stage, loading and checkpoints included; a stage that was "

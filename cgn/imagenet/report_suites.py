@@ -30,14 +30,14 @@ from cgn.imagenet.published import (
 from cgn.imagenet.report_answers import UNDECIDED, gap_cell, grounds, shape_bias_cell
 from cgn.imagenet.report_examples import SHOWN, scene
 from cgn.report.figures import CURVES, LEGEND, curve_panels, shape_bias_panel
-from cgn.report.page import REPLICATION, Block, Figure, Group, Heading, Image, Text
+from cgn.report.page import REPLICATION, Figure, Group, Heading, Image, PageBlock, Text
 from cgn.report.tables import Cell, Row, Table, interval, percent, printed, share_cell, table, with_interval
 
 CHOSEN = (BASELINE, AVERAGE, SHAPE)
 """The heads of the table by corruption and of the curves, where they were evaluated."""
 
 
-def accuracy_blocks(results: Results) -> list[Block]:
+def accuracy_blocks(results: Results) -> list[PageBlock]:
     """Shape bias, top-1 and top-5 of each head, Stylized-ImageNet, and the bars by category."""
     words = (
         "On the cue-conflict test an image has one class's shape and another's texture. The shape bias is the share "
@@ -52,7 +52,7 @@ def accuracy_blocks(results: Results) -> list[Block]:
         f"decisions published with the original stimuli (Geirhos et al., ICLR 2019) the shape bias is: {decisions}; "
         "1,200 stimuli have cues that differ."
     )
-    blocks: list[Block] = [Text(words=words)]
+    blocks: list[PageBlock] = [Text(words=words)]
     if any(head.clean or head.bias for head in results.heads):
         blocks.append(_accuracies(results))
     blocks.append(Text(words=note, style="note"))
@@ -65,7 +65,7 @@ def accuracy_blocks(results: Results) -> list[Block]:
     return [*blocks, Heading(title="By class"), Text(words=caption), Group(blocks=panels)]
 
 
-def background_blocks(results: Results, collection: PreparedSets | None) -> list[Block]:
+def background_blocks(results: Results, collection: PreparedSets | None) -> list[PageBlock]:
     """Background gap and accuracies of each head on ImageNet-9."""
     heads = [head for head in results.heads if head.variations]
     words = (
@@ -86,7 +86,7 @@ def background_blocks(results: Results, collection: PreparedSets | None) -> list
     ]
 
 
-def corruption_blocks(results: Results) -> list[Block]:
+def corruption_blocks(results: Results) -> list[PageBlock]:
     """Errors under corruption: means, by corruption, curves, and every severity folded."""
     heads = corrupted(results)
     if not heads:
@@ -158,7 +158,7 @@ def _gaps(heads: Sequence[Head]) -> Table:
     return _beside_published(caption, heads, BACKGROUNDS, columns=columns | {"BG-gap": ("gap", gap_cell)})
 
 
-def _stylized(results: Results) -> Block:
+def _stylized(results: Results) -> PageBlock:
     """Stylized-ImageNet with the replication's numbers, or what the replication found where it was not run."""
     published_tops = {BASELINE: ELSEWHERE[-1][1], AVERAGE: ELSEWHERE[-1][2]}
     rows = [
@@ -279,7 +279,7 @@ def _names(heads: Sequence[Head]) -> list[str]:
     return list(dict.fromkeys(name for head in heads if head.corruptions for name in head.corruptions.errors))
 
 
-def _curves(heads: Sequence[Head]) -> list[Block]:
+def _curves(heads: Sequence[Head]) -> list[PageBlock]:
     """The panels with the titles that the page uses."""
     errors = [
         replace(head.corruptions, classifier=head.title, head=head.owner or head.key[1])

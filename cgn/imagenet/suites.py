@@ -47,7 +47,7 @@ HEADLINES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class SuiteKind:
     """How a collection's classes match its benchmarks."""
 
     superclass_of: tuple[int, ...]
@@ -60,7 +60,7 @@ class Kind:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class SuitePart:
     """One condition of a suite; `remarks` say what its folder holds beside the pictures, or lacks."""
 
     suite: str
@@ -107,10 +107,10 @@ def open_data(data: Path, *, variant: str | None = None) -> PreparedSets:
     return PreparedSets(root=data, facts={}, class_names=wnids(), sets=sets)
 
 
-def kind_of(collection: PreparedSets) -> Kind:
+def kind_of(collection: PreparedSets) -> SuiteKind:
     """Raises ArtifactError for a collection of other classes."""
     if collection.classes == IMAGENET_CLASSES:
-        return Kind(
+        return SuiteKind(
             superclass_of=tuple(superclass_of().tolist()),
             categories=tuple(CATEGORIES),
             members=tuple(CATEGORIES.values()),
@@ -119,7 +119,7 @@ def kind_of(collection: PreparedSets) -> Kind:
         )
     count = len(SUPERCLASSES)
     if collection.classes == count:
-        return Kind(
+        return SuiteKind(
             superclass_of=tuple(range(count)),
             categories=tuple(name.partition("_")[2].rpartition(" ")[2] for name in collection.class_names),
             members=tuple((number,) for number in range(count)),
@@ -164,7 +164,7 @@ def corrupted_by(collection: PreparedSets) -> Literal["here", "fetch", "user"]:
     return "fetch" if unpacked else "user"
 
 
-def shown_as(suite: str, part: Part, collection: PreparedSets) -> str:
+def shown_as(suite: str, part: SuitePart, collection: PreparedSets) -> str:
     """What is done to a suite's pictures before any network's colours, in words; `part`: its first."""
     kind = kind_of(collection)
     if suite == IMAGENET_C and not is_prebuilt(collection):
@@ -207,14 +207,14 @@ def _uncovered(labels: Mapping[str, Sequence[int]], categories: Sequence[str]) -
     return found
 
 
-def parts_of(suite: str, collection: PreparedSets, *, corruptions: Sequence[str]) -> tuple[list[Part], list[str]]:
+def parts_of(suite: str, collection: PreparedSets, *, corruptions: Sequence[str]) -> tuple[list[SuitePart], list[str]]:
     """A suite's parts and what it lacks as a whole.
 
     Raises ArtifactError when there is nothing to show, or when the pictures are others than prepare found.
     """
     kind, classes = kind_of(collection), collection.class_names
     folder = collection.unchanged(next((name for name in SETS[suite] if collection.has(name)), SETS[suite][0]))
-    part = partial(Part, suite=suite)
+    part = partial(SuitePart, suite=suite)
     if suite == IN9:
         variations = imagenet9(folder)
         lacking = [f"{IN9}: no variation {name} of {len(VARIATIONS)}" for name in variations.missing]

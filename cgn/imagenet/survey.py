@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cgn.config.load import load
 from cgn.core.files import write_json
-from cgn.imagenet.folders import SURVEY, Folders, user_sets
+from cgn.imagenet.folders import SURVEY, CheckedFolders, user_sets
 
 
 def survey(argv: Sequence[str]) -> None:
@@ -25,11 +25,11 @@ def survey(argv: Sequence[str]) -> None:
     parser.add_argument("--survey", type=Path, required=True, metavar="OUTPUT", help="the folder to write")
     given = parser.parse_args(argv)
     record = load(given.params).variant(given.target)
-    folders: Folders | None = getattr(record.prepare, "folders", None)
+    folders: CheckedFolders | None = getattr(record.prepare, "folders", None)
     write_json(given.survey / SURVEY, folder_digests(folders, variant=given.target.partition("/")[2]))
 
 
-def folder_digests(folders: Folders | None, *, variant: str) -> dict[str, str]:
+def folder_digests(folders: CheckedFolders | None, *, variant: str) -> dict[str, str]:
     """Set -> digest of names and sizes; none for a variant without folders."""
     found = user_sets(folders, variant=variant) if folders is not None else {}
     return {name: contents.digest for name, contents in found.items()}

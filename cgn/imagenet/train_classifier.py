@@ -35,7 +35,7 @@ from cgn.data.shards import read_manifest
 from cgn.imagenet.classifiers import HEADS, TRACK
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
 from cgn.nets.classifiers import MECHANISMS, Ensemble, Start, load_network, network
-from cgn.training import MODEL, STATE, Training, accuracy
+from cgn.training import MODEL, STATE, Training, batch_accuracy
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -221,7 +221,10 @@ def batch_losses(ensemble: torch.nn.Module, batch: MixedBatch, *, device: torch.
     mixed = {head: values[len(label) :] for head, values in logits.items()} if labels else {}
     losses = {"real": mean_logits_cross_entropy(real, label), **head_cross_entropies(mixed, labels)}
     mean = torch.stack(list(real.values())).mean(0)
-    return losses, {"real": accuracy(mean, label), **{head: accuracy(mixed[head], labels[head]) for head in mixed}}
+    return losses, {
+        "real": batch_accuracy(mean, label),
+        **{head: batch_accuracy(mixed[head], labels[head]) for head in mixed},
+    }
 
 
 def epoch_ends(config: TrainClassifier, *, pictures: int) -> list[int]:

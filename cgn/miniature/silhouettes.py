@@ -38,7 +38,7 @@ class Silhouette:
     marks: Floats
 
 
-Figure = Callable[[Points, Rng], tuple[Floats, Floats]]
+Outline = Callable[[Points, Rng], tuple[Floats, Floats]]
 """(points, randomness) -> distances to the outline and to the marks."""
 
 
@@ -192,7 +192,7 @@ def fish(points: Points, rng: Rng) -> tuple[Floats, Floats]:
     return smooth_union(body, tail, high, low, softness=0.05), union(eye, gill)
 
 
-FIGURES: tuple[Figure, ...] = (dog, bird, vehicle, reptile, carnivore, insect, instrument, primate, fish)
+FIGURES: tuple[Outline, ...] = (dog, bird, vehicle, reptile, carnivore, insect, instrument, primate, fish)
 SIZES = (0.77, 0.78, 0.82, 0.78, 0.8, 0.74, 0.82, 0.78, 0.8)
 """Half the height of a figure's frame."""
 FLESH = (0.02, 0.0, 0.03, 0.035, 0.03, 0.0, 0.025, 0.0, 0.02)

@@ -17,8 +17,7 @@ from cgn.core.files import read_json
 from cgn.core.images import png
 from cgn.core.metrics import MetricSink
 from cgn.data.shards import samples
-from cgn.evaluation.expected import Figure as Headline
-from cgn.evaluation.expected import remarks
+from cgn.evaluation.expected import Headline, remarks
 from cgn.evaluation.intervals import Proportion, compared
 from cgn.evaluation.metrics import accuracies, confusion, largest_error, separable
 from cgn.evaluation.predictions import CUES, Predictions
@@ -30,9 +29,9 @@ from cgn.report.figures import Bar, bars, confusion_panel
 from cgn.report.page import (
     PAPER,
     REPLICATION,
-    Block,
     Figure,
     Group,
+    PageBlock,
     Section,
     Sources,
     Text,
@@ -90,7 +89,7 @@ def report(
     rows = results(stored, arms=ARMS, randomised=RANDOMISED, trainings=trainings, published=published(variant))
     chance = 1 / stored.classes
     cited = [row.source for row in published(variant)]
-    lead: list[Block] = [
+    lead: list[PageBlock] = [
         Text(words=_answer(rows, chance=chance), style="answer", summary=True),
         *(
             sheets(
@@ -213,7 +212,7 @@ def _cue_bars(row: Result, *, chance: float) -> str:
     return bars(f"Trained on {row.title}", lines, chance=chance).svg(alt=alt)
 
 
-def _cues(rows: Sequence[Result], *, chance: float) -> list[Block]:
+def _cues(rows: Sequence[Result], *, chance: float) -> list[PageBlock]:
     shown = [row for row in rows if row.cues]
     if not shown:
         return [Text(words="No classifier was tested on random looks.", style="muted")]
@@ -235,7 +234,7 @@ def _cues(rows: Sequence[Result], *, chance: float) -> list[Block]:
     return [table(caption, lines, summary=False), Text(words=words, style="note")]
 
 
-def _examples(run: Run, stored: Predictions, rows: Sequence[Result], *, count: int) -> list[Block]:
+def _examples(run: Run, stored: Predictions, rows: Sequence[Result], *, count: int) -> list[PageBlock]:
     """The first `count` randomised test images as columns, each classifier's decision on them as rows."""
     shown = list(islice(samples(run.data, split=RANDOMISED), count))
     heads = {}
@@ -268,14 +267,14 @@ def _decisions(rows: pd.DataFrame) -> list[Cell]:
     return cells
 
 
-def _confusions(stored: Predictions, rows: Sequence[Result]) -> list[Block]:
+def _confusions(stored: Predictions, rows: Sequence[Result]) -> list[PageBlock]:
     """A panel for each classifier by the shape's label; those by the other cues' labels are folded."""
     decided = {row.title: stored.of(classifier=row.arm, condition=RANDOMISED) for row in rows if row.cues}
     words = (
         "Rows are the label, columns the decision, cells the percentage of a row. A strong diagonal means that the "
         "classifier reads this cue."
     )
-    blocks: list[Block] = [Text(words=words)]
+    blocks: list[PageBlock] = [Text(words=words)]
     for cue in CUES:
         if not any(cue in separable(each) for each in decided.values()):
             continue
@@ -294,14 +293,14 @@ def _confusion(rows: pd.DataFrame, title: str, cue: str, *, classes: int) -> str
     return confusion_panel(matrix, title=title, rows=f"{cue} label").svg(alt=alt)
 
 
-def _sheets(run: Run) -> list[Block]:
+def _sheets(run: Run) -> list[PageBlock]:
     files = [(run.data / "examples.png", "The data: one image of each digit in each split"), *last_sheet(run.model)]
     return sheets(files)
 
 
 def _settings(
     run: Run, stored: Predictions, *, variant: str, seed: int, trainings: Mapping[str, Mapping[str, Any]]
-) -> list[Block]:
+) -> list[PageBlock]:
     trained = next((training["device"] for training in trainings.values() if "device" in training), None)
     devices = run.devices | ({"train_classifier": trained} if trained else {})
     counts = stored.rows.drop_duplicates(["condition", "image"]).groupby("condition").size()

@@ -7,7 +7,7 @@ from cgn.config.mnist import Mnist
 from cgn.evaluation.predictions import Predictions
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
 from cgn.mnist.published import published
-from cgn.report.page import Block, Items
+from cgn.report.page import Items, PageBlock
 from cgn.report.run import Run
 from cgn.report.settings import departure_blocks
 from cgn.report.tables import percent
@@ -17,7 +17,7 @@ RUNNING, ON_ORIGINAL = "Running accuracy in training", "Original training set"
 """Two quantities that must not be confused; the first is the published train accuracy."""
 
 
-def note_blocks(run: Run, stored: Predictions, variant: str) -> list[Block]:
+def note_blocks(run: Run, stored: Predictions, variant: str) -> list[PageBlock]:
     """What can be compared with what, and the settings that differ from the published ones."""
     items = [
         "Intervals are Wilson's 95 % intervals for the finite number of test images. They belong to these trained "
@@ -36,7 +36,7 @@ def note_blocks(run: Run, stored: Predictions, variant: str) -> list[Block]:
         *_variant_notes(variant),
         *_hidden_note(run.params, stored),
     ]
-    blocks: list[Block] = [Items(items=items)]
+    blocks: list[PageBlock] = [Items(items=items)]
     if published(variant):
         blocks += departure_blocks(Mnist, shown_params(run))
     return blocks

@@ -26,7 +26,7 @@ from cgn.core.seeding import derive
 from cgn.data.shards import load_split, read_manifest
 from cgn.mnist import CLASSES
 from cgn.nets.classifiers import Cnn
-from cgn.training import MODEL, STATE, Training, accuracy, permutation
+from cgn.training import MODEL, STATE, Training, batch_accuracy, permutation
 
 Role = Literal["data", "images"]
 SOURCES: dict[str, tuple[tuple[Role, str], ...]] = {
@@ -94,7 +94,7 @@ def train_classifier(
             optimizer.zero_grad()
             fabric.backward(loss)
             optimizer.step()
-            shown = {"loss": loss, "running_accuracy": accuracy(log_probabilities, batch.labels)}
+            shown = {"loss": loss, "running_accuracy": batch_accuracy(log_probabilities, batch.labels)}
             training.means.add(shown, images=len(batch.labels))
 
     measured = training.means.epoch()

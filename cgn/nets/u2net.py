@@ -36,7 +36,7 @@ U2NETP = Widths(down=((16, 64),) * 6, up=((16, 64),) * 5)
 """The public u2netp.pth, 4.7 MB."""
 
 
-Resize = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+MapResize = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(B,C,h,w) and maps of (.,.,H,W) -> (B,C,H,W)."""
 
 
@@ -55,7 +55,7 @@ def sized_to_corners(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 class U2Net(nn.Module):
     """Six stages down, five up, a map from each of the last six, and their fusion."""
 
-    def __init__(self, widths: Widths, *, resize: Resize = sized) -> None:
+    def __init__(self, widths: Widths, *, resize: MapResize = sized) -> None:
         super().__init__()
         self.widths, self.resize = widths, resize
         channels = 3
@@ -119,7 +119,7 @@ class ResidualU(nn.Module):
         *,
         dilations: tuple[int, ...],
         halvings: int,
-        resize: Resize = sized,
+        resize: MapResize = sized,
     ) -> None:
         super().__init__()
         self.resize = resize
@@ -187,7 +187,7 @@ def halved(x: torch.Tensor) -> torch.Tensor:
     return functional.max_pool2d(x, 2, ceil_mode=True)
 
 
-def _stage(number: int, channels: int, middle: int, out: int, *, resize: Resize) -> ResidualU:
+def _stage(number: int, channels: int, middle: int, out: int, *, resize: MapResize) -> ResidualU:
     height = HEIGHTS[number - 1]
     if number in DILATED:
         dilations, halvings = tuple(2**place for place in range(height)), 0

@@ -99,13 +99,13 @@ class Group:
     """Blocks side by side, as many as fit (`style` "grid", "small" or "films"), or folded below `title`."""
 
     kind: ClassVar[str] = "group"
-    blocks: Sequence["Block"]
+    blocks: Sequence["PageBlock"]
     style: str = "grid"
     title: str = ""
     summary: bool = False
 
 
-Block = Text | Items | Sources | Image | Figure | Heading | Group | Table
+PageBlock = Text | Items | Sources | Image | Figure | Heading | Group | Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Section:
 
     title: str
     name: str
-    blocks: Sequence[Block]
+    blocks: Sequence[PageBlock]
 
 
 def write_page(
@@ -124,7 +124,7 @@ def write_page(
     seed: int,
     title: str,
     description: str,
-    lead: Sequence[Block],
+    lead: Sequence[PageBlock],
     sections: Sequence[Section],
     footer: str,
 ) -> None:
@@ -157,9 +157,9 @@ def film(data: bytes, *, size: tuple[int, int], still: bytes, alt: str) -> Image
     return Image(uri=_uri(data, kind="gif"), width=size[0], height=size[1], alt=alt, caption=alt, still=_uri(still))
 
 
-def sheets(files: Iterable[tuple[Path, str]]) -> list[Block]:
+def sheets(files: Iterable[tuple[Path, str]]) -> list[PageBlock]:
     """The (file, caption) that exist, as images, or that there are none. Raises ArtifactError naming a broken one."""
-    found: list[Block] = [
+    found: list[PageBlock] = [
         image(path.read_bytes(), alt=f"{SHEET}. {caption}.", caption=caption, source=str(path))
         for path, caption in files
         if path.is_file()
@@ -176,7 +176,7 @@ def last_sheet(model: Path) -> list[tuple[Path, str]]:
     ]
 
 
-def _flat(blocks: Iterable[Block]) -> Iterator[Block]:
+def _flat(blocks: Iterable[PageBlock]) -> Iterator[PageBlock]:
     for block in blocks:
         if isinstance(block, Group):
             yield from _flat(block.blocks)

@@ -8,14 +8,14 @@ from pydantic import BaseModel
 from cgn.config.base import EXTENSION, departures, units
 from cgn.config.validation import stored
 from cgn.core.errors import ConfigError
-from cgn.report.page import Block, Group, Heading, Text
+from cgn.report.page import Group, Heading, PageBlock, Text
 from cgn.report.tables import Cell, Row, table
 
 SINGULAR = {"batches": "batch", "processes": "process"}
 """The units that do not just lose their s."""
 
 
-def departure_blocks(track: type[BaseModel], params: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+def departure_blocks(track: type[BaseModel], params: Mapping[str, Mapping[str, Any]]) -> list[PageBlock]:
     """Where a run's `params` (by verb) depart from what is published, by the models of its track."""
     try:
         differing = departures(stored(track, params))
@@ -44,7 +44,7 @@ def settings(
     devices: Mapping[str, str],
     facts: Mapping[str, object],
     known: Mapping[str, str],
-) -> list[Block]:
+) -> list[PageBlock]:
     """What was run: `facts` and the `known` parameters (dotted name -> label) in a table, all `params` folded.
 
     `devices`: verb -> what the accelerator `auto` became there. Units are those of the track's models.
@@ -56,7 +56,7 @@ def settings(
     }
     chosen = {label: everything[key] for key, label in known.items() if key in everything}
     rows: list[Row] = [{"Fact": Cell(value=label), "Value": str(value)} for label, value in {**facts, **chosen}.items()]
-    blocks: list[Block] = [table("What was run", rows, style="settings", summary=False)]
+    blocks: list[PageBlock] = [table("What was run", rows, style="settings", summary=False)]
     if everything:
         all_rows = [{"Parameter": key, "Value": value} for key, value in everything.items()]
         full = table("All parameters", all_rows, style="settings", summary=False)

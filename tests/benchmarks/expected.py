@@ -23,7 +23,7 @@ from cgn.core.devices import describe_machine
 from cgn.core.errors import ArtifactError, CgnError
 from cgn.core.files import read_json, write_json
 from cgn.core.outputs import DEFINITION
-from cgn.evaluation.expected import FILE, Figure, deciding
+from cgn.evaluation.expected import FILE, Headline, deciding
 from cgn.imagenet import heads as imagenet
 from cgn.mnist import report as mnist
 from cgn.report.records import read_record
@@ -81,7 +81,7 @@ def note(entry: dict[str, Any], folder: Path, *, target: str, machine: str | Non
     entry["units"] = {figure.name: figure.unit for figure in figures}
 
 
-def _figures(finished: Run) -> list[Figure]:
+def _figures(finished: Run) -> list[Headline]:
     if finished.target.startswith("mnist/"):
         return mnist.headlines(read_decisions(finished))
     return imagenet.headlines(imagenet.read_results(finished).heads)

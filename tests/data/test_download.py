@@ -24,7 +24,7 @@ from PIL import Image
 from cgn.core.errors import ArtifactError
 from cgn.data.download import MIRROR, fetch_assets, locate_assets
 from cgn.data.http import Patience
-from cgn.data.sources import Asset, Kind
+from cgn.data.sources import Asset, AssetKind
 
 CONTENT = bytes(range(256)) * 1200  # 300 KiB: several blocks
 QUICK = Patience(tries=3, backoff_seconds=0.01, timeout_seconds=5)
@@ -283,7 +283,7 @@ def test_a_terminal_sees_a_progress_bar(server: Server, tmp_path: Path, monkeypa
     assert "data.bin: 100%" in terminal.getvalue()
 
 
-def undocumented(*urls: str, kind: Kind = "tar.gz", holds: tuple[str, ...] = ("cats/",)) -> Asset:
+def undocumented(*urls: str, kind: AssetKind = "tar.gz", holds: tuple[str, ...] = ("cats/",)) -> Asset:
     return Asset(name="data.bin", urls=urls, sha256=None, licence="none", kind=kind, holds=holds)
 
 
@@ -318,7 +318,7 @@ def picture(kind: str) -> bytes:
 
 
 NET = {"f_shape.weight": torch.arange(4096.0)}
-WHOLE: dict[Kind, bytes] = {
+WHOLE: dict[AssetKind, bytes] = {
     "gzip": gzip.compress(CONTENT),
     "tar": tar(mode="w"),
     "tar.gz": tar(),
@@ -327,7 +327,7 @@ WHOLE: dict[Kind, bytes] = {
     "safetensors": safetensors.torch.save(NET),
     "image": picture("JPEG"),
 }
-HOLDS: dict[Kind, tuple[str, ...]] = {
+HOLDS: dict[AssetKind, tuple[str, ...]] = {
     "tar": ("cats/",), "tar.gz": ("cats/",), "zip": ("cats/",), "weights": ("f_shape.",), "safetensors": ("f_shape.",),
 }  # fmt: skip
 
@@ -371,7 +371,7 @@ def test_a_file_without_a_documented_digest_is_compared_with_the_first_download(
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_a_whole_file_of_its_kind_is_accepted(server: Server, tmp_path: Path, kind: Kind) -> None:
+def test_a_whole_file_of_its_kind_is_accepted(server: Server, tmp_path: Path, kind: AssetKind) -> None:
     given(server, WHOLE[kind])
     fetch_assets([undocumented(server.url("x"), kind=kind, holds=HOLDS.get(kind, ()))], tmp_path, patience=QUICK)
     assert files(tmp_path) == ["data.bin", "data.bin.sha256"]
@@ -380,7 +380,7 @@ def test_a_whole_file_of_its_kind_is_accepted(server: Server, tmp_path: Path, ki
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("cut", [0.3, 0.9])
 def test_a_body_cut_short_without_a_length_is_never_recorded(
-    server: Server, tmp_path: Path, kind: Kind, cut: float
+    server: Server, tmp_path: Path, kind: AssetKind, cut: float
 ) -> None:
     given(server, WHOLE[kind][: int(len(WHOLE[kind]) * cut)], length=False)
     with pytest.raises(ArtifactError, match="wrong file"):
@@ -395,7 +395,7 @@ BOMB = bytes(1 << 28)
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("content", [b"", b'{"error": "quota"}', PAGE, b"Not found", WHOLE["zip"][:4] + bytes(600)])
 def test_an_answer_that_is_no_file_is_never_recorded(
-    server: Server, tmp_path: Path, kind: Kind, content: bytes
+    server: Server, tmp_path: Path, kind: AssetKind, content: bytes
 ) -> None:
     given(server, content)
     with pytest.raises(ArtifactError, match="wrong file") as caught:
@@ -421,7 +421,7 @@ def test_an_answer_that_is_no_file_is_never_recorded(
     ],
 )
 def test_another_or_a_hostile_file_of_the_kind_is_never_recorded(
-    tmp_path: Path, kind: Kind, content: bytes, reason: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, kind: AssetKind, content: bytes, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "data.bin").write_bytes(content)

@@ -9,7 +9,7 @@ import pytest
 from cgn.config.load import load
 from cgn.core.devices import describe_machine, machine
 from cgn.core.files import write_json
-from cgn.evaluation.expected import FILE, Figure, deciding, measured, remarks
+from cgn.evaluation.expected import FILE, Headline, deciding, measured, remarks
 from tests.benchmarks import expected as command
 from tests.support import sample_predictions as made
 from tests.support.rendered import render
@@ -30,7 +30,7 @@ def noted(path: Path, *runs: tuple[int, str, float | None]) -> Path:
 
 
 def said(file: Path, value: float | None, *, params: dict[str, Any] | None = None) -> str:
-    figures = [Figure(name=GAP, value=value, unit="points")]
+    figures = [Headline(name=GAP, value=value, unit="points")]
     return " ".join(remarks(figures, target=TARGET, params=params or PARAMS, file=file))
 
 

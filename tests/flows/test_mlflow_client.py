@@ -23,7 +23,7 @@ from flows.database import create
 from flows.mlflow_client import HOME, PATIENCE, Client, RefusedError, refusal_status
 from flows.observation import observe
 from flows.processes import alive
-from flows.tracking import Run, drop, sync
+from flows.tracking import TrackedRun, drop, sync
 from flows.untracked import Pipeline, UntrackedRun, alone, count_stages
 from tests.flows.conftest import ROOT
 from tests.flows.stored import files, history, runs
@@ -374,7 +374,7 @@ def test_a_first_try_whose_end_comes_late_does_not_count(root: Path) -> None:
     second = stage(root, "train_cgn", pipeline=flow)
     client = Client(root=root)
     for run in (second, first):
-        Run(run, client=client).send(ended=observe(run))
+        TrackedRun(run, client=client).send(ended=observe(run))
         assert not run.exists()
     assert runs(uri(root))["flow"].info.status == "FINISHED"
 
@@ -406,7 +406,7 @@ def test_a_deleted_experiment_is_named_with_what_to_do(root: Path, capsys: pytes
 def half_sent(root: Path, client: Client) -> str:
     """A stage whose run is open in MLflow, and that has ended since: the id of the run."""
     run, sink = begun(root, "train_cgn", pipeline=pipeline())
-    Run(run.folder, client=client).send(ended=observe(run.folder))
+    TrackedRun(run.folder, client=client).send(ended=observe(run.folder))
     number = json.loads((run.folder / "sent.json").read_text(encoding="utf-8"))["run_id"]
     sink.log({"loss": 1.0}, step=1)
     run.end("FINISHED")
@@ -581,7 +581,7 @@ def test_what_a_run_that_continues_forgets_is_not_sent(root: Path) -> None:
     run, sink = begun(root, "train_cgn", pipeline=pipeline())
     sink.log({"loss": 1.0}, step=1)
     client = Client(root=root)
-    Run(run.folder, client=client).send(ended=observe(run.folder))
+    TrackedRun(run.folder, client=client).send(ended=observe(run.folder))
     sink.rewind(0)
     for step in (1, 2, 3):
         sink.log({"loss": 1.0 / step}, step=step)

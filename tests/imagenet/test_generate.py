@@ -40,7 +40,7 @@ from cgn.imagenet.generator import (
     model_facts,
     saliency_tensors,
 )
-from cgn.mechanisms import Generator, Prior, Whole, compose, factual
+from cgn.mechanisms import Generator, Prior, WholeImage, compose, factual
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig
 from cgn.nets.u2net import U2NET, U2Net, Widths, sized_to_corners
 from cgn.rendering import PlannedShard
@@ -525,7 +525,7 @@ def test_every_published_key_of_full_size_has_its_place(test_data: Path) -> None
     }
     assert len(state) == 4 * 602 + 798
     with torch.device("meta"):
-        saliency, copies = U2Net(U2NET), [Whole(BigGan(BIGGAN_DEEP_256)) for _ in LABELS]
+        saliency, copies = U2Net(U2NET), [WholeImage(BigGan(BIGGAN_DEEP_256)) for _ in LABELS]
         ours = Generator(**dict(zip(LABELS, copies, strict=True)))
     expected = {**ours.state_dict(), **saliency_tensors(saliency)}
     assert {name: tensor.shape for name, tensor in from_published(state).items()} == {

@@ -21,7 +21,7 @@ from cgn.evaluation.predictions import table as predictions_table
 from cgn.mnist.arms import ARMS
 from cgn.mnist.published import VARIANTS, published
 from cgn.mnist.report import report
-from cgn.report.page import Block, Text, write_page
+from cgn.report.page import PageBlock, Text, write_page
 from cgn.report.tables import Cell, Row, table
 from tests.support.configs import mnist
 from tests.support.rendered import Page, check_page
@@ -211,7 +211,7 @@ def test_a_broken_sheet_is_named(tmp_path: Path) -> None:
 def test_markup_in_text_is_shown_not_obeyed(tmp_path: Path) -> None:
     hostile = '<b>&"'
     rows: list[Row] = [{hostile: hostile, "b": Cell(value="v", note=hostile)}]
-    blocks: list[Block] = [Text(words=hostile), table(hostile, rows)]
+    blocks: list[PageBlock] = [Text(words=hostile), table(hostile, rows)]
     write_page(
         tmp_path, target=hostile, seed=1, title=hostile, description=hostile, lead=blocks, sections=[], footer=hostile
     )

@@ -55,7 +55,7 @@ from cgn.miniature.scenes import (
     shaded,
     signed,
 )
-from cgn.miniature.silhouettes import MARK_WIDTH, Figure, Silhouette
+from cgn.miniature.silhouettes import MARK_WIDTH, Outline, Silhouette
 from cgn.miniature.textures import Painter
 from cgn.nets.u2net import U2Net
 from cgn.optimization import EMA, adam, evaluating, linear_decay
@@ -195,7 +195,7 @@ def creature(points: Points, rng: Rng) -> tuple[Floats, Floats]:
     return smooth_union(trunk, *limbs, softness=0.1), _dots(points, rng)
 
 
-BLOBS: tuple[Figure, ...] = (blob, ellipses, facets, crate, creature)
+BLOBS: tuple[Outline, ...] = (blob, ellipses, facets, crate, creature)
 
 
 def plain(points: Points, rng: Rng) -> Floats:
@@ -229,7 +229,7 @@ def grained(points: Points, rng: Rng) -> Floats:
 SURFACES: tuple[Painter, ...] = (plain, marbled, striped, grained)
 
 
-def _placed(figure: Figure, points: Points, rng: Rng) -> Silhouette:
+def _placed(figure: Outline, points: Points, rng: Rng) -> Silhouette:
     """A figure with random size, position, rotation and proportions."""
     size = rng.uniform(0.42, 0.85)
     centre = (rng.uniform(-0.22, 0.22), rng.uniform(-0.22, 0.22))
