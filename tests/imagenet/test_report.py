@@ -1,4 +1,4 @@
-"""imagenet report: numbers that can be told by hand, published ones beside them, pictures and times."""
+"""imagenet report: numbers that can be computed by hand, published ones beside them, pictures and times."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from cgn.evaluation.predictions import Predictions
 from cgn.imagenet import report_suites
 from cgn.imagenet.heads import TITLES
 from tests.support import sample_predictions as made
-from tests.support.rendered import DASH, MINUS, SPACE, Rendered, check_page, percent, render, told, wilson
+from tests.support.rendered import DASH, MINUS, SPACE, Rendered, check_page, percent, render, stated, wilson
 
 PARAMS = load(Path(__file__).parents[2] / "params.yaml").variant("imagenet/miniature").model_dump()
 
@@ -56,12 +56,12 @@ def test_shape_bias_and_accuracies_are_those_told_by_hand(full: Rendered) -> Non
     for key in made.HEADS:
         row, (shape, texture) = table[TITLES[key]], made.CUES[key]
         decided = shape + texture
-        quoted = told(shape, decided) if key not in made.UNDECIDED else f"undecided ({wilson(shape, decided)})"
-        right = f"shape accuracy {told(shape, 10)}, chance {percent(1 / 9)}"
+        quoted = stated(shape, decided) if key not in made.UNDECIDED else f"undecided ({wilson(shape, decided)})"
+        right = f"shape accuracy {stated(shape, 10)}, chance {percent(1 / 9)}"
         assert row["Shape bias: here"].startswith(f"{quoted}; {decided} of 10 decided; {right}")
         assert row["Shape bias: here"].endswith("holds the 50 % that guessing gives") == (key in made.UNDECIDED)
-        assert row["Top-1: here"] == told(made.RIGHT[key], 20)
-        assert row["Top-5: here"] == told(min(made.RIGHT[key] + 1, 20), 20)
+        assert row["Top-1: here"] == stated(made.RIGHT[key], 20)
+        assert row["Top-5: here"] == stated(min(made.RIGHT[key] + 1, 20), 20)
     assert table["shape head"]["Shape bias: here"].startswith(f"87.5{SPACE}% (52.9 to 97.8); 8 of 10 decided")
 
 
@@ -72,9 +72,9 @@ def test_accuracies_on_variations_and_gaps_are_those_told_by_hand(full: Rendered
     )
     for place, key in enumerate(made.HEADS):
         for name, right in made.VARIATIONS.items():
-            assert every[TITLES[key]][name] == told(right[place], 10)
+            assert every[TITLES[key]][name] == stated(right[place], 10)
         same, random = (made.VARIATIONS[name][place] for name in ("mixed_same", "mixed_rand"))
-        assert gaps[TITLES[key]]["mixed_rand: here"] == told(random, 10)
+        assert gaps[TITLES[key]]["mixed_rand: here"] == stated(random, 10)
         assert gaps[TITLES[key]]["BG-gap: here"].startswith(f"{10.0 * (same - random):.1f}{SPACE}pt (")
     # Newcombe, from Wilson's 59.6 to 98.2 for 9 of 10 and 23.7 to 76.3 for 5 of 10.
     low, high = 40 - math.hypot(90 - 59.585, 76.341 - 50), 40 + math.hypot(98.213 - 90, 50 - 23.659)
@@ -87,8 +87,8 @@ def test_corruption_errors_are_those_told_by_hand(full: Rendered) -> None:
     for key in made.HEADS:
         error = made.WRONG[key] / 4
         # The same pictures are wrong each time: four pictures, however often they are shown.
-        assert means[TITLES[key]]["Mean error"] == told(made.WRONG[key], 4)
-        assert means[TITLES[key]]["Clean error"] == told(0, 4)
+        assert means[TITLES[key]]["Mean error"] == stated(made.WRONG[key], 4)
+        assert means[TITLES[key]]["Clean error"] == stated(0, 4)
         mce = sum(error / alexnet for alexnet in ALEXNET.values()) / 15
         relative = sum(error / (alexnet - ALEXNET_CLEAN) for alexnet in ALEXNET.values()) / 15
         assert means[TITLES[key]]["mCE"].startswith(f"{percent(mce)} (")
@@ -97,7 +97,7 @@ def test_corruption_errors_are_those_told_by_hand(full: Rendered) -> None:
         row = each[name.replace("_", " ")]
         assert row["AlexNet: error"] == percent(alexnet)
         for title, wrong in (("baseline", 3), ("mean of heads", 1), ("shape head", 2)):
-            assert row[f"{title}: error"] == told(wrong, 4)
+            assert row[f"{title}: error"] == stated(wrong, 4)
             assert row[f"{title}: CE"].startswith(f"{percent(wrong / 4 / alexnet)} (")
     assert len(each) == 15
 
@@ -120,7 +120,7 @@ def test_changes_are_differences_with_newcombes_interval(full: Rendered) -> None
 def test_stylized_has_the_replications_numbers_beside(full: Rendered) -> None:
     table = full.table("Stylized-ImageNet")
     for key in made.HEADS:
-        assert table[TITLES[key]]["here: Top-1"] == told(made.RIGHT[key], 20)
+        assert table[TITLES[key]]["here: Top-1"] == stated(made.RIGHT[key], 20)
     assert table["baseline"]["replication: Top-1"] == f"19.2{SPACE}%"
     assert table["mean of heads"]["replication: Top-1"] == f"17.2{SPACE}%"
     assert table["shape head"]["replication: Top-1"] == DASH

@@ -15,7 +15,7 @@ from cgn.imagenet import published, report_answers
 from cgn.imagenet.heads import TITLES
 from cgn.imagenet.published import ACCURACY
 from tests.support import sample_predictions as made
-from tests.support.rendered import DASH, SPACE, Rendered, check_page, percent, render, told, wilson
+from tests.support.rendered import DASH, SPACE, Rendered, check_page, percent, render, stated, wilson
 
 
 def test_bare_predictions_are_enough(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_bare_predictions_are_enough(tmp_path: Path) -> None:
     times = found.table("Time and cost of each stage")
     assert set(times) == {"prepare", "train_cgn", "generate", "evaluate"}
     assert {row["Seconds"] for row in times.values()} == {DASH}
-    assert found.table("Shape bias, top-1 and top-5")["baseline"]["Top-1: here"] == told(19, 20)
+    assert found.table("Shape bias, top-1 and top-5")["baseline"]["Top-1: here"] == stated(19, 20)
     assert found.table("Shape bias, top-1 and top-5")["baseline"]["Shape bias: here"] == DASH
 
 
@@ -63,7 +63,7 @@ def test_a_network_of_somebody_else_is_shown_without_a_comparison(tmp_path: Path
     found = render(tmp_path, folders)
     assert found.said("No baseline was evaluated, so nothing tells what the counterfactuals changed")
     assert "vgg&lt;16&gt;" in found.html
-    assert found.table("Shape bias, top-1 and top-5")["vgg<16>"]["Top-1: here"] == told(19, 20)
+    assert found.table("Shape bias, top-1 and top-5")["vgg<16>"]["Top-1: here"] == stated(19, 20)
     assert "The ensemble against the baseline" not in found.summary
 
 
@@ -115,10 +115,10 @@ def test_a_broken_film_is_named(tmp_path: Path) -> None:
         render(tmp_path, folders)
 
 
-@pytest.mark.parametrize("told", [["baseline"], "baseline", {"baseline": ["x"]}, {"baseline": {"params": 3}}])
-def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) -> None:
+@pytest.mark.parametrize("stated", [["baseline"], "baseline", {"baseline": ["x"]}, {"baseline": {"params": 3}}])
+def test_classifiers_of_another_form_are_an_error(tmp_path: Path, stated: object) -> None:
     folders = made.make_run(tmp_path / "run", made.predictions(suites=["clean"]))
-    write_json(folders["decisions"] / "classifiers.json", told)
+    write_json(folders["decisions"] / "classifiers.json", stated)
     with pytest.raises(ArtifactError, match=r"classifiers\.json is not what evaluate writes .*: run evaluate again"):
         render(tmp_path, folders)
     write_json(folders["decisions"] / "classifiers.json", {"baseline": {"training": 3}})
@@ -272,11 +272,11 @@ def test_better_than_the_paper_is_not_said_of_a_smaller_benchmark(usual: Rendere
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("images", "classes", "told"),
+    ("images", "classes", "stated"),
     [(20, 9, "here better"), (20, 10, None), (21, 9, None)],
 )
 def test_a_verdict_needs_the_published_number_of_pictures_and_classes(
-    images: int, classes: int, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: int, classes: int, stated: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """18 of 20 are 90.0 (69.9 to 97.2), so 65.0 would be beaten."""
     monkeypatch.setattr(report_answers, "PUBLISHED_CLASSES", classes)
@@ -284,7 +284,7 @@ def test_a_verdict_needs_the_published_number_of_pictures_and_classes(
     rows = tuple(replace(row, values={**row.values, "top_1": "65.0"}) for row in ACCURACY)
     monkeypatch.setitem(report_answers.PRINTED, "Top-1", (rows, "top_1", "clean"))
     cell = rendered(tmp_path).table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"]
-    assert cell == (f"65.0{SPACE}%; {told}" if told else f"65.0{SPACE}%")
+    assert cell == (f"65.0{SPACE}%; {stated}" if stated else f"65.0{SPACE}%")
 
 
 @pytest.mark.parametrize(

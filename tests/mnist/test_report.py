@@ -151,8 +151,8 @@ def test_accuracies_on_the_page_are_those_of_the_decisions(full: tuple[Path, Pag
 
 def test_published_numbers_stand_beside_with_their_source(full: tuple[Path, Page]) -> None:
     words = " ".join(full[1].words.split())
-    for told in ("97.4 / 89.0", "94.8 / 86.5", "96.9 / 85.5", "100.0 / 10.8", "published: original + GAN samples"):
-        assert told in words
+    for stated in ("97.4 / 89.0", "94.8 / 86.5", "96.9 / 85.5", "100.0 / 10.8", "published: original + GAN samples"):
+        assert stated in words
     links = {link["href"] for link in full[1].all("a")}
     assert links == {"https://arxiv.org/abs/2101.06046", "https://zenodo.org/record/6574635"}
 
@@ -232,10 +232,10 @@ def test_published_numbers_are_complete_and_named_for_real_arms() -> None:
     assert [tests[variant, "Sauer"] for variant in VARIANTS] == [95.1, 89.0, 85.7]
 
 
-@pytest.mark.parametrize("told", [["gan"], None, {"gan": 3}])
-def test_classifiers_of_another_form_are_an_error(tmp_path: Path, told: object) -> None:
+@pytest.mark.parametrize("stated", [["gan"], None, {"gan": 3}])
+def test_classifiers_of_another_form_are_an_error(tmp_path: Path, stated: object) -> None:
     folders = make_run(tmp_path / "run")
-    write_json(folders["decisions"] / "classifiers.json", told)
+    write_json(folders["decisions"] / "classifiers.json", stated)
     with pytest.raises(ArtifactError, match=r"classifiers\.json is not what evaluate writes .*: run evaluate again"):
         render(tmp_path, folders)
 

@@ -114,8 +114,8 @@ def test_shape_bias_bars_are_split_at_the_bias() -> None:
 
 def test_the_panel_of_an_undecided_head_quotes_no_bias() -> None:
     whole = ShapeBias(shape=19, texture=18, conflicts=144)
-    told = ("shape: undecided", "35.9 to 66.6 %; 37 of 144 decided", "shape accuracy 13.2 %, chance 11.1 %")
-    assert headings("shape", whole, quoted=False, categories=9) == told
+    stated = ("shape: undecided", "35.9 to 66.6 %; 37 of 144 decided", "shape accuracy 13.2 %, chance 11.1 %")
+    assert headings("shape", whole, quoted=False, categories=9) == stated
     assert headings("shape", whole, quoted=True, categories=9)[0] == "shape: 51.4 % shape"
     assert "one: undecided" in texts(shape_bias_panel("one", {"cat": whole}, quoted=False).svg(alt="x"))
     heads = {"one": {"cat": whole}}

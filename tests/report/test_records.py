@@ -49,9 +49,11 @@ def test_an_unfinished_a_broken_or_an_absent_log_tells_nothing(tmp_path: Path) -
 
 
 def test_the_machine_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = tmp_path / "cpuinfo"
-    told.write_text("processor: 0\nmodel name\t: Intel(R) Xeon(R) CPU @ 2.20GHz\nmodel name: other\n", encoding="utf-8")
-    monkeypatch.setattr(machines, "CPUINFO", told)
+    stated = tmp_path / "cpuinfo"
+    stated.write_text(
+        "processor: 0\nmodel name\t: Intel(R) Xeon(R) CPU @ 2.20GHz\nmodel name: other\n", encoding="utf-8"
+    )
+    monkeypatch.setattr(machines, "CPUINFO", stated)
     monkeypatch.delitem(sys.modules, "torch")
     assert machine()["cpu"] == "Intel Xeon @ 2.20GHz"
     assert machine()["gpus"] == []

@@ -28,7 +28,7 @@ def wilson(hits: int, images: int) -> str:
     return f"{100 * max(centre - half, 0):.1f} to {100 * min(centre + half, 1):.1f}"
 
 
-def told(hits: int, images: int) -> str:
+def stated(hits: int, images: int) -> str:
     return f"{percent(hits / images)} ({wilson(hits, images)})"
 
 
