@@ -20,6 +20,7 @@ no verb does. How the closure is listed:
 import ast
 import re
 import sys
+import textwrap
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +33,8 @@ ROOM = Path("cgn")
 ALWAYS = ROOM / "core"
 BY_FILE = {ROOM / name for name in ("config", "nets", "mnist", "imagenet", "miniature")}
 EXPENSIVE = {"train_cgn", "train_classifier", "generate"}
-CODE = "      - cgn/"
+CODE = "      cgn/"
+WIDTH = 120
 CONFLICT = re.compile(rf"^<<<<<<< .*\n(?:{CODE}.*\n|\|{{7}} .*\n|=======\n)*>>>>>>> .*\n", re.MULTILINE)
 
 
@@ -81,7 +83,7 @@ def code(track: str, verb: str) -> list[Path]:
 
 
 def rewritten(text: str) -> str:
-    """The text of dvc.yaml with the code paths in every stage's `deps` replaced by the closure of its cell.
+    """The text of dvc.yaml with the lines of code paths in every stage's `deps` replaced by the closure of its cell.
 
     A stage whose command has no cell stays as it is. Raises ValueError naming a stage without `deps`.
     """
@@ -92,16 +94,16 @@ def rewritten(text: str) -> str:
 def _with_code(stage: str) -> str:
     name = stage.partition(":")[0].strip()
     cell = re.search(r"flows\.stage (\w+) (\w+)/", stage)
-    deps = re.search(r"^    deps:\n((?:      .*\n)*)", stage, flags=re.MULTILINE)
+    deps = re.search(r"^    deps: \[\n((?:      .*\n)*)    \]\n", stage, flags=re.MULTILINE)
     if cell is None:
         return stage
     if deps is None:
-        raise ValueError(f"dvc.yaml: {name} needs `deps:`, even if it is empty")
-    lines = deps[1].splitlines(keepends=True)
-    place = next((number for number, line in enumerate(lines) if line.startswith(CODE)), len(lines))
-    paths = [f"      - {path}\n" for path in code(cell[2], cell[1])]
-    lines[place:] = [*paths, *(line for line in lines[place:] if not line.startswith(CODE))]
-    return stage[: deps.start(1)] + "".join(lines) + stage[deps.end(1) :]
+        raise ValueError(f"dvc.yaml: {name} needs `deps: [` and `]` on lines of their own, even if it is empty")
+    others = [line for line in deps[1].splitlines(keepends=True) if not line.startswith(CODE)]
+    words = ", ".join(map(str, code(cell[2], cell[1]))) + ","
+    indent = " " * 6
+    lines = textwrap.fill(words, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return stage[: deps.start(1)] + "".join(others) + lines + "\n" + stage[deps.end(1) :]
 
 
 def _file(module: str) -> Path:
@@ -125,5 +127,4 @@ if __name__ == "__main__":
     asked = [(sys.argv[1], sys.argv[2])] if len(sys.argv) == 3 else cells()
     for track, verb in asked:
         print(f"# {track}_{verb}: {len(closure(f'cgn.{track}.{verb}'))} files")
-        for path in code(track, verb):
-            print(f"      - {path}")
+        print("\n".join(map(str, code(track, verb))))
