@@ -19,8 +19,6 @@ import torch
 from torch import nn
 
 from cgn.core.checkpoints import load_model, sketch
-from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.validation import build
 from cgn.core.weights import Tensors, load_strictly, load_weights
 from cgn.mechanisms import Generator, Prior, Shape, WholeImage
 from cgn.nets import u2net
@@ -46,7 +44,7 @@ class Model:
     @property
     def table(self) -> BigGanConfig:
         """The layers of each BigGAN; its noise size, classes and image size with them."""
-        return read_table(self.facts["net"])
+        return biggan_of(self.generator.shape).config
 
     @property
     def prior(self) -> Prior:
@@ -84,14 +82,11 @@ def load_generator(folder: Path, *, variant: str, device: torch.device | None = 
     """
     path = folder / MODEL
     tensors, facts = load_model(path, track="imagenet", variant=variant)
-    try:
-        table, widths = read_table(facts["net"]), read_widths(facts["saliency"])
-    except (KeyError, ConfigError) as error:
-        raise ArtifactError(f"{path} does not say which nets it holds ({error}): run train_cgn again") from None
     again = {"source": str(path), "remedy": "run train_cgn again"}
-    sketch(lambda: U2Net(widths), _under(SALIENCY, tensors), **again)
-    sketch(lambda: BigGan(table), _under("shape.net.", tensors), **again)
-    model = _filled(tensors, empty_biggan(table), saliency=U2Net(widths), facts=facts, source=path)
+    sketch(lambda: U2Net(Widths(**facts["saliency"])), _under(SALIENCY, tensors), **again)
+    sketch(lambda: BigGan(BigGanConfig(**facts["net"])), _under("shape.net.", tensors), **again)
+    saliency = U2Net(Widths(**facts["saliency"]))
+    model = _filled(tensors, empty_biggan(BigGanConfig(**facts["net"])), saliency=saliency, facts=facts, source=path)
     place = device or torch.device("cpu")
     model.saliency.to(place)
     model.generator.to(place)
@@ -148,16 +143,6 @@ def empty_biggan(table: BigGanConfig, *, truncation: float = 1.0, recompute: Rec
         net = BigGan(table, truncation=truncation, recompute=recompute)
     filled: BigGan = net.to_empty(device="cpu")
     return filled
-
-
-def read_table(value: object) -> BigGanConfig:
-    """The layers that a model's facts give. Raises ConfigError for anything else."""
-    return build(BigGanConfig, value, key="net")
-
-
-def read_widths(value: object) -> Widths:
-    """The saliency net's widths that a model's facts give. Raises ConfigError for anything else."""
-    return build(Widths, value, key="saliency")
 
 
 def _filled(tensors: Tensors, biggan: BigGan, *, saliency: U2Net, facts: Mapping[str, Any], source: Path) -> Model:

@@ -27,25 +27,17 @@ def load_biggan(path: Path) -> BigGan:
 
     Raises ArtifactError, as the other loaders do, for a missing, damaged or foreign file.
     """
-    return _load(
-        path,
-        kind="biggan",
-        build=lambda config: BigGan(BigGanConfig(**{**config, "blocks": _tuples(config["blocks"])})),
-    )
+    return _load(path, kind="biggan", build=lambda config: BigGan(BigGanConfig(**config)))
 
 
 def load_segmenter(path: Path) -> U2Net:
     """The salient-object net in `path`."""
-    return _load(
-        path,
-        kind="segmenter",
-        build=lambda config: U2Net(Widths(down=_tuples(config["down"]), up=_tuples(config["up"]))),
-    )
+    return _load(path, kind="segmenter", build=lambda config: U2Net(Widths(**config)))
 
 
 def load_features(path: Path) -> VggFeatures:
     """The perceptual features in `path`: (B,3,S,S) in [-1,1] -> maps at S, S/2, S/4, S/8."""
-    return _load(path, kind="features", build=lambda config: VggFeatures(_tuples(config["blocks"])))
+    return _load(path, kind="features", build=lambda config: VggFeatures(tuple(map(tuple, config["blocks"]))))
 
 
 def save_biggan(path: Path, net: BigGan, *, made_by: str) -> None:
@@ -72,8 +64,3 @@ def _load(path: Path, *, kind: str, build: Callable[[Mapping[str, Any]], Net]) -
     tensors, facts = load_model(path, **MINIATURE, kind=kind)
     full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     return rebuilt(lambda: build(facts["net"]), full, source=str(path), remedy="run fetch again")
-
-
-def _tuples(lists: Any) -> tuple[Any, ...]:
-    """JSON's lists of lists as tuples of tuples."""
-    return tuple(tuple(row) for row in lists)

@@ -39,6 +39,7 @@ class BigGanConfig:
     epsilon: float = 1e-4
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(map(tuple, self.blocks)))  # JSON has lists
         ends = [out for _, _, out in self.blocks]
         starts = [channels for _, channels, _ in self.blocks]
         if not self.blocks or starts[1:] != ends[:-1]:

@@ -26,6 +26,10 @@ class Widths:
     down: tuple[tuple[int, int], ...]
     up: tuple[tuple[int, int], ...]
 
+    def __post_init__(self) -> None:
+        for name in ("down", "up"):  # JSON has lists
+            object.__setattr__(self, name, tuple(map(tuple, getattr(self, name))))
+
 
 U2NET = Widths(
     down=((32, 64), (32, 128), (64, 256), (128, 512), (256, 512), (256, 512)),

@@ -21,7 +21,7 @@ import torch
 from cgn.config.imagenet import ImageNet
 from cgn.config.load import load
 from cgn.core.devices import CORES, THREADS, keep_freed_memory, usable_cores
-from cgn.imagenet.generator import biggan_of, load_generator, read_widths
+from cgn.imagenet.generator import biggan_of, load_generator
 from cgn.imagenet.train_cgn import Nets, batch_losses, draw_batch, settle_norms
 from cgn.mechanisms import Prior
 from cgn.nets.biggan_folded import fold
@@ -84,7 +84,7 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
         features=VggFeatures().to(where).eval().requires_grad_(False),
         prior=Prior(noise_size=table.noise_size, truncation=1.0),
         biggan_config=table,
-        widths=read_widths(opened.facts["saliency"]),
+        widths=opened.saliency.widths,
     )
 
     def step(number: int, index: int) -> None:

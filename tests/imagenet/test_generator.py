@@ -60,7 +60,7 @@ def test_another_variant_and_unknown_nets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"is of variant 'toy', expected 'full'"):
         load_generator(tmp_path, variant="full")
     saved(tmp_path, net={"width": 3})
-    with pytest.raises(ArtifactError, match=r"does not say which nets it holds"):
+    with pytest.raises(ArtifactError, match=r"does not say which net it holds"):
         load_generator(tmp_path, variant="toy")
     saved(tmp_path, saliency={"down": [[3, 5]] * 6, "up": [[2, 4]] * 5})
     with pytest.raises(ArtifactError, match=r"does not fit U2Net: of another shape"):

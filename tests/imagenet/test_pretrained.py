@@ -11,7 +11,7 @@ from torch import nn
 
 from cgn.core.errors import ArtifactError
 from cgn.download.sources import BIGGAN_DEEP_256, U2NET, VGG16
-from cgn.imagenet import generator
+from cgn.imagenet import pretrained
 from cgn.imagenet.pretrained import load_pretrained
 from cgn.nets.biggan import BigGan
 from cgn.nets.features import VggFeatures
@@ -29,9 +29,9 @@ FILES: dict[str, Callable[[], nn.Module]] = {
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Toys under the public files' names, with what else these hold."""
-    monkeypatch.setattr(generator, "BIGGAN_DEEP_256", BIGGAN_CONFIG)
-    monkeypatch.setattr(generator, "U2NET", WIDTHS)
-    monkeypatch.setattr(generator, "VggFeatures", partial(VggFeatures, BLOCKS))
+    monkeypatch.setattr(pretrained, "BIGGAN_DEEP_256", BIGGAN_CONFIG)
+    monkeypatch.setattr(pretrained, "U2NET", WIDTHS)
+    monkeypatch.setattr(pretrained, "VggFeatures", partial(VggFeatures, BLOCKS))
     torch.manual_seed(3)
     for name, make in FILES.items():
         state = make().state_dict()
