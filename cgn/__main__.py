@@ -1,6 +1,6 @@
 """python -m cgn VERB TRACK/VARIANT --input PATH ... --output PATH: run one stage. The front door of the library.
 
-A verb is the function of its name in `cgn.<track>.<verb>`; its signature is its command line (`cgn.core.arguments`).
+A verb is the function of its name in `cgn.<track>.<verb>`; its signature is its command line (`cgn.core.parameters`).
 params.yaml is checked as a whole before anything runs, and all that defines a run is in `<output>.log/run.json` before
 the first step. Beside its function, a verb's module may have
 

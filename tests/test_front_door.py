@@ -19,10 +19,10 @@ import yaml
 from cgn import __main__ as front
 from cgn.config.mnist import Evaluate
 from cgn.core import files, outputs
-from cgn.core.arguments import Input, OptionalInput, Output, Speed
 from cgn.core.checkpoints import save_model, save_state
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.metrics import Files, MetricSink
+from cgn.core.parameters import Input, OptionalInput, Output, Speed
 from cgn.core.run_record import code_digest
 
 ROOT = Path(__file__).parents[1]

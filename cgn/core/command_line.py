@@ -1,4 +1,4 @@
-"""A verb's signature as its command line: each keyword argument becomes an option (`cgn.core.arguments`)."""
+"""A verb's signature as its command line: each keyword argument becomes an option (`cgn.core.parameters`)."""
 
 import argparse
 import inspect
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from cgn.core.arguments import INPUT, OUTPUT, PARAMETER, SPEED
 from cgn.core.outputs import log_folder
+from cgn.core.parameters import INPUT, OUTPUT, PARAMETER, SPEED
 
 GIVEN = ("seed", "variant", "sink")
 """Arguments that the front door fills in itself."""

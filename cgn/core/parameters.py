@@ -3,9 +3,16 @@
 A default is the paper's value wherever the paper or its published code has one, so that a variant in params.yaml states
 only where it departs. Each field says through one of four functions what its value means: `published`, `choice`,
 `extension` or `ours`. `departures` compares a validated record with what these say.
+
+And the types of a verb's arguments: what each of them is to the front door. A verb is `def verb(config, *, seed: int,
+variant: str, sink: MetricSink, <inputs>: Input, <output>: Output, ...)`. Its command line, the checks before the first
+step and the definition of its output follow from these types. `seed`, `variant` and `sink` are given to a verb that
+names them and are no options. Any other keyword argument of a plain type (str, int) is an option that defines the
+output.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +21,29 @@ CODE = "paper: published code"
 EXTENSION = "not in the paper"
 LARGEST = 2**53
 """Of numbers; a larger one is no count, and not the same number in every language that reads a run's records."""
+
+INPUT = "input"
+OUTPUT = "output"
+SPEED = "speed"
+PARAMETER = "parameter"
+
+Input = Annotated[Path, INPUT]
+"""A finished folder of an earlier stage, or a file: it must exist; its digest is part of what defines the output."""
+
+OptionalInput = Annotated[Path | None, INPUT]
+"""An input that not every variant needs; a verb that needs it refuses its absence. The default must be None."""
+
+Inputs = Annotated[tuple[Path, ...], INPUT]
+"""Several inputs: the option is repeated."""
+
+Output = Annotated[Path, OUTPUT]
+"""The one folder that the verb writes: built under a temporary name, moved into place at the end."""
+
+Speed = Annotated[int, SPEED]
+"""A number that changes how fast a verb works, never what it writes: it is no part of the output's definition."""
+
+Parameter = Annotated[str, PARAMETER]
+"""A value from another section of params.yaml. The front door gives it by its name; it is no option."""
 
 
 def _bounded(value: float) -> float:

@@ -105,7 +105,7 @@ def _zip(path: Path) -> Iterator[str]:
 
 
 def _weights(path: Path) -> Iterator[str]:
-    from cgn.core.weights import load_weights  # loads torch, which most downloads do without
+    from cgn.core.checkpoints import load_weights  # loads torch, which most downloads do without
 
     if zipfile.is_zipfile(path):
         list(_zip(path))

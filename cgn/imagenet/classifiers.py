@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import WRONG_FACTS, load_model
+from cgn.core.checkpoints import WRONG_FACTS, load_model, load_strictly
 from cgn.core.errors import ArtifactError
 from cgn.core.files import read_object
 from cgn.core.outputs import DEFINITION
-from cgn.core.weights import load_strictly
 from cgn.imagenet.data.prepared_sets import PreparedSets
 from cgn.imagenet.data.preprocessing import Preparation, imagenet_size
 from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, network, with_mean_heads

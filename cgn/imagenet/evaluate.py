@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from cgn.config.imagenet import Evaluate
-from cgn.core.arguments import Input, Inputs, OptionalInput, Output
 from cgn.core.devices import limit_threads, resolve_device
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Input, Inputs, OptionalInput, Output
 from cgn.imagenet.classifiers import open_classifiers
 from cgn.imagenet.evaluation.predict import predict_suites, write_evaluation
 from cgn.imagenet.evaluation.suites import ALL, HEADLINES, check_options, open_data

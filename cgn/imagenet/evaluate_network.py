@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 from cgn.config.imagenet import Evaluate, Suite
-from cgn.core.arguments import Input, Inputs, OptionalInput, Output
 from cgn.core.devices import limit_threads, resolve_device
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Input, Inputs, OptionalInput, Output
 from cgn.core.validation import build
 from cgn.evaluation.predictions import Predictions
 from cgn.evaluation.suites import Numbers, numbers

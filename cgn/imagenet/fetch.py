@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cgn.config.imagenet import Extra, Fetch
-from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Output, Parameter
 from cgn.download.assets import ShippedAsset, fetch_all, list_all
 from cgn.download.sources import (
     BACKGROUNDS_CHALLENGE,

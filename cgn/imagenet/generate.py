@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from cgn.config.imagenet import Generate, Interpolation
-from cgn.core.arguments import OptionalInput, Output, Speed
 from cgn.core.devices import fits, keep_freed_memory, limit_threads
 from cgn.core.errors import ConfigError
 from cgn.core.images import Bytes, to_bytes
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import OptionalInput, Output, Speed
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.imagenet.generator import Model, biggan_of, load_generator, load_published

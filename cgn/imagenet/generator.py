@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgn.core.checkpoints import load_model, sketch
-from cgn.core.weights import Tensors, load_strictly, load_weights
+from cgn.core.checkpoints import Tensors, load_model, load_strictly, load_weights, sketch
 from cgn.mechanisms import Generator, Prior, Shape, WholeImage
 from cgn.nets import u2net
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig, Recompute

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from cgn.config.imagenet import Folders, Prepare, World
-from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, on_disk, replacing
 from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Input, OptionalInput, Output
 from cgn.core.seeding import derive
 from cgn.data.decoding import decode
 from cgn.download import archives, sources

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import nn
 
-from cgn.core.weights import load_strictly, load_weights
+from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.imagenet.generator import empty_biggan
 from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan

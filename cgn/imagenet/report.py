@@ -6,10 +6,10 @@ sentence says whether they can be compared at all.
 """
 
 from cgn.config.imagenet import ImageNet, Report
-from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Input, Output
 from cgn.evaluation.expected import remarks
 from cgn.imagenet.data.prepared_sets import PreparedSets, read_prepared_sets
 from cgn.imagenet.report_parts.answers import answer, change_table, figures

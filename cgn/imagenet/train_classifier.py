@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from cgn.config.imagenet import TrainClassifier
-from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
@@ -25,6 +24,7 @@ from cgn.core.files import MANIFEST, read_object, write_json
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import ahead
+from cgn.core.parameters import Input, OptionalInput, Output
 from cgn.core.seeding import derive
 from cgn.data.shards import read_manifest
 from cgn.imagenet.classifiers import HEADS, TRACK

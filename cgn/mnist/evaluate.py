@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cgn.config.mnist import CLASSES, Evaluate
-from cgn.core.arguments import Input, Inputs, Output
 from cgn.core.devices import limit_threads
 from cgn.core.errors import ArtifactError
 from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.outputs import DEFINITION
+from cgn.core.parameters import Input, Inputs, Output
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import accuracies, accuracy
 from cgn.evaluation.predictions import FILE, SPLITS, Predictions, gather, image_names, table, write
@@ -163,8 +163,7 @@ def called(condition: str) -> str:
 
 
 def _open(folder: Path, *, variant: str) -> Classifier:
-    from cgn.core.checkpoints import load_model
-    from cgn.core.weights import load_strictly
+    from cgn.core.checkpoints import load_model, load_strictly
     from cgn.nets.classifiers import Cnn
 
     path = folder / "model.safetensors"

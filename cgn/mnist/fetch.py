@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from cgn.config.mnist import Fetch
-from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Output, Parameter
 from cgn.download.assets import fetch_all, list_all
 from cgn.download.sources import (
     BACKGROUND_TEXTURES,

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from cgn.config.mnist import CLASSES, Generate
-from cgn.core.arguments import Input, Output, Speed
 from cgn.core.devices import limit_threads
 from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Input, Output, Speed
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms import Causes, counterfactual, factual

@@ -19,10 +19,10 @@ import torch
 from tqdm import tqdm
 
 from cgn.config.mnist import CLASSES, Prepare
-from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Input, Output
 from cgn.core.seeding import numpy_stream
 from cgn.data.shards import Sample, Shard, samples, write_manifest, write_shard
 from cgn.download.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES

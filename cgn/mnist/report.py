@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from cgn.config.mnist import Mnist, Report
-from cgn.core.arguments import Input, Output
 from cgn.core.files import read_json
 from cgn.core.images import png
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Input, Output
 from cgn.data.shards import samples
 from cgn.evaluation.expected import Headline, remarks
 from cgn.evaluation.intervals import Proportion, compared

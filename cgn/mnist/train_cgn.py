@@ -15,15 +15,14 @@ import torch
 from torch import nn
 
 from cgn.config.mnist import CLASSES, Discriminator, TrainCgn
-from cgn.core.arguments import Input, Output
-from cgn.core.checkpoints import save_model
+from cgn.core.checkpoints import load_strictly, load_weights, save_model
 from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.images import from_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import concurrently
+from cgn.core.parameters import Input, Output
 from cgn.core.seeding import derive, torch_stream
-from cgn.core.weights import load_strictly, load_weights
 from cgn.data.shards import Images, load_split
 from cgn.losses import (
     binary_entropy,

@@ -15,13 +15,13 @@ import torch
 from torch.nn import functional
 
 from cgn.config.mnist import CLASSES, TrainClassifier
-from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
+from cgn.core.parameters import Input, OptionalInput, Output
 from cgn.core.seeding import derive
 from cgn.data.shards import load_split, read_manifest
 from cgn.nets.classifiers import Cnn

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cgn.core.checkpoints import Tensors, load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.weights import Tensors, load_strictly, load_weights
 
 AUXILIARY = ("aux1", "aux2", "AuxLogits")
 DENSENET_OLD = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")

@@ -7,7 +7,7 @@ from typing import get_type_hints
 
 import cgn.__main__ as front_door
 from cgn.config.load import load
-from cgn.core.arguments import Output
+from cgn.core.parameters import Output
 from tests.architecture.closure import ROOT, cells
 
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -17,10 +17,9 @@ from torch import nn
 from torch.nn import functional
 
 from cgn.config.mnist import CLASSES
-from cgn.core.checkpoints import load_model
+from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.devices import THREADS
 from cgn.core.seeding import torch_stream
-from cgn.core.weights import load_strictly
 from cgn.download.sources import MNIST_IMAGES, MNIST_LABELS
 from cgn.mechanisms import Prior
 from cgn.mnist.digits import Digits, mnist, render_digits

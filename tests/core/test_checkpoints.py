@@ -16,9 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from cgn.core.checkpoints import load_model, load_state, rebuilt, save_model, save_state
+from cgn.core.checkpoints import load_model, load_state, load_strictly, load_weights, rebuilt, save_model, save_state
 from cgn.core.errors import ArtifactError
-from cgn.core.weights import load_strictly, load_weights
 from tests.support.pickles import Bomb
 
 

@@ -21,9 +21,9 @@ from cgn.miniature.sets import (
     variations,
     write_sets,
 )
-from cgn.miniature.world.mask_agreement import best_iou
 from cgn.miniature.world.primitives import Rng, box, capsule, circle, ellipse, hashed, polygon, value_noise
 from cgn.miniature.world.scenes import CLASSES, Scene, grid, scene, silhouette_bank, silhouettes
+from cgn.miniature.world.silhouettes import best_iou
 
 LABELS = np.repeat(np.arange(9), 3)
 INDEX = np.arange(len(LABELS))

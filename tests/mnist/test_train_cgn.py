@@ -10,11 +10,10 @@ import torch
 
 from cgn.config.load import load
 from cgn.config.mnist import Border, Discriminator, Losses, Mnist, Perceptual, TrainCgn
-from cgn.core.checkpoints import load_model
+from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files
 from cgn.core.seeding import torch_stream
-from cgn.core.weights import load_strictly
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mechanisms import Prior, factual
 from cgn.mnist.generator import build_generator, soften

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from cgn.config.mnist import TrainClassifier
-from cgn.core.checkpoints import load_model
+from cgn.core.checkpoints import load_model, load_strictly
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
-from cgn.core.weights import load_strictly
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mnist.arms import ARMS
 from cgn.mnist.train_classifier import SOURCES, initial_classifier, train_classifier

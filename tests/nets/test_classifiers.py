@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.weights import load_strictly, load_weights
 from cgn.evaluation.metrics import shape_bias
 from cgn.evaluation.predict import predict
 from cgn.imagenet.data.datasets import TransformedFolder

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
-from cgn.core.weights import load_strictly, load_weights
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig
 from cgn.nets.biggan_folded import fold
 from cgn.nets.spectral import SpectralConv2d, SpectralLinear

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cgn.core.checkpoints import load_strictly
 from cgn.core.seeding import torch_stream
-from cgn.core.weights import load_strictly
 from cgn.nets.biggan import BigGan, BigGanConfig
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
+from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
-from cgn.core.weights import load_strictly, load_weights
 from cgn.mechanisms import Cause, Generator
 from cgn.mnist.generator import build_generator, from_published
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator

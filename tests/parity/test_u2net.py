@@ -11,8 +11,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError
-from cgn.core.weights import load_strictly, load_weights
 from cgn.mechanisms import Cause, Shape
 from cgn.nets.u2net import U2NET, U2NETP, U2Net, Widths, fold, segmenter
 

@@ -21,6 +21,7 @@ from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
 from cgn.miniature.pretraining.config import SegmenterTraining
+from cgn.miniature.world.painters import Painter
 from cgn.miniature.world.primitives import (  # fmt: skip
     Floats,
     Labels,
@@ -56,7 +57,6 @@ from cgn.miniature.world.scenes import (
     signed,
 )
 from cgn.miniature.world.silhouettes import MARK_WIDTH, Outline, Silhouette
-from cgn.miniature.world.textures import Painter
 from cgn.nets.u2net import U2Net
 from cgn.optimization import EMA, adam, evaluating, linear_decay
 from cgn.training import Rows, Training, batch_indices

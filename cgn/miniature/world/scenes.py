@@ -15,10 +15,9 @@ import torch
 
 from cgn.core.seeding import derive
 from cgn.mechanisms import compose
-from cgn.miniature.world.backgrounds import BACKGROUNDS
+from cgn.miniature.world.painters import BACKGROUNDS, TEXTURES
 from cgn.miniature.world.primitives import Floats, Labels, Points, Rng, edge, paint
 from cgn.miniature.world.silhouettes import Silhouette, silhouette
-from cgn.miniature.world.textures import TEXTURES
 
 CLASSES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 DRAWN_SIZE = 64

@@ -3,12 +3,20 @@
 Legend: B images, H height, W width. A figure is drawn in its own frame, about [-1,1] x [-1,1], as a signed distance.
 Limbs, wings, tails and proportions are random in every image; so are position, size, rotation, mirroring and a slow
 warp of the plane. Eyes, wheels and strings belong to the shape: they are `marks`, painted on any texture.
+
+How much masks look like true silhouettes: a CGN's mask is drawn from noise, so nothing says which pose it should have
+had. It is compared with a bank of true silhouettes of its class, in many poses, sizes and places; its agreement is the
+best intersection over union (IoU) in that bank. The control is the same with the banks of the other classes: a blob
+fits all of them about as well. Masks and silhouettes are cut at one half. Two empty masks agree perfectly. The best of
+a larger bank is never worse, so figures compare only for one bank; what fresh true silhouettes reach against it is the
+upper limit. There, C are classes, N silhouettes a class.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from cgn.miniature.world.primitives import (
     Floats,
@@ -197,6 +205,7 @@ SIZES = (0.77, 0.78, 0.82, 0.78, 0.8, 0.74, 0.82, 0.78, 0.8)
 """Half the height of a figure's frame."""
 FLESH = (0.02, 0.0, 0.03, 0.035, 0.03, 0.0, 0.025, 0.0, 0.02)
 """How much a figure is swollen, so that the classes cover about equal areas."""
+MASKS_PER_BLOCK = 256
 MARK_WIDTH = 0.03
 
 
@@ -215,6 +224,42 @@ def silhouette(figure: int, points: Points, rng: Rng) -> Silhouette:
     return Silhouette(distance=outline * size, marks=edge(np.maximum(marks, outline + 0.01), MARK_WIDTH))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SilhouetteIou:
+    """Means over all masks, each in [0,1]."""
+
+    own: float
+    """Best IoU with the labelled class."""
+    others: float
+    """Best IoU with each other class, averaged over these classes."""
+    nearest: float
+    """The share of masks whose best IoU over all classes is with the labelled one."""
+
+
+def silhouette_iou(masks: torch.Tensor, labels: torch.Tensor, *, bank: torch.Tensor) -> SilhouetteIou:
+    """Masks (B,1,H,W) in [0,1], labels (B,) of 0..C-1 and bank (C,N,H,W) in [0,1], on one device; B at least 1, C 2."""
+    best = best_iou(masks, bank=bank)
+    if len(labels) != len(masks) or len(bank) < 2:
+        raise ValueError(f"{len(masks)} masks, {len(labels)} labels, {len(bank)} classes: expected B, B, 2 or more")
+    own = best.gather(1, labels[:, None].to(torch.int64))[:, 0]
+    others = (best.sum(1) - own) / (len(bank) - 1)
+    nearest = (best.argmax(1) == labels).to(best.dtype)
+    return SilhouetteIou(own=own.mean().item(), others=others.mean().item(), nearest=nearest.mean().item())
+
+
+def best_iou(masks: torch.Tensor, *, bank: torch.Tensor) -> torch.Tensor:
+    """(B,C) in [0,1]: each mask's best IoU with each class of the bank. Raises ValueError for other sizes of image."""
+    if masks.shape[1] != 1 or masks.shape[2:] != bank.shape[2:] or not masks.numel() or not bank.numel():
+        raise ValueError(
+            f"masks {tuple(masks.shape)}, bank {tuple(bank.shape)}: expected (B,1,H,W) and (C,N,H,W), none empty; "
+            "draw the bank at the masks' size"
+        )
+    known = (bank > 0.5).flatten(2).flatten(0, 1).float()
+    drawn = (masks > 0.5).flatten(1).float()
+    blocks = [drawn[start : start + MASKS_PER_BLOCK] for start in range(0, len(drawn), MASKS_PER_BLOCK)]
+    return torch.cat([_iou(block, known).view(len(block), *bank.shape[:2]).amax(2) for block in blocks])
+
+
 def _leg(points: Points, hip: Scalar, swing: Scalar) -> Floats:
     return capsule(points, (hip, 0.05), (hip + swing, 0.78), (0.12, 0.08))
 
@@ -222,3 +267,10 @@ def _leg(points: Points, hip: Scalar, swing: Scalar) -> Floats:
 def _arm(points: Points, side: float, raised: Floats) -> Floats:
     hand = (side * (0.66 + 0.1 * np.abs(raised)), 0.1 + 1.1 * raised)
     return capsule_chain(points, [(side * 0.2, -0.14), (side * 0.52, 0.08 + 0.3 * raised), hand], [0.12, 0.09, 0.085])
+
+
+def _iou(masks: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """(B,P) and (M,P) of 0 and 1 -> (B,M); sums of ones are exact in float32 up to 2^24 pixels."""
+    shared = masks @ known.T
+    either = masks.sum(1, keepdim=True) + known.sum(1) - shared
+    return torch.where(either > 0, shared / either.clamp_min(1), torch.ones_like(shared))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cgn.miniature.world.mask_agreement import MASKS_PER_BLOCK, best_iou, silhouette_iou
+from cgn.miniature.world.silhouettes import MASKS_PER_BLOCK, best_iou, silhouette_iou
 
 
 def square(top: int, left: int, side: int) -> torch.Tensor:
