@@ -220,7 +220,3 @@ def check_size(folder: Path, shard: Shard) -> None:
         raise ArtifactError(f"{path} is missing: {remedy(folder)}")
     if (size := path.stat().st_size) != shard.bytes:
         raise ArtifactError(f"{path} has {size:,} bytes, its manifest says {shard.bytes:,}: {remedy(folder)}")
-
-
-FAINT = 24
-"""Grey levels between the darkest and the brightest pixel of an image with too little contrast."""
