@@ -18,10 +18,10 @@ from torch import nn
 from cgn.core.devices import usable_cores
 from cgn.core.seeding import torch_stream
 from cgn.corruptions import CORRUPTIONS, corrupt
-from cgn.data.datasets import FolderDataset
-from cgn.data.image_folders import class_folders
-from cgn.data.mixing import Mixture, Stream, mixed_batches
 from cgn.data.shards import write_shard
+from cgn.imagenet.data.datasets import FolderDataset
+from cgn.imagenet.data.image_folders import class_folders
+from cgn.imagenet.data.mixing import Mixture, Stream, mixed_batches
 from cgn.imagenet.generate import Renderer
 from cgn.imagenet.generator import biggan_of
 from cgn.imagenet.train_cgn import batch_losses, draw_batch, settle_norms
