@@ -55,10 +55,7 @@ class FolderDataset:
 
     def image(self, index: int) -> Image.Image | str:
         """Decode a file."""
-        try:
-            return decode(self.folder.path(index))
-        except ArtifactError as error:
-            return str(error).removeprefix(f"{readable(str(self.folder.root))}/")
+        return _decoded(self.folder, index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +194,12 @@ class TransformedFolder:
         return len(self.folder)
 
     def __getitem__(self, index: int) -> torch.Tensor | str:
-        try:
-            image = decode(self.folder.path(index))
-        except ArtifactError as error:
-            return str(error).removeprefix(f"{readable(str(self.folder.root))}/")
-        return self.transform(image)
+        image = _decoded(self.folder, index)
+        return image if isinstance(image, str) else self.transform(image)
+
+
+def _decoded(folder: ImageFolder, index: int) -> Image.Image | str:
+    try:
+        return decode(folder.path(index))
+    except ArtifactError as error:
+        return str(error).removeprefix(f"{readable(str(folder.root))}/")

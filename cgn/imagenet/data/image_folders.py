@@ -285,13 +285,7 @@ def _visible(root: Path) -> tuple[Iterator[str], list[tuple[str, str]]]:
 
 def _by_reason(strays: Iterable[tuple[str, str]]) -> tuple[Stray, ...]:
     """One `Stray` for each reason, in the order of their first names."""
-    grouped: dict[str, list[str]] = {}
-    for name, reason in strays:
-        grouped.setdefault(reason, []).append(name)
-    found = [
-        Stray(reason=reason, count=len(names), names=tuple(sorted(names)[:SHOWN])) for reason, names in grouped.items()
-    ]
-    return tuple(sorted(found, key=lambda stray: stray.names))
+    return merge_strays([("", [Stray(reason=reason, count=1, names=(name,)) for name, reason in strays])])
 
 
 def _check_folder(root: Path) -> None:
