@@ -24,7 +24,6 @@ ALLOWED = {
         "PIL",
         "requests",
         "safetensors",
-        "sklearn",
         "torchvision",
         "tqdm",
         "urllib3",
