@@ -12,15 +12,16 @@ import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes
 from cgn.core.seeding import numpy_stream
+
+if TYPE_CHECKING:
+    import torch
 
 MNIST_TRAIN = 50_000
 SCIKIT_LEARN_TEST = 500
@@ -102,11 +103,14 @@ def read_idx(path: Path, *, dimensions: int) -> Bytes:
     return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(shape)
 
 
-def render_digits(digits: Digits, chosen: Labels, *, image_size: int, motions: torch.Tensor | None = None) -> Floats:
+def render_digits(digits: Digits, chosen: Labels, *, image_size: int, motions: "torch.Tensor | None" = None) -> Floats:
     """The digits with the indices `chosen` (B,) as images (B,image_size,image_size) in [0,1].
 
     `motions` (B,2,3), from `random_motions`, rotates, scales and shifts each.
     """
+    import torch
+    from torch.nn import functional
+
     source = torch.from_numpy(digits.images[chosen].astype(np.float32) / 255).unsqueeze(1)
     if digits.resampling == "nearest" and motions is None:
         return functional.interpolate(source, size=(image_size, image_size), mode="nearest")[:, 0].numpy()
@@ -120,11 +124,13 @@ def render_digits(digits: Digits, chosen: Labels, *, image_size: int, motions: t
 
 def random_motions(
     random: np.random.Generator, count: int, *, rotation_degrees: float, scale: float, shift: float
-) -> torch.Tensor:
+) -> "torch.Tensor":
     """(count,2,3) float32 affine maps from an image's coordinates to the source's, in [-1,1].
 
     Angle, scale (1 +- `scale`) and shifts (in fractions of the image) are drawn uniformly from +- their range.
     """
+    import torch
+
     angle = np.deg2rad(random.uniform(-rotation_degrees, rotation_degrees, count))
     zoom = 1 + random.uniform(-scale, scale, count)
     offset = 2 * random.uniform(-shift, shift, (count, 2, 1))
