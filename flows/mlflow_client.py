@@ -125,17 +125,11 @@ class Client:
             assert experiment is not None, "it was made just now"
         if experiment.lifecycle_stage == "deleted":
             raise self._deleted_experiment(experiment)
-        tags = {key: value for key, value in EXPERIMENT_TAGS.items() if key not in experiment.tags}
-        if self.file:
-            adopt(self.file, experiment=str(experiment.experiment_id), home=experiment.tags.get(HOME))
-            tags |= {HOME: str(self.file)} if experiment.tags.get(HOME) != str(self.file) else {}
-        try:
-            for key, value in tags.items():
-                self.mlflow.set_experiment_tag(experiment.experiment_id, key, value)
-        except MlflowException as error:
-            if not refusal_status(error):  # who may only write runs needs no description
-                raise
-        return str(experiment.experiment_id)
+        number = str(experiment.experiment_id)
+        if self.file and experiment.tags.get(HOME) != str(self.file):
+            adopt(self.file, experiment=number, home=experiment.tags.get(HOME))
+            self.mlflow.set_experiment_tag(number, HOME, str(self.file))
+        return number
 
     def create(self, name: str, *, start: float, tags: Mapping[str, Any]) -> str:
         """Open a run that started at this time, in seconds. Its id."""

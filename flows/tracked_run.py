@@ -42,8 +42,6 @@ class Sent:
 
     place: list[str]
     run_id: str = ""
-    parent: str = ""
-    """The pipeline's run."""
     step: int = 0
     offset: int = 0
     checksum: int = 0
@@ -108,7 +106,7 @@ class TrackedRun:
             client.log(parent, params=pipeline["parameters"])
         tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs")}
         tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()} | {PARENT: parent}
-        self.sent.run_id, self.sent.parent = client.create(facts["name"], start=start, tags=tags), parent
+        self.sent.run_id = client.create(facts["name"], start=start, tags=tags)
         client.mlflow.update_run(parent, status="RUNNING")
         write_json(self.folder / untracked.SENT, asdict(self.sent))
 
@@ -174,24 +172,26 @@ class TrackedRun:
             name, metrics = facts["name"].removesuffix(f"/{EVALUATE}"), client.run(run_id).data.metrics
             values = {f"{name}/{key}": value for key, value in metrics.items() if key != "images"}
             self._log_above(metrics=[{**values, "step": 0, "time": end["time"]}])
-        below = client.search(f"tags.`{PARENT}` = '{self.sent.parent}'")
-        if all(stage.info.status != "RUNNING" for stage in below) and (parent := self._parent()):
+        if not (parent := self._parent()):
+            return
+        below = client.search(f"tags.`{PARENT}` = '{parent.info.run_id}'")
+        if all(stage.info.status != "RUNNING" for stage in below):
             last = {stage.info.run_name: stage.info.status for stage in below}  # the last try of a stage counts
             over = max(stage.info.end_time or 0 for stage in below)
             counts = {f"stages/{word}": list(last.values()).count(status) for status, word in ENDS.items()}
             # the newest value counts, and stages may come here in another order than they ended in
             self._log_above(metrics=[{**counts, "seconds": (over - parent.info.start_time) / 1000, "step": 0}])
             worst = next(status for status in ENDS if status in last.values())
-            client.mlflow.set_terminated(self.sent.parent, worst, over)
+            client.mlflow.set_terminated(parent.info.run_id, worst, over)
 
     def _log_above(self, **values: Any) -> None:
         """Log into the pipeline's run (arguments of `Client.log`)."""
-        if any(values.values()) and self._parent():
-            self.client.log(self.sent.parent, **values)
+        if any(values.values()) and (parent := self._parent()):
+            self.client.log(parent.info.run_id, **values)
 
     def _parent(self) -> Any:
         """The pipeline's run; None where the user has deleted it."""
-        run = self.client.run(self.sent.parent)
+        run = self.client.run(self.client.run(self.sent.run_id).data.tags[PARENT])
         return run if run and run.info.lifecycle_stage == "active" else None
 
 
