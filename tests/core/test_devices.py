@@ -1,5 +1,6 @@
 """Cores and threads by affinity, cgroup and CGN_CORES; one thread in every verb; freed memory is used again."""
 
+import gc
 import importlib
 import os
 import subprocess
@@ -87,6 +88,13 @@ def test_a_verb_computes_with_one_thread_whatever_the_environment_says(threads: 
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert found.stdout.splitlines()[-1] == "1", found.stderr
+
+
+def test_the_garbage_collector_works_again_after_an_import_that_failed() -> None:
+    with pytest.raises(ImportError), devices.importing():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("target", ["mnist/digits", "imagenet/miniature"])
