@@ -25,7 +25,7 @@ from typing import Any
 from cgn.config.load import Variant, load
 from cgn.core import command_line
 from cgn.core.command_line import Invocation, asked
-from cgn.core.devices import limit_threads
+from cgn.core.devices import importing, limit_threads
 from cgn.core.errors import CgnError, ConfigError
 from cgn.core.metrics import Fanout, Files, MetricSink
 from cgn.core.outputs import DEFINITION, building
@@ -67,7 +67,8 @@ def parse(argv: Sequence[str]) -> Invocation:
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     verb: str = front.parse_args(argv[:1]).verb
     track = _track(argv[1:], verb=verb)
-    module = importlib.import_module(f"cgn.{track}.{verb}")
+    with importing():
+        module = importlib.import_module(f"cgn.{track}.{verb}")
     return command_line.parse(
         argv[1:],
         verb=verb,

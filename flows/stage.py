@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from cgn.core.errors import CgnError
 from flows.processes import end_with, is_alive, nearest_dvc
 from flows.untracked import UntrackedRun, pipeline, project_root
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str], *, front_door: FrontDoor | None = None) -> int:
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
-        if not _fixable(error):
+        if not isinstance(error, CgnError):
             raise
         from flows.cache import repaired
 
@@ -80,12 +81,6 @@ def _cgn(argv: Sequence[str], tracked: UntrackedRun) -> None:
     inputs = {role: [str(path) for path in paths] for role, paths in call.inputs.items()}
     tracked.begin(facts | {"inputs": inputs}, out=call.out, log=call.log)
     run(call, sinks=[tracked])
-
-
-def _fixable(error: Exception) -> bool:
-    from cgn.core.errors import CgnError
-
-    return isinstance(error, CgnError)
 
 
 if __name__ == "__main__":

@@ -88,8 +88,6 @@ class UntrackedRun:
         self.pipeline = pipeline
         self.folder = root / UNTRACKED / pipeline.key / f"{time.time_ns()}-{os.getpid()}"
         self.out = self.log_folder = Path()
-        self.recorded = False
-        """Whether run.json and metrics.jsonl are this run's, and not those of the run before."""
         self.broken = False
 
     def begin(self, facts: Mapping[str, Any], *, out: Path, log: Path) -> None:
@@ -107,16 +105,15 @@ class UntrackedRun:
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Nothing is written twice: the record already has these values."""
         del values, step
-        self._follow()
+        self._follow(RUN, RECORD)
 
     def summary(self, values: Mapping[str, float]) -> None:
         """Final values: all are in details.json, the few that one compares in metrics.json."""
         del values
-        self._follow(METRICS, DETAILS)
+        self._follow(RUN, RECORD, METRICS, DETAILS)
 
     def picture(self, path: Path) -> None:
         """A sheet or page, under its place in the output."""
-        self._follow()
         partial = self.out.with_name(self.out.name + ".partial")
         base = next((base for base in (partial, self.out) if path.is_relative_to(base)), path.parent)
         self._link(path, f"{IMAGES}/{path.relative_to(base).as_posix()}")
@@ -124,13 +121,13 @@ class UntrackedRun:
     def rewind(self, step: int) -> None:
         """The run begins or continues: run.json and the record up to here were just written anew."""
         del step
-        self._follow()
+        self._follow(RUN, RECORD)
 
     def end(self, status: str, *, message: str = "") -> None:
         """`status` is MLflow's: FINISHED, FAILED or KILLED. A stage that never began leaves nothing."""
         if (self.folder / STAGE).is_file():
-            if self.recorded:
-                self._follow()
+            # the files of the run before are still there where this one was refused before it wrote its own
+            self._follow(*(name for name in (RUN, RECORD) if (self.folder / name).exists()))
             self._write(END, {"time": time.time(), "status": status, "message": message})
             if refused := read(self.folder / REFUSED):
                 _note(f"this run is not in MLflow: {refused}")
@@ -138,9 +135,8 @@ class UntrackedRun:
                 later = f"it is tracked once the server is back (by the next run, or: {SYNC})"
                 _note(f"MLflow has not all of this run; {later}: {down}")
 
-    def _follow(self, *more: str) -> None:
-        self.recorded = True
-        for name in (RUN, RECORD, *more):
+    def _follow(self, *names: str) -> None:
+        for name in names:
             self._link(self.log_folder / name, name)
 
     def _link(self, file: Path, name: str) -> None:

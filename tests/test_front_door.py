@@ -218,6 +218,16 @@ def test_help_needs_no_tensors() -> None:
     assert "  train_cgn " in done.stdout
 
 
+def test_verbs_that_need_no_tensors_start_without() -> None:
+    """Each of these packages takes a second to import."""
+    names = ("mnist.fetch", "mnist.evaluate", "mnist.report", "imagenet.fetch", "imagenet.survey", "imagenet.report")
+    absent = ("torch", "torchvision", "lightning_fabric", "webdataset", "sklearn")
+    imports = "; ".join(f"import cgn.{name}" for name in names)
+    check = f"import sys; sys.modules.update(dict.fromkeys({absent}, None)); {imports}"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         front.parse(["trian_cgn", "mnist/digits"])

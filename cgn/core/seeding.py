@@ -5,9 +5,12 @@ training draws the same numbers whether the run reached it in one go or was kill
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -16,8 +19,10 @@ def derive(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def torch_stream(seed: int, *names: str | int) -> torch.Generator:
+def torch_stream(seed: int, *names: str | int) -> "torch.Generator":
     """A CPU torch generator for the stream called `names`."""
+    import torch
+
     return torch.Generator().manual_seed(derive(seed, *names))
 
 

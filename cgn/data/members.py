@@ -2,8 +2,8 @@
 
 Decided here: a sample is `<key>.png` and `<key>.json`, and where a track keeps them its parts (`<key>.mask.png`, ...).
 Reading takes those kinds of member, each name once, and refuses every other, so nothing in a tar is ever unpickled or
-run; parts are decoded only on request. WebDataset groups the members into samples. The members are read here, because
-WebDataset's own iterator leaves the files open and takes five times as long, more than decoding an image of 32 pixels.
+run; parts are decoded only on request. The members are read here, because WebDataset's own iterator leaves the files
+open and takes five times as long, more than decoding an image of 32 pixels.
 """
 
 import io
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -71,8 +71,8 @@ def _members_of(sample: Sample) -> dict[str, bytes]:
     return {"png": png(sample.image), "json": facts, **parts}
 
 
-def read_members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
-    """The plain files of a ustar archive, as WebDataset's `group_by_keys` takes them."""
+def read_members(stream: BinaryIO, *, path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the plain files of a ustar archive, in order."""
     whole, seen = os.fstat(stream.fileno()).st_size, set[str]()
     while (header := stream.read(BLOCK))[:1] != b"\0":
         try:
@@ -92,12 +92,12 @@ def read_members(stream: BinaryIO, *, path: Path) -> Iterator[dict[str, Any]]:
             raise ArtifactError(f"{path} has the member {name!r} twice: {remedy(path.parent)}")
         seen.add(name)
         stream.seek(-size % BLOCK, io.SEEK_CUR)
-        yield {"fname": name, "data": data, "__url__": path.name}
+        yield name, data
 
 
-def decode_sample(found: Mapping[str, Any], *, path: Path, parts: Sequence[str]) -> Sample:
+def decode_sample(found: Mapping[str, bytes], *, path: Path, key: str, parts: Sequence[str]) -> Sample:
     """The one decoder: PNG by Pillow, JSON by the standard library, nothing else."""
-    where = f"{path}, sample {found['__key__']}"
+    where = f"{path}, sample {key}"
     names = [f"{part}.png" for part in parts]
     if absent := {*MEMBERS, *names} - found.keys():
         raise ArtifactError(f"{where} has no .{min(absent)}: {remedy(path.parent)}")

@@ -9,14 +9,11 @@ number, so it depends on nothing that was written before it.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import webdataset as wds
-from webdataset.tariterators import group_by_keys
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, read_json, replacing, sha256, write_json
@@ -27,6 +24,9 @@ __all__ = [
     "LABELS", "Images", "Manifest", "Sample", "Shard", "check_size", "is_whole", "load_split",
     "read_manifest", "read_shard", "samples", "verify", "write_manifest", "write_shard",
 ]  # fmt: skip
+
+if TYPE_CHECKING:
+    import torch
 
 LABELS = ("shape", "texture", "background")
 BYTES_PER_SAMPLE = 2048
@@ -63,8 +63,8 @@ class Manifest:
 class Images:
     """`pixels`: (N,H,W,3) uint8. `labels`: (N,) int64 in 0..9 under shape, texture and background."""
 
-    pixels: torch.Tensor
-    labels: dict[str, torch.Tensor]
+    pixels: "torch.Tensor"
+    labels: "dict[str, torch.Tensor]"
 
 
 def write_shard(
@@ -74,6 +74,8 @@ def write_shard(
 
     `encoders`: threads that encode while the next samples are drawn; 0 encodes in this one. The bytes are the same.
     """
+    import webdataset as wds  # it loads torch, which readers of shards do not need
+
     path = folder / f"{split}-{number:06d}.tar"
     images = 0
     with replacing(path) as temporary:
@@ -156,6 +158,8 @@ def samples(folder: Path, *, split: str, parts: Sequence[str] = ()) -> Iterator[
 
 def load_split(folder: Path, *, split: str, limit: int | None = None) -> Images:
     """Verify a split and read it into memory, or its first `limit` images."""
+    import torch
+
     manifest = verify(folder, splits=[split])
     shards = _of_split(manifest, split, folder=folder)
     for shard in shards:
@@ -205,9 +209,9 @@ def _read(folder: Path, shard: Shard, *, parts: Sequence[str] = ()) -> Iterator[
     path = folder / shard.name
     read = 0
     with path.open("rb") as stream:
-        source = partial(read_members, stream, path=path)
-        for sample in wds.DataPipeline(source, group_by_keys):
-            yield sample["__key__"], decode_sample(sample, path=path, parts=parts)
+        for key, members in groupby(read_members(stream, path=path), key=lambda member: member[0].partition(".")[0]):
+            found = {name.partition(".")[2]: data for name, data in members}
+            yield key, decode_sample(found, path=path, key=key, parts=parts)
             read += 1
     if read != shard.images:
         raise ArtifactError(f"{path} holds {read} samples, its manifest says {shard.images}: {remedy(folder)}")

@@ -10,16 +10,18 @@ import gzip
 import math
 import zlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes
 from cgn.core.seeding import numpy_stream
+
+if TYPE_CHECKING:
+    import torch
 
 MNIST_TRAIN = 50_000
 SCIKIT_LEARN_TEST = 500
@@ -65,10 +67,11 @@ def mnist(images: Path, labels: Path) -> DigitSplits:
 
 def scikit_learn() -> DigitSplits:
     """scikit-learn's 8x8 digits, 0..16, with their frame: (N,10,10)."""
-    # Takes a second to import, and only the embedded default needs it.
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    found = find_spec("sklearn")  # its file alone: importing the package takes a second
+    assert found is not None
+    assert found.origin is not None
+    table: Any = np.loadtxt(Path(found.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    pixels, labels = table[:, :-1], table[:, -1].astype(int)
     small = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     framed = np.pad(small, ((0, 0), (1, 1), (1, 1)))
     train, test = _stratified(labels, test=SCIKIT_LEARN_TEST)
@@ -100,11 +103,14 @@ def read_idx(path: Path, *, dimensions: int) -> Bytes:
     return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(shape)
 
 
-def render_digits(digits: Digits, chosen: Labels, *, image_size: int, motions: torch.Tensor | None = None) -> Floats:
+def render_digits(digits: Digits, chosen: Labels, *, image_size: int, motions: "torch.Tensor | None" = None) -> Floats:
     """The digits with the indices `chosen` (B,) as images (B,image_size,image_size) in [0,1].
 
     `motions` (B,2,3), from `random_motions`, rotates, scales and shifts each.
     """
+    import torch
+    from torch.nn import functional
+
     source = torch.from_numpy(digits.images[chosen].astype(np.float32) / 255).unsqueeze(1)
     if digits.resampling == "nearest" and motions is None:
         return functional.interpolate(source, size=(image_size, image_size), mode="nearest")[:, 0].numpy()
@@ -118,11 +124,13 @@ def render_digits(digits: Digits, chosen: Labels, *, image_size: int, motions: t
 
 def random_motions(
     random: np.random.Generator, count: int, *, rotation_degrees: float, scale: float, shift: float
-) -> torch.Tensor:
+) -> "torch.Tensor":
     """(count,2,3) float32 affine maps from an image's coordinates to the source's, in [-1,1].
 
     Angle, scale (1 +- `scale`) and shifts (in fractions of the image) are drawn uniformly from +- their range.
     """
+    import torch
+
     angle = np.deg2rad(random.uniform(-rotation_degrees, rotation_degrees, count))
     zoom = 1 + random.uniform(-scale, scale, count)
     offset = 2 * random.uniform(-shift, shift, (count, 2, 1))

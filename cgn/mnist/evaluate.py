@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cgn.config.mnist import CLASSES, Evaluate
-from cgn.core.devices import limit_threads
+from cgn.core.devices import importing, limit_threads
 from cgn.core.errors import ArtifactError
 from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
@@ -70,9 +70,10 @@ def evaluate(
 
     Raises ArtifactError for data or classifiers that are foreign, broken, or do not fit each other.
     """
-    from cgn.core.facts import refuse_foreign
-    from cgn.core.parallel import ahead, concurrently
-    from cgn.data.shards import load_split, read_manifest
+    with importing():
+        from cgn.core.facts import refuse_foreign
+        from cgn.core.parallel import ahead, concurrently
+        from cgn.data.shards import load_split, read_manifest
 
     del seed
     limit_threads()

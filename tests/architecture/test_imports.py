@@ -28,7 +28,7 @@ ALLOWED = {
     "cgn.corruptions": {*TENSORS, "PIL"},
     "cgn.miniature": {*TENSORS, "PIL", "ruamel"},
     "cgn.report": {"PIL", "jinja2", "matplotlib", "pandas", "pydantic"},
-    "cgn.mnist": {*TENSORS, "PIL", "pandas", "sklearn", "tqdm"},
+    "cgn.mnist": {*TENSORS, "PIL", "pandas", "tqdm"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas", "torchvision"},
     "cgn.clean": set(),
     "cgn.api": {*TENSORS},

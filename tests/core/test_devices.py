@@ -1,9 +1,11 @@
 """Cores and threads by affinity, cgroup and CGN_CORES; one thread in every verb; freed memory is used again."""
 
+import gc
 import importlib
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +89,14 @@ def test_a_verb_computes_with_one_thread_whatever_the_environment_says(threads: 
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert found.stdout.splitlines()[-1] == "1", found.stderr
+
+
+def test_the_garbage_collector_works_again_after_an_import_that_failed() -> None:
+    state = []
+    with suppress(ImportError), devices.importing():
+        state.append(gc.isenabled())
+        raise ImportError
+    assert [*state, gc.isenabled()] == [False, True]
 
 
 @pytest.mark.parametrize("target", ["mnist/digits", "imagenet/miniature"])

@@ -21,9 +21,9 @@ from cgn.core.metrics import Fanout, Files, read_lines
 from flows import untracked
 from flows.database import create
 from flows.mlflow_client import HOME, PATIENCE, Client, RefusedError, refusal_status
-from flows.observation import observe
 from flows.processes import alive
-from flows.tracking import TrackedRun, drop, sync
+from flows.tracked_run import TrackedRun, observe
+from flows.tracking import drop, sync
 from flows.untracked import Pipeline, UntrackedRun, alone, count_stages
 from tests.flows.conftest import ROOT
 from tests.flows.stored import files, history, runs

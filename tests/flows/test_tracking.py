@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.observation import changed_parameters, dvc_hashes
+from flows.tracked_run import changed_parameters, dvc_hashes
 from flows.untracked import read
 from tests.flows.conftest import Project, answers, end_group, free_port, make_project, until
 from tests.flows.stored import files, history, runs, store

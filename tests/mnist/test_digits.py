@@ -99,6 +99,18 @@ def test_the_embedded_split_is_fixed_and_stratified(embedded: DigitSplits) -> No
     assert embedded.train.labels[:12].tolist() == [6, 3, 7, 1, 8, 9, 4, 2, 8, 4, 5, 2]
 
 
+def test_the_embedded_digits_are_those_of_scikit_learn(embedded: DigitSplits) -> None:
+    """Whose package takes a second to import; only its file is read."""
+    from sklearn.datasets import load_digits
+
+    published, labels = load_digits(return_X_y=True)
+    pixels = np.concatenate([embedded.train.images, embedded.test.images])[:, 1:-1, 1:-1]
+    assert np.array_equal(np.sort(pixels, axis=0), np.sort(np.round(published.reshape(-1, 8, 8) * 255 / 16), axis=0))
+    assert np.array_equal(
+        np.bincount(labels), np.bincount(np.concatenate([embedded.train.labels, embedded.test.labels]))
+    )
+
+
 def test_every_stretch_of_the_training_digits_has_its_share_of_each_class(embedded: DigitSplits) -> None:
     assert np.bincount(embedded.train.labels[:100], minlength=10).min() >= 8
 

@@ -1,0 +1,261 @@
+"""One stage's run on its way from its folder (`flows.untracked`) to MLflow, and what is noted of the stage meanwhile.
+
+sent.json says which version of which file MLflow has taken: whatever dies, something is sent twice at worst (MLflow
+drops equal values), and nothing is left out. What went to another server or experiment, or to an MLflow run that is
+gone, is sent from its start.
+
+The pipeline's run is open while one of its stages is, and ends as the worst of them; of a stage that was tried again,
+the last try counts. It has the revision, the command or the flow's parameters, each variant's seed and changed
+parameters, the final values of the evaluations, and the numbers of stages.
+"""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cgn.core.metrics import parse_lines
+from flows import untracked
+from flows.mlflow_client import DROP, PARENT, PIPELINE, Client, RefusedError, flat
+from flows.processes import is_alive
+from flows.untracked import END, STAGE, alone, read, write_json
+
+PARAMS = "params.yaml"
+EVALUATE = "evaluate"
+ENDS = {"FAILED": "failed", "KILLED": "killed", "FINISHED": "made"}
+"""How a stage ends, the worst first, and what the pipeline's run calls that in its metrics."""
+DAMAGE = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
+"""What a damaged file raises."""
+
+
+@dataclass(kw_only=True)
+class Sent:
+    """How far a run has been sent: `offset` bytes of its record with this checksum, and these versions of its files."""
+
+    place: list[str]
+    run_id: str = ""
+    step: int = 0
+    offset: int = 0
+    checksum: int = 0
+    files: dict[str, list[int]] = field(default_factory=dict)
+
+
+class TrackedRun:
+    """An untracked run on its way to MLflow."""
+
+    def __init__(self, folder: Path, *, client: Client) -> None:
+        self.folder, self.client = folder, client
+        self.stage: dict[str, Any] = {}
+        self.sent = Sent(place=[client.uri, client.experiment])
+        with suppress(*DAMAGE):  # sent from the start then
+            known = Sent(**read_json(folder / untracked.SENT))
+            self.sent = known if known.place == self.sent.place else self.sent
+
+    def send(self, *, ended: bool) -> None:
+        """Send what is new, and remove the folder when all is sent.
+
+        Raises RefusedError, or whatever MLflow raises where it cannot be used now.
+        """
+        try:
+            with self.client.refusals(self.sent.run_id):
+                self._send(ended=ended)
+        except RefusedError:
+            if not self.sent.run_id or self.client.run(self.sent.run_id):
+                raise
+            self.sent = Sent(place=self.sent.place)  # the run is gone for good
+            self.send(ended=ended)
+        except DAMAGE as error:
+            reason = f"its files are damaged ({type(error).__name__}: {error})"
+            raise RefusedError(reason, remedy=f"{DROP} {{run}} (the stage's own files keep its numbers)") from error
+        if ended:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _send(self, *, ended: bool) -> None:
+        found = [path for path in self.folder.glob(f"{untracked.IMAGES}/**/[!.]*") if path.is_file()]
+        images = sorted(path.relative_to(self.folder).as_posix() for path in found)
+        names = [untracked.INPUTS, untracked.RUN, untracked.RECORD, *images, untracked.DETAILS, untracked.OUTPUT]
+        # all are looked at before one is read: with the final values, and with the end, the whole record is there
+        versions = {name: _version(self.folder / name) for name in names}
+        self.stage = read_json(self.folder / STAGE)
+        if not self.sent.run_id:
+            with alone(self.client.lock):
+                self._begin()
+        for name, version in versions.items():
+            if version and version != self.sent.files.get(name):
+                self._send_file(self.folder / name)
+                self.sent.files[name] = version
+                write_json(self.folder / untracked.SENT, asdict(self.sent))
+        if ended:
+            with alone(self.client.lock):
+                self._end(read_json(self.folder / END))
+
+    def _begin(self) -> None:
+        """Open the run under its pipeline's, which is made if this stage is its first."""
+        facts, pipeline, start, client = self.stage["facts"], self.stage["pipeline"], self.stage["time"], self.client
+        parent = client.pipeline(pipeline["key"])
+        if parent is None:
+            parent = client.create(pipeline["name"], start=start, tags={PIPELINE: pipeline["key"]})
+            client.log(parent, params=pipeline["parameters"])
+        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs")}
+        tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()} | {PARENT: parent}
+        self.sent.run_id = client.create(facts["name"], start=start, tags=tags)
+        client.mlflow.update_run(parent, status="RUNNING")
+        write_json(self.folder / untracked.SENT, asdict(self.sent))
+
+    def _send_file(self, file: Path) -> None:
+        run_id, client = self.sent.run_id, self.client
+        match file.name if file.parent == self.folder else "":
+            case untracked.INPUTS:
+                client.log(run_id, tags=read_json(file)["tags"])
+                self._log_above(params=read_json(file)["changed"])
+            case untracked.RUN:
+                self._send_note(read_json(file))
+                client.mlflow.log_artifact(run_id, str(file))
+            case untracked.RECORD:
+                self._send_record(file.read_bytes())
+            case untracked.DETAILS:
+                self._send_final(file)
+            case untracked.OUTPUT:
+                client.log(run_id, tags=read_json(file))
+            case _:
+                place = file.parent.relative_to(self.folder / untracked.IMAGES).as_posix()
+                client.mlflow.log_artifact(run_id, str(file), None if place == "." else place)
+
+    def _send_note(self, record: Mapping[str, Any]) -> None:
+        """What run.json says; the pipeline's run gets the revision and the variant's seed."""
+        seed = record.get("seed")
+        values = {**flat(record.get("params", {})), "seed": seed, **flat(record.get("options", {}))}
+        revision = record.get("git_revision") or (record.get("starts") or [{}])[-1].get("git_revision") or ""
+        revisions = {"mlflow.source.git.commit": revision.rstrip("+"), "git_revision": revision}
+        versions = {f"version.{name}": text for name, text in record.get("versions", {}).items()}
+        self.client.log(self.sent.run_id, params=values, tags=versions | revisions)
+        variant = ".".join(filter(None, map(self.stage["facts"].get, ("track", "variant"))))
+        self._log_above(tags=revisions, params={f"{variant}.seed": seed} if variant else {})
+
+    def _send_record(self, data: bytes) -> None:
+        """The lines of metrics.jsonl since the last time; all, where a run that continues has written it anew."""
+        sent, data = self.sent, data[: data.rfind(b"\n") + 1]
+        if zlib.crc32(data[: sent.offset]) != sent.checksum:
+            sent.offset = 0
+        lines = parse_lines(data[sent.offset :])
+        sent.step = max([sent.step, *(line["step"] for line in lines)])
+        # by step an evaluation has results of its parts, no curve
+        if self.stage["facts"].get("verb") == EVALUATE:
+            lines = [{"step": line["step"], "time": line.get("time"), "images": line["step"]} for line in lines]
+        self.client.log(sent.run_id, metrics=lines)
+        sent.offset, sent.checksum = len(data), zlib.crc32(data)
+
+    def _send_final(self, file: Path) -> None:
+        """The values that one compares, at the last step, so that MLflow shows them; where there are more, a table."""
+        values = flat(read_json(file), separator="/")
+        compared = flat(read_json(self.folder / untracked.METRICS), separator="/") or values
+        self.client.log(self.sent.run_id, metrics=[{**compared, "step": self.sent.step, "time": file.stat().st_mtime}])
+        if not set(values) <= set(compared):
+            table = io.StringIO()
+            csv.writer(table, lineterminator="\n").writerows([("metric", "value"), *values.items()])
+            self.client.mlflow.log_text(self.sent.run_id, table.getvalue(), "metrics.csv")
+
+    def _end(self, end: Mapping[str, Any]) -> None:
+        """Close the run, and its pipeline's when no other stage runs."""
+        run_id, client, facts = self.sent.run_id, self.client, self.stage["facts"]
+        client.log(run_id, tags={"cgn.message": end.get("message", "")})
+        client.mlflow.set_terminated(run_id, end["status"], int(end["time"] * 1000))
+        if facts.get("verb") == EVALUATE and end["status"] == "FINISHED":
+            name, metrics = facts["name"].removesuffix(f"/{EVALUATE}"), client.run(run_id).data.metrics
+            values = {f"{name}/{key}": value for key, value in metrics.items() if key != "images"}
+            self._log_above(metrics=[{**values, "step": 0, "time": end["time"]}])
+        if not (parent := self._parent()):
+            return
+        below = client.search(f"tags.`{PARENT}` = '{parent.info.run_id}'")
+        if all(stage.info.status != "RUNNING" for stage in below):
+            last = {stage.info.run_name: stage.info.status for stage in below}  # the last try of a stage counts
+            over = max(stage.info.end_time or 0 for stage in below)
+            counts = {f"stages/{word}": list(last.values()).count(status) for status, word in ENDS.items()}
+            # the newest value counts, and stages may come here in another order than they ended in
+            self._log_above(metrics=[{**counts, "seconds": (over - parent.info.start_time) / 1000, "step": 0}])
+            worst = next(status for status in ENDS if status in last.values())
+            client.mlflow.set_terminated(parent.info.run_id, worst, over)
+
+    def _log_above(self, **values: Any) -> None:
+        """Log into the pipeline's run (arguments of `Client.log`)."""
+        if any(values.values()) and (parent := self._parent()):
+            self.client.log(parent.info.run_id, **values)
+
+    def _parent(self) -> Any:
+        """The pipeline's run; None where the user has deleted it."""
+        run = self.client.run(self.client.run(self.sent.run_id).data.tags[PARENT])
+        return run if run and run.info.lifecycle_stage == "active" else None
+
+
+def observe(run: Path) -> bool:
+    """Note what shows now and perhaps not later: DVC's hashes, changed parameters, that a stage was killed.
+
+    Whether the stage has ended: then all that is to be sent is there. What is damaged is refused when it is sent.
+    """
+    with suppress(OSError, *DAMAGE):
+        stage = read_json(run / STAGE)
+        facts, here = stage["facts"], Path(stage["cwd"])
+        if not (run / untracked.INPUTS).exists():
+            tags = {f"dvc.input.{role}": dvc_hashes(here, paths) for role, paths in facts["inputs"].items()}
+            changed = changed_parameters(here, above=f"{facts.get('track')}.{facts.get('variant')}.")
+            write_json(run / untracked.INPUTS, {"tags": tags, "changed": changed})
+        if not is_alive(stage["process"]) and not (run / END).exists():
+            write_json(run / END, {"time": time.time(), "status": "KILLED", "message": "the stage died"})
+        if not (run / untracked.OUTPUT).exists() and read_json(run / END)["status"] == "FINISHED":
+            write_json(run / untracked.OUTPUT, {"dvc.output": dvc_hashes(here, [stage["out"]])})
+    return (run / END).exists()
+
+
+def dvc_hashes(here: Path, paths: Sequence[str]) -> str:
+    """DVC's hashes of files and folders, from its own cache of hashes where they are in there.
+
+    One that cannot be had is left out: the folder of an experiment may be gone already.
+    """
+    from dvc.fs import localfs  # type: ignore[import-untyped]
+    from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc_data.hashfile.build import build
+
+    found = []
+    with suppress(Exception), Repo(str(here)) as repo:
+        for path in [here / path for path in paths if (here / path).exists()]:
+            _, _, content = build(repo.cache.local, str(path.resolve()), localfs, "md5", dry_run=True)
+            found.append(str(content.hash_info.value))
+    return " ".join(found)
+
+
+def changed_parameters(here: Path, *, above: str) -> dict[str, str]:
+    """Parameters below a dotted key that differ from those of the revision that git has checked out, by DVC.
+
+    Empty where there is nothing to compare. An experiment of DVC sets its parameters in the file, so they are here too.
+    """
+    same = ["git", "diff", "--quiet", "HEAD", "--", PARAMS]  # in 1 % of the time that DVC takes to find it out
+    with suppress(Exception):
+        changed = subprocess.run(same, cwd=here, capture_output=True, timeout=10, check=False).returncode != 0
+        if changed and (here / PARAMS).is_file():
+            from dvc.repo import Repo
+
+            with Repo(str(here)) as repo:
+                found = repo.params.diff(targets=[PARAMS])["diff"][PARAMS]
+            return {key: str(change.get("new", "removed")) for key, change in found.items() if key.startswith(above)}
+    return {}
+
+
+def read_json(file: Path) -> Any:
+    """A small file's JSON; ValueError where it does not exist."""
+    return json.loads(read(file))
+
+
+def _version(file: Path) -> list[int] | None:
+    """What changes with a file; None where it does not exist."""
+    with suppress(OSError):
+        status = file.stat()
+        return [status.st_size, status.st_mtime_ns]
+    return None
