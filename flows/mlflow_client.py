@@ -242,7 +242,7 @@ class Client:
         number = parent.info.run_id
         run = self.mlflow.get_run(run_id)
         if run.data.tags.get("cgn.verb") == "evaluate" and end["status"] == "FINISHED":
-            name = run.info.run_name.removesuffix("/evaluate")
+            name = run.info.run_name.removeprefix("evaluate ").removesuffix("/evaluate")
             values = {f"{name}/{key}": value for key, value in run.data.metrics.items() if key != "images"}
             self.log(number, metrics=[{**values, "step": 0, "time": end["time"]}])
         below = self.mlflow.search_runs(

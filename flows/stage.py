@@ -80,7 +80,7 @@ def _cgn(argv: Sequence[str], tracked: UntrackedRun) -> None:
 
     call = parse(argv)
     track, _, variant = call.target.partition("/")
-    name = "/".join(part for part in call.out.parts if part != "runs")
+    name = " ".join([call.verb, call.target, *(str(value) for value in call.defining.values())])
     facts = {"name": name, "verb": call.verb, "track": track, "variant": variant, "command": " ".join(argv)}
     facts |= {f"option.{key}": str(value) for key, value in call.defining.items()}
     inputs = {role: [str(path) for path in paths] for role, paths in call.inputs.items()}
