@@ -40,8 +40,8 @@ class BareNames:
         if not hasattr(DeploymentAsyncClient.read_deployment_by_name, "__wrapped__"):
             DeploymentAsyncClient.read_deployment_by_name = _bare(DeploymentAsyncClient.read_deployment_by_name)  # type: ignore[method-assign]
         if not hasattr(RunnerDeployment._update, "__wrapped__"):
-            RunnerDeployment._update = _without_old_schedules(RunnerDeployment._update)  # type: ignore[method-assign]
-            RunnerDeployment.aapply = _with_watch(RunnerDeployment.aapply)  # type: ignore[method-assign]
+            RunnerDeployment._update = _with_watch(_without_old_schedules(RunnerDeployment._update))  # type: ignore[method-assign]
+            RunnerDeployment._create = _with_watch(RunnerDeployment._create)  # type: ignore[method-assign]
 
 
 def _bare(original: Any) -> Any:
@@ -81,7 +81,7 @@ def _without_old_schedules(original: Any) -> Any:
 
 def _with_watch(original: Any) -> Any:
     @wraps(original)
-    async def aapply(self: Any, *rest: Any, **named: Any) -> Any:
+    async def apply(self: Any, *rest: Any, **named: Any) -> Any:
         from prefect.client.orchestration import get_client
 
         found = await original(self, *rest, **named)
@@ -91,7 +91,7 @@ def _with_watch(original: Any) -> Any:
                 print(f"created the automation {WATCH!r}")
         return found
 
-    return aapply
+    return apply
 
 
 def _watch() -> "AutomationCore":
