@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +44,18 @@ class Workspace:
             return {}
         return {"DVC_EXP_NAME": self.name, "DVC_EXP_BASELINE_REV": git(self.folder, "rev-parse", "HEAD")}
 
-    def save(self, *, message: str, pipeline: str) -> None:
-        """Save what was made as an experiment and remove the workspace; nothing for a run in the checkout.
+    def save(self, stages: Iterable[str], *, message: str, pipeline: str) -> None:
+        """Save what `stages` made as an experiment and remove the workspace; nothing for a run in the checkout.
 
         `pipeline` is the run's key in tracking, whose uploader looks at outputs for a moment after they are made.
+        Raises RuntimeError with what DVC says where it cannot be saved; the workspace stays then.
         """
         if not self.name:
             return
         command = [sys.executable, "-m", "dvc", "exp", "save", "--force", "--name", self.name, "--message", message]
-        subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True)
+        done = subprocess.run([*command, *stages], cwd=self.folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"dvc exp save in {self.folder}: {done.stderr.strip().splitlines()[-1:]}")
         deadline = time.monotonic() + LEAVE_SECONDS
         runs = self.root / UNTRACKED / pipeline
         while any(not (end.parent / OUTPUT).exists() for end in runs.glob(f"*/{END}")) and time.monotonic() < deadline:

@@ -30,7 +30,7 @@ from ruamel.yaml import YAML
 
 from cgn.core.devices import usable_cores
 from flows.artifacts import show, show_new
-from flows.experiment import workspace
+from flows.experiment import Workspace, workspace
 from flows.graph import Stage, all_needs, onward, read, ready, share, wanted
 from flows.live import Live
 from flows.processes import alive
@@ -118,28 +118,24 @@ def cgn(
         stages = wanted(read(), targets=targets or ["*"])
         logger.info(f"{len(stages)} stages: {', '.join(stages)}")
         forced = set(stages) if force else onward(stages, from_stage) if from_stage else set()
-        name = _rename(
-            title(stages, deployment=_first_name(), changed=len(overrides or {}), from_stage=from_stage, force=force)
-        )
+        name = title(stages, deployment=_first_name(), changed=len(overrides or {}), from_stage=from_stage, force=force)
+        name = _rename(name)
         runner = StageRunner(environment=_environment(place.folder, name=name) | place.environment, forced=forced)
-        try:
-            ended = _work(stages, runner=runner, at_once=at_once, retries=retries)
-        except BaseException:
-            runner.stop()
-            raise
-        key = str(flow_run.id)
-        cached = sum(state.name == "Cached" for state in ended.values())
-        count_stages(place.root, key=key, counts={"cached": cached})
-        summarize(stages, ended=ended, name=name, place=place, key=key)
-        failed = {name: str(state.message) for name, state in ended.items() if not state.is_completed()}
-        if failed:
-            return Failed(message=failure(stages, failed=failed))
-        place.save(message=name, pipeline=key)
-    return None
+        ended = _work(stages, runner=runner, at_once=at_once, retries=retries)
+        return _concluded(stages, ended=ended, name=name, place=place)
 
 
 def _work(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, retries: int) -> dict[str, State[Any]]:
-    """The last states of the stages that were begun."""
+    """The last states of the stages that were begun. Whatever stops it stops the stages, too."""
+    try:
+        return _in_order(stages, runner=runner, at_once=at_once, retries=retries)
+    except BaseException:
+        runner.stop()
+        raise
+
+
+def _in_order(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, retries: int) -> dict[str, State[Any]]:
+    """Begin each stage when what it needs is up to date and a place is free, until none is left that can begin."""
     cores = usable_cores()
     futures: dict[str, PrefectFuture[Any]] = {}
     ended: dict[str, State[Any]] = {}
@@ -161,6 +157,20 @@ def _work(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, ret
         name = news.get()
         futures[name].wait()  # the state that it ended with, not the one that the server knows so far
         ended[name] = futures[name].state
+
+
+def _concluded(
+    stages: Mapping[str, Stage], *, ended: Mapping[str, State[Any]], name: str, place: Workspace
+) -> State[None] | None:
+    """Say what came of the stages, and save an experiment that ended well."""
+    key = str(flow_run.id)
+    cached = sum(state.name == "Cached" for state in ended.values())
+    count_stages(place.root, key=key, counts={"cached": cached})
+    summarize(stages, ended=ended, name=name, place=place, key=key)
+    if failed := {stage: str(state.message) for stage, state in ended.items() if not state.is_completed()}:
+        return Failed(message=failure(stages, failed=failed))
+    place.save(stages, message=name, pipeline=key)
+    return None
 
 
 def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:

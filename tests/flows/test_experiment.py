@@ -98,7 +98,7 @@ def test_a_run_without_changes_works_in_the_checkout(tmp_path: Path) -> None:
     with workspace(tmp_path, overrides={}, variants=[], log=print) as place:
         assert place.folder == tmp_path
         assert not place.environment
-        place.save(message="", pipeline="")
+        place.save([], message="", pipeline="")
 
 
 def test_what_the_library_refuses_leaves_no_workspace(project: Project) -> None:
@@ -121,7 +121,7 @@ def test_an_experiment_shares_the_cache_and_leaves_the_checkout_alone(project: P
         (project.folder / "params.yaml").write_text("broken: [", encoding="utf-8")  # meanwhile, in the checkout
         repro(place, project)
         params = (place.folder / "runs/mnist/digits/train/params.yaml").read_text(encoding="utf-8")
-        place.save(message="batches of 16", pipeline="none")
+        place.save([], message="batches of 16", pipeline="none")
     assert "batch_size: 16" in params
     assert "# an edit that is not committed" in params
     assert ran(project) == ALL[1:]
@@ -153,6 +153,16 @@ def test_a_run_that_failed_goes_on_in_its_workspace_and_another_has_its_own(proj
     (project.folder / "code.txt").write_text("0.1\n", encoding="utf-8")
     with experiment(project) as edited:
         assert edited.folder not in (first.folder, other.folder)
+
+
+@pytest.mark.long
+def test_a_part_of_the_stages_is_saved_too(project: Project) -> None:
+    with experiment(project) as place:
+        replace(project, folder=place.folder).run("dvc", "repro", "mnist_fetch@digits")
+        with pytest.raises(RuntimeError, match=r"dvc exp save in .*output '.*' does not exist"):
+            place.save([], message="all", pipeline="none")
+        place.save(["mnist_fetch@digits"], message="a part", pipeline="none")
+    assert place.name in project.run("dvc", "exp", "list", "--name-only")
 
 
 @pytest.mark.long
