@@ -1,6 +1,7 @@
 """A Prefect plugin: what `prefect deployment run` and `prefect deploy` do here besides.
 
-Deployments run by their bare names, schedules end when the file that had them has none, and dead runs are marked.
+Deployments run by their bare names, and a run that waits has its deployment's name instead of two random words; the
+flow says more once it begins. Schedules end when the file that had them has none, and dead runs are marked.
 
 In `prefect deployment run NAME` a name that has a slash goes to Prefect unchanged; one without is looked
 up among all deployments, and refused when two flows have one of that name. `prefect deploy` replaces a deployment's
@@ -39,6 +40,8 @@ class BareNames:
 
         if not hasattr(DeploymentAsyncClient.read_deployment_by_name, "__wrapped__"):
             DeploymentAsyncClient.read_deployment_by_name = _bare(DeploymentAsyncClient.read_deployment_by_name)  # type: ignore[method-assign]
+            create = _named(DeploymentAsyncClient.create_flow_run_from_deployment)
+            DeploymentAsyncClient.create_flow_run_from_deployment = create  # type: ignore[method-assign]
         if not hasattr(RunnerDeployment._update, "__wrapped__"):
             RunnerDeployment._update = _with_watch(_without_old_schedules(RunnerDeployment._update))  # type: ignore[method-assign]
             RunnerDeployment._create = _with_watch(RunnerDeployment._create)  # type: ignore[method-assign]
@@ -62,6 +65,15 @@ def _bare(original: Any) -> Any:
         return found
 
     return read_deployment_by_name
+
+
+def _named(original: Any) -> Any:
+    @wraps(original)
+    async def create_flow_run_from_deployment(self: Any, deployment_id: Any, **given: Any) -> Any:
+        name = given.pop("name", None) or (await self.read_deployment(deployment_id)).name
+        return await original(self, deployment_id, name=name, **given)
+
+    return create_flow_run_from_deployment
 
 
 def _without_old_schedules(original: Any) -> Any:

@@ -46,6 +46,7 @@ def test_overrides_run_as_an_experiment_as_typed(platform: Platform) -> None:
     project = platform.project
     before = project.run("git", "status", "--short")
     run = platform.typed("cgn-full", "-p", f"overrides={SIZE}")
+    assert platform.name(run).startswith("cgn-full")  # also while it waits
     assert platform.ended(run) == "Completed", platform.log(run)
     assert platform.tasks(run) == dict.fromkeys(STAGES, "Completed") | {"mnist_fetch@digits": "Cached"}
     assert ran(project) == ALL[1:]
