@@ -1,14 +1,16 @@
 """A flow run in words: the name that says what runs, and the artifact that says what came of it, with links."""
 
+import base64
+import json
 import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import Request, urlopen
 
-import requests
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from ruamel.yaml import YAML
@@ -78,24 +80,33 @@ def _runs(uri: str, tags: Mapping[str, str]) -> list[dict[str, str]]:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=PATIENCE_SECONDS)) as database:
             rows = database.execute(query, [word for pair in tags.items() for word in pair]).fetchall()
         return [{"id": str(row[0]), "experiment": str(row[1]), "name": str(row[2])} for row in rows]
-    experiment = _answer(uri, "GET", "experiments/get-by-name", params={"experiment_name": _experiment()})["experiment"]
+    experiment = _answer(uri, f"experiments/get-by-name?experiment_name={quote(_experiment())}")["experiment"]
     body = {
         "experiment_ids": [experiment["experiment_id"]],
         "filter": " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items()),
     }
-    runs = [run["info"] for run in _answer(uri, "POST", "runs/search", json=body).get("runs", ())]
+    runs = [run["info"] for run in _answer(uri, "runs/search", body).get("runs", ())]
     return [{"id": run["run_id"], "experiment": run["experiment_id"], "name": run["run_name"]} for run in runs]
 
 
-def _answer(uri: str, method: str, path: str, **what: Any) -> Any:
-    headers, user = {}, os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+def _answer(uri: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    headers = {"Content-Type": "application/json"}
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
-    account = (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
-    url = f"{uri.rstrip('/')}/api/2.0/mlflow/{path}"
-    reply = requests.request(method, url, headers=headers, auth=account, timeout=PATIENCE_SECONDS, **what)
-    reply.raise_for_status()
-    return reply.json()
+    elif account := _account(uri):
+        headers["Authorization"] = f"Basic {base64.b64encode(account.encode()).decode()}"
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(f"{shown(uri).rstrip('/')}/api/2.0/mlflow/{path}", data=data, headers=headers)
+    with urlopen(request, timeout=PATIENCE_SECONDS) as reply:
+        return json.load(reply)
+
+
+def _account(uri: str) -> str:
+    """USER:PASSWORD of the address or the environment; empty where there is none."""
+    parts, user = urlsplit(uri), os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    if parts.username:
+        return unquote(f"{parts.username}:{parts.password or ''}")
+    return f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}" if user else ""
 
 
 def _experiment() -> str:

@@ -1,7 +1,9 @@
 """What a run says of itself in Prefect: its name, its summary, a stage's state and progress."""
 
+import http.server
 import json
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,7 +136,40 @@ def test_the_summary_links_what_was_made(here: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     summary.summarize(stages, ended=failed, name="x", place=place, key="flow-1")
     assert "| mnist_report | Failed | error: a \\| b (exit status 2) |" in made["text"]
-    assert made["text"].endswith("- MLflow at http://127.0.0.1:9 cannot be asked now: ConnectionError")
+    assert made["text"].endswith("- MLflow at http://127.0.0.1:9 cannot be asked now: URLError")
+
+
+def test_a_server_is_asked_by_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, Any, str | None]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self, body: Any, reply: Any) -> None:
+            asked.append((self.path, body, self.headers["Authorization"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(reply).encode())
+
+        def do_GET(self) -> None:
+            self.answer(None, {"experiment": {"experiment_id": "7"}})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.answer(body, {"runs": [{"info": {"run_id": "p", "experiment_id": "7", "run_name": "a run"}}]})
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        found = summary._runs(f"http://me:se%3Acret@127.0.0.1:{server.server_port}/", {"cgn.pipeline": "flow-1"})
+        server.shutdown()
+    assert found == [{"id": "p", "experiment": "7", "name": "a run"}]
+    api = "/api/2.0/mlflow"
+    assert [(path, key) for path, _, key in asked] == [
+        (f"{api}/experiments/get-by-name?experiment_name=cgn", "Basic bWU6c2U6Y3JldA=="),
+        (f"{api}/runs/search", "Basic bWU6c2U6Y3JldA=="),
+    ]
+    assert asked[1][1] == {"experiment_ids": ["7"], "filter": "tags.`cgn.pipeline` = 'flow-1'"}
 
 
 def mlflow(file: Path) -> None:
