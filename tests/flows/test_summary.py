@@ -140,6 +140,7 @@ def test_the_summary_links_what_was_made(here: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_server_is_asked_by_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN", raising=False)
     asked: list[tuple[str, Any, str | None]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
