@@ -93,12 +93,13 @@ def test_a_cancelled_run_leaves_nothing(platform: Platform) -> None:
 def test_a_killed_flow_leaves_neither_dvc_nor_a_stage(platform: Platform) -> None:
     project = platform.project
     project.forget()
-    platform.start("cgn-full", at_once=2)
+    run = platform.start("cgn-full", at_once=2)
     until(lambda: len(project.ran()) == 2, what="two slow stages")
     (engine,) = platform.engines()
     os.kill(engine, signal.SIGKILL)
     until(lambda: not [line for line in project.processes() if "dvc" in line or "toy.py" in line], seconds=10)
     assert sorted(project.ran()) == ["runs/side/left", "runs/side/right"], "nothing was started afterwards"
+    assert platform.ended(run) == "Crashed"  # the worker saw it, so its place is free for the next test's run
 
 
 @pytest.mark.long
