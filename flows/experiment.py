@@ -55,7 +55,7 @@ class Workspace:
         command = [sys.executable, "-m", "dvc", "exp", "save", "--force", "--name", self.name, "--message", message]
         done = subprocess.run([*command, *stages], cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"dvc exp save in {self.folder}: {done.stderr.strip().splitlines()[-1:]}")
+            raise RuntimeError(f"dvc exp save in {self.folder}: {_last_line(done.stderr)}")
         deadline = time.monotonic() + LEAVE_SECONDS
         runs = self.root / UNTRACKED / pipeline
         while any(not (end.parent / OUTPUT).exists() for end in runs.glob(f"*/{END}")) and time.monotonic() < deadline:
@@ -74,7 +74,8 @@ def workspace(
     if not overrides and not variants:
         yield Workspace(folder=root, root=root)
         return
-    name = f"cgn-{_digest(root, overrides=overrides, variants=variants)}"
+    snapshot = git(root, "stash", "create") or "HEAD"  # the tracked files as they are now; it changes none of them
+    name = f"cgn-{_digest(root, snapshot, overrides=overrides, variants=variants)}"
     folder = root / WORKSPACES / name
     lock = root / ".dvc" / "tmp" / f"{name}.lock"
     try:
@@ -87,7 +88,7 @@ def workspace(
             log(f"continues the experiment {name} in {folder}")
         else:
             log(f"the experiment {name} runs in {folder}")
-            _make(root, folder, overrides=overrides, variants=variants)
+            _make(root, folder, snapshot=snapshot, overrides=overrides, variants=variants)
         yield Workspace(folder=folder, root=root, name=name)
 
 
@@ -114,23 +115,18 @@ def git(folder: Path, *words: str) -> str:
     """What git prints. Raises ValueError with its last line where it fails."""
     done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"{NO_GIT} (git {words[0]}: {done.stderr.strip().splitlines()[-1:]})")
+        raise ValueError(f"{NO_GIT} (git {words[0]}: {_last_line(done.stderr)})")
     return done.stdout.strip()
 
 
-def _digest(root: Path, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
-    """Eight letters for the files as they are now and what is changed in them."""
-    what = [git(root, "rev-parse", "HEAD"), git(root, "rev-parse", f"{_snapshot(root)}^{{tree}}")]
+def _digest(root: Path, snapshot: str, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
+    """Eight letters for the files and what is changed in them."""
+    what = [git(root, "rev-parse", "HEAD"), git(root, "rev-parse", f"{snapshot}^{{tree}}")]
     text = json.dumps([*what, dict(overrides), list(variants)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _snapshot(root: Path) -> str:
-    """A commit of the tracked files as they are now; it changes neither files nor branches."""
-    return git(root, "stash", "create") or "HEAD"
-
-
-def _make(root: Path, folder: Path, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> None:
+def _make(root: Path, folder: Path, *, snapshot: str, overrides: Mapping[str, Any], variants: Sequence[str]) -> None:
     """Create the workspace. What is refused leaves none."""
     from dvc.config import Config  # type: ignore[import-untyped]
     from dvc.utils.serialize import modify_yaml  # type: ignore[import-untyped]
@@ -138,7 +134,7 @@ def _make(root: Path, folder: Path, *, overrides: Mapping[str, Any], variants: S
     remove(root, folder)
     git(root, "worktree", "add", "--quiet", "--detach", str(folder), "HEAD")
     try:
-        git(folder, "restore", f"--source={_snapshot(root)}", "--staged", "--worktree", "--", ":/")
+        git(folder, "restore", f"--source={snapshot}", "--staged", "--worktree", "--", ":/")
         with modify_yaml(str(folder / PARAMS)) as tree:
             built = changed(tree, overrides=overrides, variants=variants)
         _check(folder, built)
@@ -163,6 +159,10 @@ def _restore_kept(folder: Path, *, cache: Path) -> None:
         kept = [out.stage.addressing for out in repo.index.outs if out.persist and out.hash_info]
         with suppress(DvcException):  # what the cache lacks is made
             repo.checkout(targets=kept, allow_missing=True) if kept else None
+
+
+def _last_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()[::-1]), "it printed nothing")
 
 
 def _check(folder: Path, variants: Sequence[str]) -> None:
