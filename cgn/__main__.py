@@ -84,9 +84,8 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
     Raises CgnError for what a user can fix.
     """
     call = argv if isinstance(argv, Invocation) else parse(argv)
-    record = load(call.params_file).variant(call.target)
+    record, config = configured(call)
     module = importlib.import_module(f"cgn.{call.track}.{call.verb}")
-    config = getattr(record, getattr(module, "SECTION", call.verb))
     shared = record.shared(call.verb)
     given = {"seed": record.seed, "variant": call.variant, **shared}
     if call.lists:
@@ -111,8 +110,17 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
     return call
 
 
+def configured(call: Invocation) -> tuple[Variant, Any]:
+    """The variant, and the section of it that the verb reads. Raises ConfigError for a params.yaml that is wrong."""
+    record = load(call.params_file).variant(call.target)
+    module = importlib.import_module(f"cgn.{call.track}.{call.verb}")
+    return record, getattr(record, getattr(module, "SECTION", call.verb))
+
+
 def main(argv: Sequence[str]) -> int:
-    """Run a command. Exit status: 0, 2 for what the user can fix (printed in one line), or 130 after Ctrl-C."""
+    """Run a command. Exit status: 0, 2 for what the user can fix (printed in one line), 75 where a download may succeed
+    later, or 130 after Ctrl-C.
+    """
     try:
         if argv and argv[0] in COMMANDS:
             module, _, function = COMMANDS[argv[0]][0].partition(":")
@@ -125,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
             run(argv)
     except CgnError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except KeyboardInterrupt:
         print("interrupted: the same command continues what it began", file=sys.stderr)
         return 130

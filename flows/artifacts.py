@@ -56,18 +56,18 @@ def artifacts(stage: Stage) -> Iterator[Artifact]:
             data = base64.b64encode(image.read_bytes()).decode()
             yield ImageArtifact(
                 image_url=f"data:image/{KINDS[image.suffix]};base64,{data}",
-                key=_key(stage.name, _series(image.relative_to(out))),
+                key=artifact_key(stage.name, _series(image.relative_to(out))),
                 description=f"{stage.name}: {image}",
             )
         if (file := out / SUMMARY).is_file():
             yield MarkdownArtifact(
                 markdown=file.read_text(encoding="utf-8"),
-                key=_key(stage.name, "summary"),
+                key=artifact_key(stage.name, "summary"),
                 description=f"{stage.name}: {file}",
             )
     for file in [out.with_name(out.name + ".log") / VALUES for out in stage.outs]:
         if file.is_file() and (rows := table(json.loads(file.read_text(encoding="utf-8")))):
-            yield TableArtifact(table=rows, key=_key(stage.name, "values"), description=f"{stage.name}: {file}")
+            yield TableArtifact(table=rows, key=artifact_key(stage.name, "values"), description=f"{stage.name}: {file}")
 
 
 def last_images(out: Path) -> list[Path]:
@@ -102,6 +102,6 @@ def _series(image: Path) -> str:
     return f"{named.as_posix()}-film" if image.suffix == ".gif" else named.as_posix()
 
 
-def _key(*words: str) -> str:
+def artifact_key(*words: str) -> str:
     """An artifact's key: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")

@@ -1,12 +1,19 @@
-"""A Prefect plugin: deployments run by their bare names, and schedules end when the file that had them has none.
+"""A Prefect plugin: what `prefect deployment run` and `prefect deploy` do here besides.
+
+Deployments run by their bare names, and a run that waits has its deployment's name instead of two random words; the
+flow says more once it begins. Schedules end when the file that had them has none, and dead runs are marked.
 
 In `prefect deployment run NAME` a name that has a slash goes to Prefect unchanged; one without is looked
 up among all deployments, and refused when two flows have one of that name. `prefect deploy` replaces a deployment's
 schedules by those of the file, but leaves the old ones active when the file has none left: here they are removed, and
-named. Prefect offers no hook for either, so methods of its own are wrapped; tests run the commands themselves and so
-guard the wrapping against a new Prefect.
+named. A worker marks a run as crashed whose process died; where the worker died too, nobody would, and the run would
+hold its deployment's place for ever. So deploying also creates the automation that Prefect documents for it: a flow
+that sends no heartbeat (pyproject.toml says how often) is marked as crashed, which frees its place. Prefect offers no
+hook for any of these, so methods of its own are wrapped; tests run the commands themselves and so guard the wrapping
+against a new Prefect.
 """
 
+from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +21,11 @@ from prefect.plugins import register_hook
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.events.schemas.automations import AutomationCore
+
+WATCH = "cgn: a run that sends no heartbeat has crashed"
+SILENT_SECONDS = 120
+LAST = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
 class BareNames:
@@ -28,8 +40,11 @@ class BareNames:
 
         if not hasattr(DeploymentAsyncClient.read_deployment_by_name, "__wrapped__"):
             DeploymentAsyncClient.read_deployment_by_name = _bare(DeploymentAsyncClient.read_deployment_by_name)  # type: ignore[method-assign]
+            create = _named(DeploymentAsyncClient.create_flow_run_from_deployment)
+            DeploymentAsyncClient.create_flow_run_from_deployment = create  # type: ignore[method-assign]
         if not hasattr(RunnerDeployment._update, "__wrapped__"):
-            RunnerDeployment._update = _without_old_schedules(RunnerDeployment._update)  # type: ignore[method-assign]
+            RunnerDeployment._update = _with_watch(_without_old_schedules(RunnerDeployment._update))  # type: ignore[method-assign]
+            RunnerDeployment._create = _with_watch(RunnerDeployment._create)  # type: ignore[method-assign]
 
 
 def _bare(original: Any) -> Any:
@@ -52,6 +67,15 @@ def _bare(original: Any) -> Any:
     return read_deployment_by_name
 
 
+def _named(original: Any) -> Any:
+    @wraps(original)
+    async def create_flow_run_from_deployment(self: Any, deployment_id: Any, **given: Any) -> Any:
+        name = given.pop("name", None) or (await self.read_deployment(deployment_id)).name
+        return await original(self, deployment_id, name=name, **given)
+
+    return create_flow_run_from_deployment
+
+
 def _without_old_schedules(original: Any) -> Any:
     @wraps(original)
     async def update(self: Any, deployment_id: Any, client: Any, *rest: Any) -> Any:
@@ -65,6 +89,42 @@ def _without_old_schedules(original: Any) -> Any:
         return found
 
     return update
+
+
+def _with_watch(original: Any) -> Any:
+    @wraps(original)
+    async def apply(self: Any, *rest: Any, **named: Any) -> Any:
+        from prefect.client.orchestration import get_client
+
+        found = await original(self, *rest, **named)
+        async with get_client() as client:
+            if not await client.read_automations_by_name(WATCH):
+                await client.create_automation(_watch())
+                print(f"created the automation {WATCH!r}")
+        return found
+
+    return apply
+
+
+def _watch() -> "AutomationCore":
+    """After a heartbeat of a run of the flow `cgn` either another comes or the run's end, else it has crashed."""
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    heartbeat = "prefect.flow-run.heartbeat"
+    trigger = EventTrigger(
+        posture=Posture.Proactive,
+        match_related=ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": "cgn"}),
+        for_each={"prefect.resource.id"},
+        after={heartbeat},
+        expect={heartbeat, *(f"prefect.flow-run.{state}" for state in LAST)},
+        within=timedelta(seconds=SILENT_SECONDS),
+    )
+    message = f"no heartbeat for {SILENT_SECONDS} seconds: its process, or its machine, is gone"
+    crash = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message=message, force=False)
+    return AutomationCore(name=WATCH, trigger=trigger, actions=[crash])
 
 
 plugin = BareNames()

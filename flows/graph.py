@@ -14,7 +14,7 @@ WITHOUT_GIT = "run `uv run dvc config --local core.no_scm true` once, then DVC n
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One DVC stage: its name, its command, the stages it needs, and its paths as dvc.yaml gives them."""
+    """One DVC stage: its name, its command, the stages it needs, its paths and parameters as dvc.yaml gives them."""
 
     name: str
     cmd: str
@@ -23,6 +23,7 @@ class Stage:
     outs: tuple[Path, ...]
     metrics: tuple[Path, ...]
     plots: tuple[Path, ...]
+    params: tuple[str, ...] = ()
 
 
 def read() -> dict[str, Stage]:
@@ -54,22 +55,38 @@ def read() -> dict[str, Stage]:
                 outs=tuple(path for path, metric, plot in outs if not metric and not plot),
                 metrics=tuple(path for path, metric, _ in outs if metric),
                 plots=tuple(path for path, _, plot in outs if plot),
+                params=tuple(key for dep in stage.deps for key in getattr(dep, "params", ())),
             )
     return found
 
 
 def wanted(stages: Mapping[str, Stage], *, targets: Sequence[str]) -> dict[str, Stage]:
     """The stages whose names match a pattern of `targets` (`mnist_*`, `*@digits`), and all that they need."""
-    chosen: set[str] = set()
-    for pattern in targets:
-        names = [name for name in stages if fnmatchcase(name, pattern)]
-        if not names:
-            raise ValueError(f"no stage matches {pattern!r}; stages: {', '.join(stages) or 'none'}")
-        chosen.update(names)
+    chosen = {name for pattern in targets for name in matching(stages, pattern)}
     for name in reversed(list(stages)):  # a stage stands after those it needs
         if name in chosen:
             chosen.update(stages[name].needs)
     return {name: stage for name, stage in stages.items() if name in chosen}
+
+
+def matching(stages: Mapping[str, Stage], pattern: str) -> list[str]:
+    """The names that match a pattern. Raises ValueError with all names where none does."""
+    names = [name for name in stages if fnmatchcase(name, pattern)]
+    if not names:
+        raise ValueError(f"no stage matches {pattern!r}; stages: {', '.join(stages) or 'none'}")
+    return names
+
+
+def onward(stages: Mapping[str, Stage], pattern: str) -> set[str]:
+    """The stages whose names match a pattern, and all that need one of them."""
+    first = set(matching(stages, pattern))
+    return {name for name in stages if name in first or all_needs(stages, name) & first}
+
+
+def variants(stages: Mapping[str, Stage]) -> list[tuple[str, str]]:
+    """The track and name of each variant that the stages read parameters of, in the stages' order."""
+    keys = [key.split(".") for stage in stages.values() for key in stage.params]
+    return list(dict.fromkeys((key[0], key[1]) for key in keys if len(key) > 2))
 
 
 def ready(stages: Mapping[str, Stage], *, begun: Set[str], done: Set[str]) -> list[Stage]:

@@ -1,16 +1,18 @@
 """The flow `cgn`: one Prefect task for each DVC stage, edges from DVC's graph; each task has DVC run its stage.
 
-A stage becomes a task when what it needs is up to date and one of the `at_once` places is free, so that
-no task waits in a state that says it runs, and none is left over when the run ends. The cache is DVC's alone; a stage
-it skips is shown as Cached. A retry never follows a cancel, nor bad input, which would be refused again. A stage that
-failed stops only what needs it, and the run says which those are.
+A run with parameters or variants of its own works in a workspace of its own (`flows.experiment`), any other in the
+checkout. A stage becomes a task when what it needs is up to date and one of the `at_once` places is free, so
+that no task waits in a state that says it runs, and none is left over when the run ends. The cache is DVC's alone; a
+stage it skips is shown as Cached. A stage is tried again only after what passes by itself, a server that is away or a
+lock that is held: bad input would be refused again. One that failed stops only what needs it, and the run says which.
 """
 
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import chdir
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -21,35 +23,42 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
-from prefect.runtime import deployment, flow_run, task_run
-from prefect.states import Cancelled, Completed, Failed, Running
+from prefect.runtime import deployment, flow_run
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from ruamel.yaml import YAML
 
 from cgn.core.devices import usable_cores
 from flows.artifacts import show, show_new
-from flows.graph import Stage, all_needs, read, ready, share, wanted
+from flows.experiment import Workspace, workspace
+from flows.graph import Stage, all_needs, onward, read, ready, share, wanted
+from flows.live import Live
 from flows.processes import alive
-from flows.stage_runner import BAD_INPUT, StageRunner, StoppedError
+from flows.stage_runner import Outcome, StageRunner, StoppedError
+from flows.summary import summarize, title
 from flows.untracked import Pipeline, count_stages
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=256)  # the flow decides how many run
 DEPLOYMENTS = Path("pipelines.yaml")
 RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+")  # as Prefect makes them
+BACK_OFF_SECONDS = 10.0
+"""Before the second try of a stage; twice as long before each one after it."""
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def reproduce(stage: Stage, runner: StageRunner, cores: int) -> State[Any]:
+def reproduce(stage: Stage, runner: StageRunner, cores: int, retries: int) -> State[Any]:
     """Let DVC bring one stage up to date; the stage's output goes to the run's log line by line."""
-    logger = get_run_logger()
+    live, begun = Live(stage.name), time.monotonic()
     try:
-        outcome = runner.reproduce(stage.name, cores=cores, log=logger.info)
-        while busy := outcome.busy:
-            logger.info(f"waiting for {busy}: it holds {busy.path}")
-            _set_state(Running(name="Waiting", message=f"for {busy}"))
-            runner.wait(busy)
-            _set_state(Running())
-            outcome = runner.reproduce(stage.name, cores=cores, log=logger.info)
+        outcome = _patiently(stage, runner, live=live, cores=cores)
+        for retry in range(retries):
+            if not outcome.temporary:
+                break
+            seconds = BACK_OFF_SECONDS * 2**retry
+            live.retry(outcome.reason, seconds=seconds)
+            runner.pause(seconds)
+            live.state("")
+            outcome = _patiently(stage, runner, live=live, cores=cores)
     except StoppedError:
         return Cancelled(message="the run was cancelled")
     if outcome.status:
@@ -57,48 +66,76 @@ def reproduce(stage: Stage, runner: StageRunner, cores: int) -> State[Any]:
     if outcome.skipped:
         show_new(stage)
         return Completed(name="Cached", message="up to date: nothing ran")
+    live.made()
     show(stage)
-    return Completed(message="made")
+    return Completed(message=f"made in {time.monotonic() - begun:,.1f} s")
 
 
-def _run_name() -> str:
-    """The deployment and the time, unless whoever started the run named it."""
+def _patiently(stage: Stage, runner: StageRunner, *, live: Live, cores: int) -> Outcome:
+    """One try, repeated while another DVC holds the stage's paths. Raises StoppedError once the run was stopped."""
+    while True:
+        outcome = runner.reproduce(stage.name, cores=cores, log=live)
+        if not (busy := outcome.busy):
+            return outcome
+        live.logger.info(f"waiting for {busy}: it holds {busy.path}")
+        live.state("Waiting", message=f"for {busy}")
+        runner.wait(busy)
+        live.state("")
+
+
+def _first_name() -> str:
+    """Until the stages are known: the deployment, unless whoever started the run named it."""
     given = str(flow_run.name or "")
-    if given and not RANDOM_NAME.fullmatch(given):
-        return given
-    return f"{deployment.name or 'cgn'} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
+    return given if given and not RANDOM_NAME.fullmatch(given) else str(deployment.name or "cgn")
 
 
-@flow(name="cgn", flow_run_name=_run_name, task_runner=RUNNER)
+@flow(name="cgn", flow_run_name=_first_name, task_runner=RUNNER)
 def cgn(
-    targets: list[str] | None = None, retries: int = 0, at_once: int = 2, force: bool = False
+    targets: list[str] | None = None,
+    *,
+    variants: list[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+    from_stage: str | None = None,
+    retries: int = 0,
+    at_once: int = 2,
+    force: bool = False,
 ) -> State[None] | None:
     """Bring the stages up to date that match `targets` (patterns of names; all by default), and what they need.
 
-    `at_once` stages may work side by side and share the processor's cores; a stage that fails is tried again `retries`
-    times, but not one that refuses its input (exit status 2); `force` runs stages that are up to date as well.
+    `variants` (instead of params.yaml's active ones) and `overrides` (values by dotted keys of params.yaml) run as an
+    experiment of DVC. `from_stage` (a name or pattern) runs stages, and what needs them, also where they are up to
+    date, `force` all. `at_once` stages may work side by side and share the processor's cores; a stage that failed for
+    what passes by itself (exit status 75) is tried again `retries` times.
     """
-    if at_once < 1:
-        raise ValueError(f"at_once is {at_once}: expected 1 or more")
+    for name, value, least in (("at_once", at_once, 1), ("retries", retries, 0)):
+        if value < least:
+            raise ValueError(f"{name} is {value}: expected {least} or more")
     logger = get_run_logger()
     if warning := _dropped():
         logger.warning(warning)
-    stages = wanted(read(), targets=targets or ["*"])
-    logger.info(f"{len(stages)} stages: {', '.join(stages)}")
-    runner = StageRunner(environment=_environment(Path.cwd()), force=force)
-    try:
+    experiment = workspace(Path.cwd(), overrides=overrides or {}, variants=variants or [], log=logger.info)
+    with experiment as place, chdir(place.folder):
+        stages = wanted(read(), targets=targets or ["*"])
+        logger.info(f"{len(stages)} stages: {', '.join(stages)}")
+        forced = set(stages) if force else onward(stages, from_stage) if from_stage else set()
+        name = title(stages, deployment=_first_name(), changed=len(overrides or {}), from_stage=from_stage, force=force)
+        name = _rename(name)
+        runner = StageRunner(environment=_environment(place.folder, name=name) | place.environment, forced=forced)
         ended = _work(stages, runner=runner, at_once=at_once, retries=retries)
-    except BaseException:
-        runner.stop()
-        raise
-    cached = sum(state.name == "Cached" for state in ended.values())
-    count_stages(Path.cwd(), key=str(flow_run.id), counts={"cached": cached})
-    failed = {name: str(state.message) for name, state in ended.items() if not state.is_completed()}
-    return Failed(message=failure(stages, failed=failed)) if failed else None
+        return _concluded(stages, ended=ended, name=name, place=place)
 
 
 def _work(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, retries: int) -> dict[str, State[Any]]:
-    """The last states of the stages that were begun."""
+    """The last states of the stages that were begun. Whatever stops it stops the stages, too."""
+    try:
+        return _in_order(stages, runner=runner, at_once=at_once, retries=retries)
+    except BaseException:
+        runner.stop()
+        raise
+
+
+def _in_order(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, retries: int) -> dict[str, State[Any]]:
+    """Begin each stage when what it needs is up to date and a place is free, until none is left that can begin."""
     cores = usable_cores()
     futures: dict[str, PrefectFuture[Any]] = {}
     ended: dict[str, State[Any]] = {}
@@ -108,14 +145,10 @@ def _work(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, ret
         free = at_once - (len(futures) - len(ended))
         for stage in ready(stages, begun=futures.keys(), done=done)[:free]:
             part = share(stages, stage.name, ended=ended.keys(), cores=cores, at_once=at_once)
-            named = reproduce.with_options(
-                name=stage.name,
-                task_run_name=stage.name.replace("{", "(").replace("}", ")"),
-                retries=retries,
-                retry_condition_fn=lambda _task, _run, state: again(state, runner=runner),
-            )
+            run_name = stage.name.replace("{", "(").replace("}", ")")
+            named = reproduce.with_options(name=stage.name, task_run_name=run_name)
             future = named.submit(  # type: ignore[call-overload]
-                stage, runner, part, wait_for=[futures[name] for name in stage.needs]
+                stage, runner, part, retries, wait_for=[futures[name] for name in stage.needs]
             )
             futures[stage.name] = future
             future.add_done_callback(lambda _future, name=stage.name: news.put(name))
@@ -126,9 +159,18 @@ def _work(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, ret
         ended[name] = futures[name].state
 
 
-def again(state: State[Any], *, runner: StageRunner) -> bool:
-    """Whether a stage that ended in this state is worth another try."""
-    return not runner.stopped.is_set() and state.data != BAD_INPUT
+def _concluded(
+    stages: Mapping[str, Stage], *, ended: Mapping[str, State[Any]], name: str, place: Workspace
+) -> State[None] | None:
+    """Say what came of the stages, and save an experiment that ended well."""
+    key = str(flow_run.id)
+    cached = sum(state.name == "Cached" for state in ended.values())
+    count_stages(place.root, key=key, counts={"cached": cached})
+    summarize(stages, ended=ended, name=name, place=place, key=key)
+    if failed := {stage: str(state.message) for stage, state in ended.items() if not state.is_completed()}:
+        return Failed(message=failure(stages, failed=failed))
+    place.save(stages, message=name, pipeline=key)
+    return None
 
 
 def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:
@@ -140,10 +182,15 @@ def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _set_state(state: State[Any]) -> None:
-    """Show a task's state in Prefect while the task goes on."""
-    with get_client(sync_client=True) as client:
-        client.set_task_run_state(UUID(str(task_run.id)), state, force=True)
+def _rename(name: str) -> str:
+    """Name the run, unless whoever started it did. The name that it has."""
+    first = _first_name()
+    if first != (deployment.name or "cgn"):
+        return first
+    if flow_run.id:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_name(UUID(str(flow_run.id)), name)
+    return name
 
 
 def _dropped() -> str:
@@ -160,16 +207,14 @@ def _dropped() -> str:
     )
 
 
-def _environment(root: Path) -> dict[str, str]:
+def _environment(root: Path, *, name: str) -> dict[str, str]:
     """The stages' environment: this interpreter first, and the flow run as the pipeline that tracking nests them in."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
     if flow_run.id:
         parameters = {name: str(value) for name, value in flow_run.parameters.items()}
-        mine = Pipeline(
-            key=str(flow_run.id), name=f"{flow_run.name}", process=alive(os.getpid()), parameters=parameters
-        )
+        mine = Pipeline(key=str(flow_run.id), name=name, process=alive(os.getpid()), parameters=parameters)
         environment |= mine.environment
     return environment
 

@@ -3,7 +3,11 @@
 It takes the command line of `python -m cgn` and runs it in this process, through the front door. Tracking is left to a
 process that the pipeline's stages share. The stage ends with its parent and with its pipeline: killing DVC or the flow
 leaves no stage behind that a second DVC would start a copy of. SIGTERM becomes SystemExit, so everything is unwound and
-the run ends in MLflow as KILLED; a stage that cannot be unwound is killed.
+the run ends in MLflow as KILLED; a stage that cannot be unwound is killed. A stage that computes on GPUs has them alone
+(`flows.gpus`).
+
+Exit status: 0; 2 for what the user can fix; 75 for a download that may succeed later, the only one that a flow tries
+again after; 1 with a traceback for anything else; 143 after SIGTERM.
 """
 
 import os
@@ -13,8 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 from cgn.core.errors import CgnError
+from flows import gpus
 from flows.processes import end_with, is_alive, nearest_dvc
 from flows.untracked import UntrackedRun, pipeline, project_root
 
@@ -25,7 +31,7 @@ FrontDoor = Callable[[Sequence[str], UntrackedRun], None]
 
 
 def main(argv: Sequence[str], *, front_door: FrontDoor | None = None) -> int:
-    """Exit status: 0, or 2 for what the user can fix (printed in one line)."""
+    """Exit status as above; what the user can fix is printed in one line."""
     run = UntrackedRun(project_root(), pipeline=pipeline())
     die_with_parent(run.pipeline.process)
     signal.signal(signal.SIGTERM, _terminate)
@@ -44,7 +50,7 @@ def main(argv: Sequence[str], *, front_door: FrontDoor | None = None) -> int:
         from flows.cache import repaired
 
         print(f"error: {error}{repaired(message)}", file=sys.stderr)
-        return 2
+        return error.exit_status
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest is short, and must not be left half done
         run.end(status, message=message)
@@ -71,16 +77,24 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 
 
 def _cgn(argv: Sequence[str], tracked: UntrackedRun) -> None:
-    from cgn.__main__ import parse, run
+    from cgn.__main__ import configured, parse, run
 
     call = parse(argv)
     track, _, variant = call.target.partition("/")
-    name = "/".join(part for part in call.out.parts if part != "runs")
+    name = " ".join([call.verb, call.target, *(str(value) for value in call.defining.values())])
     facts = {"name": name, "verb": call.verb, "track": track, "variant": variant, "command": " ".join(argv)}
     facts |= {f"option.{key}": str(value) for key, value in call.defining.items()}
     inputs = {role: [str(path) for path in paths] for role, paths in call.inputs.items()}
     tracked.begin(facts | {"inputs": inputs}, out=call.out, log=call.log)
-    run(call, sinks=[tracked])
+    with gpus.claimed(_gpus(call.verb, configured(call)[1]), holder=f"{call.verb} {call.target}"):
+        run(call, sinks=[tracked])
+
+
+def _gpus(verb: str, config: Any) -> int | None:
+    """How many GPUs a stage computes on where there are any; None: as many as it can get."""
+    if getattr(config, "accelerator", "cpu") == "cpu":
+        return 0
+    return None if verb == "generate" else getattr(config, "devices", 1)
 
 
 if __name__ == "__main__":

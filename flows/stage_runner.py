@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,8 @@ STOP_SECONDS = 2.0
 LOOK_SECONDS = 0.5
 KEPT_LINES = 1000
 BAD_INPUT = 2
+TEMPORARY = 75  # of a stage whose download may succeed later
+LOCKED = re.compile(r"ERROR: .*(Unable to acquire lock|database is locked).*")
 
 # What DVC says around a stage, which Prefect shows otherwise or which is advice for a terminal.
 CHATTER = re.compile(
@@ -79,12 +81,18 @@ class Outcome:
         return self.status if self._exited is None else self._exited
 
     @property
+    def temporary(self) -> bool:
+        """Whether it failed for what passes by itself: a server that is away, or a lock that DVC did not get."""
+        locked = self._exited is None and any(LOCKED.match(line) for line in self.lines)
+        return bool(self.status) and (locked or self._exited == TEMPORARY)
+
+    @property
     def reason(self) -> str:
         """Why it failed: the last error line of a stage that refused its input, or of DVC; else the last line."""
         printed = [line.strip() for line in self.lines if not CHATTER.fullmatch(line) and not line.startswith("> ")]
         printed = [line for line in printed if not EXITED.match(line) and not line.startswith("note: ")]
         errors = [line for line in printed if line.startswith(("error: ", "ERROR: "))]
-        refused = self._exited in (BAD_INPUT, None)
+        refused = self._exited in (BAD_INPUT, TEMPORARY, None)
         return next((lines[-1] for lines in (errors if refused else [], printed) if lines), "it printed nothing")
 
     @property
@@ -116,7 +124,8 @@ class StageRunner:
     """The DVC processes of one flow run, and the flag that ends them all."""
 
     environment: dict[str, str]
-    force: bool
+    forced: Set[str] = frozenset()
+    """The stages that run also where they are up to date."""
     stopped: threading.Event = field(default_factory=threading.Event)
     running: set[subprocess.Popen[str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -147,11 +156,15 @@ class StageRunner:
     def wait(self, busy: Busy) -> None:
         """Return when the paths are free, or their holders gone. Raises StoppedError once the run was stopped."""
         while True:
-            if self.stopped.wait(LOOK_SECONDS):
-                raise StoppedError
+            self.pause(LOOK_SECONDS)
             if not held(busy):
                 forget_dead(busy)
                 return
+
+    def pause(self, seconds: float) -> None:
+        """Raises StoppedError once the run was stopped."""
+        if self.stopped.wait(seconds):
+            raise StoppedError
 
     def stop(self) -> None:
         """Start nothing more; end what runs."""
@@ -167,7 +180,7 @@ class StageRunner:
                 process.kill()
 
     def _start(self, stage: str, *, cores: int) -> "subprocess.Popen[str]":
-        command = [*BOUND, str(os.getpid()), *DVC, *(["--force"] if self.force else []), stage]
+        command = [*BOUND, str(os.getpid()), *DVC, *(["--force"] if stage in self.forced else []), stage]
         with self.lock:
             if self.stopped.is_set():
                 raise StoppedError

@@ -169,7 +169,10 @@ class TrackedRun:
         client.log(run_id, tags={"cgn.message": end.get("message", "")})
         client.mlflow.set_terminated(run_id, end["status"], int(end["time"] * 1000))
         if facts.get("verb") == EVALUATE and end["status"] == "FINISHED":
-            name, metrics = facts["name"].removesuffix(f"/{EVALUATE}"), client.run(run_id).data.metrics
+            name, metrics = (
+                facts["name"].removeprefix(f"{EVALUATE} ").removesuffix(f"/{EVALUATE}"),
+                client.run(run_id).data.metrics,
+            )
             values = {f"{name}/{key}": value for key, value in metrics.items() if key != "images"}
             self._log_above(metrics=[{**values, "step": 0, "time": end["time"]}])
         if not (parent := self._parent()):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, DownloadError
 from cgn.core.files import checksum, explained, replacing, user_path, write_text
 from cgn.download.http import HttpClient, Patience, UnavailableError, download_file
 from cgn.download.sources import Asset
@@ -63,12 +63,14 @@ def fetch_assets(
     """Put every asset into `folder` under its name. A correct file that exists is kept.
 
     `mirror` is a folder to search first; by default the environment's CGN_MIRROR. When assets are not available, the
-    others are fetched all the same; then ArtifactError lists each missing one with each URL and its reason.
+    others are fetched all the same; then ArtifactError lists each missing one with each URL and its reason, or its
+    DownloadError where all of them may be available later.
     """
     expected = [_pinned(asset, folder) for asset in assets]
     missing = [asset for asset in expected if mismatch(asset, folder / asset.name) is not None]
     mirrored = _mirrored(mirror or _environment(), [asset.name for asset in missing])
     unavailable: dict[str, str] = {}
+    temporary = True
     with explained(folder), HttpClient(patience=patience or Patience()) as client:
         folder.mkdir(parents=True, exist_ok=True)
         for asset in expected:
@@ -79,9 +81,11 @@ def fetch_assets(
                 _one(asset, folder, candidates=mirrored.get(asset.name, ()), client=client)
             except UnavailableError as error:
                 unavailable[asset.name] = reason = f"{error}{_recorded(asset, folder)}"
+                temporary &= error.temporary
                 print(f"warning: cannot get {asset.name}: {reason}", file=sys.stderr, flush=True)
     if unavailable:
-        raise ArtifactError(_summary([(asset.name, unavailable.get(asset.name)) for asset in expected]))
+        kind = DownloadError if temporary else ArtifactError
+        raise kind(_summary([(asset.name, unavailable.get(asset.name)) for asset in expected]))
 
 
 def _summary(reasons: Sequence[tuple[str, str | None]]) -> str:

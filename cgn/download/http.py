@@ -62,8 +62,16 @@ class DownloadRefusedError(Exception):
     """This URL does not return the asset; the message is the reason."""
 
 
+class DownloadFailedError(DownloadRefusedError):
+    """It does not return the asset now: it is busy, or breaks off."""
+
+
 class UnavailableError(Exception):
-    """No URL returns the asset; the message has every reason."""
+    """No URL returns the asset; the message has every reason. `temporary`: one of them may return it later."""
+
+    def __init__(self, message: str, *, temporary: bool) -> None:
+        super().__init__(message)
+        self.temporary = temporary
 
 
 class BrokenError(Exception):
@@ -99,11 +107,12 @@ class HttpClient:
 
 def download_file(asset: Asset, target: Path, *, client: HttpClient) -> str:
     """Download from the first URL that returns the asset. Raises UnavailableError with every URL's reason."""
-    reasons = []
+    reasons, temporary = [], False
     for url in asset.urls:
         partial = target.with_name(f".{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
         if urlsplit(url).netloc in client.unreachable:
             reasons.append(f"{url}: not asked, no connection to this host before")
+            temporary = True
             continue
         try:
             _from_url(asset, url, partial, client=client)
@@ -111,10 +120,12 @@ def download_file(asset: Asset, target: Path, *, client: HttpClient) -> str:
             if _is_unreachable(error):
                 client.unreachable.add(urlsplit(url).netloc)
             reasons.append(f"{url}: {_reason(error)}{_kept(partial)}")
+            network = (DownloadFailedError, requests.ConnectionError, requests.Timeout, HTTPError)
+            temporary |= isinstance(error, network)
             continue
         partial.replace(target)
         return url
-    raise UnavailableError("; ".join(reasons) or "it has no public URL")
+    raise UnavailableError("; ".join(reasons) or "it has no public URL", temporary=temporary)
 
 
 def _kept(partial: Path) -> str:
@@ -153,9 +164,9 @@ def _stream(asset: Asset, url: str, partial: Path, *, client: HttpClient) -> boo
             if isinstance(error, WrongRangeError):
                 partial.unlink(missing_ok=True)
             if failures >= patience.tries:
-                raise DownloadRefusedError(f"the connection broke {failures} times in a row ({error})") from None
+                raise DownloadFailedError(f"the connection broke {failures} times in a row ({error})") from None
             if client.requests >= patience.requests:
-                raise DownloadRefusedError(f"no whole file in {client.requests} requests ({error})") from None
+                raise DownloadFailedError(f"no whole file in {client.requests} requests ({error})") from None
             seconds = patience.backoff_seconds * 2 ** (failures - 1)
             message = f"warning: {url} broke off at byte {_size(partial):,} ({error}); going on in {seconds:g} s"
             print(message, file=sys.stderr, flush=True)
@@ -174,8 +185,10 @@ def _one_try(asset: Asset, url: str, partial: Path, *, client: HttpClient) -> No
         if response.status_code == 416 and have:  # nothing follows these bytes: the file is complete, or another one
             return
         if response.status_code not in (200, 206):
-            tried = f" after {patience.tries + 1} tries" if response.status_code in BUSY else ""
-            raise DownloadRefusedError(f"HTTP {response.status_code} {response.reason}{tried}")
+            answered = f"HTTP {response.status_code} {response.reason}"
+            if response.status_code in BUSY:
+                raise DownloadFailedError(f"{answered} after {patience.tries + 1} tries")
+            raise DownloadRefusedError(answered)
         start, total = _extent(response, have=have)
         most = asset.bytes or MOST_BYTES
         name = partial.name[1:].rsplit(".", 2)[0]

@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ArtifactError, DownloadError
 from cgn.download.fetching import MIRROR, fetch_assets, locate_assets
 from cgn.download.http import Patience
 from cgn.download.sources import Asset, AssetKind
@@ -155,6 +155,11 @@ def busy(times: int, server: Server) -> Callable[[Handler], bool]:
     return behave
 
 
+def not_found(request: Handler) -> bool:
+    request.send_error(404)
+    return True
+
+
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.behave = busy(2, server)
     fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
@@ -163,15 +168,30 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
 
 def test_a_server_that_stays_busy_is_given_up(server: Server, tmp_path: Path) -> None:
     server.behave = busy(99, server)
-    with pytest.raises(ArtifactError, match=r"HTTP 503 .* after 4 tries"):
+    with pytest.raises(DownloadError, match=r"HTTP 503 .* after 4 tries"):
         fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
     assert len(server.ranges) == 4
 
 
 def test_a_server_that_always_breaks_off_is_given_up(server: Server, tmp_path: Path) -> None:
     server.behave = lambda request: request.give(CONTENT, cut=0)
-    with pytest.raises(ArtifactError, match="broke 3 times"):
+    with pytest.raises(DownloadError, match="broke 3 times"):
         fetch_assets([asset(server.url("data.bin"))], tmp_path, patience=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("urls", "kind"),
+    [(["closed"], DownloadError), (["gone"], ArtifactError), (["closed", "gone"], DownloadError), ([], ArtifactError)],
+)
+def test_only_what_may_be_available_later_is_worth_another_try(
+    server: Server, tmp_path: Path, urls: list[str], kind: type[ArtifactError]
+) -> None:
+    server.behave = not_found
+    places = {"closed": "http://127.0.0.1:9/data.bin", "gone": server.url("gone/data.bin")}
+    with pytest.raises(ArtifactError) as caught:
+        fetch_assets([asset(*(places[url] for url in urls))], tmp_path, patience=QUICK)
+    assert caught.type is kind
+    assert caught.value.exit_status == (75 if kind is DownloadError else 2)
 
 
 def test_wrong_bytes_keep_nothing_and_the_next_mirror_serves(server: Server, tmp_path: Path) -> None:

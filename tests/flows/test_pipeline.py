@@ -1,133 +1,31 @@
 """The flow on a real Prefect server with a real process worker, as an operator starts it."""
 
 import asyncio
-import json
 import os
-import re
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, WorkPoolConfig
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from tests.flows.conftest import ROOT, Project, answers, free_port, make_project, until
+from tests.flows.conftest import ROOT, make_project, until
+from tests.flows.platform import Platform, started
 from tests.flows.stored import runs, store
 
 STAGES = {"mnist_data", "mnist_side@left", "mnist_side@right", "mnist_join"}
-NOBODY = "http://127.0.0.1:9"  # tracking is another test's matter, and loading MLflow takes seconds
-
-
-class Platform:
-    """A project with a server and a worker."""
-
-    def __init__(self, project: Project, *, api: str) -> None:
-        self.project = project
-        self.api = api
-
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        """What the server answers."""
-        request = urllib.request.Request(
-            f"{self.api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        return _answer(request)
-
-    def typed(self, name: str) -> str:
-        """Type `prefect deployment run NAME`; the id of the flow run."""
-        said = self.project.run("prefect", "deployment", "run", name)
-        (found,) = [line.split()[-1] for line in said.splitlines() if "UUID:" in line]
-        return found
-
-    def start(self, name: str, **parameters: Any) -> str:
-        """The same without the seconds that the command takes to start."""
-        deployment = _answer(urllib.request.Request(f"{self.api}/deployments/name/cgn/{name}"))["id"]
-        body = {"parameters": parameters, "job_variables": {"env": {"MLFLOW_TRACKING_URI": NOBODY}}}
-        made = self.post(f"deployments/{deployment}/create_flow_run", body)
-        return str(made["id"])
-
-    def run(self, run: str) -> Any:
-        """What the server knows of a run."""
-        (found,) = self.post("flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
-        return found
-
-    def state(self, run: str) -> str:
-        """The name of a run's state."""
-        return str(self.run(run)["state_name"])
-
-    def name(self, run: str) -> str:
-        """The name of a run."""
-        return str(self.run(run)["name"])
-
-    def scheduled(self, name: str) -> tuple[list[Any], dict[str, str]]:
-        """A deployment's schedules, and the states of the runs that they made."""
-        found = _answer(urllib.request.Request(f"{self.api}/deployments/name/cgn/{name}"))
-        made = self.post("flow_runs/filter", {"flow_runs": {"deployment_id": {"any_": [found["id"]]}}})
-        states = {run["id"]: run["state_name"] for run in made if run["auto_scheduled"]}
-        return [entry["schedule"] for entry in found["schedules"]], states
-
-    def engines(self) -> list[int]:
-        """The processes of the flow runs at work."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if "prefect.engine" in process.cmdline() and process.cwd() == str(self.project.folder):
-                    found.append(process.pid)
-            except psutil.Error:
-                continue
-        return found
-
-    def ended(self, run: str) -> str:
-        """The name of a run's last state."""
-        last = ("Completed", "Failed", "Cancelled", "Crashed")
-        until(lambda: self.state(run) in last, seconds=90, what="end of the run")
-        return self.state(run)
-
-    def tasks(self, run: str) -> dict[str, str]:
-        """The states of a run's tasks."""
-        found = self.post("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
-        return {task["name"]: task["state_name"] for task in found}
-
-    def log(self, run: str) -> str:
-        """All that a run logged."""
-        body = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"}
-        return "\n".join(line["message"] for line in self.post("logs/filter", body))
-
-    def logged(self, run: str, line: str) -> None:
-        """Wait for a line in a run's log: Prefect sends the last lines after the run has ended."""
-        until(lambda: line in self.log(run), seconds=30, what=f"{line!r} in the log of the run")
-
-    def artifacts(self, run: str) -> dict[str, str]:
-        """The keys and types of a run's artifacts."""
-        found = self.post("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
-        return {artifact["key"]: artifact["type"] for artifact in found}
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    plain = make_project(tmp_path_factory.mktemp("prefect") / "project")
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    project = Project(
-        folder=plain.folder,
-        environment=plain.environment | {"PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": "1"},
-    )
-    server = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui")
-    worker = ("prefect", "worker", "start", "--pool", "cgn", "--type", "process")
-    with project.running(*server):
-        until(lambda: answers(f"{api}/health"), what="the server")
-        with project.running(*worker):
-            until(lambda: answers(f"{api}/work_pools/cgn"), what="the worker's pool")
-            project.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "pipelines.yaml")
-            yield Platform(project, api=api)
+    with started(make_project(tmp_path_factory.mktemp("prefect") / "project")) as platform:
+        yield platform
 
 
 @pytest.mark.long
@@ -151,7 +49,8 @@ def test_a_bare_name_runs_all_stages(platform: Platform) -> None:
     assert pipeline.data.params["targets"] == "['*']"
     assert pipeline.data.metrics["stages/made"] == len(STAGES)
     assert found["side/left"].data.tags["mlflow.parentRunId"] == pipeline.info.run_id
-    assert platform.name(run).startswith("cgn-full 20")
+    assert platform.name(run) == "cgn-full"  # the toy has no variants
+    assert kinds["summary"] == "markdown"
     assert "git add" not in platform.log(run)
     assert "lock file" not in platform.log(run)
 
@@ -165,7 +64,8 @@ def test_what_is_up_to_date_is_cached(platform: Platform) -> None:
     assert platform.ended(run) == "Completed", platform.log(run)
     assert platform.tasks(run) == dict.fromkeys(STAGES, "Cached") | {"mnist_join": "Completed"}
     assert project.ran() == ["runs/join"]
-    assert set(platform.artifacts(run)) <= {"mnist-join-sheets", "mnist-join-values"}  # the others' are stored already
+    shown = {"mnist-join-sheets", "mnist-join-values", "summary"}
+    assert set(platform.artifacts(run)) <= shown  # the others' are stored already
 
 
 @pytest.mark.long
@@ -193,12 +93,13 @@ def test_a_cancelled_run_leaves_nothing(platform: Platform) -> None:
 def test_a_killed_flow_leaves_neither_dvc_nor_a_stage(platform: Platform) -> None:
     project = platform.project
     project.forget()
-    platform.start("cgn-full", at_once=2)
+    run = platform.start("cgn-full", at_once=2)
     until(lambda: len(project.ran()) == 2, what="two slow stages")
     (engine,) = platform.engines()
     os.kill(engine, signal.SIGKILL)
     until(lambda: not [line for line in project.processes() if "dvc" in line or "toy.py" in line], seconds=10)
     assert sorted(project.ran()) == ["runs/side/left", "runs/side/right"], "nothing was started afterwards"
+    assert platform.ended(run) == "Crashed"  # the worker saw it, so its place is free for the next test's run
 
 
 @pytest.mark.long
@@ -264,20 +165,6 @@ def test_keys_of_the_deployment_file_are_known_to_prefect() -> None:
     assert _unknown({"deployments": [{"nme": "x", "work_pool": {"naem": "y"}}]}) == ["nme", "work_pool.naem"]
 
 
-def _answer(request: urllib.request.Request, *, tries: int = 8) -> Any:
-    """JSON; a server whose database is busy says 503, and Prefect's own client asks again, too."""
-    for left in reversed(range(tries)):
-        try:
-            with urllib.request.urlopen(request, timeout=20) as reply:
-                return json.load(reply)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code != 503 or not left:
-                raise
-            time.sleep(1)
-    raise AssertionError
-
-
 def _unknown(tree: dict[str, Any]) -> list[str]:
     """Prefect ignores what it does not know; we do not."""
     wrong = [key for key in tree if key not in {*PrefectYamlModel.model_fields, "prefect-version"}]
@@ -288,33 +175,21 @@ def _unknown(tree: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("given", ["", "wondrous-auk"])
-def test_a_run_is_named_after_its_deployment_and_time(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.pipeline import _run_name
-
+def test_a_run_is_first_named_after_its_deployment(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__NAME", given)
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", "cgn-mnist")
-    assert re.fullmatch(r"cgn-mnist \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", _run_name())
+    from flows.pipeline import _first_name
+
+    assert _first_name() == "cgn-mnist"
 
 
 @pytest.mark.parametrize("given", ["before the holidays", "seed-3"])
 def test_a_run_that_was_named_keeps_its_name(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.pipeline import _run_name
-
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__NAME", given)
-    assert _run_name() == given
+    from flows.pipeline import _first_name, _rename
 
-
-@pytest.mark.parametrize(("status", "expected"), [(2, False), (1, True), (-9, True), (255, True)])
-def test_only_bad_input_is_not_tried_again(status: int, expected: bool) -> None:
-    from prefect.states import Failed
-
-    from flows.pipeline import again
-    from flows.stage_runner import StageRunner
-
-    runner = StageRunner(environment={}, force=False)
-    assert again(Failed(data=status), runner=runner) is expected
-    runner.stop()
-    assert not again(Failed(data=status), runner=runner)
+    assert _first_name() == given
+    assert _rename("cgn-full · digits seed 0") == given
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def make_runner(project: Project) -> StageRunner:
-    return StageRunner(environment=project.environment | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, force=False)
+    return StageRunner(environment=project.environment | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
 
 
 def outcome(*lines: str, status: int = 255) -> Outcome:
@@ -90,7 +90,7 @@ def test_a_stage_waits_for_a_terminals_dvc(here: Project) -> None:
 
 
 def test_a_cancel_ends_the_waiting() -> None:
-    runner = StageRunner(environment={}, force=False)
+    runner = StageRunner(environment={})
     runner.stopped.set()
     with pytest.raises(StoppedError):
         runner.wait(Busy(path="/x", holders={os.getpid(): "dvc repro"}))

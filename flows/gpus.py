@@ -1,0 +1,93 @@
+"""A GPU for each stage: stages of all pipelines of a machine's user meet at a file lock for each GPU.
+
+A training claims as many GPUs as its `devices` says, an evaluation one, a generation all that are free, at least one.
+The stage then sees only these (CUDA_VISIBLE_DEVICES). A stage that finds none free waits and says for whom. The kernel
+frees a lock with its process, however that ends, which a limit on a server would not. A stage without a GPU claims
+nothing, so any number of them works beside. Where nvidia-smi lists no GPU, nothing is claimed.
+
+    CGN_SHARE_GPUS=1           stages may share GPUs: nothing is claimed
+    CGN_GPU_LOCKS=FOLDER       where the locks are, for several users of one machine; all must be able to write there
+"""
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from flows.untracked import alone, read
+
+SHARE, FOLDER, VISIBLE = "CGN_SHARE_GPUS", "CGN_GPU_LOCKS", "CUDA_VISIBLE_DEVICES"
+QUERY = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
+LOOK_SECONDS = 1.0
+WAITING = "waiting for a GPU"
+"""What the line begins with that a stage prints when it waits."""
+
+
+@contextmanager
+def claimed(count: int | None, *, holder: str) -> Iterator[None]:
+    """Hold `count` GPUs of those that this process sees, or all that are free (None), and show it no others.
+
+    It waits until they are free. Where this process sees fewer than `count`, it holds none: the library refuses that,
+    or computes on the CPU.
+    """
+    seen = [] if count == 0 or os.environ.get(SHARE) == "1" else visible()
+    if len(seen) < (count or 1):
+        yield
+        return
+    with ExitStack() as stack:
+        said = False
+        while not (held := _held(seen, count=count, holder=holder, stack=stack)):
+            if not said:
+                used = [f"{gpu} is used by {read(_lock(gpu)) or 'another stage'}" for gpu in seen]
+                print(f"{WAITING}: {'; '.join(used)}", flush=True)
+            said = True
+            time.sleep(LOOK_SECONDS)
+        os.environ[VISIBLE] = ",".join(held)
+        print(f"{holder} has {', '.join(held)}", flush=True)
+        yield
+
+
+def visible() -> list[str]:
+    """The GPUs that this process may use, by their UUIDs: one name for each, whoever looks."""
+    try:
+        listed = subprocess.run(QUERY, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return []
+    given = os.environ.get(VISIBLE)
+    if given is None:
+        return listed
+    words = [word.strip() for word in given.split(",")]
+    return [
+        listed[int(word)] if word.isdecimal() and int(word) < len(listed) else word
+        for word in words
+        if word not in ("", "-1")
+    ]
+
+
+def locks() -> Path:
+    """The folder of the locks: of this machine and user, unless the environment names another."""
+    return Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / f"cgn-gpus-{os.getuid()}")
+
+
+def _held(seen: Sequence[str], *, count: int | None, holder: str, stack: ExitStack) -> list[str]:
+    """Those that are held now: `count`, or none at all, so that two stages that want several never wait in a ring."""
+    held: list[str] = []
+    with ExitStack() as found:
+        for gpu in seen:
+            if len(held) < (count or len(seen)):
+                with suppress(BlockingIOError):
+                    found.enter_context(alone(_lock(gpu), wait=False))
+                    held.append(gpu)
+        if len(held) < (count or 1):
+            return []
+        for gpu in held:
+            _lock(gpu).write_text(f"PID {os.getpid()}, {holder}", encoding="utf-8")
+        stack.enter_context(found.pop_all())
+    return held
+
+
+def _lock(gpu: str) -> Path:
+    return locks() / f"{gpu.replace('/', '-')}.lock"

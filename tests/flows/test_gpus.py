@@ -1,0 +1,130 @@
+"""GPUs are shared out by file locks. No GPU is needed: a script stands in for nvidia-smi."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import gpus
+from tests.flows.conftest import ROOT, until
+
+STAGE = """
+import os, sys, time
+from flows import gpus
+gpus.LOOK_SECONDS = 0.05
+count = None if sys.argv[1] == "all" else int(sys.argv[1])
+with gpus.claimed(count, holder=sys.argv[2]):
+    print("sees", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+    time.sleep(60)
+"""
+
+
+class Machine:
+    """A machine with some GPUs, and stages in processes of their own."""
+
+    def __init__(self, folder: Path, *, listed: int) -> None:
+        self.folder, self.stages = folder, list[subprocess.Popen[bytes]]()
+        script = folder / "nvidia-smi"
+        script.write_text(f"#!/bin/sh\nfor n in $(seq {listed}); do echo GPU-$n; done\n", encoding="utf-8")
+        script.chmod(0o755)
+        path = os.pathsep.join([str(folder), os.environ["PATH"]])
+        self.environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), gpus.FOLDER: str(folder / "locks")}
+        self.environment.pop(gpus.VISIBLE, None)
+
+    def start(self, name: str, count: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """A stage that claims GPUs and keeps them."""
+        command = [sys.executable, "-c", STAGE, count, name]
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.stages.append(subprocess.Popen(command, env=self.environment | environment, stdout=log, stderr=log))
+        return self.stages[-1]
+
+    def said(self, name: str, text: str) -> str:
+        """Wait until a stage has printed a text; all that it has printed."""
+        file = self.folder / f"{name}.log"
+        until(lambda: text in file.read_text(encoding="utf-8"), seconds=30, what=f"{text!r} of {name}")
+        return file.read_text(encoding="utf-8")
+
+    def end(self) -> None:
+        """End what was started."""
+        for stage in self.stages:
+            stage.kill()
+            stage.wait()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    made = Machine(tmp_path, listed=getattr(request, "param", 1))
+    yield made
+    made.end()
+
+
+def test_a_second_stage_waits_says_for_whom_and_goes_on_when_the_first_is_killed(machine: Machine) -> None:
+    first = machine.start("first", "1")
+    machine.said("first", "sees GPU-1")
+    machine.start("second", "1")
+    said = machine.said("second", "waiting for a GPU: ")
+    assert said == f"waiting for a GPU: GPU-1 is used by PID {first.pid}, first\n"
+    machine.start("cpu", "0")
+    assert machine.said("cpu", "sees") == "sees None\n"  # it works beside
+    first.send_signal(signal.SIGKILL)
+    machine.said("second", "sees GPU-1")
+
+
+@pytest.mark.parametrize("machine", [2], indirect=True)
+def test_each_stage_sees_a_gpu_of_its_own(machine: Machine) -> None:
+    machine.start("first", "1")
+    machine.said("first", "sees GPU-1")
+    machine.start("second", "1")
+    machine.said("second", "sees GPU-2")
+    machine.start("both", "2")
+    assert machine.said("both", "waiting").count("is used by") == 2
+
+
+@pytest.mark.parametrize("machine", [3], indirect=True)
+def test_a_generation_takes_all_that_are_free_and_a_user_may_hide_some(machine: Machine) -> None:
+    machine.start("first", "1", CUDA_VISIBLE_DEVICES="1")
+    machine.said("first", "sees GPU-2")
+    machine.start("all", "all")
+    machine.said("all", "sees GPU-1,GPU-3")
+
+
+def test_stages_share_a_gpu_where_that_is_allowed(machine: Machine) -> None:
+    machine.start("first", "1")
+    machine.said("first", "sees GPU-1")
+    machine.start("second", "1", CGN_SHARE_GPUS="1")
+    assert machine.said("second", "sees") == "sees None\n"
+
+
+@pytest.mark.parametrize("machine", [0], indirect=True)
+def test_without_gpus_nothing_is_claimed(machine: Machine) -> None:
+    machine.start("first", "1")
+    assert machine.said("first", "sees") == "sees None\n"
+    machine.start("hidden", "1", CUDA_VISIBLE_DEVICES="-1")
+    assert machine.said("hidden", "sees") == "sees -1\n"
+    assert not (machine.folder / "locks").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "target", "expected"),
+    [
+        ("train_cgn", "mnist/digits", 1),
+        ("generate", "mnist/digits", 0),
+        ("evaluate", "mnist/digits", 0),
+        ("generate", "imagenet/full", None),
+        ("evaluate", "imagenet/full", 1),
+        ("report", "imagenet/full", 0),
+    ],
+)
+def test_a_stage_claims_what_it_computes_on(verb: str, target: str, expected: int | None) -> None:
+    import importlib
+
+    from cgn.config.load import load
+    from flows.stage import _gpus
+
+    module = importlib.import_module(f"cgn.{target.partition('/')[0]}.{verb}")
+    section = getattr(module, "SECTION", verb)
+    assert _gpus(verb, getattr(load(ROOT / "params.yaml").variant(target), section)) == expected
