@@ -43,7 +43,7 @@ from cgn.imagenet.suites import (
     shown_as,
     suites_to_run,
 )
-from cgn.report.records import read_record
+from cgn.report.run import read_record
 from cgn.report.suite_tables import tables
 
 SILENT = Silent()

@@ -1,6 +1,8 @@
 """What the folders of a run say of it: parameters, how classifiers were trained, times and devices.
 
-Parameters and seed are read from the definition in each finished folder; a folder of another variant is refused.
+Parameters are read from the definition in each finished folder; a folder of another variant is refused. Times, devices
+and metrics are in the log beside a folder. A log belongs to no output (a cached or copied folder comes without one), so
+a missing log, or a broken file in it, is no error: what it does not say is None.
 """
 
 from collections.abc import Mapping
@@ -11,9 +13,30 @@ from typing import Any
 from cgn.core.errors import ArtifactError
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_json
-from cgn.core.outputs import DEFINITION
-from cgn.evaluation.predictions import Predictions, read
-from cgn.report.records import Record, read_record
+from cgn.core.outputs import DEFINITION, log_folder
+from cgn.evaluation.predictions import FILE, Predictions, read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The last run that made an output."""
+
+    seconds: float | None
+    """Of its last start, to the finished output."""
+    starts: int
+    """More than one where it was interrupted and continued."""
+    finished: str | None
+    machine: Mapping[str, Any]
+    """As `cgn.core.devices.describe_machine` returns it; empty where it was not recorded."""
+    metrics: Mapping[str, Any]
+    """Final values, nested by the parts of their names."""
+
+    def metric(self, name: str) -> float | None:
+        """A final value by its name, "loss/binary"; None where there is none."""
+        value: Any = self.metrics
+        for part in name.split("/"):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return _number(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +52,31 @@ class Run:
     params: Mapping[str, Mapping[str, Any]]
     """Verb -> resolved parameters, of the verbs whose folder has a definition."""
     trainings: Mapping[str, Mapping[str, Any]]
-    """Classifier -> what its training recorded."""
+    """Classifier -> what its training recorded, as evaluate repeats it."""
     records: Mapping[str, Record]
     """Verb -> the log beside its folder."""
 
     @property
     def devices(self) -> dict[str, str]:
         """Verb -> what the accelerator became there, "cpu" or "cuda", where that was recorded."""
-        trained = [training.get("device") for training in self.trainings.values()]
-        chosen = {verb: record.device for verb, record in self.records.items()}
-        chosen["train_classifier"] = next((device for device in trained if device), None)
-        return {verb: device for verb, device in chosen.items() if device}
+        machines = {verb: record.machine for verb, record in self.records.items() if record.machine}
+        chosen = {verb: "cuda" if machine.get("gpus") else "cpu" for verb, machine in machines.items()}
+        trained = [str(training["device"]) for training in self.trainings.values() if training.get("device")]
+        return chosen | ({"train_classifier": trained[0]} if trained else {})
+
+
+def read_record(out: Path) -> Record:
+    """The record beside the output folder `out`."""
+    run = _log(log_folder(out) / "run.json")
+    metrics = _log(log_folder(out) / "details.json") or _log(log_folder(out) / "metrics.json")
+    starts, finished, machine = run.get("starts"), run.get("finished"), run.get("machine")
+    return Record(
+        seconds=_number(run.get("seconds")),
+        starts=len(starts) if isinstance(starts, list) else 0,
+        finished=finished if isinstance(finished, str) else None,
+        machine=machine if isinstance(machine, Mapping) else {},
+        metrics=metrics,
+    )
 
 
 def read_run(target: str, *, data: Path, model: Path, images: Path, decisions: Path) -> Run:
@@ -51,12 +88,15 @@ def read_run(target: str, *, data: Path, model: Path, images: Path, decisions: P
     folders = {"prepare": data, "train_cgn": model, "generate": images, "evaluate": decisions}
     params: dict[str, Mapping[str, Any]] = {}
     for folder in folders.values():
-        if definition := _definition(folder):
+        if (path := folder / DEFINITION).is_file():
+            definition = read_json(path)
+            if not isinstance(definition, dict) or not {"verb", "track", "variant", "params"} <= definition.keys():
+                raise ArtifactError(f"{path} does not say what {folder} is: run the stage that makes it again")
             refuse_foreign(definition, source=folder, track=track, variant=variant)
-            verb = str(definition["verb"])
-            params["evaluate" if verb == "evaluate_network" else verb] = definition["params"]
-    classifiers = _classifiers(decisions / "classifiers.json")
-    trained = [record["params"] for record in classifiers.values() if "params" in record]
+            params[str(definition["verb"]).removesuffix("_network")] = definition["params"]
+    classifiers = _by_classifier(decisions / "classifiers.json")
+    trained = [record["params"] for record in classifiers.values() if "params" in record]  # all have the same
+    trainings = _by_classifier(decisions / "accuracy.json") or classifiers
     return Run(
         target=target,
         data=data,
@@ -64,31 +104,21 @@ def read_run(target: str, *, data: Path, model: Path, images: Path, decisions: P
         images=images,
         decisions=decisions,
         params=params | ({"train_classifier": trained[0]} if trained else {}),
-        trainings={name: record.get("training", {}) for name, record in classifiers.items()},
+        trainings={name: record.get("training", {}) for name, record in trainings.items()},
         records={verb: read_record(folder) for verb, folder in folders.items()},
     )
 
 
 def read_decisions(run: Run) -> Predictions:
     """The stored decisions of a run. Raises ArtifactError where they are missing, broken or another variant's."""
-    stored = read(run.decisions / "decisions.parquet")
+    stored = read(run.decisions / FILE)
     track, _, variant = run.target.partition("/")
     refuse_foreign(stored.facts, source=run.decisions, track=track, variant=variant)
     return stored
 
 
-def _definition(folder: Path) -> Mapping[str, Any]:
-    """What the command line wrote into the folder; empty for a folder that it did not make."""
-    if not (folder / DEFINITION).is_file():
-        return {}
-    definition = read_json(folder / DEFINITION)
-    if not isinstance(definition, dict) or not {"verb", "track", "variant", "params"} <= definition.keys():
-        raise ArtifactError(f"{folder / DEFINITION} does not say what {folder} is: run the stage that makes it again")
-    return definition
-
-
-def _classifiers(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Classifier -> {"params", "training", ...}; all classifiers of a run have the same parameters."""
+def _by_classifier(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Classifier -> {"params", "training", ...}, of a file that may be absent."""
     stored = read_json(path) if path.is_file() else {}
     records: list[Any] = list(stored.values()) if isinstance(stored, Mapping) else [None]
     if not all(isinstance(record, Mapping) and isinstance(record.get("params", {}), Mapping) for record in records):
@@ -96,3 +126,15 @@ def _classifiers(path: Path) -> dict[str, Mapping[str, Any]]:
     if not all(isinstance(record.get("training", {}), Mapping) for record in records):
         raise ArtifactError(f"{path} holds trainings that evaluate does not write: run evaluate again")
     return dict(stored)
+
+
+def _log(path: Path) -> Mapping[str, Any]:
+    try:
+        stored = read_json(path)
+    except (ArtifactError, OSError):
+        return {}
+    return stored if isinstance(stored, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

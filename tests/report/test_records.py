@@ -19,7 +19,7 @@ from cgn.evaluation.suites import numbers, summary
 from cgn.imagenet import evaluate as imagenet_evaluate
 from cgn.mnist import evaluate as mnist_evaluate
 from cgn.mnist.arms import ARMS
-from cgn.report.records import read_record
+from cgn.report.run import read_record
 from tests.support.sample_predictions import predictions
 
 
