@@ -18,11 +18,9 @@ from typing import Any, Literal
 
 from cgn.config.imagenet import ImageNet, Report
 from cgn.core.arguments import Input, Output
-from cgn.core.errors import ArtifactError
-from cgn.core.files import MANIFEST
 from cgn.core.metrics import MetricSink
 from cgn.data.image_folders import VARIATIONS
-from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
+from cgn.data.prepared_sets import PreparedSets
 from cgn.data.wnids import class_words
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from cgn.evaluation.expected import remarks
@@ -44,12 +42,12 @@ from cgn.imagenet.published import (
     PublishedRow,
     published,
 )
-from cgn.imagenet.report_examples import SHOWN, scene, stimuli
+from cgn.imagenet.report_examples import SHOWN, open_collection, scene, stimuli
 from cgn.imagenet.report_network import ablation, entropy, films, measured, silhouettes
 from cgn.imagenet.report_notes import image_counts, missing, other_counts, preparation_table, shown_suites, times
 from cgn.report.figures import CURVES, bars, curve_panels, shape_bias_panel
 from cgn.report.page import LINKS, PAPER, last_sheet, sheets, write_page
-from cgn.report.run import Run, read_run
+from cgn.report.run import read_run
 from cgn.report.settings import departure_table, settings
 from cgn.report.tables import Cell, Measure, Row, Table, interval, percent, points, printed
 
@@ -115,7 +113,7 @@ def report(
     """
     target = f"imagenet/{variant}"
     run = read_run(target, data=data, model=model, images=images, decisions=decisions)
-    results, collection = read_results(run), _collection(run)
+    results, collection = read_results(run), open_collection(run.data)
     expected = remarks(headlines(results.heads), target=target, params=run.params)
     facts = {"Variant": target, "Seed": seed, "Classes": f"{results.stored.classes:,}", **image_counts(results)}
     caption = "Counterfactual images: shape, texture and background of different classes"
@@ -274,7 +272,7 @@ def _by_head(
             line[f"{title}: here" if rows else title] = head.measures.get(name)
             for source in (short for short in SHORT if any(r.source == short and name in r.values for r in rows)):
                 value = published(rows, head.key, source=source, column=name)
-                line[f"{title}: {SHORT[source]}"] = printed(value, unit=_unit(name))
+                line[f"{title}: {SHORT[source]}"] = printed(value, unit="pt" if name == "gap" else "%")
         if any(name in head.measures for name in columns.values()):
             lines.append(line)
     if not lines:
@@ -282,7 +280,7 @@ def _by_head(
     for row in (row for row in rows if row.key is None):
         values = {title: row.values.get(name) for title, name in columns.items()}
         cells = {
-            f"{title}: {SHORT[row.source]}": printed(value, unit=_unit(columns[title]))
+            f"{title}: {SHORT[row.source]}": printed(value, unit="pt" if columns[title] == "gap" else "%")
             for title, value in values.items()
             if value
         }
@@ -303,7 +301,7 @@ def _by_corruption(heads: Sequence[Head]) -> Table | None:
     rows: list[Row] = []
     for name in _corruptions(heads):
         alexnet = printed(f"{100 * ALEXNET[name]:.1f}" if name in ALEXNET else None)
-        row: dict[str, Cell | Measure | str | None] = {"Corruption": _words(name), "AlexNet: error": alexnet}
+        row: dict[str, Cell | Measure | str | None] = {"Corruption": name.replace("_", " "), "AlexNet: error": alexnet}
         for head in heads:
             row[f"{head.title}: error"] = head.measures.get(f"error/{name}")
             row[f"{head.title}: CE"] = head.measures.get(f"ce/{name}")
@@ -315,7 +313,7 @@ def _by_corruption(heads: Sequence[Head]) -> Table | None:
 def _severities(heads: Sequence[Head]) -> Table | None:
     rows: list[Row] = [
         {
-            "Corruption, severity": f"{_words(name)}, {severity}",
+            "Corruption, severity": f"{name.replace('_', ' ')}, {severity}",
             **{head.title: head.measures.get(f"error/{name}/{severity}") for head in heads},
         }
         for name in _corruptions(heads)
@@ -345,19 +343,3 @@ def _corrupted(results: Results) -> dict[str, Any]:
 
 def _corruptions(heads: Sequence[Head]) -> list[str]:
     return list(dict.fromkeys(name for head in heads if head.corruptions for name in head.corruptions.errors))
-
-
-def _words(corruption: str) -> str:
-    return corruption.replace("_", " ")
-
-
-def _unit(name: str) -> str:
-    return "pt" if name == "gap" else "%"
-
-
-def _collection(run: Run) -> PreparedSets | None:
-    """The sets that prepare made; None where they are absent or cannot be read: the page then shows no images."""
-    try:
-        return read_prepared_sets(run.data) if (run.data / MANIFEST).is_file() else None
-    except ArtifactError:
-        return None

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cgn.core.files import on_disk
+from cgn.core.errors import ArtifactError
+from cgn.core.files import MANIFEST, on_disk
 from cgn.core.images import png
 from cgn.data.decoding import decode
-from cgn.data.prepared_sets import PreparedSets
+from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
 from cgn.evaluation.predictions import CUE_CONFLICT, IN9
 from cgn.imagenet.heads import Results
 from cgn.report.page import Image, image
@@ -30,6 +31,14 @@ SHOWN = {
     "only_bg_t": "its box filled",
 }
 GOLDEN = 0.618034
+
+
+def open_collection(data: Path) -> PreparedSets | None:
+    """The sets that prepare made; None where they are absent or cannot be read: the page then shows no images."""
+    try:
+        return read_prepared_sets(data) if (data / MANIFEST).is_file() else None
+    except ArtifactError:
+        return None
 
 
 def stimuli(results: Results, collection: PreparedSets | None, *, count: int) -> Table | None:

@@ -5,10 +5,8 @@ because it is the question: only the shape of the digit tells its class there. A
 compared with; the words are in report/templates/mnist.jinja. A sheet that does not exist is left out.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import islice
-from typing import Any
 
 import pandas as pd
 
@@ -19,7 +17,7 @@ from cgn.core.metrics import MetricSink
 from cgn.data.shards import samples
 from cgn.evaluation.expected import Headline, remarks
 from cgn.evaluation.intervals import Proportion, compared
-from cgn.evaluation.metrics import accuracies, confusion, followed, separable
+from cgn.evaluation.metrics import accuracies, confusion, estimate, followed, separable
 from cgn.evaluation.predictions import CUES, Predictions
 from cgn.mnist.arms import ARMS
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
@@ -28,7 +26,7 @@ from cgn.report.figures import bars, confusion_panel
 from cgn.report.page import PAPER, REPLICATION, image, last_sheet, sheets, write_page
 from cgn.report.run import Run, read_decisions, read_run
 from cgn.report.settings import departure_table, settings
-from cgn.report.tables import Cell, Row, Table, measure, percent
+from cgn.report.tables import Cell, Measure, Row, Table, measure, percent
 
 TRAINING, ORDINARY, RANDOMISED = "train", "test_iid", "test_random"
 SPLITS = {
@@ -57,28 +55,6 @@ KNOWN = {
 """Parameters that the page shows unfolded."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """A classifier by its training images."""
-
-    name: str
-    measured: Mapping[str, Proportion]
-    """Condition -> accuracy."""
-    randomised: pd.DataFrame
-    """The decisions on random looks; empty where there are none."""
-    training: Mapping[str, Any]
-
-    @property
-    def title(self) -> str:
-        """What it was trained on."""
-        return ARMS.get(self.name, self.name)
-
-    @property
-    def cues(self) -> dict[str, Proportion]:
-        """Cue -> the share of decisions on random looks that equal its label."""
-        return followed(self.randomised) if len(self.randomised) else {}
-
-
 def report(
     config: Report,
     *,
@@ -98,8 +74,9 @@ def report(
     target = f"mnist/{variant}"
     run = read_run(target, data=data, model=model, images=images, decisions=decisions)
     stored = read_decisions(run)
-    arms, chance = _arms(run, stored), 1 / stored.classes
-    tested = [arm for arm in arms if arm.cues]
+    chance, randomised = 1 / stored.classes, stored.of(condition=RANDOMISED)
+    tested = {_title(name): randomised[randomised["classifier"] == name] for name in _arms(randomised)}
+    cues = {title: followed(rows) for title, rows in tested.items()}
     # Without evaluate's only parameter, the size of its batches: it decides nothing.
     params = {verb: values for verb, values in run.params.items() if verb != "evaluate"}
     expected = remarks(headlines(stored), target=target, params=run.params)
@@ -112,15 +89,15 @@ def report(
         seed=seed,
         variant=variant,
         chance=percent(chance),
-        leading=_leading(arms),
+        leading=_leading(stored),
         expected=expected,
         examples=sheets([(images / "examples.png", caption)]),
-        accuracies=_accuracies(arms, variant, chance=chance),
+        accuracies=_accuracies(run, stored, variant),
         sources=list(dict.fromkeys(entry.source for entry in known)),
-        cue_bars=[_cue_bars(arm, chance=chance) for arm in tested],
-        cues=_cues(tested, chance=chance),
+        cue_bars=[_cue_bars(title, shares, chance=chance) for title, shares in cues.items()],
+        cues=_cues(cues, chance=chance),
         decisions=_decisions(run, tested, count=config.examples),
-        confusions=_confusions(tested, classes=stored.classes),
+        confusions=_confusions(tested, cues, classes=stored.classes),
         sheets=sheets([(data / "examples.png", "The data: one image of each digit in each split"), *last_sheet(model)]),
         hidden=_hidden(run, stored),
         departures=departure_table(Mnist, params) if known else "",
@@ -143,90 +120,86 @@ def headlines(stored: Predictions) -> list[Headline]:
     ]
 
 
-def _arms(run: Run, stored: Predictions) -> list[Arm]:
-    """Every classifier that decided, known ones first; what its training recorded, as evaluate repeats it."""
-    measured = accuracies(stored)
-    return [
-        Arm(
-            name=name,
-            measured=measured[name],
-            randomised=stored.of(classifier=name, condition=RANDOMISED),
-            training=run.trainings.get(name, {}),
-        )
-        for name in (*(name for name in ARMS if name in measured), *(name for name in measured if name not in ARMS))
-    ]
+def _arms(rows: pd.DataFrame) -> list[str]:
+    """The classifiers that decided, known ones first."""
+    found = sorted(map(str, rows["classifier"].unique()))
+    return [*(name for name in ARMS if name in found), *(name for name in found if name not in ARMS)]
 
 
-def _leading(arms: Sequence[Arm]) -> str:
+def _title(name: str) -> str:
+    """What a classifier was trained on."""
+    return ARMS.get(name, name)
+
+
+def _leading(stored: Predictions) -> str:
     """The headline numbers."""
-    found = {arm.name: arm for arm in arms if RANDOMISED in arm.measured}
-    chosen = [found[name] for name in LEADING if name in found] or list(found.values())
-    return "; ".join(f"{measure(arm.measured[RANDOMISED])} when trained on {arm.title} images" for arm in chosen)
+    found = {name: of[RANDOMISED] for name, of in accuracies(stored).items() if RANDOMISED in of}
+    chosen = [name for name in LEADING if name in found] or list(found)
+    return "; ".join(f"{measure(found[name])} when trained on {_title(name)} images" for name in chosen)
 
 
-def _accuracies(arms: Sequence[Arm], variant: str, *, chance: float) -> Table:
+def _accuracies(run: Run, stored: Predictions, variant: str) -> Table:
     """Accuracies of every classifier, the published ones beside them."""
-    known = {entry.source for entry in published(variant)}
+    measured, known = accuracies(stored), {entry.source for entry in published(variant)}
     rows: list[Row] = []
-    for arm in arms:
-        running = arm.training.get("running_accuracy")
+    for name in _arms(stored.rows):
+        running, of = run.trainings.get(name, {}).get("running_accuracy"), measured[name]
         rows.append(
             {
-                "Trained on": arm.title,
-                "Test, random looks": measure(arm.measured.get(RANDOMISED), chance=chance),
-                "Test, same looks": measure(arm.measured.get(ORDINARY), bar=False),
+                "Trained on": _title(name),
+                "Test, random looks": measure(of.get(RANDOMISED), chance=1 / stored.classes),
+                "Test, same looks": measure(of.get(ORDINARY), bar=False),
                 "Running accuracy in training": percent(running if isinstance(running, int | float) else None),
-                "Original training set": measure(arm.measured.get(TRAINING), bar=False),
-                **{title: _published(arm, variant, source) for source, title in SOURCES.items() if source in known},
+                "Original training set": measure(of.get(TRAINING), bar=False),
+                **{
+                    title: _published(name, variant, source, of.get(RANDOMISED))
+                    for source, title in SOURCES.items()
+                    if source in known
+                },
             }
         )
-    return Table(
-        caption="Accuracy with 95 % intervals (Wilson's, for the finite set of images)", lines=rows, heads=HEADS
-    )
+    caption = "Accuracy with 95 % intervals (Wilson's, for the finite set of images)"
+    return Table(caption=caption, lines=rows, heads=HEADS)
 
 
-def _published(arm: Arm, variant: str, source: str) -> Cell | None:
+def _published(arm: str, variant: str, source: str, ours: Proportion | None) -> Cell | None:
     """What a source prints, and how the accuracy compares where the published arm is the same one."""
     for entry in published(variant):
-        if (entry.arm, entry.source) == (arm.name, source):
-            same = not entry.remark and RANDOMISED in arm.measured
-            note = f"here {compared(arm.measured[RANDOMISED], entry.test / 100)}" if same else entry.remark or ""
+        if (entry.arm, entry.source) == (arm, source):
+            note = entry.remark or (f"here {compared(ours, entry.test / 100)}" if ours else "")
             return Cell(value=f"{entry.train:.1f} / {entry.test:.1f}", note=note, style="muted")
     return None
 
 
-def _cue_bars(arm: Arm, *, chance: float) -> str:
-    shares = {cue: measure(share, cue=cue) for cue, share in arm.cues.items()}
-    return bars(f"Trained on {arm.title}", {cue: share for cue, share in shares.items() if share}, chance=chance).svg
+def _cue_bars(title: str, shares: Mapping[str, Proportion], *, chance: float) -> str:
+    rows = {cue: Measure(of=estimate(share), cue=cue) for cue, share in shares.items()}
+    return bars(f"Trained on {title}", rows, chance=chance).svg
 
 
-def _cues(tested: Sequence[Arm], *, chance: float) -> Table | None:
-    if not tested:
-        return None
-    cues = dict.fromkeys(cue for arm in tested for cue in arm.cues)
+def _cues(found: Mapping[str, Mapping[str, Proportion]], *, chance: float) -> Table | None:
+    names = dict.fromkeys(cue for shares in found.values() for cue in shares)
     rows: list[Row] = [
         {
-            "Trained on": arm.title,
-            **{CUE_NAMES.get(cue, cue): measure(arm.cues.get(cue), chance=chance, cue=cue) for cue in cues},
+            "Trained on": title,
+            **{CUE_NAMES.get(cue, cue): measure(shares.get(cue), chance=chance, cue=cue) for cue in names},
         }
-        for arm in tested
+        for title, shares in found.items()
     ]
-    return Table(caption="Share of decisions on random looks that equal the cue's own label", lines=rows)
+    caption = "Share of decisions on random looks that equal the cue's own label"
+    return Table(caption=caption, lines=rows) if rows else None
 
 
-def _decisions(run: Run, tested: Sequence[Arm], *, count: int) -> Table | None:
+def _decisions(run: Run, tested: Mapping[str, pd.DataFrame], *, count: int) -> Table | None:
     """The first `count` randomised test images as columns, each classifier's decision on them as rows."""
-    if not tested:
-        return None
     heads = {}
-    for number, sample in enumerate(islice(samples(run.data, split=RANDOMISED), count), start=1):
+    for number, sample in enumerate(islice(samples(run.data, split=RANDOMISED), count if tested else 0), start=1):
         labels = ", ".join(f"{cue} {sample.facts[cue]}" for cue in CUES)
         heads[f"image {number}"] = image(png(sample.image), alt=f"test image: {labels}", enlarged=2)
     rows: list[Row] = [
-        {"Trained on": arm.title, **dict(zip(heads, _equal_cues(arm.randomised.head(len(heads))), strict=False))}
-        for arm in tested
+        {"Trained on": title, **dict(zip(heads, _equal_cues(decided.head(len(heads))), strict=False))}
+        for title, decided in tested.items()
     ]
-    return Table(caption="Decisions on single images", lines=rows, style="examples", heads=heads)
+    return Table(caption="Decisions on single images", lines=rows, style="examples", heads=heads) if rows else None
 
 
 def _equal_cues(rows: pd.DataFrame) -> list[Cell]:
@@ -240,15 +213,17 @@ def _equal_cues(rows: pd.DataFrame) -> list[Cell]:
     return cells
 
 
-def _confusions(tested: Sequence[Arm], *, classes: int) -> dict[str, list[str]]:
+def _confusions(
+    tested: Mapping[str, pd.DataFrame], cues: Mapping[str, Mapping[str, Proportion]], *, classes: int
+) -> dict[str, list[str]]:
     """Cue -> a panel for each classifier, of the cues that can be told from the shape."""
     return {
         cue: [
-            confusion_panel(confusion(arm.randomised, classes=classes, cue=cue), title=arm.title, cue=cue).svg
-            for arm in tested
+            confusion_panel(confusion(rows, classes=classes, cue=cue), title=title, cue=cue).svg
+            for title, rows in tested.items()
         ]
         for cue in CUES
-        if any(cue in arm.cues for arm in tested)
+        if any(cue in shares for shares in cues.values())
     }
 
 

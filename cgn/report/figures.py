@@ -111,7 +111,7 @@ def bars(title: str, rows: Mapping[str, Measure], *, chance: float) -> Panel:
             axes.text(1.02, place, row.number + counted, **beside)
             axes.text(-0.02, place, name, ha="right", **beside)
         axes.set_title(title, loc="left", x=-0.9, color=INK, fontsize=FONT + 1, fontweight="bold")
-        _labels(axes, x=[0, 0.5, 1], x_labels=[f"0 {unit}", "50", "100"])
+        _labels(axes, x={0: f"0 {unit}", 0.5: "50", 1: "100"})
 
     alt = ". ".join([title, *(f"{name}: {row}" for name, (row, _) in kept.items())])
     return Panel(draw=draw, alt=alt, height=48 + 24 * len(kept), left=0.36, right=0.74, top=28, bottom=20)
@@ -255,21 +255,18 @@ def _draw_curves(axes: "Axes", *, name: str, classifiers: Sequence[CorruptionErr
         for severity, error in measured.items():
             axes.plot([severity, severity], [error.low, error.high], color=colour, linewidth=1, clip_on=False)
     axes.set_title(name.replace("_", " "), loc="left", color=INK, fontsize=FONT)
-    names = ["clean", *map(str, SEVERITIES)]
-    _labels(axes, x=[0, *SEVERITIES], x_labels=names, y=[0, 0.5, 1], y_labels=["0 %", "50", "100"])
+    names = {0: "clean"} | {severity: str(severity) for severity in SEVERITIES}
+    _labels(axes, x=names, y={0: "0 %", 0.5: "50", 1: "100"})
 
 
 def _draw_legend(axes: "Axes", *, classifiers: Sequence[CorruptionErrors]) -> None:
     axes.set(xlim=(0, 1), ylim=(len(classifiers) - 0.5, -0.5))
     for place, ((colour, style), one) in enumerate(zip(CURVES, classifiers, strict=False)):
-        axes.annotate(
-            "", (0, place), (34, 0), textcoords="offset points",
-            arrowprops={"arrowstyle": "-", "color": colour, "linestyle": style, "lw": 1.8, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
+        axes.plot([0, 0.1], [place, place], color=colour, linestyle=style, linewidth=1.8, clip_on=False)
         words = one.title
         if one.mean_error is not None and one.mce is not None:
             words += f": mean error {100 * one.mean_error:.1f} %, mCE {100 * one.mce:.1f} %"
-        axes.annotate(words, (0, place), (40, 0), textcoords="offset points", va="center", color=INK)
+        axes.text(0.12, place, words, va="center", color=INK)
     _labels(axes)
 
 
@@ -277,39 +274,31 @@ def _draw_confusion(axes: "Axes", *, matrix: Matrix, title: str, cue: str) -> No
     from matplotlib.patches import Rectangle
 
     shares, classes = by_label(matrix), len(matrix)
-    corner = (-0.5, -0.5)
-    axes.add_artist(Rectangle(corner, classes, classes, color=LINE, alpha=0.5, linewidth=0, clip_on=False))
+
+    def box(corner: tuple[float, float], side: float, **style: Any) -> None:
+        axes.add_artist(Rectangle(corner, side, side, linewidth=0, clip_on=False, **style))
+
+    box((-0.5, -0.5), classes, color=LINE, alpha=0.5)
     axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5))
     for row, line in enumerate(shares):
         for column, share in enumerate(line):
             if share >= 0.005:
-                corner = (column - 0.47, row - 0.47)
-                axes.add_artist(
-                    Rectangle(corner, 0.94, 0.94, color=SHAPE, alpha=float(share), linewidth=0, clip_on=False)
-                )
+                box((column - 0.47, row - 0.47), 0.94, color=SHAPE, alpha=float(share))
                 colour = CARD if share > TURN else INK
                 axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour)
     axes.set_title(title, loc="left", color=INK, fontsize=FONT + 1, fontweight="bold")
     outside: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "color": MUTED}
     axes.annotate("decision", (0.5, 0), (0, -22), ha="center", va="top", **outside)
     axes.annotate(f"{cue} label", (0, 0.5), (-26, 0), ha="right", va="center", rotation=90, **outside)
-    names = [str(each) for each in range(classes)]
-    _labels(axes, x=range(classes), x_labels=names, y=range(classes), y_labels=names)
+    names = {place: str(place) for place in range(classes)}
+    _labels(axes, x=names, y=names)
 
 
-def _labels(
-    axes: "Axes",
-    *,
-    x: Sequence[float] = (),
-    x_labels: Sequence[str] = (),
-    y: Sequence[float] = (),
-    y_labels: Sequence[str] = (),
-) -> None:
+def _labels(axes: "Axes", *, x: Mapping[Any, str] = {}, y: Mapping[Any, str] = {}) -> None:
     """Labels below and beside the axes, without frame, marks and background; faster than matplotlib's ticks."""
     axes.set_axis_off()
-    for place, words in zip(x, x_labels, strict=True):
-        below: Any = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-        axes.annotate(words, (place, 0), (0, -5), ha="center", va="top", color=MUTED, **below)
-    for place, words in zip(y, y_labels, strict=True):
-        beside: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-        axes.annotate(words, (0, place), (-5, 0), ha="right", va="center", color=MUTED, **beside)
+    near: dict[str, Any] = {"textcoords": "offset points", "color": MUTED}
+    for place, words in x.items():
+        axes.annotate(words, (place, 0), (0, -5), xycoords=axes.get_xaxis_transform(), ha="center", va="top", **near)
+    for place, words in y.items():
+        axes.annotate(words, (0, place), (-5, 0), xycoords=axes.get_yaxis_transform(), ha="right", va="center", **near)
