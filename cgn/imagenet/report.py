@@ -19,17 +19,29 @@ from typing import Any, Literal
 from cgn.config.imagenet import ImageNet, Report
 from cgn.core.arguments import Input, Output
 from cgn.core.metrics import MetricSink
-from cgn.data.image_folders import VARIATIONS
-from cgn.data.prepared_sets import PreparedSets
-from cgn.data.wnids import class_words
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from cgn.evaluation.expected import remarks
 from cgn.evaluation.intervals import compared, difference
 from cgn.evaluation.metrics import CHANCE, RANDOM, SAME
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9
 from cgn.evaluation.suites import span
-from cgn.imagenet.heads import AVERAGE, BASELINE, SHAPE, SHAPE_TEXTURE, Head, Results, headlines, read_results
-from cgn.imagenet.published import (
+from cgn.imagenet.data.image_folders import VARIATIONS
+from cgn.imagenet.data.prepared_sets import PreparedSets
+from cgn.imagenet.data.wnids import class_words
+from cgn.imagenet.report_parts.examples import SHOWN, open_collection, scene, stimuli
+from cgn.imagenet.report_parts.heads import (
+    AVERAGE,
+    BASELINE,
+    SHAPE,
+    SHAPE_TEXTURE,
+    Head,
+    Results,
+    headlines,
+    read_results,
+)
+from cgn.imagenet.report_parts.network import ablation, entropy, films, measured, silhouettes
+from cgn.imagenet.report_parts.notes import image_counts, missing, other_counts, preparation_table, shown_suites, times
+from cgn.imagenet.report_parts.published import (
     ACCURACY,
     BACKGROUNDS,
     CLASSES,
@@ -42,9 +54,6 @@ from cgn.imagenet.published import (
     PublishedRow,
     published,
 )
-from cgn.imagenet.report_examples import SHOWN, open_collection, scene, stimuli
-from cgn.imagenet.report_network import ablation, entropy, films, measured, silhouettes
-from cgn.imagenet.report_notes import image_counts, missing, other_counts, preparation_table, shown_suites, times
 from cgn.report.figures import CURVES, bars, curve_panels, shape_bias_panel
 from cgn.report.page import LINKS, PAPER, last_sheet, sheets, write_page
 from cgn.report.run import read_run

@@ -1,8 +1,7 @@
 """What the folders of a run say of it: parameters, how classifiers were trained, times and devices.
 
 Parameters are read from the definition in each finished folder; a folder of another variant is refused. Times, devices
-and metrics are in the log beside a folder. A log belongs to no output (a cached or copied folder comes without one), so
-a missing log, or a broken file in it, is no error: what it does not say is None.
+and metrics are in the log beside a folder, where there is one.
 """
 
 from collections.abc import Mapping
@@ -13,30 +12,9 @@ from typing import Any
 from cgn.core.errors import ArtifactError
 from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_json
-from cgn.core.outputs import DEFINITION, log_folder
+from cgn.core.outputs import DEFINITION
 from cgn.evaluation.predictions import FILE, Predictions, read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """The last run that made an output."""
-
-    seconds: float | None
-    """Of its last start, to the finished output."""
-    starts: int
-    """More than one where it was interrupted and continued."""
-    finished: str | None
-    machine: Mapping[str, Any]
-    """As `cgn.core.devices.describe_machine` returns it; empty where it was not recorded."""
-    metrics: Mapping[str, Any]
-    """Final values, nested by the parts of their names."""
-
-    def metric(self, name: str) -> float | None:
-        """A final value by its name, "loss/binary"; None where there is none."""
-        value: Any = self.metrics
-        for part in name.split("/"):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return _number(value)
+from cgn.evaluation.records import Record, read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +37,9 @@ class Run:
     @property
     def devices(self) -> dict[str, str]:
         """Verb -> what the accelerator became there, "cpu" or "cuda", where that was recorded."""
-        machines = {verb: record.machine for verb, record in self.records.items() if record.machine}
-        chosen = {verb: "cuda" if machine.get("gpus") else "cpu" for verb, machine in machines.items()}
+        chosen = {verb: device for verb, record in self.records.items() if (device := record.device)}
         trained = [str(training["device"]) for training in self.trainings.values() if training.get("device")]
         return chosen | ({"train_classifier": trained[0]} if trained else {})
-
-
-def read_record(out: Path) -> Record:
-    """The record beside the output folder `out`."""
-    run = _log(log_folder(out) / "run.json")
-    metrics = _log(log_folder(out) / "details.json") or _log(log_folder(out) / "metrics.json")
-    starts, finished, machine = run.get("starts"), run.get("finished"), run.get("machine")
-    return Record(
-        seconds=_number(run.get("seconds")),
-        starts=len(starts) if isinstance(starts, list) else 0,
-        finished=finished if isinstance(finished, str) else None,
-        machine=machine if isinstance(machine, Mapping) else {},
-        metrics=metrics,
-    )
 
 
 def read_run(target: str, *, data: Path, model: Path, images: Path, decisions: Path) -> Run:
@@ -126,15 +89,3 @@ def _by_classifier(path: Path) -> dict[str, Mapping[str, Any]]:
     if not all(isinstance(record.get("training", {}), Mapping) for record in records):
         raise ArtifactError(f"{path} holds trainings that evaluate does not write: run evaluate again")
     return dict(stored)
-
-
-def _log(path: Path) -> Mapping[str, Any]:
-    try:
-        stored = read_json(path)
-    except (ArtifactError, OSError):
-        return {}
-    return stored if isinstance(stored, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from cgn.evaluation.intervals import Estimate, Interval, Proportion
 from cgn.evaluation.metrics import estimate
+from cgn.evaluation.suite_tables import markdown_table
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 
@@ -126,12 +127,6 @@ class Table:
     def markdown(self) -> str:
         """The rows as a Markdown table."""
         return markdown_table(list(self.lines[0]), [[cell.markdown for cell in row] for row in self.rows])
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def measure(found: Proportion | None, **options: Any) -> Measure | None:

@@ -24,9 +24,10 @@ from cgn.core.errors import ArtifactError, CgnError
 from cgn.core.files import read_json, write_json
 from cgn.core.outputs import DEFINITION
 from cgn.evaluation.expected import FILE, Headline, deciding
-from cgn.imagenet import heads as imagenet
+from cgn.evaluation.records import read_record
+from cgn.imagenet.report_parts import heads as imagenet
 from cgn.mnist import report as mnist
-from cgn.report.run import Run, read_decisions, read_record, read_run
+from cgn.report.run import Run, read_decisions, read_run
 
 DEFAULTS = ("imagenet/miniature", "mnist/digits")
 """The variants whose figures are noted where the file is new."""

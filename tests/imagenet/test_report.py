@@ -14,7 +14,7 @@ from cgn.core.files import write_json
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN
 from cgn.evaluation.predictions import Predictions
 from cgn.imagenet import report
-from cgn.imagenet.heads import TITLES
+from cgn.imagenet.report_parts.heads import TITLES
 from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, MINUS, SPACE, Rendered, check_page, percent, render, stated, wilson
 

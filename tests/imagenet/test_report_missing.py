@@ -8,12 +8,13 @@ import pytest
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
-from cgn.data.prepared_sets import PreparedSets, write_prepared_sets
-from cgn.data.wnids import wnids
 from cgn.evaluation.predictions import Predictions
-from cgn.imagenet import published, report
-from cgn.imagenet.heads import TITLES
-from cgn.imagenet.published import ACCURACY
+from cgn.imagenet import report
+from cgn.imagenet.data.prepared_sets import PreparedSets, write_prepared_sets
+from cgn.imagenet.data.wnids import wnids
+from cgn.imagenet.report_parts import published
+from cgn.imagenet.report_parts.heads import TITLES
+from cgn.imagenet.report_parts.published import ACCURACY
 from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, SPACE, Rendered, check_page, percent, render, stated, wilson
 
