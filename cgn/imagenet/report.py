@@ -39,8 +39,8 @@ from cgn.imagenet.report_parts.heads import (
     headlines,
     read_results,
 )
-from cgn.imagenet.report_parts.network import ablation, entropy, films, measured, silhouettes
-from cgn.imagenet.report_parts.notes import image_counts, missing, other_counts, preparation_table, shown_suites, times
+from cgn.imagenet.report_parts.network import network
+from cgn.imagenet.report_parts.notes import image_counts, notes
 from cgn.imagenet.report_parts.published import (
     ACCURACY,
     BACKGROUNDS,
@@ -55,7 +55,7 @@ from cgn.imagenet.report_parts.published import (
     published,
 )
 from cgn.report.figures import CURVES, bars, curve_panels, shape_bias_panel
-from cgn.report.page import LINKS, PAPER, last_sheet, sheets, write_page
+from cgn.report.page import LINKS, PAPER, sheets, write_page
 from cgn.report.run import read_run
 from cgn.report.settings import departure_table, settings
 from cgn.report.tables import Cell, Measure, Row, Table, interval, percent, points, printed
@@ -126,39 +126,19 @@ def report(
     expected = remarks(headlines(results.heads), target=target, params=run.params)
     facts = {"Variant": target, "Seed": seed, "Classes": f"{results.stored.classes:,}", **image_counts(results)}
     caption = "Counterfactual images: shape, texture and background of different classes"
-    parts = (images / "parts.png", "What the mechanisms made of the first counterfactual images")
-    names = class_words(collection.class_names) if collection else ()
     write_page(
         page,
         template="imagenet",
         target=target,
         seed=seed,
-        classes=results.stored.classes,
-        published_classes=CLASSES,
-        answers=answers(results),
-        tops="; ".join(f"{head.title} {head.measures['top_1']}" for head in results.heads if "top_1" in head.measures),
-        chance=percent(1 / results.stored.classes),
-        category_chance=next((percent(1 / len(head.by_category)) for head in results.heads if head.by_category), ""),
         expected=expected,
         examples=sheets([(images / "examples.png", caption)]),
-        changes=change_table(results),
-        figures=_figures(results),
-        sources=list(LINKS),
+        **_headline(results),
         **_suites(results, collection),
         stimuli=stimuli(results, collection, count=config.examples),
-        sheets=sheets([*last_sheet(model), parts]),
-        films=films(images / "interpolations", names),
-        losses=(losses := measured(run)),
-        silhouettes=silhouettes(losses),
-        ablation=ablation(run, losses),
-        entropy=entropy(run, losses),
-        other_counts=other_counts(results),
+        **network(run, class_words(collection.class_names) if collection else ()),
+        **notes(results),
         departures=departure_table(ImageNet, run.params),
-        preparations=preparation_table(results),
-        shown=shown_suites(results),
-        missing=missing(results),
-        unreadable=list(map(str, results.stored.facts["unreadable"])),
-        times=times(results),
         settings=settings(ImageNet, run.params, devices=run.devices, facts=facts, known=KNOWN),
     )
     for remark in expected:
@@ -166,17 +146,28 @@ def report(
     sink.picture(page / "index.html")
 
 
-def answers(results: Results) -> dict[str, str]:
-    """Shape bias and background gap of the ensemble's heads and of the baseline, where both were measured."""
-    found = {}
+def _headline(results: Results) -> dict[str, Any]:
+    """The ensemble's heads against the baseline: in a sentence for each question, in a table, in figures."""
+    answers = {}
     for name, keys in (("bias", (SHAPE, AVERAGE, BASELINE)), ("gap", (AVERAGE, BASELINE))):
         heads = [head for key in keys if (head := results.head(key)) and name in head.measures]
         if len(heads) > 1 and heads[-1].key == BASELINE:
-            found[name] = "; ".join(f"{head.title} {_brief(head, head.measures[name])}" for head in heads)
-    return found
+            answers[name] = "; ".join(f"{head.title} {_brief(head, head.measures[name])}" for head in heads)
+    tops = (f"{head.title} {head.measures['top_1']}" for head in results.heads if "top_1" in head.measures)
+    return {
+        "answers": answers,
+        "tops": "; ".join(tops),
+        "chance": percent(1 / results.stored.classes),
+        "category_chance": next((percent(1 / len(of.by_category)) for of in results.heads if of.by_category), ""),
+        "changes": _change_table(results),
+        "figures": _figures(results),
+        "classes": f"{results.stored.classes:,}",
+        "published_classes": f"{CLASSES:,}",
+        "sources": list(LINKS),
+    }
 
 
-def change_table(results: Results) -> Table | None:
+def _change_table(results: Results) -> Table | None:
     """Baseline, ensemble, difference and the paper's two numbers; None where there is nothing to compare."""
     rows: list[Row] = []
     for name, key in ASKED:

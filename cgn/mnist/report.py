@@ -7,6 +7,7 @@ compared with; the words are in report/templates/mnist.jinja. A sheet that does 
 
 from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
 import pandas as pd
 
@@ -74,9 +75,6 @@ def report(
     target = f"mnist/{variant}"
     run = read_run(target, data=data, model=model, images=images, decisions=decisions)
     stored = read_decisions(run)
-    chance, randomised = 1 / stored.classes, stored.of(condition=RANDOMISED)
-    tested = {_title(name): randomised[randomised["classifier"] == name] for name in _arms(randomised)}
-    cues = {title: followed(rows) for title, rows in tested.items()}
     # Without evaluate's only parameter, the size of its batches: it decides nothing.
     params = {verb: values for verb, values in run.params.items() if verb != "evaluate"}
     expected = remarks(headlines(stored), target=target, params=run.params)
@@ -88,16 +86,13 @@ def report(
         target=target,
         seed=seed,
         variant=variant,
-        chance=percent(chance),
-        leading=_leading(stored),
         expected=expected,
         examples=sheets([(images / "examples.png", caption)]),
+        chance=percent(1 / stored.classes),
+        leading=_leading(stored),
         accuracies=_accuracies(run, stored, variant),
         sources=list(dict.fromkeys(entry.source for entry in known)),
-        cue_bars=[_cue_bars(title, shares, chance=chance) for title, shares in cues.items()],
-        cues=_cues(cues, chance=chance),
-        decisions=_decisions(run, tested, count=config.examples),
-        confusions=_confusions(tested, cues, classes=stored.classes),
+        **_randomised(run, stored, count=config.examples),
         sheets=sheets([(data / "examples.png", "The data: one image of each digit in each split"), *last_sheet(model)]),
         hidden=_hidden(run, stored),
         departures=departure_table(Mnist, params) if known else "",
@@ -118,6 +113,30 @@ def headlines(stored: Predictions) -> list[Headline]:
         for arm, title in ARMS.items()
         if RANDOMISED in found.get(arm, {})
     ]
+
+
+def _randomised(run: Run, stored: Predictions, *, count: int) -> dict[str, Any]:
+    """What was decided on random looks, by cue: figures, tables, single images."""
+    chance, rows = 1 / stored.classes, stored.of(condition=RANDOMISED)
+    tested = {_title(name): rows[rows["classifier"] == name] for name in _arms(rows)}
+    cues = {title: followed(decided) for title, decided in tested.items()}
+    bar_rows = {
+        title: {cue: Measure(of=estimate(share), cue=cue) for cue, share in shares.items()}
+        for title, shares in cues.items()
+    }
+    return {
+        "cue_bars": [bars(f"Trained on {title}", each, chance=chance).svg for title, each in bar_rows.items()],
+        "cues": _cues(cues, chance=chance),
+        "decisions": _decisions(run, tested, count=count),
+        "confusions": {
+            cue: [
+                confusion_panel(confusion(decided, classes=stored.classes, cue=cue), title=title, cue=cue).svg
+                for title, decided in tested.items()
+            ]
+            for cue in CUES
+            if any(cue in shares for shares in cues.values())
+        },
+    }
 
 
 def _arms(rows: pd.DataFrame) -> list[str]:
@@ -171,11 +190,6 @@ def _published(arm: str, variant: str, source: str, ours: Proportion | None) -> 
     return None
 
 
-def _cue_bars(title: str, shares: Mapping[str, Proportion], *, chance: float) -> str:
-    rows = {cue: Measure(of=estimate(share), cue=cue) for cue, share in shares.items()}
-    return bars(f"Trained on {title}", rows, chance=chance).svg
-
-
 def _cues(found: Mapping[str, Mapping[str, Proportion]], *, chance: float) -> Table | None:
     names = dict.fromkeys(cue for shares in found.values() for cue in shares)
     rows: list[Row] = [
@@ -211,20 +225,6 @@ def _equal_cues(rows: pd.DataFrame) -> list[Cell]:
         words = ", ".join(cue for cue in equal if cue in named) or "none"
         cells.append(Cell(value=str(row["top_1"]), detail=words, style="shape" if "shape" in equal else "other"))
     return cells
-
-
-def _confusions(
-    tested: Mapping[str, pd.DataFrame], cues: Mapping[str, Mapping[str, Proportion]], *, classes: int
-) -> dict[str, list[str]]:
-    """Cue -> a panel for each classifier, of the cues that can be told from the shape."""
-    return {
-        cue: [
-            confusion_panel(confusion(rows, classes=classes, cue=cue), title=title, cue=cue).svg
-            for title, rows in tested.items()
-        ]
-        for cue in CUES
-        if any(cue in shares for shares in cues.values())
-    }
 
 
 def _hidden(run: Run, stored: Predictions) -> dict[str, str] | None:

@@ -139,30 +139,28 @@ def _head(
         else:
             found[name] = Measure(of=_estimate(of), chance=CHANCE, **cue)
     conflict = suites.get(CUE_CONFLICT, {})
-    if conflict.get("conflicts"):
-        chance = conflict["chance"]
-        right = Measure(of=_estimate(conflict["shape_accuracy"]), chance=chance, **cue)
-        note = (
-            f"{conflict['decided']:,} of {conflict['conflicts']:,} decided; shape accuracy {right}, "
-            f"chance {percent(chance)}"
-        )
-        found["shape_accuracy"] = right
-        found["bias"] = Measure(
-            of=_estimate(conflict["shape_bias"]) if "shape_bias" in conflict else None,
-            undecided=conflict.get("undecided", ""),
-            counted=conflict["decided"],
-            note=note,
-            **cue,
-        )
-    if errors and errors.errors:
-        found |= _corruption_measures(errors, corruption_estimates(stored, errors))
+    found |= _conflict_measures(conflict, **cue) if conflict.get("conflicts") else {}
+    errors = errors if errors and errors.errors else None
+    found |= _corruption_measures(errors, corruption_estimates(stored, errors)) if errors else {}
     by_category = {
         name: ShapeBias(**{count: of[count] for count in ("shape", "texture", "conflicts")})
         for name, of in conflict.get("by_category", {}).items()
     }
-    return Head(
-        key=key, measures=found, by_category=by_category, corruptions=errors if errors and errors.errors else None
+    return Head(key=key, measures=found, by_category=by_category, corruptions=errors)
+
+
+def _conflict_measures(of: Mapping[str, Any], **cue: Any) -> dict[str, Measure]:
+    """A shape bias is quoted with how many decisions it counts, and with the shape accuracy beside chance."""
+    right = Measure(of=_estimate(of["shape_accuracy"]), chance=of["chance"], **cue)
+    counts = f"{of['decided']:,} of {of['conflicts']:,} decided"
+    bias = Measure(
+        of=_estimate(of["shape_bias"]) if "shape_bias" in of else None,
+        undecided=of.get("undecided", ""),
+        counted=of["decided"],
+        note=f"{counts}; shape accuracy {right}, chance {percent(of['chance'])}",
+        **cue,
     )
+    return {"bias": bias, "shape_accuracy": right}
 
 
 def _corruption_measures(errors: CorruptionErrors, estimates: CorruptionEstimates) -> dict[str, Measure]:

@@ -15,7 +15,7 @@ from cgn.core.errors import ArtifactError
 from cgn.core.facts import read_facts
 from cgn.data.decoding import DECODE_ERRORS, check_pixels
 from cgn.imagenet.report_parts.published import ABLATION, BIGGAN_SCORE
-from cgn.report.page import Image, data_uri, sheets
+from cgn.report.page import Image, data_uri, last_sheet, sheets
 from cgn.report.run import Run
 from cgn.report.settings import flat
 from cgn.report.tables import Cell, Row, Table, printed
@@ -35,7 +35,20 @@ GROUPS = {
 """Loss of the published ablation -> the weights that make it up."""
 
 
-def measured(run: Run) -> dict[str, float]:
+def network(run: Run, names: Sequence[str]) -> dict[str, Any]:
+    """What the template shows of the network: sheets, films, tables; `names`: of the classes, where they are known."""
+    losses = _measured(run)
+    parts = (run.images / "parts.png", "What the mechanisms made of the first counterfactual images")
+    return {
+        "sheets": sheets([*last_sheet(run.model), parts]),
+        "films": _films(run.images / "interpolations", names),
+        "silhouettes": _silhouettes(losses),
+        "ablation": _ablation(run, losses),
+        "entropy": _entropy(run, losses),
+    }
+
+
+def _measured(run: Run) -> dict[str, float]:
     """Name -> what the training measured last, and `start/...` before its first update."""
     path = run.model / "model.safetensors"
     losses = (read_facts(path) if path.is_file() else {}).get("losses")
@@ -44,7 +57,7 @@ def measured(run: Run) -> dict[str, float]:
     return {name: float(value) for name, value in losses.items() if isinstance(value, int | float)}
 
 
-def films(folder: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+def _films(folder: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     """The interpolations: `films`; `large`, sentences on those that are too large; `frames`, sheets of their frames."""
     found: dict[str, list[Any]] = {"films": [], "large": []}
     for path in sorted(folder.glob("*.gif")):
@@ -57,7 +70,7 @@ def films(folder: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
-def silhouettes(losses: Mapping[str, float]) -> Table | None:
+def _silhouettes(losses: Mapping[str, float]) -> Table | None:
     """Masks against true silhouettes, before and after training; None where they were not compared."""
     rows: list[Row] = [
         {
@@ -70,7 +83,7 @@ def silhouettes(losses: Mapping[str, float]) -> Table | None:
     return Table(caption="Masks against true silhouettes", lines=rows) if "iou/own" in losses else None
 
 
-def ablation(run: Run, losses: Mapping[str, float]) -> Table:
+def _ablation(run: Run, losses: Mapping[str, float]) -> Table:
     """The published ablation, the mean mask of this run in its row."""
     ours = _left_out(run.params.get("train_cgn", {}).get("losses", {}))
     columns = [f"{what}: {who}" for what in ("Inception score", "Mean mask") for who in ("paper", "replication")]
@@ -87,7 +100,7 @@ def ablation(run: Run, losses: Mapping[str, float]) -> Table:
     return Table(caption="Which loss does what: the published ablation", lines=rows)
 
 
-def entropy(run: Run, losses: Mapping[str, float]) -> str:
+def _entropy(run: Run, losses: Mapping[str, float]) -> str:
     """Mean entropy of the last update's masks in bit a pixel; empty where it is not known."""
     weight = run.params.get("train_cgn", {}).get("losses", {}).get("binary")
     return f"{losses['loss/binary'] / weight:.3f}" if weight and "loss/binary" in losses else ""

@@ -26,7 +26,20 @@ NAMES = {
 MINUTE, HOUR = 60, 3600
 
 
-def missing(results: Results) -> list[str]:
+def notes(results: Results) -> dict[str, Any]:
+    """What the template says of comparisons, of what is missing, of how images were shown, and of times."""
+    suites: Mapping[str, str] = results.preparation.get("suites", {})
+    return {
+        "other_counts": _other_counts(results),
+        "preparations": _preparation_table(results),
+        "shown": [f"{NAMES.get(suite, suite)}: {words}" for suite, words in suites.items()],
+        "missing": _missing(results),
+        "unreadable": list(map(str, results.stored.facts["unreadable"])),
+        "times": _times(results),
+    }
+
+
+def _missing(results: Results) -> list[str]:
     """A sentence for each thing that was not evaluated."""
     asked = results.run.params.get("evaluate", {}).get("suites")
     items = [f"{NAMES[suite]}: not evaluated{_asked(suite, asked)}" for suite in SUITES if suite not in results.counts]
@@ -52,7 +65,7 @@ def image_counts(results: Results) -> dict[str, str]:
     return found
 
 
-def other_counts(results: Results) -> str:
+def _other_counts(results: Results) -> str:
     """Where a suite's conditions have another number of images than the published ones."""
     return "; ".join(
         f"{NAMES[suite]}: {span(results.counts[suite])} images here, {images:,} published"
@@ -61,12 +74,7 @@ def other_counts(results: Results) -> str:
     )
 
 
-def shown_suites(results: Results) -> list[str]:
-    """What was done to the pictures of each suite, where the decisions say it."""
-    return [f"{NAMES.get(suite, suite)}: {words}" for suite, words in results.preparation.get("suites", {}).items()]
-
-
-def preparation_table(results: Results) -> Table | None:
+def _preparation_table(results: Results) -> Table | None:
     """Network, preparation and file of each classifier, where the decisions say it."""
     titles = ["Classifier", *(title[0].upper() + title[1:] for title in PREPARATION)]
     rows = preparations(results.preparation)
@@ -75,7 +83,7 @@ def preparation_table(results: Results) -> Table | None:
     return Table(caption=caption, lines=lines, style="dense settings") if rows else None
 
 
-def times(results: Results) -> Table:
+def _times(results: Results) -> Table:
     """Time and cost: a row for each stage and each classifier, in the order in which they run."""
     run, train = results.run, results.run.params.get("train_cgn", {})
     factors = [train.get(name, 0) for name in ("updates", "batch_size", "batches_per_update")]
