@@ -102,7 +102,8 @@ class Results:
 def read_results(run: Run) -> Results:
     """Read what evaluate stored. Raises ArtifactError when it is missing, broken or another variant's."""
     stored = read_decisions(run)
-    found, errors = numbers(stored), {(one.classifier, one.head): one for one in corruption_errors(stored)}
+    corrupted = corruption_errors(stored)
+    found, errors = numbers(stored, corrupted=corrupted), {(one.classifier, one.head): one for one in corrupted}
     present = [(classifier, head) for classifier, heads in found.items() for head in heads]
     order = [*(key for key in TITLES if key in present), *(key for key in present if key not in TITLES)]
     counts: dict[str, list[int]] = {}
