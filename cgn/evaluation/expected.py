@@ -13,6 +13,7 @@ Decided here: a figure is compared at the one decimal that pages show. Parameter
 something is written or computed (PACES) are left out. `python -m tests.benchmarks.expected` fills the file.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,11 +119,9 @@ def machines(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _seeds(of: Sequence[int]) -> str:
-    if len(of) == 1:
-        return f"seed {of[0]}"
-    if list(of) == list(range(of[0], of[-1] + 1)):
+    if len(of) > 1 and list(of) == list(range(of[0], of[-1] + 1)):
         return f"seeds {of[0]} to {of[-1]}"
-    return f"seeds {', '.join(map(str, of))}"
+    return f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
 
 
 def _flat(tree: Mapping[str, Any], *, prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -130,11 +129,4 @@ def _flat(tree: Mapping[str, Any], *, prefix: str = "") -> Iterable[tuple[str, A
         if isinstance(value, Mapping):
             yield from _flat(value, prefix=f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, as JSON would read them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+            yield f"{prefix}{key}", json.loads(json.dumps(value))  # tuples as lists

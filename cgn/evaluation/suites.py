@@ -11,7 +11,7 @@ counts, the shape accuracy on the conflicts, its chance, and why it is undecided
 are compared between runs, leaves an undecided one out.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,9 +92,10 @@ def superclass_of() -> Superclasses:
     return found
 
 
-def numbers(predictions: Predictions) -> Numbers:
-    """All that follows from the predictions, for every suite that has any."""
-    errors = {(one.classifier, one.head): one for one in corruption_errors(predictions)}
+def numbers(predictions: Predictions, *, corrupted: Sequence[CorruptionErrors] | None = None) -> Numbers:
+    """All that follows from the predictions, for every suite that has any; `corrupted`: if it is computed already."""
+    corrupted = corruption_errors(predictions) if corrupted is None else corrupted
+    errors = {(one.classifier, one.head): one for one in corrupted}
     metrics: dict[str, Callable[[pd.DataFrame], dict[str, Any]]] = {
         CLEAN: _tops,
         STYLIZED: _tops,

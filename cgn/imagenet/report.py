@@ -1,27 +1,95 @@
 """imagenet report: the stored decisions and the sheets of a run -> index.html and summary.md.
 
 Every number of a classifier is computed again from decisions.parquet; no network is loaded. What the counterfactuals
-changed against the baseline comes first; every table of the paper follows, ours beside the published numbers, and one
-sentence says whether they can be compared at all.
+changed against the baseline comes first, in the four questions that the paper asks: of the mean of heads, the
+prediction that one would use, and where the paper asks it of another head, of that head too. Every table of the paper
+follows, ours (bold, with its interval) beside the published numbers (muted, as they are printed); the words are in
+report/templates/imagenet.jinja.
+
+A shape bias or background gap that is undecided is not quoted, and neither is what would compare it: its difference, or
+the paper's number. Better or worse than the paper is said only where the suite has as many images and classes as the
+published one.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any, Literal
+
 from cgn.config.imagenet import ImageNet, Report
-from cgn.core.errors import ArtifactError
-from cgn.core.files import MANIFEST
 from cgn.core.metrics import MetricSink
 from cgn.core.parameters import Input, Output
+from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from cgn.evaluation.expected import remarks
-from cgn.imagenet.data.prepared_sets import PreparedSets, read_prepared_sets
-from cgn.imagenet.report_parts.answers import answer, change_table, figures
-from cgn.imagenet.report_parts.examples import example_blocks
-from cgn.imagenet.report_parts.heads import headlines, read_results
-from cgn.imagenet.report_parts.network import network_blocks
-from cgn.imagenet.report_parts.notes import first_limit, image_counts, note_blocks, shown_blocks, time_blocks
-from cgn.imagenet.report_parts.suites import accuracy_blocks, background_blocks, corruption_blocks
-from cgn.report.page import LINKS, Group, PageBlock, Section, Sources, Text, sheets, write_page
-from cgn.report.run import Run, read_run
-from cgn.report.settings import settings
+from cgn.evaluation.intervals import compared, difference
+from cgn.evaluation.metrics import CHANCE, RANDOM, SAME
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9
+from cgn.evaluation.suites import span
+from cgn.imagenet.data.image_folders import VARIATIONS
+from cgn.imagenet.data.prepared_sets import PreparedSets
+from cgn.imagenet.data.wnids import class_words
+from cgn.imagenet.report_parts.examples import SHOWN, open_collection, scene, stimuli
+from cgn.imagenet.report_parts.heads import (
+    AVERAGE,
+    BASELINE,
+    SHAPE,
+    SHAPE_TEXTURE,
+    Head,
+    Results,
+    headlines,
+    read_results,
+)
+from cgn.imagenet.report_parts.network import network
+from cgn.imagenet.report_parts.notes import image_counts, notes
+from cgn.imagenet.report_parts.published import (
+    ACCURACY,
+    BACKGROUNDS,
+    CLASSES,
+    DECISIONS,
+    ELSEWHERE,
+    IMAGENET_C_IMAGES,
+    IMAGES,
+    SHORT,
+    STYLIZED,
+    PublishedRow,
+    published,
+)
+from cgn.report.figures import CURVES, bars, curve_panels, shape_bias_panel
+from cgn.report.page import LINKS, PAPER, sheets, write_page
+from cgn.report.run import read_run
+from cgn.report.settings import departure_table, settings
+from cgn.report.tables import Cell, Measure, Row, Table, interval, percent, points, printed
 
+ASKED = (
+    ("bias", AVERAGE), ("bias", SHAPE),
+    ("gap", AVERAGE), ("gap", SHAPE), ("gap", SHAPE_TEXTURE),
+    ("top_1", AVERAGE), ("mean_error", AVERAGE),
+)  # fmt: skip
+"""Question, by its measure, and the head of the ensemble that answers it."""
+QUESTIONS: Mapping[str, tuple[str, Literal["higher", "lower"]]] = {
+    "bias": ("Shape bias", "higher"),
+    "gap": ("Background gap", "lower"),
+    "top_1": ("Top-1", "higher"),
+    "mean_error": ("Error under corruption", "lower"),
+}
+"""Measure -> its name, and what is better."""
+PRINTED = {"bias": (ACCURACY, CUE_CONFLICT), "gap": (BACKGROUNDS, IN9), "top_1": (ACCURACY, CLEAN)}
+"""Measure -> the published rows, and the suite."""
+ROLES = {
+    AVERAGE: "the prediction that one would use",
+    SHAPE_TEXTURE: "the heads that the paper takes",
+    SHAPE: "trained to follow shape alone",
+}
+"""Head -> why it is asked."""
+CHOSEN = (BASELINE, AVERAGE, SHAPE)
+"""The heads of the table by corruption and of the curves, where they were evaluated."""
+ERRORS = {
+    "Clean error": ("clean_error", "the same images"),
+    "Mean error": ("mean_error", "fifteen corruptions"),
+    "mCE": ("mce", "over the fifteen"),
+    "Relative mCE": ("relative_mce", "over the fifteen"),
+}
+"""Column -> its measure, and what stands below its title."""
 KNOWN = {
     "train_cgn.updates": "Updates of the generative network",
     "train_cgn.batch_size": "Images in a batch",
@@ -54,52 +122,224 @@ def report(
     """
     target = f"imagenet/{variant}"
     run = read_run(target, data=data, model=model, images=images, decisions=decisions)
-    results = read_results(run)
-    collection = _collection(run)
+    results, collection = read_results(run), open_collection(run.data)
     expected = remarks(headlines(results.heads), target=target, params=run.params)
-    changes = change_table(results)
+    facts = {"Variant": target, "Seed": seed, "Classes": f"{results.stored.classes:,}", **image_counts(results)}
     caption = "Counterfactual images: shape, texture and background of different classes"
-    lead: list[PageBlock] = [
-        Text(words=answer(results), style="answer", summary=True),
-        *sheets([(images / "examples.png", caption)]),
-        *([changes] if changes else []),
-        Text(words=first_limit(results), style="limit"),
-        Group(blocks=figures(results)),
-        *([Text(words=" ".join(expected), style="limit", summary=True)] if expected else []),
-        Sources(names=list(LINKS)),
-    ]
-    facts = {"Variant": target, "Seed": seed, "Classes": f"{results.classes:,}", **image_counts(results)}
-    parts: dict[str, tuple[str, list[PageBlock]]] = {
-        "shape-bias": ("Shape bias and accuracy", accuracy_blocks(results)),
-        "examples": ("What the heads decided", example_blocks(results, collection, count=config.examples)),
-        "backgrounds": ("Backgrounds", background_blocks(results, collection)),
-        "corruptions": ("Corruptions", corruption_blocks(results)),
-        "network": ("The generative network", network_blocks(run, collection)),
-        "notes": ("What can be compared with what", note_blocks(results)),
-        "shown": ("How images were shown, and what is missing", shown_blocks(results)),
-        "times": ("Time and cost", time_blocks(results)),
-        "run": ("Settings of this run", settings(ImageNet, run.params, devices=run.devices, facts=facts, known=KNOWN)),
-    }
     write_page(
         page,
+        template="imagenet",
         target=target,
         seed=seed,
-        title="Does it see the object, or only its surface?",
-        description=f"Shape bias, backgrounds and corruptions: classifiers of {target}",
-        lead=lead,
-        sections=[Section(title=title, name=name, blocks=blocks) for name, (title, blocks) in parts.items() if blocks],
-        footer="Numbers of classifiers on this page are computed from decisions.parquet, one row per image and head.",
+        expected=expected,
+        examples=sheets([(images / "examples.png", caption)]),
+        **_headline(results),
+        **_suites(results, collection),
+        stimuli=stimuli(results, collection, count=config.examples),
+        **network(run, class_words(collection.class_names) if collection else ()),
+        **notes(results),
+        departures=departure_table(ImageNet, run.params),
+        settings=settings(ImageNet, run.params, devices=run.devices, facts=facts, known=KNOWN),
     )
     for remark in expected:
         print(remark, flush=True)
     sink.picture(page / "index.html")
 
 
-def _collection(run: Run) -> PreparedSets | None:
-    """The sets that prepare made; None where they are absent or cannot be read: the page then shows no images."""
-    if not (run.data / MANIFEST).is_file():
+def _headline(results: Results) -> dict[str, Any]:
+    """The ensemble's heads against the baseline: in a sentence for each question, in a table, in figures."""
+    answers = {}
+    for name, keys in (("bias", (SHAPE, AVERAGE, BASELINE)), ("gap", (AVERAGE, BASELINE))):
+        heads = [head for key in keys if (head := results.head(key)) and name in head.measures]
+        if len(heads) > 1 and heads[-1].key == BASELINE:
+            answers[name] = "; ".join(f"{head.title} {_brief(head, head.measures[name])}" for head in heads)
+    tops = (f"{head.title} {head.measures['top_1']}" for head in results.heads if "top_1" in head.measures)
+    return {
+        "answers": answers,
+        "tops": "; ".join(tops),
+        "chance": percent(1 / results.stored.classes),
+        "category_chance": next((percent(1 / len(of.by_category)) for of in results.heads if of.by_category), ""),
+        "changes": _change_table(results),
+        "figures": _figures(results),
+        "classes": f"{results.stored.classes:,}",
+        "published_classes": f"{CLASSES:,}",
+        "sources": list(LINKS),
+    }
+
+
+def _change_table(results: Results) -> Table | None:
+    """Baseline, ensemble, difference and the paper's two numbers; None where there is nothing to compare."""
+    rows: list[Row] = []
+    for name, key in ASKED:
+        (question, better), head = QUESTIONS[name], results.head(key)
+        before, after = results.measure(BASELINE, name), results.measure(key, name)
+        if before is None or after is None or head is None:
+            continue
+        top = results.measure(key, "top_1") if key == SHAPE else None
+        roles = [ROLES[key], f"its top-1 on clean images is {top.number}" if top else "", f"{better} is better"]
+        paper, verdict = _paper(results, name, key, after)
+        change = difference(after.quoted, before.quoted) if before.quoted and after.quoted else None
+        shown = points(change.value, plus="+") if change else ""
+        rows.append(
+            {
+                "Question": Cell(value=f"{question}, {head.title}", detail="; ".join(filter(None, roles))),
+                "here: baseline": before,
+                "here: ensemble": after,
+                "here: difference": Cell(value=shown, detail=interval(change), style="bold") if change else None,
+                "paper: baseline": printed(paper.get(BASELINE), unit=after.unit),
+                "paper: ensemble": printed(paper.get(key), unit=after.unit, note=f"here {verdict}" if verdict else ""),
+            }
+        )
+    return Table(caption="The ensemble against the baseline, with 95 % intervals", lines=rows) if rows else None
+
+
+def _paper(
+    results: Results, name: str, key: tuple[str, str], after: Measure
+) -> tuple[dict[tuple[str, str], str | None], str]:
+    """The paper's numbers by head, and how the ensemble's compares with it where that can be said."""
+    if name not in PRINTED or after.quoted is None:
+        return {}, ""
+    rows, suite = PRINTED[name]
+    found = {each: published(rows, each, source=PAPER, column=name) for each in (BASELINE, key)}
+    same_size = results.stored.classes == CLASSES and max(results.counts[suite]) == IMAGES[suite]
+    if not same_size or not (number := found[key]):
+        return found, ""
+    half = 0.5 / 10 ** (len(number.partition(".")[2]) + 2)
+    return found, compared(after.quoted, float(number) / 100, better=QUESTIONS[name][1], rounding=half)
+
+
+def _brief(head: Head, found: Measure) -> str:
+    """An answer within a sentence."""
+    if found.quoted is None:
+        return f"{found.number} ({found.undecided})"
+    decided = f"; {found.note.partition(';')[0]}" if found.note else ""
+    right = f", shape accuracy {head.measures['shape_accuracy'].number}" if found.note else ""
+    return f"{found.number} ({interval(found.quoted)}{decided}{right})"
+
+
+def _figures(results: Results) -> list[str]:
+    """A panel of bars for each question, every head a row."""
+    one, panels = 1 / results.stored.classes, []
+    for name, chance in {"bias": 0.5, "gap": 0.0, "top_1": one, "mean_error": 1 - one}.items():
+        rows = {head.title: of for head in results.heads if (of := head.measures.get(name)) and of.of}
+        title = QUESTIONS[name][0] + (" (of decisions for either cue)" if name == "bias" else "")
+        panels += [bars(title, rows, chance=chance).svg] if rows else []
+    return panels
+
+
+def _suites(results: Results, collection: PreparedSets | None) -> dict[str, Any]:
+    """Tables and figures of every suite, None and empty where it was not evaluated."""
+    names = {"Shape bias": "bias", "Top-1": "top_1", "Top-5": "top_5"}
+    gaps = {name: name for name in ("original", SAME, RANDOM)} | {"BG-gap": "gap"}
+    tops = {"Top-1": "stylized/top_1", "Top-5": "stylized/top_5"}
+    present = [name for name in VARIATIONS if any(name in head.measures for head in results.heads)]
+    variations = _by_head("ImageNet-9: accuracy on every variation", results.heads, {name: name for name in present})
+    scenes = SHOWN | (scene(results, collection) if collection else {})
+    heads = [head for head in results.heads if head.corruptions]
+    chosen = [head for key in CHOSEN for head in heads if head.key == key] or heads[: len(CHOSEN)]
+    return {
+        "accuracies": _by_head("Shape bias, top-1 and top-5", results.heads, names, ACCURACY),
+        "by_class": [
+            shape_bias_panel(head.title, head.by_category, quoted=not head.measures["bias"].undecided).svg
+            for head in results.heads
+            if "bias" in head.measures
+        ],
+        "decisions": DECISIONS,
+        "stylized": _by_head("Stylized-ImageNet: top-1 and top-5", results.heads, tops, STYLIZED),
+        "elsewhere": ELSEWHERE,
+        "gaps": _by_head("ImageNet-9: accuracy and background gap", results.heads, gaps, BACKGROUNDS),
+        "superclass_chance": f"{100 * CHANCE:.1f} %",
+        "variations": variations and replace(variations, heads=scenes),
+        "errors": _errors(heads),
+        "corrupted": _corrupted(results),
+        "curves": _curves(chosen) if chosen else [],
+        "by_corruption": _by_corruption(chosen),
+        "severities": _severities(heads),
+    }
+
+
+def _by_head(
+    caption: str, heads: Sequence[Head], columns: Mapping[str, str], rows: Sequence[PublishedRow] = ()
+) -> Table | None:
+    """The heads' measures (`columns`: title -> name), and what is published for them, in `rows`, beside and below.
+
+    None where no head has any.
+    """
+    lines: list[Row] = []
+    for head in heads:
+        line: dict[str, Cell | Measure | str | None] = {"Classifier": Cell(value=head.title, detail=head.owner)}
+        for title, name in columns.items():
+            line[f"{title}: here" if rows else title] = head.measures.get(name)
+            for source in (short for short in SHORT if any(r.source == short and name in r.values for r in rows)):
+                value = published(rows, head.key, source=source, column=name)
+                line[f"{title}: {SHORT[source]}"] = printed(value, unit="pt" if name == "gap" else "%")
+        if any(name in head.measures for name in columns.values()):
+            lines.append(line)
+    if not lines:
         return None
-    try:
-        return read_prepared_sets(run.data)
-    except ArtifactError:
-        return None
+    for row in (row for row in rows if row.key is None):
+        values = {title: row.values.get(name) for title, name in columns.items()}
+        cells = {
+            f"{title}: {SHORT[row.source]}": printed(value, unit="pt" if columns[title] == "gap" else "%")
+            for title, value in values.items()
+            if value
+        }
+        lines.append({"Classifier": Cell(value=row.title, style="muted"), **cells})
+    return Table(caption=f"{caption}, with 95 % intervals", lines=lines, style="dense" if len(lines[0]) > 6 else "")
+
+
+def _errors(heads: Sequence[Head]) -> Table | None:
+    found = _by_head("Errors under corruption", heads, {title: name for title, (name, _) in ERRORS.items()})
+    alexnet = [f"{100 * error:.1f}" for error in (ALEXNET_CLEAN, fmean(ALEXNET.values()), 1.0, 1.0)]
+    title = Cell(value="AlexNet on ImageNet-C, published", style="muted")
+    last = {"Classifier": title, **dict(zip(ERRORS, map(printed, alexnet), strict=True))}
+    small = {title: words for title, (_, words) in ERRORS.items()}
+    return replace(found, lines=[*found.lines, last], heads=small) if found else None
+
+
+def _by_corruption(heads: Sequence[Head]) -> Table | None:
+    rows: list[Row] = []
+    for name in _corruptions(heads):
+        alexnet = printed(f"{100 * ALEXNET[name]:.1f}" if name in ALEXNET else None)
+        row: dict[str, Cell | Measure | str | None] = {"Corruption": name.replace("_", " "), "AlexNet: error": alexnet}
+        for head in heads:
+            row[f"{head.title}: error"] = head.measures.get(f"error/{name}")
+            row[f"{head.title}: CE"] = head.measures.get(f"ce/{name}")
+        rows.append(row)
+    caption = "Mean error over five severities and CE, with 95 % intervals"
+    return Table(caption=caption, lines=rows, style="dense") if rows else None
+
+
+def _severities(heads: Sequence[Head]) -> Table | None:
+    rows: list[Row] = [
+        {
+            "Corruption, severity": f"{name.replace('_', ' ')}, {severity}",
+            **{head.title: head.measures.get(f"error/{name}/{severity}") for head in heads},
+        }
+        for name in _corruptions(heads)
+        for severity in SEVERITIES
+    ]
+    return Table(caption="Plain error, with 95 % intervals", lines=rows, style="dense settings") if rows else None
+
+
+def _curves(heads: Sequence[Head]) -> list[str]:
+    """The panels with the titles that the page uses."""
+    errors = [
+        replace(head.corruptions, classifier=head.title, head=head.owner or head.key[1])
+        for head in heads[: len(CURVES)]
+        if head.corruptions
+    ]
+    return [panel.svg for panel in curve_panels(errors).values()]
+
+
+def _corrupted(results: Results) -> dict[str, Any]:
+    """Who made the corrupted images (older decisions do not say it, their parameters do), and how many there are."""
+    folders = results.run.params.get("prepare", {}).get("folders") or {}
+    by = results.preparation.get("corrupted_by") or ("user" if folders.get("imagenet_c") else "here")
+    counts = results.counts.get(IMAGENET_C, [0])
+    own = set(counts) == {IMAGENET_C_IMAGES} and by != "here"
+    return {"by": by, "own": own, "images": span(counts), "published": f"{IMAGENET_C_IMAGES:,}"}
+
+
+def _corruptions(heads: Sequence[Head]) -> list[str]:
+    return list(dict.fromkeys(name for head in heads if head.corruptions for name in head.corruptions.errors))

@@ -3,7 +3,8 @@
 Only numbers that a source prints. `digits` is this project's own small benchmark and has none.
 """
 
-from cgn.evaluation.results import Published
+from dataclasses import dataclass
+
 from cgn.report.page import PAPER, REPLICATION
 
 VARIANTS = ("colored", "double_colored", "wildlife")
@@ -17,6 +18,22 @@ _TABLE: tuple[tuple[str, str, str | None, tuple[tuple[float, float], ...]], ...]
     (REPLICATION, "original_counterfactual", None, ((99.2, 95.9), (96.9, 85.5), (96.8, 62.8))),
 )
 """Source, arm, remark, and (train, test) accuracy in percent for each of VARIANTS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Train and test accuracy in percent, as a source prints them for one arm of one variant.
+
+    `train` is what the published scripts print: the running accuracy of the last epoch on the arm's own images.
+    """
+
+    variant: str
+    arm: str
+    source: str
+    train: float
+    test: float
+    remark: str | None = None
+    """How the published arm differs from ours of that name."""
 
 
 def published(variant: str) -> tuple[Published, ...]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from cgn.core.errors import ConfigError
 from cgn.evaluation.corruption_error import SEVERITIES, CorruptionErrors, corruption_errors
-from cgn.evaluation.metrics import Matrix, ShapeBias, by_label, by_shape
+from cgn.evaluation.metrics import Matrix, ShapeBias, by_label, by_shape, largest_error
 from cgn.evaluation.predictions import CUE_CONFLICT, Predictions
 from cgn.evaluation.suites import why_undecided
+from cgn.report.tables import Measure, interval, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,23 +42,11 @@ LEGEND = "legend"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
-    """A bar from 0 to `value` with a whisker from `low` to `high`, all in [-1,1]; without a value the whisker alone."""
-
-    name: str
-    value: float | None
-    low: float
-    high: float
-    cue: str = "shape"
-    note: str = ""
-    """Stands after the number."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One drawing and its size; `left` and `right` are shares of the width, the rest pixels of a page."""
+    """One drawing, its words for who does not see it, and its size in pixels; `left` and `right` are shares of it."""
 
     draw: "Callable[[Axes], None]"
+    alt: str
     height: int
     left: float
     right: float
@@ -65,7 +54,8 @@ class Panel:
     bottom: int
     width: int = WIDTH
 
-    def svg(self, *, alt: str) -> str:
+    @property
+    def svg(self) -> str:
         """As SVG for a page."""
         buffer = io.BytesIO()
         self._save(buffer, format="svg", metadata={"Date": None})
@@ -77,7 +67,9 @@ class Panel:
         for name, colour in COLOURS.items():
             body = body.replace(colour, f"var(--{name})")
         size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
-        start = f'<svg class="plot" role="img" aria-label="{escape(alt)}" {size} xmlns="http://www.w3.org/2000/svg">'
+        start = (
+            f'<svg class="plot" role="img" aria-label="{escape(self.alt)}" {size} xmlns="http://www.w3.org/2000/svg">'
+        )
         return start + re.sub(r"\s*\n\s*", "\n", body).strip()
 
     def image(self) -> "Image.Image":
@@ -100,44 +92,53 @@ class Panel:
             figure.savefig(buffer, **options)
 
 
-def bars(title: str, rows: Sequence[Bar], *, chance: float | None = None, unit: str = "%") -> Panel:
-    """Horizontal bars with 95 % intervals, and a dotted line at `chance`; `unit`: of the numbers in percent."""
+def bars(title: str, rows: Mapping[str, Measure], *, chance: float) -> Panel:
+    """A bar with its 95 % interval for each row, of an undecided one the interval alone; a dotted line at `chance`."""
+    kept = {name: (row, row.of) for name, row in rows.items() if row.of}
+    unit = next(iter(rows.values())).unit
 
     def draw(axes: "Axes") -> None:
-        low = min(0.0, *(row.low for row in rows))
-        axes.set(xlim=(low, 1.0), ylim=(len(rows) - 0.5, -0.5))
-        if chance is not None:
-            axes.axvline(chance, color=INK, linewidth=2, linestyle=":", clip_on=False)
-        for place, row in enumerate(rows):
-            if row.value is not None:
-                axes.barh(place, row.value, height=0.5, color=COLOURS[row.cue], clip_on=False)
-            axes.plot([row.low, row.high], [place, place], color=INK, linewidth=1.5, clip_on=False)
-            number = "undecided" if row.value is None else f"{100 * row.value:.1f} {unit}"
-            words = f"{number} {row.note}".rstrip()
-            axes.text(1.02, place, words, va="center", color=INK, transform=axes.get_yaxis_transform())
-            axes.text(-0.02, place, row.name, va="center", ha="right", color=INK, transform=axes.get_yaxis_transform())
+        lowest = min(0.0, *(max(found.low, -1.0) for _, found in kept.values()))
+        axes.set(xlim=(lowest, 1.0), ylim=(len(kept) - 0.5, -0.5))
+        axes.axvline(chance, color=INK, linewidth=2, linestyle=":", clip_on=False)
+        beside: dict[str, Any] = {"va": "center", "color": INK, "transform": axes.get_yaxis_transform()}
+        for place, (name, (row, found)) in enumerate(kept.items()):
+            if row.quoted:
+                axes.barh(place, found.value, height=0.5, color=COLOURS[row.cue or "shape"], clip_on=False)
+            ends = [max(found.low, -1.0), min(found.high, 1.0)]
+            axes.plot(ends, [place, place], color=INK, linewidth=1.5, clip_on=False)
+            counted = f" of {row.counted}" if row.quoted and row.counted is not None else ""
+            axes.text(1.02, place, row.number + counted, **beside)
+            axes.text(-0.02, place, name, ha="right", **beside)
         axes.set_title(title, loc="left", x=-0.9, color=INK, fontsize=FONT + 1, fontweight="bold")
-        _labels(axes, x=[0, 0.5, 1], x_labels=[f"0 {unit}", "50", "100"])
+        _labels(axes, x={0: f"0 {unit}", 0.5: "50", 1: "100"})
 
-    return Panel(draw=draw, height=48 + 24 * len(rows), left=0.36, right=0.74, top=28, bottom=20)
+    alt = ". ".join([title, *(f"{name}: {row}" for name, (row, _) in kept.items())])
+    return Panel(draw=draw, alt=alt, height=48 + 24 * len(kept), left=0.36, right=0.74, top=28, bottom=20)
 
 
 def shape_bias_panel(title: str, by_category: Mapping[str, ShapeBias], *, quoted: bool) -> Panel:
     """Decisions for shape and for texture by the shape's category; `quoted`: whether the bias is decided."""
-    draw = partial(_draw_shape_bias, title=title, by_category=by_category, quoted=quoted)
-    return Panel(draw=draw, height=92 + 21 * (len(by_category) + 1), left=0.3, right=0.88, top=62, bottom=22)
+    whole = ShapeBias(
+        shape=sum(counts.shape for counts in by_category.values()),
+        texture=sum(counts.texture for counts in by_category.values()),
+        conflicts=sum(counts.conflicts for counts in by_category.values()),
+    )
+    words = headings(title, whole, quoted=quoted, categories=len(by_category))
+    draw = partial(_draw_shape_bias, words=words, rows={**by_category, "all": whole})
+    each = ", ".join(f"{name} {of.shape} of {of.shape + of.texture}" for name, of in by_category.items() if of.bias)
+    alt = f"Shape bias of {'; '.join(words)}. Decisions for the shape among those for either cue, by class: {each}"
+    return Panel(draw=draw, alt=alt, height=113 + 21 * len(by_category), left=0.3, right=0.88, top=62, bottom=22)
 
 
 def headings(title: str, whole: ShapeBias, *, quoted: bool, categories: int) -> tuple[str, str, str]:
     """The title of a panel and the two lines below it: a shape bias with its interval, count and shape accuracy."""
     if whole.bias is None or whole.accuracy is None:
         return f"{title}: neither cue", f"none of {whole.conflicts:,} decided", ""
-    share = f"{100 * whole.bias.share:.1f} % shape" if quoted else "undecided"
-    ends = f"{100 * whole.bias.low:.1f} to {100 * whole.bias.high:.1f} %"
     return (
-        f"{title}: {share}",
-        f"{ends}; {whole.shape + whole.texture:,} of {whole.conflicts:,} decided",
-        f"shape accuracy {100 * whole.accuracy.share:.1f} %, chance {100 / categories:.1f} %",
+        f"{title}: {percent(whole.bias.share) + ' shape' if quoted else 'undecided'}",
+        f"{interval(whole.bias)} %; {whole.shape + whole.texture:,} of {whole.conflicts:,} decided",
+        f"shape accuracy {percent(whole.accuracy.share)}, chance {percent(1 / categories)}",
     )
 
 
@@ -150,16 +151,25 @@ def curve_panels(classifiers: Sequence[CorruptionErrors]) -> dict[str, Panel]:
         raise ConfigError(f"{len(classifiers)} classifiers in one picture of curves: allowed are 1 to {len(CURVES)}")
     names = list(dict.fromkeys(name for one in classifiers for name in one.errors))
     size: dict[str, Any] = {"width": 176, "height": 130, "left": 0.2, "right": 0.97, "top": 24, "bottom": 20}
-    panels = {name: Panel(draw=partial(_draw_curves, name=name, classifiers=classifiers), **size) for name in names}
-    legend = partial(_draw_legend, classifiers=classifiers)
-    last = Panel(draw=legend, height=20 * len(classifiers) + 8, left=0.01, right=0.99, top=4, bottom=4)
-    return {**panels, LEGEND: last}
+    panels = {}
+    for name in names:
+        means = "; ".join(f"{one.title} {percent(one.mean(name))}" for one in classifiers if name in one.errors)
+        alt = f"Error over the severity of {name.replace('_', ' ')}. Mean errors: {means}"
+        panels[name] = Panel(draw=partial(_draw_curves, name=name, classifiers=classifiers), alt=alt, **size)
+    alt = f"Legend of the curves: {'; '.join(one.title for one in classifiers)}"
+    draw, height = partial(_draw_legend, classifiers=classifiers), 20 * len(classifiers) + 8
+    panels[LEGEND] = Panel(draw=draw, alt=alt, height=height, left=0.01, right=0.99, top=4, bottom=4)
+    return panels
 
 
-def confusion_panel(matrix: Matrix, *, title: str, rows: str, columns: str = "decision") -> Panel:
-    """One matrix (classes, classes) of counts; cells are percentages of their row."""
-    draw = partial(_draw_confusion, matrix=matrix, title=title, rows=rows, columns=columns)
-    return Panel(draw=draw, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48)
+def confusion_panel(matrix: Matrix, *, title: str, cue: str) -> Panel:
+    """One matrix (classes, classes) of counts by the cue's label; cells are percentages of their row."""
+    equal = percent(float(matrix.trace() / max(int(matrix.sum()), 1)))
+    alt = f"Confusion matrix, {title}, by {cue} label: {equal} are on the diagonal"
+    if error := largest_error(matrix):
+        alt += f"; most often off it, {cue} {error[0]} was called {error[1]} ({percent(error[2])} of its images)"
+    draw = partial(_draw_confusion, matrix=matrix, title=title, cue=cue)
+    return Panel(draw=draw, alt=alt, height=WIDTH, left=0.13, right=0.98, top=30, bottom=48)
 
 
 def pictures(predictions: Predictions) -> "dict[str, Image.Image]":
@@ -204,15 +214,11 @@ def _tiled(images: "Sequence[Image.Image]", *, columns: int) -> "Image.Image":
     return page
 
 
-def _draw_shape_bias(axes: "Axes", *, title: str, by_category: Mapping[str, ShapeBias], quoted: bool) -> None:
-    whole = ShapeBias(
-        shape=sum(counts.shape for counts in by_category.values()),
-        texture=sum(counts.texture for counts in by_category.values()),
-        conflicts=sum(counts.conflicts for counts in by_category.values()),
-    )
-    rows = [*by_category.items(), ("all", whole)]
-    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
-    for place, (name, counts) in enumerate(rows):
+def _draw_shape_bias(axes: "Axes", *, words: Sequence[str], rows: Mapping[str, ShapeBias]) -> None:
+    """The last of `rows` is their sum."""
+    last, whole = len(rows) - 1, rows["all"].bias
+    axes.set(xlim=(0, 1), ylim=(last + 0.5, -0.5))
+    for place, (name, counts) in enumerate(rows.items()):
         colour = INK if name == "all" else MUTED
         axes.text(-0.03, place, name, va="center", ha="right", color=colour)
         axes.text(1.03, place, str(counts.shape + counts.texture), va="center", color=colour)
@@ -222,14 +228,12 @@ def _draw_shape_bias(axes: "Axes", *, title: str, by_category: Mapping[str, Shap
             axes.barh(place, rest, left=counts.bias.share, height=0.7, color=TEXTURE, alpha=0.45, clip_on=False)
         else:
             axes.barh(place, 1, height=0.7, color="none", edgecolor=LINE, clip_on=False)
-    if whole.bias:
-        axes.axvline(whole.bias.share, color=INK, linewidth=1.5, clip_on=False)
-        last = len(rows) - 1
-        axes.plot([whole.bias.low, whole.bias.high], [last, last], color=INK, linewidth=2.5, clip_on=False)
-    first, *below = headings(title, whole, quoted=quoted, categories=len(by_category))
-    for line, words in enumerate((first, *below)):
+    if whole:
+        axes.axvline(whole.share, color=INK, linewidth=1.5, clip_on=False)
+        axes.plot([whole.low, whole.high], [last, last], color=INK, linewidth=2.5, clip_on=False)
+    for line, text in enumerate(words):
         bold: dict[str, Any] = {"fontweight": "bold", "color": INK} if line == 0 else {"color": MUTED}
-        axes.annotate(words, (0, 1), (0, 46 - 17 * line), xycoords="axes fraction", textcoords="offset points", **bold)
+        axes.annotate(text, (0, 1), (0, 46 - 17 * line), xycoords="axes fraction", textcoords="offset points", **bold)
     foot: dict[str, Any] = {"va": "top", "transform": axes.transAxes}
     axes.text(0, -0.02, "shape", color=SHAPE, **foot)
     axes.text(1, -0.02, "texture", color=TEXTURE, ha="right", **foot)
@@ -251,61 +255,50 @@ def _draw_curves(axes: "Axes", *, name: str, classifiers: Sequence[CorruptionErr
         for severity, error in measured.items():
             axes.plot([severity, severity], [error.low, error.high], color=colour, linewidth=1, clip_on=False)
     axes.set_title(name.replace("_", " "), loc="left", color=INK, fontsize=FONT)
-    names = ["clean", *map(str, SEVERITIES)]
-    _labels(axes, x=[0, *SEVERITIES], x_labels=names, y=[0, 0.5, 1], y_labels=["0 %", "50", "100"])
+    names = {0: "clean"} | {severity: str(severity) for severity in SEVERITIES}
+    _labels(axes, x=names, y={0: "0 %", 0.5: "50", 1: "100"})
 
 
 def _draw_legend(axes: "Axes", *, classifiers: Sequence[CorruptionErrors]) -> None:
     axes.set(xlim=(0, 1), ylim=(len(classifiers) - 0.5, -0.5))
     for place, ((colour, style), one) in enumerate(zip(CURVES, classifiers, strict=False)):
-        axes.annotate(
-            "", (0, place), (34, 0), textcoords="offset points",
-            arrowprops={"arrowstyle": "-", "color": colour, "linestyle": style, "lw": 1.8, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
+        axes.plot([0, 0.1], [place, place], color=colour, linestyle=style, linewidth=1.8, clip_on=False)
         words = one.title
         if one.mean_error is not None and one.mce is not None:
             words += f": mean error {100 * one.mean_error:.1f} %, mCE {100 * one.mce:.1f} %"
-        axes.annotate(words, (0, place), (40, 0), textcoords="offset points", va="center", color=INK)
+        axes.text(0.12, place, words, va="center", color=INK)
     _labels(axes)
 
 
-def _draw_confusion(axes: "Axes", *, matrix: Matrix, title: str, rows: str, columns: str) -> None:
+def _draw_confusion(axes: "Axes", *, matrix: Matrix, title: str, cue: str) -> None:
     from matplotlib.patches import Rectangle
 
     shares, classes = by_label(matrix), len(matrix)
-    corner = (-0.5, -0.5)
-    axes.add_artist(Rectangle(corner, classes, classes, color=LINE, alpha=0.5, linewidth=0, clip_on=False))
+
+    def box(corner: tuple[float, float], side: float, **style: Any) -> None:
+        axes.add_artist(Rectangle(corner, side, side, linewidth=0, clip_on=False, **style))
+
+    box((-0.5, -0.5), classes, color=LINE, alpha=0.5)
     axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5))
     for row, line in enumerate(shares):
         for column, share in enumerate(line):
             if share >= 0.005:
-                corner = (column - 0.47, row - 0.47)
-                axes.add_artist(
-                    Rectangle(corner, 0.94, 0.94, color=SHAPE, alpha=float(share), linewidth=0, clip_on=False)
-                )
+                box((column - 0.47, row - 0.47), 0.94, color=SHAPE, alpha=float(share))
                 colour = CARD if share > TURN else INK
                 axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour)
     axes.set_title(title, loc="left", color=INK, fontsize=FONT + 1, fontweight="bold")
     outside: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "color": MUTED}
-    axes.annotate(columns, (0.5, 0), (0, -22), ha="center", va="top", **outside)
-    axes.annotate(rows, (0, 0.5), (-26, 0), ha="right", va="center", rotation=90, **outside)
-    names = [str(each) for each in range(classes)]
-    _labels(axes, x=range(classes), x_labels=names, y=range(classes), y_labels=names)
+    axes.annotate("decision", (0.5, 0), (0, -22), ha="center", va="top", **outside)
+    axes.annotate(f"{cue} label", (0, 0.5), (-26, 0), ha="right", va="center", rotation=90, **outside)
+    names = {place: str(place) for place in range(classes)}
+    _labels(axes, x=names, y=names)
 
 
-def _labels(
-    axes: "Axes",
-    *,
-    x: Sequence[float] = (),
-    x_labels: Sequence[str] = (),
-    y: Sequence[float] = (),
-    y_labels: Sequence[str] = (),
-) -> None:
+def _labels(axes: "Axes", *, x: Mapping[Any, str] = {}, y: Mapping[Any, str] = {}) -> None:
     """Labels below and beside the axes, without frame, marks and background; faster than matplotlib's ticks."""
     axes.set_axis_off()
-    for place, words in zip(x, x_labels, strict=True):
-        below: Any = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-        axes.annotate(words, (place, 0), (0, -5), ha="center", va="top", color=MUTED, **below)
-    for place, words in zip(y, y_labels, strict=True):
-        beside: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-        axes.annotate(words, (0, place), (-5, 0), ha="right", va="center", color=MUTED, **beside)
+    near: dict[str, Any] = {"textcoords": "offset points", "color": MUTED}
+    for place, words in x.items():
+        axes.annotate(words, (place, 0), (0, -5), xycoords=axes.get_xaxis_transform(), ha="center", va="top", **near)
+    for place, words in y.items():
+        axes.annotate(words, (0, place), (-5, 0), xycoords=axes.get_yaxis_transform(), ha="right", va="center", **near)

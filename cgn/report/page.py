@@ -1,70 +1,35 @@
-"""The report of a run: sections -> index.html, one self-contained page, and summary.md, its tables as Markdown.
+"""The report of a run: one template -> index.html, a self-contained page, and summary.md, its texts and tables.
 
 The page refers to nothing outside itself and runs no script. What a reader needs first (the answer, one sheet, one
 table, one figure) is open; every other section is folded. Figures are SVG inside the page and follow its colours, in
-light and in dark. Markup in texts is escaped by Jinja2.
+light and in dark. Templates write both files with the same words: `ui` holds the parts of a page as HTML
+(blocks.html.jinja) or as Markdown (blocks.md.jinja). Markup in values is escaped by Jinja2.
 """
 
 import base64
+import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_text
-from cgn.report.tables import Table
 
 FOLDER = Path(__file__).parent
 PAPER = "Sauer and Geiger, ICLR 2021"
 REPLICATION = "Bagad et al., ReScience C 2022"
-LINKS: Mapping[str, str] = {PAPER: "https://arxiv.org/abs/2101.06046", REPLICATION: "https://zenodo.org/record/6574635"}
+LINKS = {PAPER: "https://arxiv.org/abs/2101.06046", REPLICATION: "https://zenodo.org/record/6574635"}
 """Source of published numbers -> its address."""
 SHEET = "Sheet of small images with labelled rows"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """A paragraph. `style`: "", "note", "muted" or "limit"."""
-
-    kind: ClassVar[str] = "text"
-    words: str
-    style: str = ""
-    summary: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Items:
-    """A list; in summary.md below `title`."""
-
-    kind: ClassVar[str] = "items"
-    items: Sequence[str]
-    title: str = ""
-    code: bool = False
-    summary: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Links to the sources of the published numbers."""
-
-    kind: ClassVar[str] = "sources"
-    names: Sequence[str]
-    summary: bool = True
-
-    @property
-    def links(self) -> dict[str, str]:
-        """Each source once, with its address."""
-        return {name: LINKS[name] for name in self.names}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
     """A PNG or GIF as a data URI; `still`: what somebody who asked for less motion sees instead. Sizes in pixels."""
 
-    kind: ClassVar[str] = "image"
     uri: str
     width: int
     height: int
@@ -72,99 +37,35 @@ class Image:
     caption: str = ""
     still: str = ""
     sharp: bool = False
-    summary: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """SVG of `cgn.report.figures`."""
-
-    kind: ClassVar[str] = "figure"
-    svg: str
-    caption: str = ""
-    summary: bool = False
+def write_page(page: Path, *, template: str, **content: Any) -> None:
+    """Write index.html and summary.md into the folder `page`, from `template` (mnist, imagenet) and its `content`."""
+    for kind, file in (("md", "summary.md"), ("html", "index.html")):
+        write_text(page / file, render(f"{template}.jinja", kind=kind, **content))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Heading:
-    """A heading within a section."""
-
-    kind: ClassVar[str] = "heading"
-    title: str
-    summary: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Blocks side by side, as many as fit (`style` "grid", "small" or "films"), or folded below `title`."""
-
-    kind: ClassVar[str] = "group"
-    blocks: Sequence["PageBlock"]
-    style: str = "grid"
-    title: str = ""
-    summary: bool = False
-
-
-PageBlock = Text | Items | Sources | Image | Figure | Heading | Group | Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A folded part of the page; `name` is its anchor."""
-
-    title: str
-    name: str
-    blocks: Sequence[PageBlock]
-
-
-def write_page(
-    page: Path,
-    *,
-    target: str,
-    seed: int,
-    title: str,
-    description: str,
-    lead: Sequence[PageBlock],
-    sections: Sequence[Section],
-    footer: str,
-) -> None:
-    """Write index.html and summary.md into the folder `page`; `lead` is what stands open above the sections."""
-    blocks = [
-        block for block in _flat([*lead, *(block for part in sections for block in part.blocks)]) if block.summary
-    ]
-    style = (FOLDER / "style.css").read_text(encoding="utf-8")
-    shown = {"target": target, "seed": seed, "title": title, "description": description, "footer": footer}
-    html = _template("page.html.jinja").render(**shown, lead=lead, sections=sections, style=style)
-    write_text(page / "summary.md", _template("summary.md.jinja").render(**shown, blocks=blocks))
-    write_text(page / "index.html", html)
+def render(template: str, *, kind: str = "md", **content: Any) -> str:
+    """A template as text; `kind`: html or md."""
+    text: str = _environment(kind).get_template(template).render(**content)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def image(data: bytes, *, alt: str, caption: str = "", source: str = "image", enlarged: int = 1) -> Image:
     """A PNG on the page. `source` names it in the ArtifactError for one that is none; `enlarged` repeats pixels."""
-    width, height = _size(data, source=source)
-    return Image(
-        uri=_uri(data),
-        width=width * enlarged,
-        height=height * enlarged,
-        alt=alt,
-        caption=caption,
-        sharp=enlarged > 1,
-    )
+    if len(data) < 24 or not data.startswith(b"\x89PNG\r\n\x1a\n") or data[12:16] != b"IHDR":
+        raise ArtifactError(f"{source} is no PNG picture: run the stage that makes it again")
+    width, height = (enlarged * pixels for pixels in struct.unpack(">II", data[16:24]))
+    return Image(uri=data_uri(data), width=width, height=height, alt=alt, caption=caption, sharp=enlarged > 1)
 
 
-def film(data: bytes, *, size: tuple[int, int], still: bytes, alt: str) -> Image:
-    """A GIF of `size` (width, height) on the page, with its first frame as a PNG."""
-    return Image(uri=_uri(data, kind="gif"), width=size[0], height=size[1], alt=alt, caption=alt, still=_uri(still))
-
-
-def sheets(files: Iterable[tuple[Path, str]]) -> list[PageBlock]:
-    """The (file, caption) that exist, as images, or that there are none. Raises ArtifactError naming a broken one."""
-    found: list[PageBlock] = [
+def sheets(files: Iterable[tuple[Path, str]]) -> list[Image]:
+    """The (file, caption) that exist, as images. Raises ArtifactError naming a broken one."""
+    return [
         image(path.read_bytes(), alt=f"{SHEET}. {caption}.", caption=caption, source=str(path))
         for path, caption in files
         if path.is_file()
     ]
-    return found or [Text(words="The folders of this run hold no sheets.", style="muted")]
 
 
 def last_sheet(model: Path) -> list[tuple[Path, str]]:
@@ -176,37 +77,29 @@ def last_sheet(model: Path) -> list[tuple[Path, str]]:
     ]
 
 
-def _flat(blocks: Iterable[PageBlock]) -> Iterator[PageBlock]:
-    for block in blocks:
-        if isinstance(block, Group):
-            yield from _flat(block.blocks)
-        else:
-            yield block
-
-
-def _size(png: bytes, *, source: str) -> tuple[int, int]:
-    if len(png) < 24 or not png.startswith(b"\x89PNG\r\n\x1a\n") or png[12:16] != b"IHDR":
-        raise ArtifactError(f"{source} is no PNG picture: run the stage that makes it again")
-    width, height = struct.unpack(">II", png[16:24])
-    return width, height
-
-
-def _uri(data: bytes, *, kind: str = "png") -> str:
+def data_uri(data: bytes, *, kind: str = "png") -> str:
+    """An image as an address that holds it."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-@cache
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+def _one_line(text: str) -> str:
+    """Lines of a template joined; spaces that do not break stay. Markup stays markup."""
+    return type(text)(re.sub(r"[ \n]+", " ", text).strip())
 
-    return Environment(
+
+@cache
+def _environment(kind: str) -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
-        autoescape=select_autoescape(["html.jinja"]),
+        autoescape=kind == "html",
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _template(name: str) -> Any:
-    return _environment().get_template(name)
+    environment.filters["one_line"] = _one_line
+    style = (FOLDER / "style.css").read_text(encoding="utf-8")
+    environment.globals |= {"kind": kind, "style": style, "links": LINKS}
+    environment.globals["ui"] = environment.get_template(f"blocks.{kind}.jinja").module
+    return environment

@@ -8,21 +8,20 @@ from pydantic import BaseModel
 from cgn.core.errors import ConfigError
 from cgn.core.parameters import EXTENSION, departures, units
 from cgn.core.validation import stored
-from cgn.report.page import Group, Heading, PageBlock, Text
-from cgn.report.tables import Cell, Row, table
+from cgn.report.tables import Row, Table
 
 SINGULAR = {"batches": "batch", "processes": "process"}
 """The units that do not just lose their s."""
 
 
-def departure_blocks(track: type[BaseModel], params: Mapping[str, Mapping[str, Any]]) -> list[PageBlock]:
-    """Where a run's `params` (by verb) depart from what is published, by the models of its track."""
+def departure_table(track: type[BaseModel], params: Mapping[str, Mapping[str, Any]]) -> Table | str:
+    """Where a run's `params` (by verb) depart from what is published, by the models of its track; or a sentence."""
     try:
         differing = departures(stored(track, params))
     except ConfigError as error:
-        return [Text(words=f"The run's parameters are not those of this version, so none is compared: {error}.")]
+        return f"The run's parameters are not those of this version, so none is compared: {error}."
     if not differing:
-        return [Text(words="The folders of this run record no departure from a published setting.")] if params else []
+        return "The folders of this run record no departure from a published setting." if params else ""
     rows: list[Row] = [
         {
             "Setting": each.key,
@@ -32,9 +31,7 @@ def departure_blocks(track: type[BaseModel], params: Mapping[str, Mapping[str, A
         }
         for each in differing
     ]
-    caption = "Settings in which this run departs from the published ones"
-    heading = Heading(title="Departures from the published settings")
-    return [heading, table(caption, rows, style="settings", summary=False)]
+    return Table(caption="Settings in which this run departs from the published ones", lines=rows, style="settings")
 
 
 def settings(
@@ -44,8 +41,8 @@ def settings(
     devices: Mapping[str, str],
     facts: Mapping[str, object],
     known: Mapping[str, str],
-) -> list[PageBlock]:
-    """What was run: `facts` and the `known` parameters (dotted name -> label) in a table, all `params` folded.
+) -> list[Table]:
+    """What was run: `facts` and the `known` parameters (dotted name -> label); and, where there are any, all `params`.
 
     `devices`: verb -> what the accelerator `auto` became there. Units are those of the track's models.
     """
@@ -55,13 +52,15 @@ def settings(
         for key, value in flat(params).items()
     }
     chosen = {label: everything[key] for key, label in known.items() if key in everything}
-    rows: list[Row] = [{"Fact": Cell(value=label), "Value": str(value)} for label, value in {**facts, **chosen}.items()]
-    blocks: list[PageBlock] = [table("What was run", rows, style="settings", summary=False)]
-    if everything:
-        all_rows = [{"Parameter": key, "Value": value} for key, value in everything.items()]
-        full = table("All parameters", all_rows, style="settings", summary=False)
-        blocks.append(Group(title="All parameters", blocks=[full]))
-    return blocks
+    tables: dict[str, tuple[str, Mapping[str, object]]] = {
+        "What was run": ("Fact", {**facts, **chosen}),
+        "All parameters": ("Parameter", everything),
+    }
+    return [
+        Table(caption=caption, lines=[{name: key, "Value": str(value)} for key, value in of.items()], style="settings")
+        for caption, (name, of) in tables.items()
+        if of
+    ]
 
 
 def flat(tree: Mapping[str, Any], *, apart: str = ".") -> dict[str, Any]:
@@ -89,7 +88,6 @@ def shown(value: Any, *, unit: str = "") -> str:
 
 def _resolved(key: str, value: Any, *, devices: Mapping[str, str]) -> Any:
     """`auto` with the device that it became."""
-    if value != "auto":
-        return value
     device = devices.get(key.partition(".")[0])
-    return f"auto: {device}" if device else "auto (what it became was not recorded)"
+    became = f": {device}" if device else " (what it became was not recorded)"
+    return f"auto{became}" if value == "auto" else value

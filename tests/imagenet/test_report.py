@@ -13,7 +13,7 @@ from cgn.config.load import load
 from cgn.core.files import write_json
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN
 from cgn.evaluation.predictions import Predictions
-from cgn.imagenet.report_parts import suites
+from cgn.imagenet import report
 from cgn.imagenet.report_parts.heads import TITLES
 from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, MINUS, SPACE, Rendered, check_page, percent, render, stated, wilson
@@ -120,10 +120,10 @@ def test_changes_are_differences_with_newcombes_interval(full: Rendered) -> None
 def test_stylized_has_the_replications_numbers_beside(full: Rendered) -> None:
     table = full.table("Stylized-ImageNet")
     for key in made.HEADS:
-        assert table[TITLES[key]]["here: Top-1"] == stated(made.RIGHT[key], 20)
-    assert table["baseline"]["replication: Top-1"] == f"19.2{SPACE}%"
-    assert table["mean of heads"]["replication: Top-1"] == f"17.2{SPACE}%"
-    assert table["shape head"]["replication: Top-1"] == DASH
+        assert table[TITLES[key]]["Top-1: here"] == stated(made.RIGHT[key], 20)
+    assert table["baseline"]["Top-1: replication"] == f"19.2{SPACE}%"
+    assert table["mean of heads"]["Top-1: replication"] == f"17.2{SPACE}%"
+    assert table["shape head"]["Top-1: replication"] == DASH
 
 
 def test_every_number_of_the_summary_is_on_the_page(full: Rendered) -> None:
@@ -240,7 +240,7 @@ def thinned(whole: Predictions, *, suite: str, condition: str) -> Predictions:
 def test_fetched_corruptions_are_the_benchmarks_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
 ) -> None:
-    monkeypatch.setattr(suites, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
+    monkeypatch.setattr(report, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
     examination = made.predictions(suites=["imagenet_c"], shown={"corrupted_by": source})
     folders = made.make_run(tmp_path / "run", examination)
     made.define(folders["data"], "prepare", {"folders": {"train": "t", "val": "v", "imagenet_c": None}})
@@ -253,7 +253,7 @@ def test_fetched_corruptions_are_the_benchmarks_own(
 def test_corruptions_of_which_pictures_are_missing_are_not_comparable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suites, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
+    monkeypatch.setattr(report, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
     whole = made.predictions(suites=["imagenet_c"], shown={"corrupted_by": "fetch"})
     few = thinned(whole, suite="imagenet_c", condition="contrast/5")
     found = render(tmp_path, made.make_run(tmp_path / "run", few))

@@ -9,9 +9,10 @@ import pytest
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.evaluation.predictions import Predictions
+from cgn.imagenet import report
 from cgn.imagenet.data.prepared_sets import PreparedSets, write_prepared_sets
 from cgn.imagenet.data.wnids import wnids
-from cgn.imagenet.report_parts import answers, published
+from cgn.imagenet.report_parts import published
 from cgn.imagenet.report_parts.heads import TITLES
 from cgn.imagenet.report_parts.published import ACCURACY
 from tests.support import sample_predictions as made
@@ -186,7 +187,7 @@ def test_a_shape_bias_never_stands_without_its_count_its_accuracy_and_an_interva
     places = [page.table("Shape bias, top-1 and top-5")[TITLES[key]]["Shape bias: here"]]
     places += [changes(page)[title]["here: ensemble"]] if title in changes(page) else []
     places += [words for words in page.page.alternatives if f"Shape bias of {TITLES[key]}:" in words]
-    (bars,) = (words for words in page.page.alternatives if words.startswith("Shape bias. "))
+    (bars,) = (words for words in page.page.alternatives if words.startswith("Shape bias (of decisions"))
     places.append(bars)
     assert len(places) >= 2
     for words in places:
@@ -279,10 +280,10 @@ def test_a_verdict_needs_the_published_number_of_pictures_and_classes(
     images: int, classes: int, stated: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """18 of 20 are 90.0 (69.9 to 97.2), so 65.0 would be beaten."""
-    monkeypatch.setattr(answers, "PUBLISHED_CLASSES", classes)
+    monkeypatch.setattr(report, "CLASSES", classes)
     monkeypatch.setitem(published.IMAGES, "clean", images)
     rows = tuple(replace(row, values={**row.values, "top_1": "65.0"}) for row in ACCURACY)
-    monkeypatch.setitem(answers.PRINTED, "Top-1", (rows, "top_1", "clean"))
+    monkeypatch.setitem(report.PRINTED, "top_1", (rows, "clean"))
     cell = rendered(tmp_path).table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"]
     assert cell == (f"65.0{SPACE}%; {stated}" if stated else f"65.0{SPACE}%")
 

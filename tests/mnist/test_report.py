@@ -21,8 +21,8 @@ from cgn.evaluation.predictions import table as predictions_table
 from cgn.mnist.arms import ARMS
 from cgn.mnist.published import VARIANTS, published
 from cgn.mnist.report import report
-from cgn.report.page import PageBlock, Text, write_page
-from cgn.report.tables import Cell, Row, table
+from cgn.report.page import render as render_template
+from cgn.report.tables import Cell, Row, Table
 from tests.support.configs import mnist
 from tests.support.rendered import Page, check_page
 
@@ -208,17 +208,18 @@ def test_a_broken_sheet_is_named(tmp_path: Path) -> None:
         render(tmp_path, folders)
 
 
-def test_markup_in_text_is_shown_not_obeyed(tmp_path: Path) -> None:
+def test_markup_in_values_is_shown_not_obeyed() -> None:
     hostile = '<b>&"'
-    rows: list[Row] = [{hostile: hostile, "b": Cell(value="v", note=hostile)}]
-    blocks: list[PageBlock] = [Text(words=hostile), table(hostile, rows)]
-    write_page(
-        tmp_path, target=hostile, seed=1, title=hostile, description=hostile, lead=blocks, sections=[], footer=hostile
-    )
-    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    rows: list[Row] = [{hostile: hostile, "b": Cell(value="v", detail=hostile, note=hostile)}]
+    hostile_table = Table(caption=hostile, lines=rows, heads={hostile: hostile})
+    content: dict[str, Any] = {"target": hostile, "seed": 1, "variant": hostile, "chance": hostile, "leading": hostile}
+    content |= {"accuracies": hostile_table, "cues": hostile_table, "decisions": hostile_table, "departures": hostile}
+    content |= {"settings": [hostile_table, hostile_table], "hidden": None, "expected": [hostile], "sources": []}
+    content |= {"examples": [], "cue_bars": [], "confusions": {}, "sheets": []}
+    html = render_template("mnist.jinja", kind="html", **content)
     assert "<b>&" not in html
-    assert html.count("&lt;b&gt;&amp;&#34;") >= 8
-    assert hostile in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert html.count("&lt;b&gt;&amp;&#34;") >= 40
+    assert hostile in render_template("mnist.jinja", kind="md", **content)
 
 
 def test_published_numbers_are_complete_and_named_for_real_arms() -> None:

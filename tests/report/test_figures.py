@@ -9,13 +9,12 @@ import pytest
 
 from cgn.core.errors import ConfigError
 from cgn.evaluation.corruption_error import SEVERITIES, CorruptionErrors
-from cgn.evaluation.intervals import Proportion
+from cgn.evaluation.intervals import Estimate, Proportion
 from cgn.evaluation.metrics import ShapeBias
 from cgn.report import figures
 from cgn.report.figures import (
     COLOURS,
     CURVES,
-    Bar,
     bars,
     confusion_panel,
     curve_panels,
@@ -24,8 +23,13 @@ from cgn.report.figures import (
     shape_bias,
     shape_bias_panel,
 )
+from cgn.report.tables import SPACE, Measure
 
 BIASES = {"cat": ShapeBias(shape=3, texture=1, conflicts=9), "dog": ShapeBias(shape=0, texture=0, conflicts=2)}
+
+
+def share(value: float, low: float, high: float, *, undecided: str = "") -> Measure:
+    return Measure(of=Estimate(value=value, low=low, high=high), undecided=undecided)
 
 
 def texts(svg: str) -> list[str]:
@@ -58,12 +62,12 @@ def every() -> list[str]:
     """An SVG of each kind."""
     matrix = np.array([[4, 0], [1, 1]])
     return [
-        panel.svg(alt="x")
+        panel.svg
         for panel in (
-            bars("t", [Bar(name="a", value=0.5, low=0.4, high=0.6)], chance=0.1),
+            bars("t", {"a": share(0.5, 0.4, 0.6)}, chance=0.1),
             shape_bias_panel("t", BIASES, quoted=True),
             *curve_panels(errors(2)).values(),
-            confusion_panel(matrix, title="t", rows="shape label"),
+            confusion_panel(matrix, title="t", cue="shape"),
         )
     ]
 
@@ -83,25 +87,26 @@ def test_an_svg_is_xml_of_shapes_and_texts_with_the_pages_colours(every: list[st
 
 
 def test_an_alternative_text_is_escaped() -> None:
-    svg = bars("<b>", [Bar(name="&", value=0.5, low=0.4, high=0.6)]).svg(alt='"<i>&')
-    assert ElementTree.fromstring(svg).attrib["aria-label"] == '"<i>&'
-    assert {"<b>", "&"} <= set(texts(svg))
+    svg = bars('"<b>', {"&": share(0.5, 0.4, 0.6)}, chance=0.1).svg
+    assert ElementTree.fromstring(svg).attrib["aria-label"] == f'"<b>. &: 50.0{SPACE}% (40.0 to 60.0)'
+    assert {'"<b>', "&"} <= set(texts(svg))
 
 
 def test_bars_are_as_long_as_their_numbers_and_an_undecided_one_has_none() -> None:
-    rows = [
-        Bar(name="half", value=0.5, low=0.4, high=0.6),
-        Bar(name="whole", value=1.0, low=0.9, high=1.0),
-        Bar(name="unknown", value=None, low=0.2, high=0.9),
-    ]
-    svg = bars("t", rows, chance=0.1).svg(alt="x")
+    rows = {
+        "half": share(0.5, 0.4, 0.6),
+        "whole": share(1.0, 0.9, 1.0),
+        "unknown": share(0.7, 0.2, 0.9, undecided="at chance"),
+    }
+    svg = bars("t", rows, chance=0.1).svg
     half, whole = (right - left for left, right in boxes(svg, "shape"))
     assert whole == pytest.approx(2 * half, rel=0.01)
-    assert {"50.0 %", "100.0 %", "undecided"} <= set(texts(svg))
+    assert {f"50.0{SPACE}%", f"100.0{SPACE}%", "undecided"} <= set(texts(svg))
+    assert "unknown: undecided (20.0 to 90.0; at chance)" in ElementTree.fromstring(svg).attrib["aria-label"]
 
 
 def test_shape_bias_bars_are_split_at_the_bias() -> None:
-    svg = shape_bias_panel("shape", BIASES, quoted=True).svg(alt="x")
+    svg = shape_bias_panel("shape", BIASES, quoted=True).svg
     (left, split), (_, split_of_all) = boxes(svg, "shape")[:2]
     (again, right), *_ = boxes(svg, "texture")
     assert again == pytest.approx(split, abs=0.1)
@@ -114,16 +119,20 @@ def test_shape_bias_bars_are_split_at_the_bias() -> None:
 
 def test_the_panel_of_an_undecided_head_quotes_no_bias() -> None:
     whole = ShapeBias(shape=19, texture=18, conflicts=144)
-    stated = ("shape: undecided", "35.9 to 66.6 %; 37 of 144 decided", "shape accuracy 13.2 %, chance 11.1 %")
+    stated = (
+        "shape: undecided",
+        "35.9 to 66.6 %; 37 of 144 decided",
+        f"shape accuracy 13.2{SPACE}%, chance 11.1{SPACE}%",
+    )
     assert headings("shape", whole, quoted=False, categories=9) == stated
-    assert headings("shape", whole, quoted=True, categories=9)[0] == "shape: 51.4 % shape"
-    assert "one: undecided" in texts(shape_bias_panel("one", {"cat": whole}, quoted=False).svg(alt="x"))
+    assert headings("shape", whole, quoted=True, categories=9)[0] == f"shape: 51.4{SPACE}% shape"
+    assert "one: undecided" in texts(shape_bias_panel("one", {"cat": whole}, quoted=False).svg)
     heads = {"one": {"cat": whole}}
     assert shape_bias(heads).tobytes() != shape_bias(heads, undecided=["one"]).tobytes()
 
 
 def test_cells_show_each_share_by_its_opacity_and_number() -> None:
-    svg = confusion_panel(np.array([[4, 0], [1, 1]]), title="t", rows="shape label").svg(alt="x")
+    svg = confusion_panel(np.array([[4, 0], [1, 1]]), title="t", cue="shape").svg
     shades = re.findall(r'style="fill: var\(--shape\)(?:; opacity: ([\d.]+))?"', svg)
     assert shades == ["", "0.5", "0.5"], "opaque where it is the whole row; nothing where it is none of it"
     assert sorted(words for words in texts(svg) if words in ("100", "50")) == ["100", "50", "50"]
@@ -131,14 +140,14 @@ def test_cells_show_each_share_by_its_opacity_and_number() -> None:
 
 
 def test_curves_differ_in_line_style_and_the_legend_names_them() -> None:
-    *panels, legend = (panel.svg(alt="x") for panel in curve_panels(errors(3)).values())
+    *panels, legend = (panel.svg for panel in curve_panels(errors(3)).values())
     assert ["fog" in texts(panels[0]), "jpeg x" in texts(panels[1])] == [True, True]
     assert {"arm0, label", "arm1, label", "arm2, label"} <= set(texts(legend))
     assert len(set(CURVES)) == len(CURVES)
     for (colour, _), drawn in zip(CURVES[:4], (True, True, True, False), strict=True):
         name = next(name for name, value in COLOURS.items() if value == colour)
         assert (f"stroke: var(--{name})" in legend) is drawn
-    assert panels[0] != curve_panels(errors(3, clean=False))["fog"].svg(alt="x")
+    assert panels[0] != curve_panels(errors(3, clean=False))["fog"].svg
 
 
 def test_more_classifiers_than_line_styles_are_refused() -> None:
@@ -150,7 +159,7 @@ def test_more_classifiers_than_line_styles_are_refused() -> None:
 
 def test_equal_numbers_give_equal_bytes(every: list[str]) -> None:
     matrix = np.array([[4, 0], [1, 1]])
-    assert confusion_panel(matrix, title="t", rows="shape label").svg(alt="x") == every[-1]
+    assert confusion_panel(matrix, title="t", cue="shape").svg == every[-1]
     assert curves(errors(2)).tobytes() == curves(errors(2)).tobytes() != curves(errors(2, clean=False)).tobytes()
     single, two = shape_bias({"a": BIASES}), shape_bias({"a": BIASES, "b": BIASES})
     assert (two.width, two.height) == (2 * single.width, single.height)

@@ -4,20 +4,21 @@ Images are shown only of an embedded world, never copied from somebody's photogr
 cue-conflict test.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from cgn.core.files import on_disk
+from cgn.core.errors import ArtifactError
+from cgn.core.files import MANIFEST, on_disk
 from cgn.core.images import png
 from cgn.data.decoding import decode
 from cgn.evaluation.predictions import CUE_CONFLICT, IN9
-from cgn.imagenet.data.prepared_sets import PreparedSets
-from cgn.imagenet.report_parts.heads import Head, Results
-from cgn.report.page import Image, PageBlock, Text, image
-from cgn.report.tables import DASH, Cell, Row, table
+from cgn.imagenet.data.prepared_sets import PreparedSets, read_prepared_sets
+from cgn.imagenet.report_parts.heads import Results
+from cgn.report.page import Image, image
+from cgn.report.tables import Cell, Row, Table
 
 SHOWN = {
     "original": "as it is",
@@ -32,42 +33,39 @@ SHOWN = {
 GOLDEN = 0.618034
 
 
-def example_blocks(results: Results, collection: PreparedSets | None, *, count: int) -> list[PageBlock]:
-    """Stimuli of the cue-conflict test as columns, heads as rows; none without decisions or images.
+def open_collection(data: Path) -> PreparedSets | None:
+    """The sets that prepare made; None where they are absent or cannot be read: the page then shows no images."""
+    try:
+        return read_prepared_sets(data) if (data / MANIFEST).is_file() else None
+    except ArtifactError:
+        return None
+
+
+def stimuli(results: Results, collection: PreparedSets | None, *, count: int) -> Table | None:
+    """Stimuli of the cue-conflict test as columns, heads as rows; None without decisions or images.
 
     Stimuli are taken evenly from the list of those whose cues differ.
     """
-    rows = results.stored.of(CUE_CONFLICT)
-    conflicts = rows[rows["label"] != rows["texture"]]
-    names = results.stored.facts["categories"]
     if collection is None or not collection.has("cue_conflict"):
-        return []
-    folder = collection.folder("cue_conflict")
-    chosen = _evenly(sorted(set(map(str, conflicts["image"]))), count=count)
+        return None
+    rows, names = results.stored.of(CUE_CONFLICT), results.stored.facts["categories"]
+    conflicts = rows[rows["label"] != rows["texture"]]
     cues = {row["image"]: (names[row["label"]], names[row["texture"]]) for row in conflicts.to_dict("records")}
-    heads = {
-        name: image(
-            _png(folder / on_disk(name)),
-            alt=f"stimulus: shape {shape}, texture {texture}",
-            caption=f"{shape} in {texture}",
-        )
-        for name, (shape, texture) in ((name, cues[name]) for name in chosen)
-        if (folder / on_disk(name)).is_file()
-    }
-    if not heads:
-        return []
+    folder, heads = collection.folder("cue_conflict"), {}
+    for name in _evenly(sorted(cues), count=count):
+        shape, texture = cues[name]
+        if (path := folder / on_disk(name)).is_file():
+            alt = f"stimulus: shape {shape}, texture {texture}"
+            heads[name] = image(_png(path), alt=alt, caption=f"{shape} in {texture}")
     titles = {name: f"stimulus {number}" for number, name in enumerate(heads, start=1)}
-    lines: list[Row] = [
-        {"Head": head.title, **{titles[name]: cell for name, cell in _decisions(conflicts, head, heads, names).items()}}
-        for head in results.heads
-    ]
-    words = (
-        "Stimuli taken evenly from the list by a fixed rule, none selected. Below each stand its shape and its "
-        "texture, and for every head what it decided: for the shape, for the texture, or for neither."
-    )
-    pictures = {titles[name]: shown for name, shown in heads.items()}
-    found = table("Decisions on single stimuli", lines, style="examples", heads=pictures, summary=False)
-    return [Text(words=words), found]
+    lines: list[Row] = []
+    for head in results.heads:
+        own = conflicts[(conflicts["classifier"] == head.key[0]) & (conflicts["head"] == head.key[1])]
+        decided = own.set_index("image")[["category", "label", "texture"]].to_dict("index")
+        cells = {titles[name]: _decision(decided[name], names) for name in titles if name in decided}
+        lines.append({"Head": head.title, **dict.fromkeys(titles.values()), **cells})
+    shown = {titles[name]: each for name, each in heads.items()}
+    return Table(caption="Decisions on single stimuli", lines=lines, style="examples", heads=shown) if heads else None
 
 
 def scene(results: Results, collection: PreparedSets) -> dict[str, Image]:
@@ -99,22 +97,12 @@ def _evenly(images: Sequence[str], *, count: int) -> list[str]:
     return [images[int(block * (place + place * GOLDEN % 1))] for place in range(count)]
 
 
-def _decisions(
-    rows: pd.DataFrame, head: Head, images: Sequence[str] | dict[str, Image], names: Sequence[str]
-) -> dict[str, Cell]:
-    """Image -> the category that the head decided for, and whose cue it is."""
-    own = rows[(rows["classifier"] == head.key[0]) & (rows["head"] == head.key[1])]
-    decided = {row["image"]: row for row in own.to_dict("records")}
-    cells = {}
-    for name in images:
-        if name not in decided:
-            cells[name] = Cell(value=DASH)
-            continue
-        category, shape, texture = (decided[name][column] for column in ("category", "label", "texture"))
-        cue = {shape: "shape", texture: "texture"}.get(category, "neither")
-        word = names[category] if 0 <= category < len(names) else "none"
-        cells[name] = Cell(value=word, detail=cue, style="shape" if cue == "shape" else "other")
-    return cells
+def _decision(row: Mapping[Any, int], names: Sequence[str]) -> Cell:
+    """The category that a head decided for, and whose cue it is."""
+    category = row["category"]
+    cue = {row["label"]: "shape", row["texture"]: "texture"}.get(category, "neither")
+    word = names[category] if 0 <= category < len(names) else "none"
+    return Cell(value=word, detail=cue, style="shape" if cue == "shape" else "other")
 
 
 def _png(path: Path) -> bytes:

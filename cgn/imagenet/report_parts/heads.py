@@ -1,22 +1,30 @@
-"""What every head of the ImageNet classifiers measured, computed from the stored decisions: numbers with intervals."""
+"""What every head of the ImageNet classifiers measured, from the stored decisions: numbers with intervals, by name.
+
+top_1, top_5, stylized/top_1, stylized/top_5     of clean and of stylized images
+bias, shape_accuracy                             of the cue-conflict test
+original, mixed_same, ...; gap                   of ImageNet-9, by variation; its background gap
+clean_error, mean_error, mce, relative_mce       of corrupted images
+error/fog, ce/fog, error/fog/3                   by corruption, and by severity
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cgn.evaluation.corruption_error import (
+    SEVERITIES,
     CorruptionErrors,
     CorruptionEstimates,
     corruption_errors,
     corruption_estimates,
 )
 from cgn.evaluation.expected import Headline
-from cgn.evaluation.intervals import Proportion
-from cgn.evaluation.metrics import Gap, ShapeBias, background_gap, by_shape, by_variation, shape_bias, top, undecided
-from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, STYLIZED, Predictions
+from cgn.evaluation.intervals import Estimate
+from cgn.evaluation.metrics import CHANCE, ShapeBias
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, CUES, IN9, STYLIZED, Predictions
+from cgn.evaluation.suites import numbers
 from cgn.report.run import Run, read_decisions
+from cgn.report.tables import Measure, measure, percent
 
 BASELINE = ("baseline", "label")
 SHAPE, TEXTURE, BACKGROUND, AVERAGE, SHAPE_TEXTURE = (
@@ -33,39 +41,37 @@ TITLES = {
 """(Classifier, head) -> its name in tables, in their order."""
 OWNERS = {"baseline": "one head", "ensemble": "ensemble"}
 """Classifier -> what stands below the name of its heads."""
+HEADLINES = (
+    ("bias", "shape bias", (BASELINE, AVERAGE, SHAPE)),
+    ("shape_accuracy", "shape accuracy", (SHAPE,)),
+    ("gap", "background gap", (BASELINE, AVERAGE, SHAPE, SHAPE_TEXTURE)),
+    ("top_1", "top-1", (BASELINE, AVERAGE, SHAPE)),
+    ("mean_error", "error under corruption", (BASELINE, AVERAGE)),
+)
+"""Measure, its name, and the heads of which it is a headline figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """One head's results; None or empty where its suite was not evaluated."""
+    """One head's results."""
 
     key: tuple[str, str]
-    clean: tuple[Proportion, Proportion] | None
-    """Top-1 and top-5."""
-    stylized: tuple[Proportion, Proportion] | None
-    bias: ShapeBias | None
-    undecided: str | None
-    """Why its shape bias must not be quoted; None where it may be."""
+    measures: Mapping[str, Measure]
+    """By name; without those whose suite was not evaluated."""
     by_category: Mapping[str, ShapeBias]
-    variations: Mapping[str, Proportion]
-    gap: Gap | None
+    """Shape -> decisions on the stimuli of that shape."""
     corruptions: CorruptionErrors | None
-    estimates: CorruptionEstimates | None
 
     @property
     def title(self) -> str:
         """Its name in tables."""
-        return title(self.key)
+        classifier, head = self.key
+        return TITLES.get(self.key, classifier if head == "label" else f"{classifier}: {head}")
 
     @property
     def owner(self) -> str:
         """Whose head it is, where the title does not say so."""
         return OWNERS.get(self.key[0], "")
-
-    @property
-    def conflict_chance(self) -> float:
-        """What guessing a category gets right of the conflicts; needs `by_category`."""
-        return 1 / len(self.by_category)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +81,8 @@ class Results:
     run: Run
     stored: Predictions
     heads: Sequence[Head]
-
-    @property
-    def classes(self) -> int:
-        """Of the networks."""
-        return int(self.stored.facts["classes"])
+    counts: Mapping[str, Sequence[int]]
+    """Suite -> images of each of its conditions, of the suites that were evaluated."""
 
     @property
     def preparation(self) -> Mapping[str, Any]:
@@ -91,77 +94,88 @@ class Results:
         """One head's results; None where it was not evaluated."""
         return next((head for head in self.heads if head.key == key), None)
 
-
-def title(key: tuple[str, str]) -> str:
-    """A head's name in tables."""
-    classifier, head = key
-    return TITLES.get(key, classifier if head == "label" else f"{classifier}: {head}")
+    def measure(self, key: tuple[str, str], name: str) -> Measure | None:
+        """One number of a head; None where it was not measured."""
+        return head.measures.get(name) if (head := self.head(key)) else None
 
 
 def read_results(run: Run) -> Results:
     """Read what evaluate stored. Raises ArtifactError when it is missing, broken or another variant's."""
     stored = read_decisions(run)
-    return Results(run=run, stored=stored, heads=measured(stored))
+    corrupted = corruption_errors(stored)
+    found, errors = numbers(stored, corrupted=corrupted), {(one.classifier, one.head): one for one in corrupted}
+    present = [(classifier, head) for classifier, heads in found.items() for head in heads]
+    order = [*(key for key in TITLES if key in present), *(key for key in present if key not in TITLES)]
+    counts: dict[str, list[int]] = {}
+    for names, rows in stored.rows.groupby(["suite", "condition"]):
+        counts.setdefault(str(names[0]), []).append(rows["image"].nunique())
+    heads = [_head(key, found[key[0]][key[1]], stored=stored, errors=errors.get(key)) for key in order]
+    return Results(run=run, stored=stored, heads=heads, counts=counts)
 
 
 def headlines(heads: Sequence[Head]) -> list[Headline]:
     """The headline figures of these heads, for `cgn.evaluation.expected`: of those that were evaluated."""
-    by_key = {head.key: head for head in heads}
-
-    def of(*keys: tuple[str, str]) -> list[Head]:
-        return [by_key[key] for key in keys if key in by_key]
-
-    found = []
-    for head in of(BASELINE, AVERAGE, SHAPE):
-        if head.bias:
-            quoted = head.bias.bias.share if head.bias.bias and not head.undecided else None
-            found.append(Headline(name=f"shape bias ({head.title})", value=quoted))
-    for head in of(SHAPE):
-        if head.bias and head.bias.accuracy:
-            found.append(Headline(name=f"shape accuracy ({head.title})", value=head.bias.accuracy.share))
-    for head in of(BASELINE, AVERAGE, SHAPE, SHAPE_TEXTURE):
-        if head.gap:
-            width = None if head.gap.undecided else head.gap.gap
-            found.append(Headline(name=f"background gap ({head.title})", value=width, unit="points"))
-    for head in of(BASELINE, AVERAGE, SHAPE):
-        if head.clean:
-            found.append(Headline(name=f"top-1 ({head.title})", value=head.clean[0].share))
-    for head in of(BASELINE, AVERAGE):
-        if head.estimates and head.estimates.mean_error:
-            found.append(Headline(name=f"error under corruption ({head.title})", value=head.estimates.mean_error.value))
+    by_key, found = {head.key: head for head in heads}, []
+    for name, words, keys in HEADLINES:
+        for head in (by_key[key] for key in keys if key in by_key):
+            if number := head.measures.get(name):
+                value = number.quoted.value if number.quoted else None
+                found.append(Headline(name=f"{words} ({head.title})", value=value, unit=number.unit_in_words))
     return found
 
 
-def measured(stored: Predictions) -> list[Head]:
-    """Every head's results, in the order of tables."""
-    present = [(name, head) for name in stored.classifiers for head in stored.heads(name)]
-    order = [*(key for key in TITLES if key in present), *(key for key in present if key not in TITLES)]
-    superclass_of = np.array(stored.facts["superclass_of"], dtype=np.int64)
-    variations = by_variation(stored, superclass_of=superclass_of)
-    corrupted = {(one.classifier, one.head): one for one in corruption_errors(stored)}
-    return [
-        _measured(stored, key, variations=variations.get(key[0], {}).get(key[1], {}), errors=corrupted.get(key))
-        for key in order
-    ]
-
-
-def _measured(
-    stored: Predictions, key: tuple[str, str], *, variations: dict[str, Proportion], errors: CorruptionErrors | None
+def _head(
+    key: tuple[str, str], suites: Mapping[str, Any], *, stored: Predictions, errors: CorruptionErrors | None
 ) -> Head:
-    classifier, head = key
-    suites = {name: stored.of(name, classifier=classifier, head=head) for name in (CLEAN, STYLIZED, CUE_CONFLICT)}
-    tops = {name: (top(rows, kept=1), top(rows, kept=5)) for name, rows in suites.items() if len(rows)}
-    stimuli, names = suites[CUE_CONFLICT], stored.facts["categories"]
+    """From the `suites` of `cgn.evaluation.suites.numbers`, and the corruption errors with their intervals."""
+    cue: dict[str, Any] = {"cue": key[1] if key[1] in CUES else ""}
+    found: dict[str, Measure] = {}
+    for suite, prefix in ((CLEAN, ""), (STYLIZED, "stylized/")):
+        for name, of in suites.get(suite, {}).items():
+            chance = min(int(name.removeprefix("top_")) / stored.classes, 1.0)
+            found[prefix + name] = Measure(of=_estimate(of), chance=chance, **cue)
+    for name, of in suites.get(IN9, {}).items():
+        if name == "bg_gap":
+            found["gap"] = Measure(of=_estimate(of), unit="pt", undecided=of.get("undecided", ""), chance=0.0, **cue)
+        else:
+            found[name] = Measure(of=_estimate(of), chance=CHANCE, **cue)
+    conflict = suites.get(CUE_CONFLICT, {})
+    found |= _conflict_measures(conflict, **cue) if conflict.get("conflicts") else {}
     errors = errors if errors and errors.errors else None
-    return Head(
-        key=key,
-        clean=tops.get(CLEAN),
-        stylized=tops.get(STYLIZED),
-        bias=shape_bias(stimuli) if len(stimuli) else None,
-        undecided=undecided(stimuli, suites[CLEAN], categories=len(names)) if len(stimuli) else None,
-        by_category=by_shape(stimuli, names=names) if len(stimuli) else {},
-        variations=variations,
-        gap=background_gap(variations),
-        corruptions=errors,
-        estimates=corruption_estimates(stored, errors) if errors else None,
+    found |= _corruption_measures(errors, corruption_estimates(stored, errors)) if errors else {}
+    by_category = {
+        name: ShapeBias(**{count: of[count] for count in ("shape", "texture", "conflicts")})
+        for name, of in conflict.get("by_category", {}).items()
+    }
+    return Head(key=key, measures=found, by_category=by_category, corruptions=errors)
+
+
+def _conflict_measures(of: Mapping[str, Any], **cue: Any) -> dict[str, Measure]:
+    """A shape bias is quoted with how many decisions it counts, and with the shape accuracy beside chance."""
+    right = Measure(of=_estimate(of["shape_accuracy"]), chance=of["chance"], **cue)
+    counts = f"{of['decided']:,} of {of['conflicts']:,} decided"
+    bias = Measure(
+        of=_estimate(of["shape_bias"]) if "shape_bias" in of else None,
+        undecided=of.get("undecided", ""),
+        counted=of["decided"],
+        note=f"{counts}; shape accuracy {right}, chance {percent(of['chance'])}",
+        **cue,
     )
+    return {"bias": bias, "shape_accuracy": right}
+
+
+def _corruption_measures(errors: CorruptionErrors, estimates: CorruptionEstimates) -> dict[str, Measure]:
+    found: dict[str, Measure | None] = {"clean_error": measure(errors.clean)}
+    bare = {"mean_error": estimates.mean_error, "mce": estimates.mce, "relative_mce": estimates.relative_mce}
+    bare |= {f"error/{name}": of for name, of in estimates.errors.items()}
+    bare |= {f"ce/{name}": of for name, of in estimates.ce.items()}
+    for name, of in bare.items():
+        found[name] = Measure(of=of, bar="error" in name) if of else None
+    for name, by_severity in errors.errors.items():
+        for severity, error in zip(SEVERITIES, by_severity, strict=True):
+            found[f"error/{name}/{severity}"] = measure(error, bar=False)
+    return {name: of for name, of in found.items() if of}
+
+
+def _estimate(of: Mapping[str, Any]) -> Estimate:
+    return Estimate(value=of["value"], low=of["low"], high=of["high"])

@@ -1,4 +1,4 @@
-"""The generative network in an ImageNet report: sheets, films, masks against true silhouettes, the loss ablation.
+"""The generative network in an ImageNet report: films, masks against true silhouettes, the loss ablation.
 
 What the network measured of itself is read from the facts of its model file, and from its log where the file says
 nothing. The mean mask of this run stands in the ablation's row of the losses that the run left out, or in the last one.
@@ -14,22 +14,18 @@ from PIL import Image as Pillow
 from cgn.core.errors import ArtifactError
 from cgn.core.facts import read_facts
 from cgn.data.decoding import DECODE_ERRORS, check_pixels
-from cgn.imagenet.data.prepared_sets import PreparedSets
-from cgn.imagenet.data.wnids import class_words
 from cgn.imagenet.report_parts.published import ABLATION, BIGGAN_SCORE
-from cgn.report.page import Group, Heading, Image, PageBlock, Text, film, last_sheet, sheets
+from cgn.report.page import Image, data_uri, last_sheet, sheets
 from cgn.report.run import Run
 from cgn.report.settings import flat
-from cgn.report.tables import Cell, Table, printed, table
+from cgn.report.tables import Cell, Row, Table, printed
 
-MODEL = "model.safetensors"
 FILM_BYTES = 4 << 20
 IOU = {
     "own": ("Best IoU with the labelled class", "higher is better"),
     "others": ("Best IoU with another class", "a blob fits all alike"),
     "nearest": ("Masks nearest to the labelled class", "a share"),
 }
-CLASSES = 9
 GROUPS = {
     "shape": ("binary", "mask_size"),
     "texture": ("texture",),
@@ -39,42 +35,89 @@ GROUPS = {
 """Loss of the published ablation -> the weights that make it up."""
 
 
-def network_blocks(run: Run, collection: PreparedSets | None) -> list[PageBlock]:
-    """Sheets, films, masks and ablation; the collection names the classes."""
-    names = class_words(collection.class_names) if collection else ()
-    files = [
-        *last_sheet(run.model),
-        (run.images / "parts.png", "What the mechanisms made of the first counterfactual images"),
-    ]
-    losses = measured(run)
-    blocks: list[PageBlock] = [*sheets(files)]
-    blocks += [*_interpolations(run.images / "interpolations", names), Heading(title="Masks")]
-    if "iou/own" in losses:
-        words = (
-            "A mask is drawn from noise, so no single silhouette is its own. It is compared with a bank of true "
-            "silhouettes of every class, and its agreement with a class is its best intersection over union (IoU) "
-            f"there; for a mask that knows nothing of its class, one in {CLASSES} is nearest to it."
-        )
-        blocks += [Text(words=words), _silhouettes(losses)]
-    return [*blocks, _ablation(run, losses), Text(words=_entropy_note(run, losses), style="note")]
+def network(run: Run, names: Sequence[str]) -> dict[str, Any]:
+    """What the template shows of the network: sheets, films, tables; `names`: of the classes, where they are known."""
+    losses = _measured(run)
+    parts = (run.images / "parts.png", "What the mechanisms made of the first counterfactual images")
+    return {
+        "sheets": sheets([*last_sheet(run.model), parts]),
+        "films": _films(run.images / "interpolations", names),
+        "silhouettes": _silhouettes(losses),
+        "ablation": _ablation(run, losses),
+        "entropy": _entropy(run, losses),
+    }
 
 
-def measured(run: Run) -> dict[str, float]:
+def _measured(run: Run) -> dict[str, float]:
     """Name -> what the training measured last, and `start/...` before its first update."""
-    path = run.model / MODEL
+    path = run.model / "model.safetensors"
     losses = (read_facts(path) if path.is_file() else {}).get("losses")
     if not isinstance(losses, Mapping):
         losses = flat(run.records["train_cgn"].metrics, apart="/")
     return {name: float(value) for name, value in losses.items() if isinstance(value, int | float)}
 
 
-def _interpolations(folder: Path, names: Sequence[str]) -> list[PageBlock]:
-    """The films side by side, their frames as folded sheets."""
-    films = [_film(path, names) for path in sorted(folder.glob("*.gif"))]
-    frames = [(path, _path_in_words(path, names)) for path in sorted(folder.glob("*.png"))]
-    blocks: list[PageBlock] = [Group(blocks=films, style="films")] if films else []
-    blocks += [Group(blocks=sheets(frames), title="Frames")] if frames else []
-    return [Heading(title="Interpolations"), *blocks] if blocks else []
+def _films(folder: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    """The interpolations: `films`; `large`, sentences on those that are too large; `frames`, sheets of their frames."""
+    found: dict[str, list[Any]] = {"films": [], "large": []}
+    for path in sorted(folder.glob("*.gif")):
+        words = _path_in_words(path, names)
+        if (size := path.stat().st_size) > FILM_BYTES:
+            found["large"].append(f"{words}: {size / 2**20:.1f} MiB, too large for this page: {path.name}")
+        else:
+            found["films"].append(_film(path, words))
+    found["frames"] = sheets((path, _path_in_words(path, names)) for path in sorted(folder.glob("*.png")))
+    return found
+
+
+def _silhouettes(losses: Mapping[str, float]) -> Table | None:
+    """Masks against true silhouettes, before and after training; None where they were not compared."""
+    rows: list[Row] = [
+        {
+            "Masks": Cell(value=words, detail=small),
+            "before training": _decimal(losses.get(f"start/iou/{name}")),
+            "after training": _decimal(losses.get(f"iou/{name}")),
+        }
+        for name, (words, small) in IOU.items()
+    ]
+    return Table(caption="Masks against true silhouettes", lines=rows) if "iou/own" in losses else None
+
+
+def _ablation(run: Run, losses: Mapping[str, float]) -> Table:
+    """The published ablation, the mean mask of this run in its row."""
+    ours = _left_out(run.params.get("train_cgn", {}).get("losses", {}))
+    columns = [f"{what}: {who}" for what in ("Inception score", "Mean mask") for who in ("paper", "replication")]
+    rows: list[Row] = [
+        {
+            "Losses": words,
+            **{column: printed(number, unit="") for column, number in zip(columns, numbers, strict=True)},
+            "Mean mask: here": _decimal(losses.get("mask/mean") if left_out == ours else None),
+        }
+        for left_out, words, score, mean, score_again, mean_again in ABLATION
+        for numbers in [(score, score_again, mean, mean_again)]
+    ]
+    rows.append({"Losses": Cell(value="BigGAN itself", style="muted"), columns[0]: printed(BIGGAN_SCORE, unit="")})
+    return Table(caption="Which loss does what: the published ablation", lines=rows)
+
+
+def _entropy(run: Run, losses: Mapping[str, float]) -> str:
+    """Mean entropy of the last update's masks in bit a pixel; empty where it is not known."""
+    weight = run.params.get("train_cgn", {}).get("losses", {}).get("binary")
+    return f"{losses['loss/binary'] / weight:.3f}" if weight and "loss/binary" in losses else ""
+
+
+def _film(path: Path, words: str) -> Image:
+    """A GIF, with its first frame as a PNG."""
+    data, still = path.read_bytes(), io.BytesIO()
+    try:
+        with Pillow.open(io.BytesIO(data), formats=["GIF"]) as opened:
+            check_pixels(opened)
+            opened.convert("RGB").save(still, format="PNG", optimize=True)
+    except DECODE_ERRORS as error:
+        raise ArtifactError(f"{path} is no GIF picture ({error}): run the stage that makes it again") from None
+    width, height = opened.size
+    still_uri = data_uri(still.getvalue())
+    return Image(uri=data_uri(data, kind="gif"), width=width, height=height, alt=words, caption=words, still=still_uri)
 
 
 def _path_in_words(path: Path, names: Sequence[str]) -> str:
@@ -91,54 +134,6 @@ def _class(number: str, names: Sequence[str]) -> str:
     return names[int(number)].lstrip("0123456789_") if int(number) < len(names) else f"class {number}"
 
 
-def _film(path: Path, names: Sequence[str]) -> Image | Text:
-    words = _path_in_words(path, names)
-    if path.stat().st_size > FILM_BYTES:
-        size = f"{path.stat().st_size / 2**20:.1f} MiB"
-        return Text(words=f"{words}: {size}, too large for this page: {path.name}", style="note")
-    data = path.read_bytes()
-    try:
-        with Pillow.open(io.BytesIO(data), formats=["GIF"]) as opened:
-            check_pixels(opened)
-            still = io.BytesIO()
-            opened.convert("RGB").save(still, format="PNG", optimize=True)
-    except DECODE_ERRORS as error:
-        raise ArtifactError(f"{path} is no GIF picture ({error}): run the stage that makes it again") from None
-    return film(data, size=opened.size, still=still.getvalue(), alt=words)
-
-
-def _silhouettes(losses: Mapping[str, float]) -> Table:
-    rows = [
-        {
-            "Masks": Cell(value=words, detail=small),
-            "before training": _decimal(losses.get(f"start/iou/{name}")),
-            "after training": _decimal(losses.get(f"iou/{name}")),
-        }
-        for name, (words, small) in IOU.items()
-    ]
-    return table("Masks against true silhouettes", rows)
-
-
-def _ablation(run: Run, losses: Mapping[str, float]) -> Table:
-    ours = _left_out(run.params.get("train_cgn", {}).get("losses", {}))
-    rows = [
-        {
-            "Losses": words,
-            "Inception score: paper": printed(score, unit=""),
-            "Inception score: replication": printed(score_again, unit=""),
-            "Mean mask: paper": printed(mean, unit=""),
-            "Mean mask: replication": printed(mean_again, unit=""),
-            "Mean mask: here": _decimal(losses.get("mask/mean") if left_out == ours else None),
-        }
-        for left_out, words, score, mean, score_again, mean_again in ABLATION
-    ]
-    biggan = {
-        "Losses": Cell(value="BigGAN itself", style="muted"),
-        "Inception score: paper": printed(BIGGAN_SCORE, unit=""),
-    }
-    return table("Which loss does what: the published ablation", [*rows, biggan])
-
-
 def _left_out(losses: Mapping[str, Any]) -> str | None:
     """The ablation's row of a run's weights; None where its losses are unknown, or are those of no row."""
     if not losses:
@@ -151,23 +146,7 @@ def _weighs(weight: Any) -> bool:
     """Whether a weight, a list of weights or a record with one is above zero."""
     if isinstance(weight, Mapping):
         return _weighs(weight.get("weight"))
-    if isinstance(weight, list | tuple):
-        return any(map(_weighs, weight))
-    return bool(weight)
-
-
-def _entropy_note(run: Run, losses: Mapping[str, float]) -> str:
-    words = (
-        "The inception score needs ImageNet's classes and a network that is no part of this project, so none is "
-        "measured here. The mean mask of the paper should be read against the hinge on its size, 0.1 to 0.9."
-    )
-    weight = run.params.get("train_cgn", {}).get("losses", {}).get("binary")
-    if weight and "loss/binary" in losses:
-        words += (
-            f" The masks of this run's last update had a mean entropy of {losses['loss/binary'] / weight:.3f} bit a "
-            "pixel (0: every pixel decided, 1: none)."
-        )
-    return words
+    return any(map(_weighs, weight)) if isinstance(weight, list | tuple) else bool(weight)
 
 
 def _decimal(value: float | None) -> Cell | None:

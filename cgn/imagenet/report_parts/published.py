@@ -4,7 +4,7 @@ Only numbers that a source prints, written as it prints them. A published networ
 among our heads has a row of its own. The ensemble's published top-1 and top-5 stand beside the mean of its three heads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IN9
@@ -69,12 +69,11 @@ ELSEWHERE = (
 )
 """Test set, top-1 of the baseline and of the ensemble (replication, trained on 35,000 images)."""
 
-HUMANS = "95.87"
-DECISIONS = {
-    "ResNet-50": "22.07 % (162 of 734 decisions for either cue)",
-    "VGG-16": "9.21 % (84 of 912)",
-    "people": f"{HUMANS} %",
-}
+STYLIZED = tuple(
+    _row(REPLICATION, key, **{"stylized/top_1": value})
+    for key, value in zip((BASELINE, AVERAGE), ELSEWHERE[-1][1:], strict=True)
+)
+DECISIONS = "ResNet-50 22.07 % (162 of 734 decisions for either cue), VGG-16 9.21 % (84 of 912), people 95.87 %"
 """Shape bias in the decisions that were published with the stimuli (Geirhos et al., ICLR 2019)."""
 
 ABLATION = (
@@ -88,7 +87,7 @@ ABLATION = (
 BIGGAN_SCORE = "202.9"
 
 
-def published(rows: tuple[PublishedRow, ...], key: tuple[str, str] | None, *, source: str, column: str) -> str | None:
+def published(rows: Sequence[PublishedRow], key: tuple[str, str] | None, *, source: str, column: str) -> str | None:
     """What `source` prints for a head in a column; None where it prints nothing."""
     found = [row.values[column] for row in rows if (row.key, row.source) == (key, source) and column in row.values]
     return found[0] if found else None

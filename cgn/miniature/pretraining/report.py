@@ -29,7 +29,8 @@ from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.miniature.pretraining.biggan import examples
 from cgn.miniature.pretraining.config import PretrainingConfig, ReportConfig
 from cgn.miniature.pretraining.features import PARTS
-from cgn.miniature.world.scenes import CLASSES, backgrounds, scene
+from cgn.miniature.world.primitives import Labels
+from cgn.miniature.world.scenes import CLASSES, Scene, backgrounds, scene
 from cgn.nets.biggan import BigGan
 
 DEFINITION = "definition.json"
@@ -82,24 +83,31 @@ def difference_from_shipped(path: Path) -> float | None:
 
 
 def evaluate_nets(paths: Mapping[str, Path], config: ReportConfig, *, seed: int) -> dict[str, dict[str, float]]:
-    """The metrics of each net; the BigGAN's need the features."""
+    """The metrics of each net; the BigGAN's need the features.
+
+    Of the features: the readout's accuracy on counterfactual scenes that it was not fitted on. Of the BigGAN, at each
+    truncation: `agreement`; "real" is the same for factual scenes, what the best BigGAN could reach.
+    """
     metrics: dict[str, dict[str, float]] = {}
     if "segmenter" in paths:
         metrics["segmenter"] = evaluate_segmenter(load_segmenter(paths["segmenter"]), config, seed=seed)
-    if "features" in paths:
-        world = derive(seed, "judge", "features")
-        readout = fit_readout(load_features(paths["features"]), config, seed=world)
-        metrics["features"] = evaluate_features(readout, config, seed=world)
-        if "biggan" in paths:
-            net = load_biggan(paths["biggan"])
-            found = {
-                f"{truncation:g}": evaluate_biggan(net, readout, config, seed=seed, truncation=truncation)
-                for truncation in config.truncations
-            }
-            found["real"] = evaluate_scenes(readout, config, seed=seed)
-            metrics["biggan"] = {
-                f"{key}@{name}": value for name, values in found.items() for key, value in values.items()
-            }
+    if "features" not in paths:
+        return metrics
+    world, labels = derive(seed, "judge", "features"), np.arange(config.images_per_class * len(CLASSES)) % len(CLASSES)
+    readout = fit_readout(load_features(paths["features"]), config, seed=world)
+    images, parts = counterfactuals(len(labels), seed=derive(world, "test"), image_size=config.image_size)
+    accuracy = (readout.classify(images) == parts).float().mean(0)
+    metrics["features"] = {f"accuracy/{part}": float(value) for part, value in zip(PARTS, accuracy, strict=True)}
+    if "biggan" in paths:
+        net, real = load_biggan(paths["biggan"]).eval(), derive(seed, "judge", "scenes")
+        known = torch.from_numpy(labels)
+        shown = {f"{part:g}": generated(net, known, seed=seed, truncation=part) for part in config.truncations}
+        shown["real"] = factual_scenes(labels, seed=real, image_size=config.image_size).image
+        metrics["biggan"] = {
+            f"{key}@{name}": value
+            for name, images in shown.items()
+            for key, value in agreement(images, known, readout).items()
+        }
     return metrics
 
 
@@ -154,7 +162,7 @@ def evaluate_segmenter(net: nn.Module, config: ReportConfig, *, seed: int) -> di
     net.eval()
     labels = np.arange(config.images_per_class * len(CLASSES)) % len(CLASSES)
     index, world = np.arange(len(labels)), derive(seed, "judge", "segmenter")
-    drawn = scene(labels, labels, labels, seed=world, index=index, image_size=config.image_size)
+    drawn = factual_scenes(labels, seed=world, image_size=config.image_size)
     saliency = torch.cat([net(part) for part in torch.split(drawn.image, IMAGES_PER_BATCH)])
     empty = backgrounds(labels, seed=derive(world, "empty"), index=index, image_size=config.image_size)
     on_empty = torch.cat([net(part) for part in torch.split(empty, IMAGES_PER_BATCH)])
@@ -176,34 +184,18 @@ def iou(mask: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     return (mask & true).sum(1) / union
 
 
-def evaluate_features(readout: Readout, config: ReportConfig, *, seed: int) -> dict[str, float]:
-    """The readout's accuracy on counterfactual scenes that it was not fitted on."""
-    count = config.images_per_class * len(CLASSES)
-    images, labels = counterfactuals(count, seed=derive(seed, "test"), image_size=config.image_size)
-    accuracy = (readout.classify(images) == labels).float().mean(0)
-    return {f"accuracy/{part}": float(value) for part, value in zip(PARTS, accuracy, strict=True)}
-
-
 @torch.no_grad()
-def evaluate_biggan(
-    net: BigGan, readout: Readout, config: ReportConfig, *, seed: int, truncation: float
-) -> dict[str, float]:
-    """How often the readout finds the label in each part of its images, and how much images of a class vary."""
-    net.eval()
-    labels = torch.arange(config.images_per_class * len(CLASSES)) % len(CLASSES)
+def generated(net: BigGan, labels: torch.Tensor, *, seed: int, truncation: float) -> torch.Tensor:
+    """The BigGAN's images (B,3,S,S) of `labels` (B,)."""
     stream = torch_stream(seed, "judge", "biggan")
     noise = Prior(noise_size=net.config.noise_size, truncation=truncation).noise(len(labels), stream)
     batches = zip(torch.split(noise, IMAGES_PER_BATCH), torch.split(labels, IMAGES_PER_BATCH), strict=True)
-    images = torch.cat([net(part, label, truncation=truncation) for part, label in batches])
-    return agreement(images, labels, readout)
+    return torch.cat([net(part, label, truncation=truncation) for part, label in batches])
 
 
-def evaluate_scenes(readout: Readout, config: ReportConfig, *, seed: int) -> dict[str, float]:
-    """The same for real factual scenes: what the best BigGAN could reach."""
-    labels = np.arange(config.images_per_class * len(CLASSES)) % len(CLASSES)
-    world = derive(seed, "judge", "scenes")
-    drawn = scene(labels, labels, labels, seed=world, index=np.arange(len(labels)), image_size=config.image_size)
-    return agreement(drawn.image, torch.from_numpy(labels), readout)
+def factual_scenes(labels: Labels, *, seed: int, image_size: int) -> Scene:
+    """A scene of each label (B,), whose shape, texture and background are of it."""
+    return scene(labels, labels, labels, seed=seed, index=np.arange(len(labels)), image_size=image_size)
 
 
 def agreement(images: torch.Tensor, labels: torch.Tensor, readout: Readout) -> dict[str, float]:
@@ -220,8 +212,7 @@ def draw_sheets(paths: Mapping[str, Path], folder: Path, config: ReportConfig, *
     segment = load_segmenter(paths["segmenter"]).eval() if "segmenter" in paths else None
     if segment is not None:
         labels = np.arange(2 * len(CLASSES)) % len(CLASSES)
-        world, index = derive(seed, "report"), np.arange(len(labels))
-        drawn = scene(labels, labels, labels, seed=world, index=index, image_size=config.image_size)
+        drawn = factual_scenes(labels, seed=derive(seed, "report"), image_size=config.image_size)
         rows = [("scene", drawn.image), ("true mask", drawn.mask * 2 - 1), ("saliency", segment(drawn.image) * 2 - 1)]
         rows += [("background", drawn.background), ("saliency", segment(drawn.background) * 2 - 1)]
         save_image(sheet(rows, tile_pixels=TILE_PIXELS), folder / "segmenter.png")
