@@ -40,6 +40,7 @@ ALLOWED = {
     "cgn.mnist": {*TENSORS, "PIL", "lightning_fabric", "pandas", "tqdm"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
     "cgn.clean": set(),
+    "cgn.doctor": {"requests", "torch"},
     "cgn.api": {*TENSORS},
     "cgn.__main__": set(),
     "flows": {"dvc", "dvc_data", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
