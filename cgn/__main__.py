@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from cgn import dry_run
 from cgn.config.load import Variant, load
 from cgn.core import command_line
 from cgn.core.command_line import Invocation, asked
@@ -84,18 +85,25 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
     Raises CgnError for what a user can fix.
     """
     call = argv if isinstance(argv, Invocation) else parse(argv)
-    record = load(call.params_file).variant(call.target)
+    params = load(call.params_file)
+    record = params.variant(call.target)
     module = importlib.import_module(f"cgn.{call.track}.{call.verb}")
-    config = getattr(record, getattr(module, "SECTION", call.verb))
+    section = getattr(module, "SECTION", call.verb)
+    config = getattr(record, section)
     shared = record.shared(call.verb)
     given = {"seed": record.seed, "variant": call.variant, **shared}
     if call.lists:
         print("\n".join(module.listing(config, **shared, **{call.output: call.out})), flush=True)
         return call
+    if call.dry:
+        print("\n".join(dry_run.describe(call, params, section=section, shared=shared)), flush=True)
     _refuse_early(call, record)
     definition = _definition(call, params=config.model_dump() | shared, seed=record.seed)
     if hasattr(module, "check"):
         module.check(config, **asked(module.check, {**given, **call.options}))
+    if call.dry:
+        print(dry_run.outlook(call, definition=definition, code=code_digest(), config=config), flush=True)
+        return call
     started = time.monotonic()
     with building(call.out, definition=definition, code=code_digest()) as folder:
         sink = Fanout([Files(call.log, compared=getattr(module, "COMPARED", ("*",))), *sinks])

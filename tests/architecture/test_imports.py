@@ -41,6 +41,7 @@ ALLOWED = {
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas"},
     "cgn.clean": set(),
     "cgn.doctor": {"requests", "torch"},
+    "cgn.dry_run": set(),
     "cgn.api": {*TENSORS},
     "cgn.__main__": set(),
     "flows": {"dvc", "dvc_data", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
