@@ -18,16 +18,16 @@ import torch
 
 from cgn.config import imagenet as imagenet_config
 from cgn.config import mnist as mnist_config
-from cgn.config.base import LARGEST
-from cgn.config.validation import build
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.facts import read_facts
 from cgn.core.files import folder_digest
 from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import Silent
 from cgn.core.outputs import building
+from cgn.core.parameters import LARGEST
 from cgn.core.run_record import code_digest
 from cgn.core.seeding import torch_stream
+from cgn.core.validation import build
 from cgn.data import shards
 from cgn.imagenet import generate as imagenet_verb
 from cgn.imagenet import generator as imagenet

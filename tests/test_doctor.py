@@ -13,7 +13,7 @@ import yaml
 
 from cgn import __main__ as front
 from cgn import doctor
-from cgn.data import sources
+from cgn.download import sources
 from cgn.mnist import fetch as mnist_fetch
 
 ROOT = Path(__file__).parents[1]

@@ -78,7 +78,7 @@ def test_the_listing_says_what_is_there_already(tmp_path: Path, capsys: pytest.C
         front.main(command)
         assert f"{name}             size unknown  from https" in capsys.readouterr().out, "other bytes of the name"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cgn.data.verification.digest_mismatch", lambda _, path: None if path.exists() else "missing")
+        patch.setattr("cgn.download.verification.digest_mismatch", lambda _, path: None if path.exists() else "missing")
         front.main(command)
     printed = capsys.readouterr().out
     assert f"there: {tmp_path / 'fetch' / name}" in printed

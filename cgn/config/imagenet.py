@@ -7,7 +7,18 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from cgn.config.base import Config, Number, Weight, Whole, choice, extension, ours, published, require, require_distinct
+from cgn.core.parameters import (
+    Config,
+    Number,
+    Weight,
+    Whole,
+    choice,
+    extension,
+    ours,
+    published,
+    require,
+    require_distinct,
+)
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]

@@ -15,8 +15,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cgn.config.imagenet import ImageNet
 from cgn.config.mnist import Mnist
-from cgn.config.validation import build
 from cgn.core.errors import ConfigError
+from cgn.core.validation import build
 
 Variant = Mnist | ImageNet
 TRACKS: dict[str, type[Variant]] = {"mnist": Mnist, "imagenet": ImageNet}

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from cgn.config.base import Config, Number, Weight, Whole, choice, extension, ours, published, require
+from cgn.core.parameters import Config, Number, Weight, Whole, choice, extension, ours, published, require
 
+CLASSES = 10
+"""Digits."""
 Accelerator = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]
 WEIGHTS = "train_cgn.losses.perceptual.weights"

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cgn.config.base import EXTENSION, Setting, settings
 from cgn.config.load import load
+from cgn.core.parameters import EXTENSION, Setting, settings
 
 
 def show(argv: Sequence[str]) -> None:

@@ -18,8 +18,8 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import read_object
 from cgn.core.outputs import DEFINITION
 from cgn.core.weights import load_strictly
-from cgn.data.prepared_sets import PreparedSets
-from cgn.data.preprocessing import Preparation, imagenet_size
+from cgn.imagenet.data.prepared_sets import PreparedSets
+from cgn.imagenet.data.preprocessing import Preparation, imagenet_size
 from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, network, with_mean_heads
 
 MODEL = "model.safetensors"

@@ -14,8 +14,8 @@ from cgn.core.arguments import Input, Inputs, OptionalInput, Output
 from cgn.core.devices import limit_threads, resolve_device
 from cgn.core.metrics import MetricSink
 from cgn.imagenet.classifiers import open_classifiers
-from cgn.imagenet.predict import predict_suites, write_evaluation
-from cgn.imagenet.suites import ALL, HEADLINES, check_options, open_data
+from cgn.imagenet.evaluation.predict import predict_suites, write_evaluation
+from cgn.imagenet.evaluation.suites import ALL, HEADLINES, check_options, open_data
 
 COMPARED = HEADLINES
 

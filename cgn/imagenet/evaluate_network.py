@@ -4,8 +4,9 @@
         --data DATA --decisions OUT       # DATA holds cue_conflict/, imagenet9/, val/, stylized/ or imagenet_c/
 
 The network is NAME or NAME@PREPARATION: one of torchvision's classification networks, and how pictures are prepared for
-it (`cgn.data.preprocessing`), which may be left out for files that torchvision publishes. The file holds a state dict,
-torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or .safetensors.
+it (`cgn.imagenet.data.preprocessing`), which may be left out for files that torchvision publishes. The file holds a
+state dict, torchvision's own or one with the same keys, as timm's ResNets have: .pth, .pt, .bin of plain tensors, or
+.safetensors.
 A network is called after its file. The parameters are those of evaluate. What is written is the same, and
 figures besides, because no report follows: shape_bias-*.png and corruptions-*.png.
 
@@ -20,19 +21,19 @@ import torch
 from torch import nn
 
 from cgn.config.imagenet import Evaluate, Suite
-from cgn.config.validation import build
 from cgn.core.arguments import Input, Inputs, OptionalInput, Output
 from cgn.core.devices import limit_threads, resolve_device
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256
 from cgn.core.metrics import MetricSink
-from cgn.data.prepared_sets import PreparedSets
-from cgn.data.preprocessing import Preparation, weights_preparation
+from cgn.core.validation import build
 from cgn.evaluation.predictions import Predictions
 from cgn.evaluation.suites import Numbers, numbers
 from cgn.imagenet.classifiers import Classifier, by_name
-from cgn.imagenet.predict import predict_suites, write_evaluation
-from cgn.imagenet.suites import ALL, HEADLINES, check_options, open_data
+from cgn.imagenet.data.prepared_sets import PreparedSets
+from cgn.imagenet.data.preprocessing import Preparation, weights_preparation
+from cgn.imagenet.evaluation.predict import predict_suites, write_evaluation
+from cgn.imagenet.evaluation.suites import ALL, HEADLINES, check_options, open_data
 from cgn.nets.classifiers import BASELINE, SingleHead, load_network, refuse_unknown
 from cgn.report.figures import pictures
 

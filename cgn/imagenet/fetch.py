@@ -6,8 +6,8 @@ from pathlib import Path
 from cgn.config.imagenet import Extra, Fetch
 from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
-from cgn.data.assets import ShippedAsset, fetch_all, list_all
-from cgn.data.sources import (
+from cgn.download.assets import ShippedAsset, fetch_all, list_all
+from cgn.download.sources import (
     BACKGROUNDS_CHALLENGE,
     BIGGAN_DEEP_256,
     CGN_IMAGENET,

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from cgn.core.errors import ArtifactError, ConfigError, shortened
 from cgn.core.files import read_json, readable, user_path
-from cgn.data.prepared_sets import FolderContents, SetName, inspect_folder
-from cgn.data.wnids import wnids
+from cgn.imagenet.data.prepared_sets import FolderContents, SetName, inspect_folder
+from cgn.imagenet.data.wnids import wnids
 
 SURVEY = "survey.json"
 """Set -> digest of names and sizes, as `cgn.imagenet.survey` writes it."""

@@ -23,7 +23,6 @@ from cgn.core.images import Bytes, to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
-from cgn.data.sources import CGN_IMAGENET
 from cgn.imagenet.generator import Model, biggan_of, load_generator, load_published
 from cgn.mechanisms import Cause, Causes, Picture, Prior, Shape, WholeImage, counterfactual, factual
 from cgn.nets import biggan_folded, u2net
@@ -147,7 +146,7 @@ class Renderer:
 
     def __init__(self, config: Generate, *, source: Path, seed: int, variant: str) -> None:
         if config.weights == "authors":
-            model = load_published(source / CGN_IMAGENET.name, variant=variant)
+            model = load_published(source / "cgn.pth", variant=variant)
         else:
             model = load_generator(source, variant=variant)
         table = model.table

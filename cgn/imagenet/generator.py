@@ -1,6 +1,5 @@
 """The ImageNet track's generator: three BigGANs, the first one's image segmented to a mask by a frozen saliency net.
 
-    load_pretrained     the nets that training starts from, as fetch left them
     build_generator     three mechanisms that start as one BigGAN
     load_generator      a trained generator, from the folder that train_cgn wrote
     load_published      the authors' trained generator, from their file
@@ -14,21 +13,18 @@ All weights are loaded strictly.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from cgn.config.validation import build
 from cgn.core.checkpoints import load_model, sketch
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.validation import build
 from cgn.core.weights import Tensors, load_strictly, load_weights
-from cgn.data import sources
 from cgn.mechanisms import Generator, Prior, Shape, WholeImage
-from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.nets import u2net
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGan, BigGanConfig, Recompute
-from cgn.nets.features import VggFeatures, vgg_weights
 from cgn.nets.u2net import U2NET, U2Net, Widths, segmenter
 
 MODEL = "model.safetensors"
@@ -37,18 +33,6 @@ PUBLISHED = {"f_shape.": "shape.net.", "f_text.": "texture.net.", "f_bg.": "back
 """Names of the nets in the published CGN (Sauer & Geiger, imagenet/models/cgn.py), and ours."""
 PUBLISHED_CGAN = "biggan_GT."
 """The BigGAN that the published CGN learned from is in its file, too; nothing is drawn with it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainedNets:
-    """On the CPU, in eval mode; no weight requires a gradient."""
-
-    biggan: BigGan
-    saliency: U2Net
-    widths: Widths
-    """Of the saliency net."""
-    features: nn.Module
-    """(B,3,H,W) in [-1,1] -> four maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +57,6 @@ class Model:
     def image_size(self) -> int:
         """Height and width of the images, in pixels."""
         return self.table.image_size
-
-
-def load_pretrained(assets: Path, *, nets: Literal["miniature", "published"]) -> PretrainedNets:
-    """The nets in `assets`. Raises ArtifactError naming the file, and the keys and shapes that differ."""
-    loaded = _published_nets(assets) if nets == "published" else _miniature_nets(assets)
-    for net in (loaded.biggan, loaded.saliency, loaded.features):
-        net.eval().requires_grad_(False)
-    return loaded
 
 
 def build_generator(
@@ -195,19 +171,3 @@ def _filled(tensors: Tensors, biggan: BigGan, *, saliency: U2Net, facts: Mapping
 
 def _under(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _published_nets(assets: Path) -> PretrainedNets:
-    biggan, saliency, features = empty_biggan(BIGGAN_DEEP_256), U2Net(U2NET), VggFeatures()
-    for net, name in ((biggan, sources.BIGGAN_DEEP_256.name), (saliency, sources.U2NET.name)):
-        load_strictly(net, load_weights(assets / name), source=str(assets / name))
-    path = assets / sources.VGG16.name
-    load_strictly(features, vgg_weights(load_weights(path)), source=str(path))
-    return PretrainedNets(biggan=biggan, saliency=saliency, widths=U2NET, features=features)
-
-
-def _miniature_nets(assets: Path) -> PretrainedNets:
-    biggan = load_biggan(assets / "biggan.safetensors")
-    saliency = load_segmenter(assets / "segmenter.safetensors")
-    features = load_features(assets / "features.safetensors")
-    return PretrainedNets(biggan=biggan, saliency=saliency, widths=saliency.widths, features=features)

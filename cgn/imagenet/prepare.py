@@ -20,10 +20,11 @@ from cgn.core.files import MANIFEST, on_disk, replacing
 from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
-from cgn.data import archives, image_folders, sources
 from cgn.data.decoding import decode
-from cgn.data.image_folders import SEVERITIES, VARIATIONS, is_image
-from cgn.data.prepared_sets import (
+from cgn.download import archives, sources
+from cgn.imagenet.data import image_folders
+from cgn.imagenet.data.image_folders import SEVERITIES, VARIATIONS, is_image
+from cgn.imagenet.data.prepared_sets import (
     PreparedSet,
     PreparedSets,
     SetName,
@@ -32,7 +33,7 @@ from cgn.data.prepared_sets import (
     read_prepared_sets,
     write_prepared_sets,
 )
-from cgn.data.wnids import wnids
+from cgn.imagenet.data.wnids import wnids
 from cgn.imagenet.folders import check_survey, user_sets
 from cgn.miniature.sets import CLASS_FOLDERS, write_frost, write_sets
 

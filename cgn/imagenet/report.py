@@ -10,14 +10,14 @@ from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST
 from cgn.core.metrics import MetricSink
-from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
 from cgn.evaluation.expected import remarks
-from cgn.imagenet.heads import headlines, read_results
-from cgn.imagenet.report_answers import answer, change_table, figures
-from cgn.imagenet.report_examples import example_blocks
-from cgn.imagenet.report_network import network_blocks
-from cgn.imagenet.report_notes import first_limit, image_counts, note_blocks, shown_blocks, time_blocks
-from cgn.imagenet.report_suites import accuracy_blocks, background_blocks, corruption_blocks
+from cgn.imagenet.data.prepared_sets import PreparedSets, read_prepared_sets
+from cgn.imagenet.report_parts.answers import answer, change_table, figures
+from cgn.imagenet.report_parts.examples import example_blocks
+from cgn.imagenet.report_parts.heads import headlines, read_results
+from cgn.imagenet.report_parts.network import network_blocks
+from cgn.imagenet.report_parts.notes import first_limit, image_counts, note_blocks, shown_blocks, time_blocks
+from cgn.imagenet.report_parts.suites import accuracy_blocks, background_blocks, corruption_blocks
 from cgn.report.page import LINKS, Group, PageBlock, Section, Sources, Text, sheets, write_page
 from cgn.report.run import Run, read_run
 from cgn.report.settings import settings

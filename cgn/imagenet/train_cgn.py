@@ -25,11 +25,12 @@ from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import Differentiated, concurrently, differentiate
 from cgn.core.seeding import derive, torch_stream
-from cgn.evaluation.silhouettes import silhouette_iou
-from cgn.imagenet.generator import biggan_of, build_generator, load_pretrained, model_facts, saliency_tensors
+from cgn.imagenet.generator import biggan_of, build_generator, model_facts, saliency_tensors
+from cgn.imagenet.pretrained import load_pretrained
 from cgn.losses import Patches, binary_entropy, l1, patch_grid, saliency, size_hinge, style
 from cgn.mechanisms import Causes, Generator, Picture, Prior, Shape, counterfactual, factual
-from cgn.miniature.scenes import silhouette_bank
+from cgn.miniature.world.mask_agreement import silhouette_iou
+from cgn.miniature.world.scenes import silhouette_bank
 from cgn.nets.biggan import BigGanConfig
 from cgn.nets.biggan_folded import fold
 from cgn.nets.spectral import Spectral

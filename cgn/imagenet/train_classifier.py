@@ -26,13 +26,13 @@ from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import ahead
 from cgn.core.seeding import derive
-from cgn.data.datasets import CachedDataset, FolderDataset, ImageDataset, open_shards
-from cgn.data.image_folders import class_folders
-from cgn.data.mixing import MixedBatch, Mixture, Stream, mixed_batches
-from cgn.data.prepared_sets import PreparedSets, read_prepared_sets
-from cgn.data.preprocessing import normalized
 from cgn.data.shards import read_manifest
 from cgn.imagenet.classifiers import HEADS, TRACK
+from cgn.imagenet.data.datasets import CachedDataset, FolderDataset, ImageDataset, open_shards
+from cgn.imagenet.data.image_folders import class_folders
+from cgn.imagenet.data.mixing import MixedBatch, Mixture, Stream, mixed_batches
+from cgn.imagenet.data.prepared_sets import PreparedSets, read_prepared_sets
+from cgn.imagenet.data.preprocessing import normalized
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
 from cgn.nets.classifiers import MECHANISMS, Ensemble, Start, load_network, network
 from cgn.training import MODEL, STATE, Training, batch_accuracy

@@ -28,10 +28,21 @@ from cgn.core.files import explained, replacing
 from cgn.core.images import Bytes, png, to_bytes
 from cgn.core.outputs import partial_folder
 from cgn.core.seeding import derive, numpy_stream
-from cgn.data.sources import FROST
+from cgn.download.sources import FROST
 from cgn.mechanisms import compose
-from cgn.miniature.primitives import Floats, Keys, Labels, Rng, blend, edge, fractal_noise, hashed, paint, value_noise
-from cgn.miniature.scenes import CLASSES, Scene, index_batches, scene
+from cgn.miniature.world.primitives import (
+    Floats,
+    Keys,
+    Labels,
+    Rng,
+    blend,
+    edge,
+    fractal_noise,
+    hashed,
+    paint,
+    value_noise,
+)
+from cgn.miniature.world.scenes import CLASSES, Scene, index_batches, scene
 
 CLASS_FOLDERS = (
     "00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore",

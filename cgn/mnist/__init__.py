@@ -1,3 +1,1 @@
 """The MNIST track: coloured digits of ten classes."""
-
-CLASSES = 10

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor
 
+from cgn.config.mnist import CLASSES
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes
 from cgn.data.decoding import DECODE_ERRORS, check_pixels
-from cgn.data.digits import Floats, Labels
-from cgn.mnist import CLASSES
+from cgn.mnist.digits import Floats, Labels
 
 TEXTURE_PIXELS = 150
 TEXTURE_PADDING = 3

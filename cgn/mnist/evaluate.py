@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cgn.config.mnist import Evaluate
+from cgn.config.mnist import CLASSES, Evaluate
 from cgn.core.arguments import Input, Inputs, Output
 from cgn.core.devices import limit_threads
 from cgn.core.errors import ArtifactError
@@ -28,7 +28,6 @@ from cgn.core.outputs import DEFINITION
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import accuracies, accuracy
 from cgn.evaluation.predictions import FILE, SPLITS, Predictions, gather, image_names, table, write
-from cgn.mnist import CLASSES
 from cgn.mnist.arms import ARMS
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 from cgn.config.mnist import Fetch
 from cgn.core.arguments import Output, Parameter
 from cgn.core.metrics import MetricSink
-from cgn.data.assets import fetch_all, list_all
-from cgn.data.sources import (
+from cgn.download.assets import fetch_all, list_all
+from cgn.download.sources import (
     BACKGROUND_TEXTURES,
     MNIST_IMAGES,
     MNIST_LABELS,

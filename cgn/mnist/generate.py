@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cgn.config.mnist import Generate
+from cgn.config.mnist import CLASSES, Generate
 from cgn.core.arguments import Input, Output, Speed
 from cgn.core.devices import limit_threads
 from cgn.core.images import to_bytes
@@ -20,7 +20,6 @@ from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms import Causes, counterfactual, factual
-from cgn.mnist import CLASSES
 from cgn.mnist.generator import load_generator
 from cgn.rendering import PlannedShard, plan_shards, render_shards, worker_devices, write_examples
 

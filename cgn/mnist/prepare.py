@@ -18,17 +18,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cgn.config.mnist import Prepare
+from cgn.config.mnist import CLASSES, Prepare
 from cgn.core.arguments import Input, Output
 from cgn.core.errors import ArtifactError
 from cgn.core.images import Bytes, from_bytes, save_image, sheet
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import numpy_stream
-from cgn.data.digits import DigitSplits, Labels, mnist, random_motions, render_digits, scikit_learn
 from cgn.data.shards import Sample, Shard, samples, write_manifest, write_shard
-from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
-from cgn.mnist import CLASSES
+from cgn.download.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
 from cgn.mnist.colorings import Coloring, colored, double_colored, textures, wildlife
+from cgn.mnist.digits import DigitSplits, Labels, mnist, random_motions, render_digits, scikit_learn
 
 FAINT = 24
 """Grey levels between the darkest and the brightest pixel of an image that shows next to nothing."""

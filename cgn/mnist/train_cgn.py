@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cgn.config.mnist import Discriminator, TrainCgn
+from cgn.config.mnist import CLASSES, Discriminator, TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import fits, open_fabric
@@ -36,7 +36,6 @@ from cgn.losses import (
     style,
 )
 from cgn.mechanisms import Causes, Generator, Picture, Prior, counterfactual, factual
-from cgn.mnist import CLASSES
 from cgn.mnist.generator import build_generator, initialize, model_facts, soften
 from cgn.nets.discriminators import ConvDiscriminator, LinearDiscriminator, MultiDiscriminator, ProjectionDiscriminator
 from cgn.nets.features import SqueezeFeatures, VggFeatures, squeezenet_weights, vgg_weights

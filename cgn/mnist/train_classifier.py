@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from cgn.config.mnist import TrainClassifier
+from cgn.config.mnist import CLASSES, TrainClassifier
 from cgn.core.arguments import Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import fits, open_fabric
@@ -24,7 +24,6 @@ from cgn.core.files import read_object, write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
 from cgn.data.shards import load_split, read_manifest
-from cgn.mnist import CLASSES
 from cgn.nets.classifiers import Cnn
 from cgn.training import MODEL, STATE, Training, batch_accuracy, permutation
 

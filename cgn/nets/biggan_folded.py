@@ -165,7 +165,9 @@ def _conv(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
 
 def _doubling_conv(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
     """A layer that doubles its input and convolves it with a 3x3 `weight`."""
-    spread = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # as in `cgn.nets.convgen.UpsampledConv`
+    spread = weight.new_tensor(
+        [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
+    )  # as in `cgn.mnist.generator.UpsampledConv`
     kernel = (spread @ weight @ spread.T).transpose(0, 1)
     conv = nn.ConvTranspose2d(len(kernel), kernel.shape[1], 4, stride=2, padding=1, device="meta")
     return _with_weights(conv, kernel.contiguous(memory_format=torch.channels_last), bias)

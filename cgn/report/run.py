@@ -13,7 +13,7 @@ from cgn.core.facts import refuse_foreign
 from cgn.core.files import read_json
 from cgn.core.outputs import DEFINITION
 from cgn.evaluation.predictions import Predictions, read
-from cgn.report.records import Record, read_record
+from cgn.evaluation.records import Record, read_record
 
 
 @dataclass(frozen=True, kw_only=True)

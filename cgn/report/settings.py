@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cgn.config.base import EXTENSION, departures, units
-from cgn.config.validation import stored
 from cgn.core.errors import ConfigError
+from cgn.core.parameters import EXTENSION, departures, units
+from cgn.core.validation import stored
 from cgn.report.page import Group, Heading, PageBlock, Text
 from cgn.report.tables import Cell, Row, table
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 
 from cgn.evaluation.intervals import Estimate, Interval, Proportion
+from cgn.evaluation.suite_tables import markdown_table
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 LONG = 40
@@ -90,12 +91,6 @@ def table(
     values = [[_cell(row.get(column)) for column in columns] for row in rows]
     frame = pd.DataFrame(values, columns=columns, dtype=object)
     return Table(caption=caption, frame=frame, style=style, heads=heads or {}, summary=summary)
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def percent(share: float | None) -> str:

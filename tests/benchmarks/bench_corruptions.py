@@ -24,7 +24,7 @@ from cgn.core.devices import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cgn.corruptions.weather import read_ice
-from cgn.data.sources import FROST
+from cgn.download.sources import FROST
 from tests.parity.reference_corruptions import Reference, references
 
 PIXELS = 224

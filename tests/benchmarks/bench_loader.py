@@ -23,13 +23,13 @@ from cgn.config.load import load
 from cgn.core.devices import limit_threads, open_fabric
 from cgn.core.images import to_bytes
 from cgn.core.metrics import Silent
-from cgn.data.datasets import CachedDataset, FolderDataset, ImageDataset, open_shards
-from cgn.data.image_folders import class_folders
-from cgn.data.mixing import MixedBatch, Mixture, Stream, mixed_batches
 from cgn.data.shards import Sample, write_manifest, write_shard
+from cgn.imagenet.data.datasets import CachedDataset, FolderDataset, ImageDataset, open_shards
+from cgn.imagenet.data.image_folders import class_folders
+from cgn.imagenet.data.mixing import MixedBatch, Mixture, Stream, mixed_batches
 from cgn.imagenet.train_classifier import fit
-from cgn.miniature.scenes import scene
 from cgn.miniature.sets import CLASS_FOLDERS, write_split
+from cgn.miniature.world.scenes import scene
 from cgn.nets.classifiers import MECHANISMS, Ensemble, network
 from tests.support.configs import replace
 

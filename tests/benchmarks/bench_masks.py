@@ -16,14 +16,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cgn.config.mnist import CLASSES
 from cgn.core.checkpoints import load_model
 from cgn.core.devices import THREADS
 from cgn.core.seeding import torch_stream
 from cgn.core.weights import load_strictly
-from cgn.data.digits import Digits, mnist, render_digits
-from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS
+from cgn.download.sources import MNIST_IMAGES, MNIST_LABELS
 from cgn.mechanisms import Prior
-from cgn.mnist import CLASSES
+from cgn.mnist.digits import Digits, mnist, render_digits
 from cgn.mnist.generator import build_generator
 
 SIDE, BATCH, EPOCHS = 32, 64, 2

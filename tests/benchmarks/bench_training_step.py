@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from cgn.config.imagenet import ImageNet
+from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import load
 from cgn.core.devices import CORES, THREADS, keep_freed_memory, usable_cores
 from cgn.imagenet.generator import biggan_of, load_generator, read_widths
@@ -67,25 +67,7 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
     torch.set_num_threads(threads)
     os.environ[CORES] = str(threads)  # else the mechanisms are computed side by side
     where = torch.device(device)
-    if device == "cpu":
-        keep_freed_memory()  # as train_cgn does
-    opened = load_generator(folder, variant="bench", device=where)
-    generator, table = opened.generator, opened.table
-    cgan = fold(biggan_of(generator.texture), truncation=1.0)
-    for role in (generator.shape, generator.texture, generator.background):
-        biggan_of(role).requires_grad_(True)
-    full = load(ROOT / "params.yaml").variant("imagenet/full")
-    assert isinstance(full, ImageNet)
-    config = replace(full.train_cgn, batch_size=batch)
-    nets = Nets(
-        generator=generator,
-        cgan=cgan,
-        saliency=opened.saliency,
-        features=VggFeatures().to(where).eval().requires_grad_(False),
-        prior=Prior(noise_size=table.noise_size, truncation=1.0),
-        biggan_config=table,
-        widths=read_widths(opened.facts["saliency"]),
-    )
+    config, nets = untrained(folder, device=where, batch=batch)
 
     def step(number: int, index: int) -> None:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
@@ -96,13 +78,37 @@ def ours(place: int, *, folder: Path, device: str, steps: int, threads: int, bat
 
     def turn(number: int) -> Mapping[str, float]:
         start = time.perf_counter()
-        settle_norms(generator)
+        settle_norms(nets.generator)
         for index in range(steps):
             step(number, index)
         _finish(where)
         return {"images": steps * batch, "seconds": time.perf_counter() - start}
 
     return turn
+
+
+def untrained(folder: Path, *, device: torch.device, batch: int) -> tuple[TrainCgn, Nets]:
+    """The parameters of the full variant and the nets of `write_model`, as train_cgn prepares its own."""
+    if device.type == "cpu":
+        keep_freed_memory()  # as train_cgn does
+    torch.manual_seed(0)  # of the features
+    opened = load_generator(folder, variant="bench", device=device)
+    generator, table = opened.generator, opened.table
+    cgan = fold(biggan_of(generator.texture), truncation=1.0)
+    for role in (generator.shape, generator.texture, generator.background):
+        biggan_of(role).requires_grad_(True)
+    full = load(ROOT / "params.yaml").variant("imagenet/full")
+    assert isinstance(full, ImageNet)
+    nets = Nets(
+        generator=generator,
+        cgan=cgan,
+        saliency=opened.saliency,
+        features=VggFeatures().to(device).eval().requires_grad_(False),
+        prior=Prior(noise_size=table.noise_size, truncation=1.0),
+        biggan_config=table,
+        widths=read_widths(opened.facts["saliency"]),
+    )
+    return replace(full.train_cgn, batch_size=batch), nets
 
 
 def published(place: int, *, folder: Path, device: str, steps: int, threads: int) -> Turn:

@@ -24,9 +24,9 @@ from cgn.core.errors import ArtifactError, CgnError
 from cgn.core.files import read_json, write_json
 from cgn.core.outputs import DEFINITION
 from cgn.evaluation.expected import FILE, Headline, deciding
-from cgn.imagenet import heads as imagenet
+from cgn.evaluation.records import read_record
+from cgn.imagenet.report_parts import heads as imagenet
 from cgn.mnist import report as mnist
-from cgn.report.records import read_record
 from cgn.report.run import Run, read_decisions, read_run
 
 DEFAULTS = ("imagenet/miniature", "mnist/digits")

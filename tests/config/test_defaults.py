@@ -9,12 +9,12 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from cgn.__main__ import main
-from cgn.config.base import Departure, departures, settings
 from cgn.config.imagenet import ImageNet, TrainCgn
 from cgn.config.load import TRACKS, load
 from cgn.config.mnist import PUBLISHED, Mnist
-from cgn.config.validation import stored
 from cgn.core.errors import ConfigError
+from cgn.core.parameters import Departure, departures, settings
+from cgn.core.validation import stored
 from tests.support.configs import mnist, replace
 
 ROOT = Path(__file__).parents[2]

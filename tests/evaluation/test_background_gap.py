@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cgn.data.datasets import TransformedFolder
-from cgn.data.image_folders import imagenet9
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import Gap, background_gap, by_variation, superclass_accuracy
 from cgn.evaluation.predict import predict
 from cgn.evaluation.predictions import Predictions, gather
 from cgn.evaluation.suites import SUPERCLASSES, superclass_of
+from cgn.imagenet.data.datasets import TransformedFolder
+from cgn.imagenet.data.image_folders import imagenet9
 
 NOWHERE = 25  # a salamander: of none of the nine superclasses
 RIGHT = {"original": 9, "mixed_same": 7, "mixed_rand": 4}

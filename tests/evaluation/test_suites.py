@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cgn.data.wnids import wnids
 from cgn.evaluation.suites import CATEGORIES, SUPERCLASSES, superclass_of
+from cgn.imagenet.data.wnids import wnids
 
 
 def test_there_are_a_thousand_ids_in_the_order_of_their_names() -> None:

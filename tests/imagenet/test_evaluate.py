@@ -19,18 +19,25 @@ from cgn.config.imagenet import Evaluate
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
 from cgn.corruptions import corrupt
-from cgn.data.prepared_sets import PreparedSet, PreparedSets, SetName, external_set, inspect_folder, write_prepared_sets
-from cgn.data.preprocessing import PREPARATIONS, Preparation, imagenet, squeezenet
-from cgn.data.wnids import wnids
 from cgn.evaluation.predict import decide
 from cgn.evaluation.predictions import Predictions, read
+from cgn.evaluation.suite_tables import tables
 from cgn.evaluation.suites import CATEGORIES, SUPERCLASSES, numbers, summary
-from cgn.imagenet import corrupting
 from cgn.imagenet import evaluate as verb
 from cgn.imagenet.classifiers import Classifier
+from cgn.imagenet.data.prepared_sets import (
+    PreparedSet,
+    PreparedSets,
+    SetName,
+    external_set,
+    inspect_folder,
+    write_prepared_sets,
+)
+from cgn.imagenet.data.preprocessing import PREPARATIONS, Preparation, imagenet, squeezenet
+from cgn.imagenet.data.wnids import wnids
 from cgn.imagenet.evaluate import check, evaluate
+from cgn.imagenet.evaluation import corrupting
 from cgn.nets.classifiers import MECHANISMS
-from cgn.report.suite_tables import tables
 from tests.support import sample_predictions as made
 
 PIXELS = Preparation(crop=8, shorter=8, scale=1.0, mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0))

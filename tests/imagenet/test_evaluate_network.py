@@ -19,18 +19,18 @@ from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256, write_json
 from cgn.core.metrics import MetricSink, Silent
-from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
-from cgn.data.preprocessing import Preparation, weights_preparation
-from cgn.data.sources import SQUEEZENET
+from cgn.download.sources import SQUEEZENET
 from cgn.evaluation.predictions import read
 from cgn.evaluation.suites import numbers
 from cgn.imagenet import evaluate_network as verb
 from cgn.imagenet.classifiers import load_trained
+from cgn.imagenet.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
+from cgn.imagenet.data.preprocessing import Preparation, weights_preparation
 from cgn.imagenet.evaluate import evaluate
 from cgn.imagenet.evaluate_network import evaluate_models, evaluate_network, open_networks
-from cgn.imagenet.suites import open_data
-from cgn.miniature.scenes import CLASSES
+from cgn.imagenet.evaluation.suites import open_data
 from cgn.miniature.sets import CLASS_FOLDERS, write_sets
+from cgn.miniature.world.scenes import CLASSES
 from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble, load_network, network
 from tests.conftest import ROOT
 

@@ -12,9 +12,9 @@ from cgn import __main__ as front
 from cgn.config.imagenet import Fetch
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
-from cgn.data.assets import SOURCES, fetch_all
-from cgn.data.download import MIRROR
-from cgn.data.sources import (
+from cgn.download.assets import SOURCES, fetch_all
+from cgn.download.fetching import MIRROR
+from cgn.download.sources import (
     BACKGROUNDS_CHALLENGE,
     BIGGAN_DEEP_256,
     CUE_CONFLICT,
@@ -24,7 +24,7 @@ from cgn.data.sources import (
     U2NET,
     VGG16,
 )
-from cgn.data.wnids import wnids
+from cgn.imagenet.data.wnids import wnids
 from cgn.imagenet.fetch import SHIPPED_NETS, fetch, wanted_assets
 from cgn.miniature import shipped
 from cgn.miniature.shipped import SHIPPED, Shipped

@@ -28,7 +28,7 @@ from cgn.core.metrics import Silent
 from cgn.core.outputs import partial_folder
 from cgn.core.seeding import derive, torch_stream
 from cgn.data.shards import LABELS, read_manifest, samples, verify
-from cgn.data.sources import CGN_IMAGENET
+from cgn.download.sources import CGN_IMAGENET
 from cgn.imagenet.generate import FoldedGenerator, Renderer, generate, interpolated
 from cgn.imagenet.generator import (
     Model,

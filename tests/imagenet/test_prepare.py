@@ -21,11 +21,12 @@ from cgn.core.files import folder_digest, write_json
 from cgn.core.images import png
 from cgn.core.metrics import Files, Silent
 from cgn.corruptions.weather import read_ice
-from cgn.data import archives, image_folders
-from cgn.data.image_folders import imagenet_c
-from cgn.data.prepared_sets import PreparedSets, SetName, read_prepared_sets
-from cgn.data.sources import BACKGROUNDS_CHALLENGE, CUE_CONFLICT, FROST, IMAGENET_C
-from cgn.data.wnids import wnids
+from cgn.download import archives
+from cgn.download.sources import BACKGROUNDS_CHALLENGE, CUE_CONFLICT, FROST, IMAGENET_C
+from cgn.imagenet.data import image_folders
+from cgn.imagenet.data.image_folders import imagenet_c
+from cgn.imagenet.data.prepared_sets import PreparedSets, SetName, read_prepared_sets
+from cgn.imagenet.data.wnids import wnids
 from cgn.imagenet.prepare import prepare
 from cgn.imagenet.survey import folder_digests, survey
 from cgn.miniature.sets import CLASS_FOLDERS

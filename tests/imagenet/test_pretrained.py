@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from cgn.core.errors import ArtifactError
-from cgn.data.sources import BIGGAN_DEEP_256, U2NET, VGG16
+from cgn.download.sources import BIGGAN_DEEP_256, U2NET, VGG16
 from cgn.imagenet import generator
-from cgn.imagenet.generator import load_pretrained
+from cgn.imagenet.pretrained import load_pretrained
 from cgn.nets.biggan import BigGan
 from cgn.nets.features import VggFeatures
 from cgn.nets.u2net import U2Net

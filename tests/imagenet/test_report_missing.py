@@ -8,12 +8,12 @@ import pytest
 
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
-from cgn.data.prepared_sets import PreparedSets, write_prepared_sets
-from cgn.data.wnids import wnids
 from cgn.evaluation.predictions import Predictions
-from cgn.imagenet import published, report_answers
-from cgn.imagenet.heads import TITLES
-from cgn.imagenet.published import ACCURACY
+from cgn.imagenet.data.prepared_sets import PreparedSets, write_prepared_sets
+from cgn.imagenet.data.wnids import wnids
+from cgn.imagenet.report_parts import answers, published
+from cgn.imagenet.report_parts.heads import TITLES
+from cgn.imagenet.report_parts.published import ACCURACY
 from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, SPACE, Rendered, check_page, percent, render, stated, wilson
 
@@ -279,10 +279,10 @@ def test_a_verdict_needs_the_published_number_of_pictures_and_classes(
     images: int, classes: int, stated: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """18 of 20 are 90.0 (69.9 to 97.2), so 65.0 would be beaten."""
-    monkeypatch.setattr(report_answers, "PUBLISHED_CLASSES", classes)
+    monkeypatch.setattr(answers, "PUBLISHED_CLASSES", classes)
     monkeypatch.setitem(published.IMAGES, "clean", images)
     rows = tuple(replace(row, values={**row.values, "top_1": "65.0"}) for row in ACCURACY)
-    monkeypatch.setitem(report_answers.PRINTED, "Top-1", (rows, "top_1", "clean"))
+    monkeypatch.setitem(answers.PRINTED, "Top-1", (rows, "top_1", "clean"))
     cell = rendered(tmp_path).table("The ensemble against the baseline")["Top-1, mean of heads"]["paper: ensemble"]
     assert cell == (f"65.0{SPACE}%; {stated}" if stated else f"65.0{SPACE}%")
 

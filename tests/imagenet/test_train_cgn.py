@@ -14,7 +14,8 @@ from cgn.core.errors import ArtifactError, ConfigError, TrainingError
 from cgn.core.metrics import Files, Silent
 from cgn.core.seeding import torch_stream
 from cgn.imagenet import train_cgn as verb
-from cgn.imagenet.generator import load_generator, load_pretrained
+from cgn.imagenet.generator import load_generator
+from cgn.imagenet.pretrained import load_pretrained
 from cgn.imagenet.train_cgn import Batch, Nets, batch_losses, build_nets, cgan_images, draw_batch, train_cgn
 from cgn.mechanisms import Prior, factual
 from tests.support.configs import replace

@@ -15,9 +15,9 @@ from cgn.config.imagenet import TrainClassifier
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
-from cgn.data.prepared_sets import PreparedSet, PreparedSets, internal_set, write_prepared_sets
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.imagenet.classifiers import load_trained
+from cgn.imagenet.data.prepared_sets import PreparedSet, PreparedSets, internal_set, write_prepared_sets
 from cgn.imagenet.train_classifier import initial_ensemble, train_classifier
 from cgn.nets.classifiers import MECHANISMS, network
 from tests.support.configs import replace

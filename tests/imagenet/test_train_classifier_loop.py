@@ -21,8 +21,8 @@ from cgn.core.devices import open_fabric
 from cgn.core.errors import ArtifactError, TrainingError
 from cgn.core.launch import together
 from cgn.core.metrics import Fanout, Files, MetricSink, Silent
-from cgn.data.mixing import MixedBatch, Mixture
-from cgn.data.preprocessing import normalized
+from cgn.imagenet.data.mixing import MixedBatch, Mixture
+from cgn.imagenet.data.preprocessing import normalized
 from cgn.imagenet.train_classifier import epoch_ends, fit
 from cgn.nets.classifiers import BASELINE, MECHANISMS, Ensemble
 from cgn.training import STATE, Training

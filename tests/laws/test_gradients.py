@@ -20,9 +20,9 @@ from cgn.losses import (
     style,
 )
 from cgn.mechanisms import compose
+from cgn.mnist.generator import MaskNet, TileNet
 from cgn.nets.biggan import BigGan, BigGanConfig, SelfAttention
 from cgn.nets.biggan_folded import fold
-from cgn.nets.convgen import MaskNet, TileNet
 from cgn.nets.spectral import Spectral, SpectralConv2d, SpectralLinear
 from cgn.nets.u2net import U2Net, Widths
 

@@ -10,8 +10,7 @@ from torch.nn import functional
 from cgn.core.seeding import torch_stream
 from cgn.losses import binary_entropy, border_hinge, energy_distance, size_hinge, style
 from cgn.mechanisms import Prior, compose, counterfactual, factual, rolled
-from cgn.mnist.generator import build_generator
-from cgn.nets.convgen import UpsampledConv
+from cgn.mnist.generator import UpsampledConv, build_generator
 from cgn.nets.discriminators import ProjectionDiscriminator
 from cgn.nets.features import SqueezeFeatures, VggFeatures, vgg_weights
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from cgn.miniature.pretraining.segmenter import BLOBS, salient
-from cgn.miniature.primitives import Rng
-from cgn.miniature.scenes import CAUSES, NOISE_SIZE, causes, grid, silhouettes
-from cgn.miniature.silhouettes import FIGURES, silhouette
+from cgn.miniature.world.primitives import Rng
+from cgn.miniature.world.scenes import CAUSES, NOISE_SIZE, causes, grid, silhouettes
+from cgn.miniature.world.silhouettes import FIGURES, silhouette
 
 COUNT = 200
 

@@ -35,7 +35,8 @@ def test_the_pipeline_runs_and_leaves_the_projects_own_alone(tmp_path: Path, mon
         (folder / ".dvc").mkdir(exist_ok=True)
         (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n", encoding="utf-8")
     (copy / "dvc.yaml").write_text(
-        "stages:\n  own:\n    cmd: cp cgn/miniature/scenes.py scenes\n    deps: [cgn/miniature]\n    outs: [scenes]\n",
+        "stages:\n  own:\n    cmd: cp cgn/miniature/world/scenes.py scenes\n"
+        "    deps: [cgn/miniature]\n    outs: [scenes]\n",
         encoding="utf-8",
     )
     values = yaml.safe_load((here / "params.yaml").read_text(encoding="utf-8"))

@@ -10,10 +10,7 @@ from PIL import Image
 
 from cgn.core.images import Bytes, from_bytes, to_bytes
 from cgn.core.seeding import derive
-from cgn.evaluation.silhouettes import best_iou
 from cgn.miniature import sets
-from cgn.miniature.primitives import Rng, box, capsule, circle, ellipse, hashed, polygon, value_noise
-from cgn.miniature.scenes import CLASSES, Scene, grid, scene, silhouette_bank, silhouettes
 from cgn.miniature.sets import (
     CLASS_FOLDERS,
     VARIATIONS,
@@ -24,6 +21,9 @@ from cgn.miniature.sets import (
     variations,
     write_sets,
 )
+from cgn.miniature.world.mask_agreement import best_iou
+from cgn.miniature.world.primitives import Rng, box, capsule, circle, ellipse, hashed, polygon, value_noise
+from cgn.miniature.world.scenes import CLASSES, Scene, grid, scene, silhouette_bank, silhouettes
 
 LABELS = np.repeat(np.arange(9), 3)
 INDEX = np.arange(len(LABELS))

@@ -13,7 +13,7 @@ from cgn.mechanisms import Prior
 from cgn.miniature import shipped
 from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.miniature.pretraining.report import iou
-from cgn.miniature.scenes import CLASSES, backgrounds, scene
+from cgn.miniature.world.scenes import CLASSES, backgrounds, scene
 from cgn.nets.biggan import BigGan, StatisticsNorm
 
 SIZE = 32

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cgn.core.errors import ArtifactError
 from cgn.core.seeding import numpy_stream
-from cgn.data.sources import BACKGROUND_TEXTURES, OBJECT_TEXTURES
+from cgn.download.sources import BACKGROUND_TEXTURES, OBJECT_TEXTURES
 from cgn.mnist.colorings import (
     BACKGROUND_COLORS,
     MEAN_COLORS,

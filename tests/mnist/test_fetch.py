@@ -8,8 +8,8 @@ import pytest
 from cgn.config.mnist import Fetch
 from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
-from cgn.data.download import MIRROR
-from cgn.data.sources import MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES, SQUEEZENET, VGG16
+from cgn.download.fetching import MIRROR
+from cgn.download.sources import MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES, SQUEEZENET, VGG16
 from cgn.mnist.fetch import EMBEDDED, fetch, wanted_assets
 
 

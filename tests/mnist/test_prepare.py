@@ -10,7 +10,7 @@ from cgn.config.mnist import Jitter, Prepare
 from cgn.core.errors import ArtifactError
 from cgn.core.metrics import Silent
 from cgn.data.shards import load_split, read_manifest, samples, verify
-from cgn.data.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
+from cgn.download.sources import BACKGROUND_TEXTURES, MNIST_IMAGES, MNIST_LABELS, OBJECT_TEXTURES
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
 from cgn.mnist.prepare import load_digits, prepare
 from tests.support.configs import replace

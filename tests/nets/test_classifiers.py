@@ -12,11 +12,11 @@ from torch import nn
 
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.weights import load_strictly, load_weights
-from cgn.data.datasets import TransformedFolder
-from cgn.data.image_folders import cue_conflict
-from cgn.data.preprocessing import imagenet
 from cgn.evaluation.metrics import shape_bias
 from cgn.evaluation.predict import predict
+from cgn.imagenet.data.datasets import TransformedFolder
+from cgn.imagenet.data.image_folders import cue_conflict
+from cgn.imagenet.data.preprocessing import imagenet
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
 from cgn.nets.classifiers import (
     BASELINE,

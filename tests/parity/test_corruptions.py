@@ -19,7 +19,7 @@ from PIL import Image
 
 from cgn.corruptions import CORRUPTIONS, SEVERITIES, corrupt, corrupt_with
 from cgn.corruptions.weather import read_ice
-from cgn.data.sources import FROST
+from cgn.download.sources import FROST
 from tests.parity.reference_corruptions import references
 from tests.parity.replayed import Replayed
 

@@ -12,14 +12,14 @@ import torch
 
 from cgn.__main__ import run
 from cgn.core.files import read_json
-from cgn.data.datasets import TransformedFolder
-from cgn.data.image_folders import STIMULUS, ImageFolder, class_folders, cue_conflict
-from cgn.data.preprocessing import Transform, squeezenet
-from cgn.data.wnids import wnids
 from cgn.evaluation.metrics import ShapeBias, by_shape, shape_bias, top
 from cgn.evaluation.predict import predict
 from cgn.evaluation.predictions import Predictions, gather, read, write
 from cgn.evaluation.suites import CATEGORIES
+from cgn.imagenet.data.datasets import TransformedFolder
+from cgn.imagenet.data.image_folders import STIMULUS, ImageFolder, class_folders, cue_conflict
+from cgn.imagenet.data.preprocessing import Transform, squeezenet
+from cgn.imagenet.data.wnids import wnids
 from cgn.nets.classifiers import SingleHead, load_network
 from tests.conftest import ROOT
 

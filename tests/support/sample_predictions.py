@@ -11,9 +11,9 @@ from PIL import Image
 
 from cgn.core.checkpoints import save_model
 from cgn.core.files import write_json
-from cgn.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
 from cgn.evaluation.corruption_error import ALEXNET, SEVERITIES, condition
 from cgn.evaluation.predictions import NONE, Predictions, gather, table, write
+from cgn.imagenet.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
 
 CATEGORIES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 CLASSES = len(CATEGORIES)

@@ -23,10 +23,10 @@ from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
 from cgn.losses import hinge_discriminator_loss, hinge_generator_loss
 from cgn.mechanisms import Prior
+from cgn.miniature.pretraining.biggan_statistics import batch_statistics, settle
 from cgn.miniature.pretraining.config import BigGanTraining
-from cgn.miniature.scenes import CLASSES, as_images, causes, index_batches, scene
+from cgn.miniature.world.scenes import CLASSES, as_images, causes, index_batches, scene
 from cgn.nets.biggan import BigGan
-from cgn.nets.biggan_statistics import batch_statistics, settle
 from cgn.nets.discriminators import ProjectionDiscriminator
 from cgn.optimization import EMA, adam, evaluating, frozen, linear_decay
 from cgn.training import Rows, Training, batch_indices

@@ -9,10 +9,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cgn.config.base import require
-from cgn.config.validation import build
 from cgn.core.devices import PRECISIONS
 from cgn.core.errors import ConfigError
+from cgn.core.parameters import require
+from cgn.core.validation import build
 from cgn.nets.biggan import BigGanConfig
 from cgn.nets.features import Blocks
 from cgn.nets.u2net import Widths

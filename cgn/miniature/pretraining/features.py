@@ -18,7 +18,7 @@ from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, numpy_stream
 from cgn.miniature.pretraining.config import FeaturesTraining
-from cgn.miniature.scenes import CLASSES, as_images, index_batches, scene
+from cgn.miniature.world.scenes import CLASSES, as_images, index_batches, scene
 from cgn.nets.features import Blocks, VggFeatures
 from cgn.optimization import EMA, adam, evaluating, linear_decay
 from cgn.training import Rows, Training, batch_indices

@@ -29,7 +29,7 @@ from cgn.miniature.nets import load_biggan, load_features, load_segmenter
 from cgn.miniature.pretraining.biggan import examples
 from cgn.miniature.pretraining.config import PretrainingConfig, ReportConfig
 from cgn.miniature.pretraining.features import PARTS
-from cgn.miniature.scenes import CLASSES, backgrounds, scene
+from cgn.miniature.world.scenes import CLASSES, backgrounds, scene
 from cgn.nets.biggan import BigGan
 
 DEFINITION = "definition.json"

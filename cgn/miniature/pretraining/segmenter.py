@@ -21,7 +21,7 @@ from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive
 from cgn.miniature.pretraining.config import SegmenterTraining
-from cgn.miniature.primitives import (
+from cgn.miniature.world.primitives import (  # fmt: skip
     Floats,
     Labels,
     Points,
@@ -41,8 +41,8 @@ from cgn.miniature.primitives import (
     translated,
     union,
     value_noise,
-)  # fmt: skip
-from cgn.miniature.scenes import (
+)
+from cgn.miniature.world.scenes import (
     Scene,
     as_images,
     blocks,
@@ -55,8 +55,8 @@ from cgn.miniature.scenes import (
     shaded,
     signed,
 )
-from cgn.miniature.silhouettes import MARK_WIDTH, Outline, Silhouette
-from cgn.miniature.textures import Painter
+from cgn.miniature.world.silhouettes import MARK_WIDTH, Outline, Silhouette
+from cgn.miniature.world.textures import Painter
 from cgn.nets.u2net import U2Net
 from cgn.optimization import EMA, adam, evaluating, linear_decay
 from cgn.training import Rows, Training, batch_indices
