@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cgn.config.base import settings
 from cgn.config.load import Params
 from cgn.config.show import leaves, table
 from cgn.core.command_line import Invocation
 from cgn.core.outputs import DEFINITION, found
+from cgn.core.parameters import settings
 
 STATE, NOTES = "state.pt", "notes"
 """In an unfinished folder: the checkpoint of a training (`cgn.training`), what is known of shards (`cgn.rendering`)."""
