@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from cgn import dry_run
 from cgn.config.load import Variant, load
 from cgn.core import command_line
 from cgn.core.command_line import Invocation, asked
@@ -44,6 +45,7 @@ VERBS = {
 TRACKS = ("imagenet", "mnist")
 COMMANDS = {
     "clean": ("cgn.clean:clean", "list what stopped and changed commands left behind; with --yes remove what is stale"),
+    "doctor": ("cgn.doctor:doctor", "check this machine for a run: devices, memory, disk, files, servers; what to do"),
     "params": ("cgn.config.show:show", "print every resolved value of a variant, its unit and where it comes from"),
     "survey": ("cgn.imagenet.survey:survey", "note which images the folders of a variant of imagenet hold"),
 }
@@ -91,10 +93,16 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
     if call.lists:
         print("\n".join(module.listing(config, **shared, **{call.output: call.out})), flush=True)
         return call
+    if call.dry:
+        section = getattr(module, "SECTION", call.verb)
+        print("\n".join(dry_run.describe(call, load(call.params_file), section=section, shared=shared)), flush=True)
     _refuse_early(call, record)
     definition = _definition(call, params=config.model_dump() | shared, seed=record.seed)
     if hasattr(module, "check"):
         module.check(config, **asked(module.check, {**given, **call.options}))
+    if call.dry:
+        print(dry_run.outlook(call, definition=definition, code=code_digest(), config=config), flush=True)
+        return call
     started = time.monotonic()
     with building(call.out, definition=definition, code=code_digest()) as folder:
         sink = Fanout([Files(call.log, compared=getattr(module, "COMPARED", ("*",))), *sinks])

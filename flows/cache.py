@@ -27,7 +27,7 @@ def repaired(message: str) -> str:
         with Repo() as repo:
             named = [out for out in repo.index.outs if out.def_path in message and out.hash_name == "md5"]
             entries = {path: oid for out in named for path, oid in _entries(out)}
-        broken = [path for path, oid in entries.items() if path.is_file() and _md5(path) != oid.removesuffix(".dir")]
+        broken = [path for path, oid in entries.items() if path.is_file() and md5(path) != oid.removesuffix(".dir")]
         for path in broken:
             path.unlink()
     except Exception as error:  # this only helps with an error, which must not be lost for it
@@ -55,6 +55,7 @@ def _entries(out: Any) -> Iterator[tuple[Path, str]]:
         yield from ((Path(out.cache.oid_to_path(entry["md5"])), entry["md5"]) for entry in listed)
 
 
-def _md5(path: Path) -> str:
+def md5(path: Path) -> str:
+    """Hex MD5 of a file, which names it in DVC's cache."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -57,7 +57,7 @@ def adopt(file: Path, *, experiment: str, home: str | None) -> None:
         (location,) = database.execute(
             "SELECT artifact_location FROM experiments WHERE experiment_id = ?", (experiment,)
         ).fetchone()
-        old = _local(location)
+        old = local_path(location)
         if old is None:
             return
         base = Path(home).parent if home else (old.parent if old.name == ARTIFACTS else file.parent)
@@ -120,7 +120,7 @@ def _rows(file: Path, query: str) -> list[str]:
         return []
 
 
-def _local(location: str) -> Path | None:
+def local_path(location: str) -> Path | None:
     """A path or file URI as a path; None for a place elsewhere."""
     parts = urlsplit(location)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
@@ -129,5 +129,5 @@ def _local(location: str) -> Path | None:
 
 
 def _exists(location: str) -> bool:
-    path = _local(location)
+    path = local_path(location)
     return path is not None and path.exists()

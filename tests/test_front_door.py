@@ -18,7 +18,7 @@ import yaml
 
 from cgn import __main__ as front
 from cgn.config.mnist import Evaluate
-from cgn.core import files, outputs
+from cgn.core import files, outputs, run_record
 from cgn.core.checkpoints import save_model, save_state
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.metrics import Files, MetricSink
@@ -646,3 +646,24 @@ def test_an_input_that_the_disk_cannot_read_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setattr("cgn.core.run_record.folder_digest", failing)
     with pytest.raises(ArtifactError, match=r"--assets .*shard\.tar cannot be read: Input/output error"):
         front.run(prepare(tmp_path, ROOT / "params.yaml"))
+
+
+def test_a_lock_file_that_runs_write_does_not_mark_the_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "toy")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "toy@localhost")
+    files = [tmp_path / "dvc.lock", tmp_path / "code.py"]
+    for file in files:
+        file.write_text("1\n")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
+        subprocess.run(["git", *words], check=True)
+    marks = []
+    for file in files:
+        file.write_text("2\n")
+        revision = run_record.RunRecord(tmp_path / file.stem, {}).values["starts"][0]["git_revision"]
+        marks.append(revision[40:])
+    assert marks == ["", "+"]

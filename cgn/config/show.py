@@ -23,7 +23,7 @@ def show(argv: Sequence[str]) -> None:
     record = params.variant(given.target)
     track, _, variant = given.target.partition("/")
     chosen = [setting for setting in settings(record) if setting.departs or not given.departures]
-    print("\n".join(table(chosen, stated=_leaves(params.file[track][variant]))) or "nothing departs")
+    print("\n".join(table(chosen, stated=leaves(params.file[track][variant]))) or "nothing departs")
 
 
 def table(chosen: Sequence[Setting], *, stated: Mapping[str, Any]) -> Iterator[str]:
@@ -46,10 +46,11 @@ def origin(setting: Setting, stated: Mapping[str, Any]) -> str:
     return f"{ours} (paper: {published})"
 
 
-def _leaves(values: Any, *above: str) -> dict[str, Any]:
+def leaves(values: Any, *above: str) -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
     if not isinstance(values, Mapping):
         return {".".join(above): values}
-    return {key: leaf for name, value in values.items() for key, leaf in _leaves(value, *above, str(name)).items()}
+    return {key: leaf for name, value in values.items() for key, leaf in leaves(value, *above, str(name)).items()}
 
 
 def _text(value: Any) -> str:

@@ -30,6 +30,8 @@ class Invocation:
     params_file: Path
     lists: bool = False
     """Only print what the verb would do."""
+    dry: bool = False
+    """Only print the parameters, the paths and what would be continued."""
 
     @property
     def track(self) -> str:
@@ -75,6 +77,9 @@ def parse(
         parser.add_argument(f"--{name}", **argument.for_argparse)
     if lists:
         parser.add_argument("--list", action="store_true", help="print which files are needed and where they are")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print parameters, paths and what would run; write nothing"
+    )
     given = vars(parser.parse_args(words))
     options = {name: tuple(given[name]) if argument.many else given[name] for name, argument in arguments.items()}
     named = {name: argument for name, argument in arguments.items() if options[name] is not None}
@@ -87,6 +92,7 @@ def parse(
         speeds=frozenset(name for name, argument in arguments.items() if argument.kind == SPEED),
         params_file=given["params"],
         lists=given.get("list", False),
+        dry=given["dry_run"],
     )
 
 

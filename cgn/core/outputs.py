@@ -87,6 +87,29 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
         folder.replace(out)
 
 
+def found(out: Path, *, definition: Mapping[str, Any], code: str) -> tuple[Path | None, str]:
+    """What `building` would begin with: the folder it would continue, if any, and what that means. Writes nothing.
+
+    Raises ArtifactError where `building` would.
+    """
+    folder, wanted = partial_folder(out), {**definition, "code": code}
+    _refuse_foreign(out, definition)
+    lock = log_folder(out) / LOCK
+    if lock.is_file():
+        with lock.open("rb") as file:
+            if not locked(file):
+                raise ArtifactError(f"{out} is being made by another process: wait for it, or end it")
+    for begun in (folder, _aside(folder, wanted)):
+        if _read_definition(begun) == wanted:
+            return begun, f"would continue {begun}"
+    aside = f"; {folder}, begun otherwise, would be set aside" if folder.exists() else ""
+    if not out.exists():
+        return None, f"would begin anew{aside}"
+    if not folder.exists() and _read_definition(out) == definition:
+        return out, "is finished with these parameters and inputs: would be checked, and repaired where it is damaged"
+    return None, f"would begin anew, and replace the output of other parameters or inputs at its end{aside}"
+
+
 def _refuse_foreign(out: Path, definition: Mapping[str, Any]) -> None:
     """Raise ArtifactError for a folder that is no earlier output of the same verb: it would be replaced."""
     kept = "nothing of it was touched; move it or choose another folder"

@@ -100,11 +100,15 @@ def _versions() -> dict[str, str]:
 
 
 def _git_revision() -> str | None:
-    """The checkout's revision, with `+` when files differ from it; None outside a git checkout."""
+    """The checkout's revision, with `+` when files differ from it; None outside a git checkout.
+
+    Lock files, which runs write themselves, do not count.
+    """
+    changed = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)*.lock"]
     try:
         revision, changes = (
             subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for words in (["rev-parse", "HEAD"], changed)
         )
     except (OSError, subprocess.SubprocessError):
         return None

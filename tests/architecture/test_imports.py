@@ -31,6 +31,8 @@ ALLOWED = {
     "cgn.mnist": {*TENSORS, "PIL", "pandas", "tqdm"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas", "torchvision"},
     "cgn.clean": set(),
+    "cgn.doctor": {"requests", "torch"},
+    "cgn.dry_run": set(),
     "cgn.api": {*TENSORS},
     "cgn.__main__": set(),
     "flows": {"dvc", "dvc_data", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
