@@ -97,8 +97,7 @@ def render_shards(
     if done:
         say(f"continues after {done:,} images that are there already")
     renderer.to(workers.devices[0])
-    beside = () if workers.ray else workers.devices[: max(1, len(missing))]
-    opening = partial(_open, renderer=renderer, folder=folder, beside=beside)
+    opening = partial(_open, renderer=renderer, folder=folder)
     with progress(total=sum(shard.images for shard in planned), initial=done, unit="images") as bar:
         for shard, written in fan_out(opening, missing, workers=workers, name=_name):
             if workers.ray and not (folder / written.name).is_file():
@@ -117,10 +116,9 @@ def render_shards(
     (folder / NOTES).rmdir()
 
 
-def encoder_threads(devices: Sequence[torch.device]) -> int:
-    """Threads of each process that encode images while its GPU draws the next ones; 0: it encodes them itself."""
-    gpus = {device for device in devices if device.type == "cuda"}
-    return min(ENCODERS, max(1, usable_cores() // len(gpus))) if gpus else 0
+def encoder_threads(device: torch.device) -> int:
+    """Threads of this process that encode images while its GPU draws the next ones; 0: it encodes them itself."""
+    return min(ENCODERS, usable_cores()) if device.type == "cuda" else 0
 
 
 def _finished(folder: Path, planned: Sequence[PlannedShard]) -> dict[PlannedShard, Shard]:
@@ -137,12 +135,9 @@ def _finished(folder: Path, planned: Sequence[PlannedShard]) -> dict[PlannedShar
     return {shard: whole[shard.split, shard.number] for shard in planned if (shard.split, shard.number) in whole}
 
 
-def _open(
-    device: torch.device, *, renderer: ShardRenderer, folder: Path, beside: Sequence[torch.device]
-) -> Callable[[PlannedShard], Shard]:
-    """`beside`: the devices of this machine's workers; empty where this one has cores of its own."""
+def _open(device: torch.device, *, renderer: ShardRenderer, folder: Path) -> Callable[[PlannedShard], Shard]:
     renderer.to(device)
-    return partial(_write, renderer=renderer, folder=folder, encoders=encoder_threads(beside or [device]))
+    return partial(_write, renderer=renderer, folder=folder, encoders=encoder_threads(device))
 
 
 def _name(shard: PlannedShard) -> str:

@@ -43,7 +43,7 @@ def test_on_a_cpu_there_is_a_worker_a_core_or_as_many_as_asked_for(monkeypatch: 
     monkeypatch.setattr(fan_out, "usable_cores", lambda: 3)
     assert choose_workers("cpu").devices == (CPU,) * 3
     assert choose_workers("cpu", workers=5).devices == (CPU,) * 5
-    assert encoder_threads([CPU] * 3) == 0
+    assert encoder_threads(CPU) == 0
 
 
 def test_workers_share_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,9 +52,9 @@ def test_workers_share_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None
     first, second = (torch.device("cuda", number) for number in range(2))
     assert choose_workers("auto").devices == (first, second)
     assert choose_workers("auto", workers=3).devices == (first, second, first)
-    for cores, threads in ((1, 1), (6, 3), (64, 8)):
+    for cores, threads in ((1, 1), (6, 6), (64, 8)):
         monkeypatch.setattr(rendering, "usable_cores", lambda cores=cores: cores)
-        assert encoder_threads([first, second, first]) == threads
+        assert encoder_threads(second) == threads
 
 
 def test_an_unknown_accelerator_is_refused() -> None:
@@ -100,7 +100,7 @@ class Sleeper:
 
 def render_for_ever(folder: Path) -> None:
     shards = plan_shards({"factual": 2}, images_per_shard=1)
-    opening = partial(rendering._open, renderer=Sleeper(folder), folder=folder, beside=())
+    opening = partial(rendering._open, renderer=Sleeper(folder), folder=folder)
     list(fan_out.fan_out(opening, shards, workers=choose_workers("cpu", workers=2)))
 
 

@@ -11,6 +11,7 @@ need no more memory than a hundred.
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from cgn.core.devices import limit_threads, resolve_device, usable_cores
+from cgn.core.devices import CORES, limit_threads, resolve_device, usable_cores
 from cgn.core.errors import ConfigError, WorkerError
 from cgn.core.launch import end_with_parent
 
@@ -54,21 +55,24 @@ class Workers:
         return len(self.devices) == 1 and not self.ray
 
 
-def choose_workers(accelerator: str, *, workers: int = 0, ray: str = "") -> Workers:
-    """`workers`: how many there are, 0: one a GPU, or one a usable core; `ray`: by default what RAY_ADDRESS names.
+def choose_workers(accelerator: str, *, workers: int = 0, ray: str = "", here: int = 0) -> Workers:
+    """`workers`: how many; 0: all of a cluster, or `here` on this machine, where 0 means one a GPU or usable core.
+
+    `ray`: the cluster's address, by default what the environment variable RAY_ADDRESS names.
 
     Raises ConfigError for a GPU that is asked for and absent, and for a negative number of workers.
     """
     if workers < 0:
         raise ConfigError(f"workers is {workers}, allowed: 0 or more (0: one for each GPU, or for each core)")
     if address := ray or os.environ.get("RAY_ADDRESS", ""):
-        here = torch.device(resolve_device("cpu" if accelerator == "cpu" else "auto"))
-        return Workers(devices=(here,), ray=address, accelerator=accelerator, at_most=workers)
+        own = torch.device(resolve_device("cpu" if accelerator == "cpu" else "auto"))
+        return Workers(devices=(own,), ray=address, accelerator=accelerator, at_most=workers)
     if resolve_device(accelerator) == "cuda":
         devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     else:
         devices = [torch.device("cpu")] * usable_cores()
-    return Workers(devices=tuple(devices[number % len(devices)] for number in range(workers or len(devices))))
+    count = workers or here or len(devices)
+    return Workers(devices=tuple(devices[number % len(devices)] for number in range(count)))
 
 
 def fan_out(
@@ -101,7 +105,8 @@ def _in_processes(
         queue.put(device)
     coming = iter(items)
     pending: dict[Future[Result], Item] = {}
-    with ProcessPoolExecutor(len(devices), mp_context=spawn, initializer=_start, initargs=(opening, queue)) as pool:
+    given = (pickle.dumps(opening), max(1, usable_cores() // len(devices)), queue)
+    with ProcessPoolExecutor(len(devices), mp_context=spawn, initializer=_start, initargs=given) as pool:
         try:
             while True:
                 for item in islice(coming, QUEUED * len(devices) - len(pending)):
@@ -123,14 +128,16 @@ _worker: dict[str, Any] = {}
 """What a local worker process was started with."""
 
 
-def _start(opening: Opening[Any, Any], queue: "SimpleQueue[torch.device]") -> None:
+def _start(opening: bytes, cores: int, queue: "SimpleQueue[torch.device]") -> None:
+    """`opening`: pickled here, because torch would put its tensors into /dev/shm, which a container has little of."""
     threading.Thread(target=end_with_parent, daemon=True).start()  # a killed parent would leave it waiting for ever
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the parent reports it
+    os.environ[CORES] = str(cores)
     limit_threads()
     _worker.update(opening=opening, device=queue.get())
 
 
 def _compute(item: Any) -> Any:
     if "compute" not in _worker:  # here, not in `_start`, whose errors reach nobody
-        _worker["compute"] = _worker["opening"](_worker["device"])
+        _worker["compute"] = pickle.loads(_worker["opening"])(_worker["device"])
     return _worker["compute"](item)

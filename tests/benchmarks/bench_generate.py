@@ -124,7 +124,8 @@ def ours(place: int, *, folder: Path, device: str, images: int, batch: int, prec
     )
     devices = choose_workers(config.accelerator).devices
     renderer = Renderer(config, source=folder, seed=0, variant="bench")
-    renderer.to(devices[place % len(devices)])
+    device_here = devices[place % len(devices)]
+    renderer.to(device_here)
 
     def turn(number: int) -> Mapping[str, float]:
         number = number * len(devices) + place
@@ -136,7 +137,7 @@ def ours(place: int, *, folder: Path, device: str, images: int, batch: int, prec
             split=shard.split,
             number=shard.number,
             first_index=0,
-            encoders=encoder_threads(devices),
+            encoders=encoder_threads(device_here),
         )
         seconds = time.perf_counter() - start
         return {"images": images, "seconds": seconds, "busy": seconds, "drawing": timed.seconds}
