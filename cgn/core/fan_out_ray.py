@@ -110,21 +110,27 @@ def _connected(workers: Workers) -> Iterator[ModuleType]:
             f"--ray {workers.ray}: Ray is not installed here; run the command by `uv run --group cluster`, or leave "
             "--ray and RAY_ADDRESS out to use this machine alone"
         ) from None
+    if workers.ray.rpartition(":")[2].isdecimal() and "//" not in workers.ray and not _answers(workers.ray):
+        raise _no_cluster(workers.ray, "connection refused, or no such machine")  # Ray would try for minutes
     cores: dict[str, Any] = {}
     if local:  # Ray would take os.cpu_count(), more than an affinity mask or a cgroup allows
         cores = {"num_cpus": workers.at_most or usable_cores(), "include_dashboard": False}
     try:
         ray.init(address=workers.ray, log_to_driver=False, logging_level=logging.ERROR, **cores)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WorkerError(
-            f"--ray {workers.ray}: no Ray cluster answers there ({reason}): start one by `ray start --head`, or give "
-            "--ray local"
-        ) from None
+        lines = str(error).strip().splitlines()
+        raise _no_cluster(workers.ray, lines[0] if lines else type(error).__name__) from None
     try:
         yield ray
     finally:
         ray.shutdown()  # ends the tasks that still run; a local cluster altogether
+
+
+def _no_cluster(address: str, reason: str) -> WorkerError:
+    return WorkerError(
+        f"--ray {address}: no Ray cluster answers there ({reason}): start one by `ray start --head`, or give --ray "
+        "local"
+    )
 
 
 class _Run:
@@ -267,6 +273,7 @@ class _Run:
 
 
 def _answers(address: str) -> bool:
+    """Whether something listens at "host:port"."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
