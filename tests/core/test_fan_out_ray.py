@@ -51,7 +51,7 @@ def computed(expression: str, address: str, folder: Path) -> tuple[Any, str]:
     words = [sys.executable, "-c", PROGRAM.replace("{expression}", expression), address, str(folder)]
     done = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr  # Ray says before it that a worker died
 
 
 def test_every_item_has_its_result_though_a_worker_is_killed(cluster: RayCluster, tmp_path: Path) -> None:
