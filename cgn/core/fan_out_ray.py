@@ -234,11 +234,11 @@ class _Run:
         where = self.nodes.get(node, "a node that is gone")
         attempt.nodes.append(node)
         if len(attempt.nodes) >= ATTEMPTS:
-            tried = ", ".join(dict.fromkeys(self.nodes.get(node, "a node that is gone") for node in attempt.nodes))
-            text = (
-                f"{self.name(attempt.item)} failed {ATTEMPTS} times on Ray ({tried}), the last time on {where}: {error}"
-            )
-            raise WorkerError(f"{text}. Correct this, or remove the node; {KEPT}") from error
+            tried = ", ".join(self.nodes.get(node, "a node that is gone") for node in attempt.nodes)
+            raise WorkerError(
+                f"{self.name(attempt.item)} failed {ATTEMPTS} times, on the Ray nodes {tried}, the last time: "
+                f"{str(error).strip().rstrip('.')}. Correct this, or remove the node; {KEPT}"
+            ) from error
         self.failures[node] += 1
         if self.failures[node] == FAILURES and {*self.nodes} - self.left_out - {node}:
             self.left_out.add(node)
@@ -304,8 +304,10 @@ def _run(job: _Job, slot: int, serial: int, item: Any) -> _Outcome:
         return _Outcome(node=node, result=_opened[job.key](item))
     except (CgnError, OSError) as error:
         return _Outcome(node=node, error=error)
-    except Exception:
-        return _Outcome(node=node, error=RuntimeError(traceback.format_exc()))
+    except Exception as error:  # as text: what cannot be pickled would be lost
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        return _Outcome(node=node, error=RuntimeError(text))
 
 
 def _open(job: _Job) -> Callable[[Any], Any]:

@@ -44,12 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _line(name: str, opening: Opening[int, float], items: int, *, workers: int, ray: str) -> None:
     started = time.perf_counter()
-    first, computing, done = 0.0, 0.0, 0
-    for _, seconds in fan_out(opening, range(items), workers=choose_workers("cpu", workers=workers, ray=ray)):
+    first, computing = 0.0, 0.0
+    results = fan_out(opening, range(items), workers=choose_workers("cpu", workers=workers, ray=ray))
+    for done, (_, seconds) in enumerate(results, start=1):
         first = first or time.perf_counter()
         last = time.perf_counter()
         computing += seconds
-        done += 1
         if done % 10_000 == 0:
             print(f"{done:,} after {last - started:.0f} s", flush=True)
     each = 1000 * (last - first) / (items - 1)
