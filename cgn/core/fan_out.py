@@ -120,8 +120,9 @@ def _in_processes(
                 "a worker process was killed, most often because the memory was full: free some, or give fewer by "
                 "--workers, and run the same command again; what is finished is kept"
             ) from None
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 _worker: dict[str, Any] = {}
