@@ -5,6 +5,7 @@
       ArtifactError     a file or folder is missing, broken, of another kind, or cannot be written
         DownloadError   a file cannot be downloaded now: a later try may get it
       TrainingError     training cannot go on (a loss that is not a number)
+      WorkerError       processes that computed, or their cluster, were lost
 
 What only we can cause stays an `assert`.
 """
@@ -38,6 +39,10 @@ class DownloadError(ArtifactError):
 
 class TrainingError(CgnError, RuntimeError):
     """Training cannot go on; the last good checkpoint is kept."""
+
+
+class WorkerError(CgnError, RuntimeError):
+    """Processes that computed were lost, or one piece of work failed again and again; what is finished is kept."""
 
 
 def shortened(names: Sequence[str], *, shown: int = 8) -> str:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,7 +144,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The file has the permissions of the process's umask, whatever library wrote it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")  # many machines may share it
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

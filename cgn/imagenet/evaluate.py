@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from cgn.config.imagenet import Evaluate
-from cgn.core.devices import limit_threads, resolve_device
+from cgn.core.devices import limit_threads
+from cgn.core.fan_out import choose_workers
 from cgn.core.metrics import MetricSink
-from cgn.core.parameters import Input, Inputs, OptionalInput, Output
+from cgn.core.parameters import Cluster, Input, Inputs, OptionalInput, Output, Speed
 from cgn.imagenet.classifiers import open_classifiers
 from cgn.imagenet.evaluation.predict import predict_suites, write_evaluation
 from cgn.imagenet.evaluation.suites import ALL, HEADLINES, check_options, open_data
@@ -36,16 +37,20 @@ def evaluate(
     decisions: Output,
     assets: OptionalInput = None,
     suite: str = ALL,
+    workers: Speed = 0,
+    ray: Cluster = "",
 ) -> None:
     """Evaluate the classifiers that train_classifier made.
 
     `suite`: one instead of all that the parameters name; `assets`: a folder with the photographs of frost, where the
-    data have none. Raises ConfigError for an unknown suite or corruption, ArtifactError for data or classifiers that
-    are foreign, broken, or do not fit each other.
+    data have none; `workers`: processes that share the conditions, by default this one, which uses every core; `ray`: a
+    cluster instead (`cgn.core.fan_out`). Raises ConfigError for an unknown suite or corruption, ArtifactError for data
+    or classifiers that are foreign, broken, or do not fit each other.
     """
     limit_threads()
     check_options(suite, corruptions=config.corruptions, variant=variant)
-    device = torch.device(resolve_device(config.accelerator))
+    chosen = choose_workers(config.accelerator, workers=workers, ray=ray, here=1)
+    device = chosen.devices[0] if chosen.in_this_process else torch.device("cpu")
     collection = open_data(data, variant=variant)
     classifiers = open_classifiers(classifier, collection=collection, variant=variant, device=device)
     predictions = predict_suites(
@@ -57,6 +62,7 @@ def evaluate(
         suite=suite,
         assets=assets,
         folder=decisions,
+        workers=chosen,
         sink=sink,
     )
     write_evaluation(predictions, classifiers, decisions, sink=sink)

@@ -127,7 +127,7 @@ def shards(clock: Pace, folder: Path, device: torch.device, images: int, *, case
                 split=planned.split,
                 number=0,
                 first_index=0,
-                encoders=encoder_threads([device]),
+                encoders=encoder_threads(device),
             )
 
         return clock("speed", case, write, images=images)

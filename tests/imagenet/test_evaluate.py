@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,7 @@ def evaluated(
     suite: str = "all",
     sink: Silent | None = None,
     assets: Path | None = None,
+    processes: int = 0,
     **given: Any,
 ) -> dict[str, Any]:
     """results.json of the scripted network, that `open_classifiers` was patched to give."""
@@ -127,6 +129,7 @@ def evaluated(
         decisions=tmp_path / "out",
         suite=suite,
         assets=assets,
+        workers=processes,
     )
     found: dict[str, Any] = json.loads((tmp_path / "out" / "results.json").read_text())
     return found
@@ -462,6 +465,19 @@ def test_prebuilt_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "imagenet_c" / "weather" / "snow" / "1").mkdir(parents=True)
     with pytest.raises(ArtifactError, match="snow lacks the severities 2, 3, 4, 5"):
         evaluated(tmp_path, tmp_path, suite="imagenet_c")
+
+
+@pytest.mark.long
+def test_processes_that_share_the_conditions_change_no_byte(tmp_path: Path, photographs: Path) -> None:
+    make_in9(photographs, {"original": 2, "mixed_rand": 1})
+    given: dict[str, Any] = {"suites": ("in9", "imagenet_c"), "corruptions": ("fog", "contrast")}
+    sinks = Recorder(), Recorder()
+    alone = evaluated(tmp_path, photographs, **given, sink=sinks[0])
+    decisions = (tmp_path / "out" / "decisions.parquet").read_bytes()
+    shutil.rmtree(tmp_path / "out")
+    assert evaluated(tmp_path, photographs, **given, processes=2, sink=sinks[1]) == alone
+    assert (tmp_path / "out" / "decisions.parquet").read_bytes() == decisions
+    assert sinks[0].logged == sinks[1].logged
 
 
 @pytest.mark.long

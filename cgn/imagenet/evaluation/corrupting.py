@@ -68,11 +68,10 @@ class Corrupter:
         seed: int,
         batch_size: int,
         workers: int,
-        device: torch.device,
     ) -> None:
         """`photographs`: those of frost, where it is among the corruptions; `seed`: of the corruptions' randomness."""
         self.classifiers, self.kind, self.photographs, self.seed = classifiers, kind, photographs, seed
-        self.batch_size, self.workers, self.device = batch_size, workers, device
+        self.batch_size, self.workers, self.device = batch_size, workers, torch.device("cpu")
         self.pictures = TransformedFolder(folder=listing, transform=Stored(kind.crop))
         self.block: tuple[tuple[int, ...], ImageBlock] | None = None
         self.ice: dict[tuple[int, int], Sequence[torch.Tensor]] = {}

@@ -10,6 +10,8 @@ is continued by the same definition and code only (`cgn.core.outputs.building`),
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 from cgn.config.imagenet import Evaluate
 from cgn.core.devices import resolve_device
 from cgn.core.errors import ArtifactError
+from cgn.core.fan_out import Workers, fan_out
 from cgn.core.files import write_json, write_text
 from cgn.core.metrics import MetricSink, Silent
 from cgn.core.progress import progress, say
@@ -90,35 +93,45 @@ def predict_suites(
     suite: str = ALL,
     assets: Path | None = None,
     folder: Path | None = None,
+    workers: Workers | None = None,
     sink: MetricSink = SILENT,
 ) -> Predictions:
     """The predictions of every classifier on a suite, or on all that `config` names and the collection has.
 
     `seed`: of the corruptions' randomness; `assets`: a folder with the photographs of frost, where the collection has
-    none; `folder`: where finished pieces are stored. A suite's numbers are logged when its last piece is done. Raises
+    none; `folder`: where finished pieces are stored; `workers`: who predicts the pieces, by default this process; for
+    others the classifiers are on the CPU. A suite's numbers are logged when its last piece is done. Raises
     ArtifactError for data that are missing or broken, or that do not fit the classifiers.
     """
+    workers = workers or Workers(devices=(torch.device(resolve_device(config.accelerator)),))
     plan = _plan(classifiers, collection, config=config, variant=variant, seed=seed, suite=suite, assets=assets)
     for remark in plan.remarks:
         print(remark, flush=True)
-    by_suite: dict[str, list[Predicted]] = {}
-    shown = 0
-    done = sum(piece.images for piece in plan.pieces if folder and _piece_path(folder, piece).is_file())
+    pieces, stored = plan.pieces, _read_pieces(folder, plan.pieces)
+    done = sum(pieces[number].images for number in stored)
     if done:
         say(f"continues after {done:,} pictures whose predictions are stored already")
-    with progress(total=sum(piece.images for piece in plan.pieces), initial=done, unit="pictures") as bar:
-        for number, piece in enumerate(plan.pieces):
-            predicted = _read_piece(folder, piece) if folder else None
-            if predicted is None:
-                predicted = _predict_piece(piece, plan, classifiers, collection, config=config, advance=bar.update)
-                if folder:
-                    _write_piece(folder, piece, predicted)
-            shown += piece.images
-            found = by_suite.setdefault(piece.part.suite, [])
-            found.append(predicted)
-            if not any(later.part.suite == piece.part.suite for later in plan.pieces[number + 1 :]):
-                sink.log(summary(numbers(_gather(found, plan, collection, variant=variant))), step=shown)
-    return _gather([one for found in by_suite.values() for one in found], plan, collection, variant=variant)
+    found: dict[int, Predicted] = {}
+    shown = reached = 0
+    with progress(total=sum(piece.images for piece in pieces), initial=done, unit="pictures") as bar:
+        advance = bar.update if workers.in_this_process else _in_silence
+        opening = partial(
+            _open, plan=plan, classifiers=classifiers, collection=collection, config=config, advance=advance
+        )
+        missing = [number for number in range(len(pieces)) if number not in stored]
+        computed = fan_out(opening, missing, workers=workers, name=lambda number: pieces[number].key)
+        for number, predicted in chain(stored.items(), computed):
+            found[number] = predicted
+            if number not in stored:
+                _write_piece(folder, pieces[number], predicted)
+                if not workers.in_this_process:
+                    bar.update(pieces[number].images)
+            while reached in found:  # in the order of the plan, in whichever they are finished
+                suite, shown, reached = pieces[reached].part.suite, shown + pieces[reached].images, reached + 1
+                if suite not in {later.part.suite for later in pieces[reached:]}:
+                    those = [found[n] for n in range(reached) if pieces[n].part.suite == suite]
+                    sink.log(summary(numbers(_gather(those, plan, collection, variant=variant))), step=shown)
+    return _gather([found[number] for number in range(len(pieces))], plan, collection, variant=variant)
 
 
 def write_evaluation(
@@ -202,7 +215,6 @@ def _corrupter(
         seed=seed,
         batch_size=config.batch_size,
         workers=config.workers,
-        device=_device(config),
     )
 
 
@@ -225,56 +237,74 @@ def _corrupted_pieces(part: SuitePart, places: Sequence[int], corruptions: Seque
     ]
 
 
-def _predict_piece(
-    piece: Piece,
+def _open(
+    device: torch.device,
+    *,
     plan: Plan,
     classifiers: Mapping[str, Classifier],
     collection: PreparedSets,
-    *,
     config: Evaluate,
     advance: Callable[[int], object],
-) -> Predicted:
-    if piece.corruption:
-        assert plan.corrupter is not None
-        return plan.corrupter.predict(piece.places, piece.corruption, advance=advance)
-    part = piece.part
-    found = [
-        predict(
-            group,
-            pictures=TransformedFolder(folder=part.listing, transform=preparation.transform(part.view)),
-            suite=part.suite,
-            condition=part.condition,
-            batch_size=config.batch_size,
-            members=kind_of(collection).members,
-            device=_device(config),
-            workers=config.workers,
-            advance=advance,
-        )
-        for preparation, group in by_preparation(classifiers).items()
-    ]
-    return Predicted(rows=pd.concat([one.rows for one in found], ignore_index=True), unreadable=found[0].unreadable)
+) -> Callable[[int], Predicted]:
+    """What predicts the plan's piece of a number on this device."""
+    for classifier in classifiers.values():
+        classifier.to(device)
+    if plan.corrupter:
+        plan.corrupter.device = device
+    members = kind_of(collection).members
+
+    def predicted(number: int) -> Predicted:
+        piece = plan.pieces[number]
+        if piece.corruption:
+            assert plan.corrupter is not None
+            return plan.corrupter.predict(piece.places, piece.corruption, advance=advance)
+        part = piece.part
+        found = [
+            predict(
+                group,
+                pictures=TransformedFolder(folder=part.listing, transform=preparation.transform(part.view)),
+                suite=part.suite,
+                condition=part.condition,
+                batch_size=config.batch_size,
+                members=members,
+                device=device,
+                workers=config.workers,
+                advance=advance,
+            )
+            for preparation, group in by_preparation(classifiers).items()
+        ]
+        rows = pd.concat([one.rows for one in found], ignore_index=True)
+        return Predicted(rows=rows, unreadable=found[0].unreadable)
+
+    return predicted
+
+
+def _in_silence(_: int) -> None:
+    """Counts nothing: another process does."""
 
 
 def _piece_path(folder: Path, piece: Piece) -> Path:
     return folder / PIECES / f"{piece.key.replace('/', '-')}.parquet"
 
 
-def _read_piece(folder: Path, piece: Piece) -> Predicted | None:
-    """What an earlier run stored of a piece; None where it did not finish it."""
-    path = _piece_path(folder, piece)
-    if not path.is_file():
-        return None
-    try:
-        rows, facts = read_rows(path)
-        return Predicted(rows=rows, unreadable=tuple(facts["unreadable"]))
-    except (ArtifactError, KeyError):
-        path.unlink()
-        return None
+def _read_pieces(folder: Path | None, pieces: Sequence[Piece]) -> dict[int, Predicted]:
+    """What an earlier run stored, by the piece's number."""
+    found = {}
+    for number, piece in enumerate(pieces):
+        if folder is None or not (path := _piece_path(folder, piece)).is_file():
+            continue
+        try:
+            rows, facts = read_rows(path)
+            found[number] = Predicted(rows=rows, unreadable=tuple(facts["unreadable"]))
+        except (ArtifactError, KeyError):
+            path.unlink()
+    return found
 
 
-def _write_piece(folder: Path, piece: Piece, predicted: Predicted) -> None:
-    facts = {"unreadable": list(predicted.unreadable)}
-    write_rows(predicted.rows, _piece_path(folder, piece), facts=facts)
+def _write_piece(folder: Path | None, piece: Piece, predicted: Predicted) -> None:
+    if folder is not None:
+        facts = {"unreadable": list(predicted.unreadable)}
+        write_rows(predicted.rows, _piece_path(folder, piece), facts=facts)
 
 
 def _gather(found: Sequence[Predicted], plan: Plan, collection: PreparedSets, *, variant: str) -> Predictions:
@@ -291,7 +321,3 @@ def _gather(found: Sequence[Predicted], plan: Plan, collection: PreparedSets, *,
         remarks=plan.remarks,
         shown=plan.shown,
     )
-
-
-def _device(config: Evaluate) -> torch.device:
-    return torch.device(resolve_device(config.accelerator))
