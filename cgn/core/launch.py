@@ -8,31 +8,45 @@ On several machines torchrun starts them, N on each, and its environment variabl
 
     torchrun --nnodes 2 --nproc_per_node 8 ... -m cgn train_cgn imagenet/full ...
 
-The first process runs the command and sends the others, which wait for it (`under_torchrun`), what to compute. All need
-the same paths. torchrun ends all of them when one fails.
+The first process runs the command and sends the others, which wait for it (`under_torchrun`), what to compute. It alone
+writes checkpoints and outputs, and after a restart another machine may be the first: so all machines must share the
+output folder (`refuse_unshared`). Inputs need only have the same paths. torchrun ends all processes when one fails.
 """
 
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
+import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cgn.core.devices import fits, limit_threads, resolve_device, started_by_torchrun, torchrun_machines
-from cgn.core.errors import CgnError
+from cgn.core.devices import fits, limit_threads, processes_of_torchrun, resolve_device, started_by_torchrun
+from cgn.core.errors import ArtifactError, CgnError, ConfigError, TrainingError
 from cgn.core.metrics import MetricSink, Silent
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Work = Callable[[MetricSink], None]
 NEVER = timedelta(days=365)
+VISIBLE_SECONDS = 60.0
+"""A network file system shows a new file on other machines after at most so long."""
+LOST = (
+    "another process of the training ended, or its machine cannot be reached: see its output, then run the same "
+    "command again on all machines; it continues from the last checkpoint"
+)
 
 
 def launch(
@@ -63,7 +77,12 @@ def together(work: Work, *, processes: int, sink: MetricSink) -> None:
     Raises what a process raised: a CgnError as it is, anything else as a RuntimeError that holds its traceback.
     """
     if started_by_torchrun():
-        torchrun_machines(processes)  # refused before the others begin
+        _, here = processes_of_torchrun()
+        if here != processes:  # refused before the others begin
+            raise ConfigError(
+                f"torchrun started {here} processes on this machine, but devices is {processes}: set devices to "
+                f"{here}, or --nproc_per_node to {processes}"
+            )
         _send(work)
         work(sink)
     elif processes == 1:
@@ -73,24 +92,71 @@ def together(work: Work, *, processes: int, sink: MetricSink) -> None:
 
 
 def under_torchrun(command: Callable[[], object]) -> None:
-    """In the first of torchrun's processes call the command, in the others what it sends them until it ends."""
-    if os.environ["RANK"] == "0":
-        try:
-            command()
-        finally:
-            _send(None)
-            _leave()
-        return
-    limit_threads()
-    store = _store()
-    for number in count():
-        key = f"cgn/work/{number}"
-        store.wait([key], NEVER)
-        work = pickle.loads(store.get(key))
-        if work is None:
-            break
-        work(Silent())
-    _leave()
+    """In the first of torchrun's processes call the command, in the others what it sends them until it ends.
+
+    Raises TrainingError where another process was lost.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    with _loss_explained():
+        if os.environ["RANK"] == "0":
+            try:
+                command()
+            finally:
+                _send(None)
+                _leave()
+            return
+        limit_threads()
+        store = _store()
+        for number in count():
+            key = f"cgn/work/{number}"
+            store.wait([key], NEVER)
+            work = pickle.loads(store.get(key))
+            if work is None:
+                break
+            work(Silent())
+        _leave()
+
+
+def _end(*_: object) -> None:
+    """torchrun ends the processes of a machine when one of them, or another machine, is lost."""
+    print(f"error: {LOST}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+@contextmanager
+def _loss_explained() -> Iterator[None]:
+    """Turn what torch raises for a lost connection into a TrainingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch.distributed import DistError
+
+        if isinstance(error, CgnError) or not (isinstance(error, DistError) or "gloo" in str(error)):
+            raise
+        raise TrainingError(f"{LOST} ({str(error).splitlines()[0]})") from error
+
+
+def refuse_unshared(folder: Path, *, fabric: "Fabric") -> None:
+    """Raise ArtifactError, in every process, where one of them does not see what the first writes into `folder`."""
+    from torch.distributed import all_gather_object
+
+    token = folder / f".shared.{fabric.broadcast(os.getpid())}.tmp"  # a name that `building` removes
+    if fabric.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        token.touch()
+    fabric.barrier()
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while not token.exists() and folder.is_dir() and time.monotonic() < deadline:
+        time.sleep(1)
+    blind: list[str] = [""] * fabric.world_size
+    all_gather_object(blind, "" if token.exists() else f"{folder.absolute()} on {socket.gethostname()}")
+    if fabric.is_global_zero:
+        token.unlink()
+    if any(blind):
+        raise ArtifactError(
+            f"{next(filter(None, blind))} is not the folder that the first process writes to: put the output on a file "
+            "system that all machines share, under the same path"
+        )
 
 
 def _send(work: Work | None) -> None:

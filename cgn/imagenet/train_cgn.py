@@ -21,6 +21,7 @@ from cgn.config.imagenet import TrainCgn
 from cgn.core.arguments import Input, Output
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import keep_freed_memory, open_fabric
+from cgn.core.errors import ConfigError
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import Differentiated, concurrently, differentiate
@@ -72,6 +73,11 @@ def train_cgn(config: TrainCgn, *, seed: int, variant: str, assets: Input, model
 def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets: Path, model: Path) -> None:
     """The training in one process. All processes hold the same weights; the first one writes."""
     fabric = open_fabric(accelerator=config.accelerator, precision=config.precision, devices=config.devices)
+    if fabric.world_size > config.batches_per_update:
+        raise ConfigError(
+            f"train_cgn.batches_per_update is {config.batches_per_update}, but {fabric.world_size} processes train: "
+            "start fewer, or lower batch_size and raise batches_per_update by as much"
+        )
     nets = build_nets(config, assets, device=fabric.device)
     generator = nets.generator
     ema = EMA(generator, decay=config.ema_decay)

@@ -112,6 +112,12 @@ def train(
 ) -> None:
     """The training in one process. All processes hold the same weights; the first one writes."""
     fabric = open_fabric(accelerator=config.accelerator, precision=config.precision, devices=config.devices)
+    for name, number in (("batch_size", config.batch_size), ("counterfactuals", config.counterfactuals_per_update)):
+        if number % fabric.world_size:
+            raise ConfigError(
+                f"train_classifier takes {number} images of a batch as {name}, but {fabric.world_size} processes share "
+                "it evenly: set batch_size and batch_size * counterfactuals_per_real to multiples, or start fewer"
+            )
     collection = read_prepared_sets(data)
     refuse_foreign(collection.facts, source=data, track=TRACK, variant=variant)
     real, strays = real_pictures(collection)
@@ -173,6 +179,8 @@ def fit(
     `pictures`: the number of real ones in an epoch.
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter cheaper on one core
+    if fabric.world_size > 1 and fabric.device.type == "cuda":  # statistics of the whole batch, as one process has
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
     ensemble = fabric.setup_module(module)
     optimizer = torch.optim.SGD(
         module.parameters(),
