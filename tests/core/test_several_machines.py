@@ -13,8 +13,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.imagenet.test_train_classifier import shards
 from tests.imagenet.test_train_classifier import data as class_folders
+from tests.imagenet.test_train_classifier import shards
 from tests.support.toy_nets import write_nets
 
 ROOT = Path(__file__).parents[2]
