@@ -7,6 +7,8 @@ or damaged: each finished shard leaves a note until the manifest lists them all.
     <split>-<number>.tar      the shards
     notes/<shard>.json        what the manifest will say of a finished shard
     manifest.json             last: a folder with a manifest has all its shards
+
+With a `store`, an URL, each shard is moved there as soon as it is written (`cgn.data.store`).
 """
 
 import multiprocessing
@@ -31,6 +33,7 @@ from cgn.core.launch import end_with_parent
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
 from cgn.data.shards import Sample, Shard, is_whole, read_manifest, read_shard, samples, write_manifest, write_shard
+from cgn.data.store import refuse_unusable
 
 NOTES = "notes"
 ENCODERS = 8
@@ -94,13 +97,16 @@ def render_shards(
     *,
     devices: Sequence[torch.device],
     facts: Mapping[str, Any],
+    store: str | None = None,
     sink: MetricSink,
 ) -> None:
-    """Render the shards that `folder` lacks, in a process for each device, and write the manifest with `facts`.
+    """Render the shards that `folder`, or the store, lacks, in a process for each device; write the manifest.
 
     `renderer` itself is moved to the first device; where one process is enough, it renders the shards.
     """
-    shards = _finished(folder, planned)
+    if store is not None:
+        refuse_unusable(store)
+    shards = _finished(folder, planned, store=store)
     missing = [shard for shard in planned if shard not in shards]
     done = sum(shard.images for shard in shards.values())
     if done:
@@ -108,13 +114,15 @@ def render_shards(
     encoders = encoder_threads(devices)
     renderer.to(devices[0])
     with progress(total=sum(shard.images for shard in planned), initial=done, unit="images") as bar:
-        for shard, written in _written(folder, renderer, missing, devices=devices[: len(missing)], encoders=encoders):
+        for shard, written in _written(
+            folder, renderer, missing, devices=devices[: len(missing)], encoders=encoders, store=store
+        ):
             write_json(folder / NOTES / f"{written.name}.json", asdict(written))
             shards[shard] = written
             done += written.images
             bar.update(written.images)
             sink.log({"images": done}, step=done)
-    write_manifest(folder, list(shards.values()), facts=facts)
+    write_manifest(folder, list(shards.values()), facts=facts, store=store)
     for note in (folder / NOTES).glob("*"):
         note.unlink()
     (folder / NOTES).rmdir()
@@ -126,9 +134,12 @@ def encoder_threads(devices: Sequence[torch.device]) -> int:
     return min(ENCODERS, max(1, usable_cores() // len(gpus))) if gpus else 0
 
 
-def _finished(folder: Path, planned: Sequence[PlannedShard]) -> dict[PlannedShard, Shard]:
+def _finished(folder: Path, planned: Sequence[PlannedShard], *, store: str | None) -> dict[PlannedShard, Shard]:
     """The shards of an earlier run that are there and undamaged."""
     (folder / NOTES).mkdir(exist_ok=True)
+    if store is not None:
+        for left in folder.glob("*.tar"):  # by a process that was killed between upload and removal
+            left.unlink()
     known = {shard.name: shard for shard in read_manifest(folder).shards} if (folder / MANIFEST).is_file() else {}
     for note in sorted((folder / NOTES).glob("*.json")):
         try:
@@ -136,7 +147,7 @@ def _finished(folder: Path, planned: Sequence[PlannedShard]) -> dict[PlannedShar
         except (ArtifactError, TypeError):
             continue
         known[shard.name] = shard
-    whole = {(shard.split, shard.number): shard for shard in known.values() if is_whole(folder, shard)}
+    whole = {(shard.split, shard.number): shard for shard in known.values() if is_whole(folder, shard, store=store)}
     return {shard: whole[shard.split, shard.number] for shard in planned if (shard.split, shard.number) in whole}
 
 
@@ -147,17 +158,18 @@ def _written(
     *,
     devices: Sequence[torch.device],
     encoders: int,
+    store: str | None,
 ) -> Iterator[tuple[PlannedShard, Shard]]:
     """Shards as they are finished, by this process or by one for each device."""
     if len(devices) <= 1:
         for shard in missing:
-            yield shard, _write(shard, renderer=renderer, folder=folder, encoders=encoders)
+            yield shard, _write(shard, renderer=renderer, folder=folder, encoders=encoders, store=store)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
     queue = spawn.SimpleQueue()
     for device in devices:
         queue.put(device)
-    given = (renderer, folder, encoders, queue)
+    given = (renderer, folder, encoders, store, queue)
     with ProcessPoolExecutor(len(devices), mp_context=spawn, initializer=_start, initargs=given) as pool:
         futures = {pool.submit(_write_next, shard): shard for shard in missing}
         try:
@@ -171,19 +183,21 @@ _worker: dict[str, Any] = {}
 """What a worker process was started with."""
 
 
-def _start(renderer: ShardRenderer, folder: Path, encoders: int, queue: "SimpleQueue[torch.device]") -> None:
+def _start(
+    renderer: ShardRenderer, folder: Path, encoders: int, store: str | None, queue: "SimpleQueue[torch.device]"
+) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()  # a killed parent would leave it waiting for ever
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the parent reports it
     limit_threads()
     renderer.to(queue.get())
-    _worker.update(renderer=renderer, folder=folder, encoders=encoders)
+    _worker.update(renderer=renderer, folder=folder, encoders=encoders, store=store)
 
 
 def _write_next(shard: PlannedShard) -> Shard:
     return _write(shard, **_worker)
 
 
-def _write(shard: PlannedShard, *, renderer: ShardRenderer, folder: Path, encoders: int) -> Shard:
+def _write(shard: PlannedShard, *, renderer: ShardRenderer, folder: Path, encoders: int, store: str | None) -> Shard:
     written = write_shard(
         folder,
         renderer.render(shard),
@@ -191,6 +205,7 @@ def _write(shard: PlannedShard, *, renderer: ShardRenderer, folder: Path, encode
         number=shard.number,
         first_index=shard.first_index,
         encoders=encoders,
+        store=store,
     )
     assert written.images == shard.images
     return written

@@ -97,7 +97,7 @@ class Sleeper:
 
 def render_for_ever(folder: Path) -> None:
     shards = plan_shards({"factual": 2}, images_per_shard=1)
-    list(rendering._written(folder, Sleeper(folder), shards, devices=[torch.device("cpu")] * 2, encoders=0))
+    list(rendering._written(folder, Sleeper(folder), shards, devices=[torch.device("cpu")] * 2, encoders=0, store=None))
 
 
 def test_no_worker_outlives_a_killed_command(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -165,8 +165,9 @@ def _send(work: Work | None) -> None:
     store.set(f"cgn/work/{store.add('cgn/sent', 1) - 1}", pickle.dumps(work))
 
 
+@cache
 def _store() -> Any:
-    """Key-value pairs that all processes of torchrun share."""
+    """Key-value pairs that all processes of torchrun share. One connection: a new one would wait for a lost machine."""
     from torch.distributed.rendezvous import rendezvous
 
     store, _, _ = next(rendezvous("env://"))

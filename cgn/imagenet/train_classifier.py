@@ -180,7 +180,7 @@ def fit(
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter cheaper on one core
     if fabric.world_size > 1 and fabric.device.type == "cuda":  # statistics of the whole batch, as one process has
-        torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     ensemble = fabric.setup_module(module)
     optimizer = torch.optim.SGD(
         module.parameters(),

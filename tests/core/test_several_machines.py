@@ -89,12 +89,14 @@ def test_two_machines_train_as_one_and_continue_after_one_was_lost(home: Path) -
             assert pair[0].poll() is None
             time.sleep(0.05)
         agent = psutil.Process(pair[lost].pid)
-        for process in (*agent.children(recursive=True), agent):  # as a power failure does
+        processes = agent.children(recursive=True)
+        for process in (*(processes if lost else ()), agent):  # a power failure, or torchrun alone
             process.kill()
         (printed,) = ended(pair[kept])
         assert "error: another process of the training ended, or its machine cannot be reached" in printed
         assert pair[kept].returncode
         ended(pair[lost])
+        assert not psutil.wait_procs(processes, timeout=SECONDS)[1]
         assert not (home / out).exists()
         printed = "".join(ended(*machines(*GAN, out, home=home)))
         assert "continues after update" in printed
