@@ -11,28 +11,33 @@ or damaged: each finished shard leaves a note until the manifest lists them all.
 With a `store`, an URL, each shard is moved there as soon as it is written (`cgn.data.store`).
 """
 
-import multiprocessing
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from multiprocessing.queues import SimpleQueue
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 
-from cgn.core.devices import limit_threads, resolve_device, usable_cores
-from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.devices import usable_cores
+from cgn.core.errors import ArtifactError
+from cgn.core.fan_out import Workers, fan_out
 from cgn.core.files import MANIFEST, read_json, replacing, write_json
 from cgn.core.images import Bytes, from_bytes, save_image, sheet, to_bytes
-from cgn.core.launch import end_with_parent
 from cgn.core.metrics import MetricSink
 from cgn.core.progress import progress, say
-from cgn.data.shards import Sample, Shard, is_whole, read_manifest, read_shard, samples, write_manifest, write_shard
+from cgn.data.shards import (
+    Sample,
+    Shard,
+    is_whole,
+    read_manifest,
+    read_shard,
+    samples,
+    write_manifest,
+    write_shard,
+)
 from cgn.data.store import refuse_unusable
 
 NOTES = "notes"
@@ -76,33 +81,19 @@ def plan_shards(splits: Mapping[str, int], *, images_per_shard: int) -> list[Pla
     ]
 
 
-def worker_devices(accelerator: str, *, workers: int = 0) -> list[torch.device]:
-    """The device of each worker process; `workers`: how many there are, 0: one a GPU, or one a usable core.
-
-    Raises ConfigError for a GPU that is asked for and absent, and for a negative number of workers.
-    """
-    if workers < 0:
-        raise ConfigError(f"workers is {workers}, allowed: 0 or more (0: one for each GPU, or for each core)")
-    if resolve_device(accelerator) == "cuda":
-        devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    else:
-        devices = [torch.device("cpu")] * usable_cores()
-    return [devices[number % len(devices)] for number in range(workers or len(devices))]
-
-
 def render_shards(
     folder: Path,
     renderer: ShardRenderer,
     planned: Sequence[PlannedShard],
     *,
-    devices: Sequence[torch.device],
+    workers: Workers,
     facts: Mapping[str, Any],
     store: str | None = None,
     sink: MetricSink,
 ) -> None:
-    """Render the shards that `folder`, or the store, lacks, in a process for each device; write the manifest.
+    """Render the shards that `folder`, or the store, lacks, by as many workers as are useful; write the manifest.
 
-    `renderer` itself is moved to the first device; where one process is enough, it renders the shards.
+    `renderer` itself is moved to the first device; where this process is enough, it renders the shards.
     """
     if store is not None:
         refuse_unusable(store)
@@ -111,12 +102,16 @@ def render_shards(
     done = sum(shard.images for shard in shards.values())
     if done:
         say(f"continues after {done:,} images that are there already")
-    encoders = encoder_threads(devices)
-    renderer.to(devices[0])
+    renderer.to(workers.devices[0])
+    beside = () if workers.ray else workers.devices[: max(1, len(missing))]
+    opening = partial(_open, renderer=renderer, folder=folder, beside=beside, store=store)
     with progress(total=sum(shard.images for shard in planned), initial=done, unit="images") as bar:
-        for shard, written in _written(
-            folder, renderer, missing, devices=devices[: len(missing)], encoders=encoders, store=store
-        ):
+        for shard, written in fan_out(opening, missing, workers=workers, name=_name):
+            if workers.ray and store is None and not (folder / written.name).is_file():
+                raise ArtifactError(
+                    f"a Ray worker wrote {written.name}, but it is not in {folder.resolve()} here: this folder must be "
+                    "on a file system that all machines share"
+                )
             write_json(folder / NOTES / f"{written.name}.json", asdict(written))
             shards[shard] = written
             done += written.images
@@ -151,50 +146,17 @@ def _finished(folder: Path, planned: Sequence[PlannedShard], *, store: str | Non
     return {shard: whole[shard.split, shard.number] for shard in planned if (shard.split, shard.number) in whole}
 
 
-def _written(
-    folder: Path,
-    renderer: ShardRenderer,
-    missing: Sequence[PlannedShard],
-    *,
-    devices: Sequence[torch.device],
-    encoders: int,
-    store: str | None,
-) -> Iterator[tuple[PlannedShard, Shard]]:
-    """Shards as they are finished, by this process or by one for each device."""
-    if len(devices) <= 1:
-        for shard in missing:
-            yield shard, _write(shard, renderer=renderer, folder=folder, encoders=encoders, store=store)
-        return
-    spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
-    queue = spawn.SimpleQueue()
-    for device in devices:
-        queue.put(device)
-    given = (renderer, folder, encoders, store, queue)
-    with ProcessPoolExecutor(len(devices), mp_context=spawn, initializer=_start, initargs=given) as pool:
-        futures = {pool.submit(_write_next, shard): shard for shard in missing}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _open(
+    device: torch.device, *, renderer: ShardRenderer, folder: Path, beside: Sequence[torch.device], store: str | None
+) -> Callable[[PlannedShard], Shard]:
+    """`beside`: the devices of this machine's workers; empty where this one has cores of its own."""
+    renderer.to(device)
+    encoders = encoder_threads(beside or [device])
+    return partial(_write, renderer=renderer, folder=folder, encoders=encoders, store=store)
 
 
-_worker: dict[str, Any] = {}
-"""What a worker process was started with."""
-
-
-def _start(
-    renderer: ShardRenderer, folder: Path, encoders: int, store: str | None, queue: "SimpleQueue[torch.device]"
-) -> None:
-    threading.Thread(target=end_with_parent, daemon=True).start()  # a killed parent would leave it waiting for ever
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the parent reports it
-    limit_threads()
-    renderer.to(queue.get())
-    _worker.update(renderer=renderer, folder=folder, encoders=encoders, store=store)
-
-
-def _write_next(shard: PlannedShard) -> Shard:
-    return _write(shard, **_worker)
+def _name(shard: PlannedShard) -> str:
+    return f"shard {shard.split}-{shard.number:06d}"
 
 
 def _write(shard: PlannedShard, *, renderer: ShardRenderer, folder: Path, encoders: int, store: str | None) -> Shard:

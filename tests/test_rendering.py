@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ import torch
 
 from cgn import rendering
 from cgn.config.mnist import Generate
+from cgn.core import fan_out
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ConfigError
+from cgn.core.fan_out import choose_workers
 from cgn.data.shards import Sample
 from cgn.mnist.generate import Renderer
 from cgn.mnist.generator import build_generator, model_facts
-from cgn.rendering import PlannedShard, encoder_threads, plan_shards, worker_devices
+from cgn.rendering import PlannedShard, encoder_threads, plan_shards
 
 CPU = torch.device("cpu")
 
@@ -37,18 +40,18 @@ def test_splits_are_cut_into_full_shards_and_a_rest() -> None:
 
 
 def test_on_a_cpu_there_is_a_worker_a_core_or_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "usable_cores", lambda: 3)
-    assert worker_devices("cpu") == [CPU] * 3
-    assert worker_devices("cpu", workers=5) == [CPU] * 5
+    monkeypatch.setattr(fan_out, "usable_cores", lambda: 3)
+    assert choose_workers("cpu").devices == (CPU,) * 3
+    assert choose_workers("cpu", workers=5).devices == (CPU,) * 5
     assert encoder_threads([CPU] * 3) == 0
 
 
 def test_workers_share_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "resolve_device", lambda _: "cuda")
+    monkeypatch.setattr(fan_out, "resolve_device", lambda _: "cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     first, second = (torch.device("cuda", number) for number in range(2))
-    assert worker_devices("auto") == [first, second]
-    assert worker_devices("auto", workers=3) == [first, second, first]
+    assert choose_workers("auto").devices == (first, second)
+    assert choose_workers("auto", workers=3).devices == (first, second, first)
     for cores, threads in ((1, 1), (6, 3), (64, 8)):
         monkeypatch.setattr(rendering, "usable_cores", lambda cores=cores: cores)
         assert encoder_threads([first, second, first]) == threads
@@ -56,7 +59,7 @@ def test_workers_share_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_an_unknown_accelerator_is_refused() -> None:
     with pytest.raises(ConfigError, match="accelerator"):
-        worker_devices("tpu")
+        choose_workers("tpu")
 
 
 def test_a_renderer_is_pickled_as_its_arguments(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_a_renderer_is_pickled_as_its_arguments(tmp_path: Path) -> None:
 
 def test_a_negative_number_of_workers_is_refused() -> None:
     with pytest.raises(ConfigError, match="workers is -1, allowed: 0 or more"):
-        worker_devices("cpu", workers=-1)
+        choose_workers("cpu", workers=-1)
 
 
 class Sleeper:
@@ -97,7 +100,8 @@ class Sleeper:
 
 def render_for_ever(folder: Path) -> None:
     shards = plan_shards({"factual": 2}, images_per_shard=1)
-    list(rendering._written(folder, Sleeper(folder), shards, devices=[torch.device("cpu")] * 2, encoders=0, store=None))
+    opening = partial(rendering._open, renderer=Sleeper(folder), folder=folder, beside=(), store=None)
+    list(fan_out.fan_out(opening, shards, workers=choose_workers("cpu", workers=2)))
 
 
 def test_no_worker_outlives_a_killed_command(tmp_path: Path) -> None:

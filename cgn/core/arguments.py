@@ -29,5 +29,8 @@ Output = Annotated[Path, OUTPUT]
 Speed = Annotated[int, SPEED]
 """A number that changes how fast a verb works, never what it writes: it is no part of the output's definition."""
 
+Cluster = Annotated[str, SPEED]
+"""The address of a Ray cluster, which is a matter of pace as well."""
+
 Parameter = Annotated[str, PARAMETER]
 """A value from another section of params.yaml. The front door gives it by its name; it is no option."""

@@ -115,7 +115,7 @@ def _arguments(function: Callable[..., None]) -> dict[str, _Argument]:
             continue
         options: dict[str, Any] = {"type": Path if kind in (INPUT, OUTPUT) else base, "metavar": kind.upper()}
         if kind == SPEED:
-            options["metavar"] = "N"
+            options["metavar"] = "N" if base is int else "ADDRESS"
         if many:
             options["action"] = "append"
         if parameter.default is inspect.Parameter.empty:

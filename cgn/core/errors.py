@@ -4,6 +4,7 @@
       ConfigError       a parameter is unknown, missing, mistyped or out of range (dotted key in the message)
       ArtifactError     a file or folder is missing, broken, of another kind, or cannot be written
       TrainingError     training cannot go on (a loss that is not a number)
+      WorkerError       processes that computed, or their cluster, were lost
 
 What only we can cause stays an `assert`.
 """
@@ -25,6 +26,10 @@ class ArtifactError(CgnError, ValueError):
 
 class TrainingError(CgnError, RuntimeError):
     """Training cannot go on; the last good checkpoint is kept."""
+
+
+class WorkerError(CgnError, RuntimeError):
+    """Processes that computed were lost, or one piece of work failed again and again; what is finished is kept."""
 
 
 def shortened(names: Sequence[str], *, shown: int = 8) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from cgn.config.imagenet import Generate, Interpolation
-from cgn.core.arguments import OptionalInput, Output, Speed
+from cgn.core.arguments import Cluster, OptionalInput, Output, Speed
 from cgn.core.devices import fits, keep_freed_memory, limit_threads
 from cgn.core.errors import ConfigError
+from cgn.core.fan_out import choose_workers
 from cgn.core.images import Bytes, to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
@@ -32,7 +33,6 @@ from cgn.rendering import (
     PlannedShard,
     plan_shards,
     render_shards,
-    worker_devices,
     write_examples,
     write_film,
     write_sheet,
@@ -52,16 +52,18 @@ def generate(
     assets: OptionalInput = None,
     images: Output,
     workers: Speed = 0,
+    ray: Cluster = "",
     sink: MetricSink,
 ) -> None:
     """Draw with the generator in `model`, or the authors' in `assets`; write into `images` the shards of both splits,
     manifest.json, examples.png, parts.png and interpolations/.
 
-    `workers`: processes, one a GPU or core by default. Raises ArtifactError for a model that is foreign or broken, and
-    ConfigError for an absent GPU and for classes and truncations that the model does not have.
+    `workers`: processes, one a GPU or core by default; `ray`: a cluster instead (`cgn.core.fan_out`). Raises
+    ArtifactError for a model that is foreign or broken, and ConfigError for an absent GPU and for classes and
+    truncations that the model does not have.
     """
     limit_threads()
-    devices = worker_devices(config.accelerator, workers=workers)
+    chosen = choose_workers(config.accelerator, workers=workers, ray=ray)
     source = {"trained": model, "authors": assets}[config.weights]
     if source is None:
         option, verb = {"trained": ("model", "train_cgn"), "authors": ("assets", "fetch")}[config.weights]
@@ -72,7 +74,7 @@ def generate(
     facts: dict[str, Any] = {"track": "imagenet", "variant": variant, "weights": config.weights}
     facts |= {"classes": renderer.classes, "truncation": config.truncation}
     planned = plan_shards(splits, images_per_shard=config.images_per_shard)
-    render_shards(images, renderer, planned, devices=devices, facts=facts, store=config.store, sink=sink)
+    render_shards(images, renderer, planned, workers=chosen, facts=facts, store=config.store, sink=sink)
     sink.picture(write_examples(images, [*splits], columns=COLUMNS))
     sink.picture(write_sheet(renderer.example_rows(), images / "parts.png"))
     for interpolation in config.interpolations:

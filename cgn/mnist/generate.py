@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from cgn.config.mnist import Generate
-from cgn.core.arguments import Input, Output, Speed
+from cgn.core.arguments import Cluster, Input, Output, Speed
 from cgn.core.devices import limit_threads
+from cgn.core.fan_out import choose_workers
 from cgn.core.images import to_bytes
 from cgn.core.metrics import MetricSink
 from cgn.core.seeding import derive, torch_stream
@@ -22,17 +23,26 @@ from cgn.data.shards import LABELS, Sample
 from cgn.mechanisms import Causes, counterfactual, factual
 from cgn.mnist import CLASSES
 from cgn.mnist.generator import load_generator
-from cgn.rendering import PlannedShard, plan_shards, render_shards, worker_devices, write_examples
+from cgn.rendering import PlannedShard, plan_shards, render_shards, write_examples
 
 MASKS_PER_BATCH = 100
 
 
 def generate(
-    config: Generate, *, seed: int, variant: str, model: Input, images: Output, workers: Speed = 0, sink: MetricSink
+    config: Generate,
+    *,
+    seed: int,
+    variant: str,
+    model: Input,
+    images: Output,
+    workers: Speed = 0,
+    ray: Cluster = "",
+    sink: MetricSink,
 ) -> None:
     """Draw with the generator in `model`; write shards of both splits, manifest.json and examples.png into `images`.
 
-    `workers`: processes, one a core by default. Raises ArtifactError for a model that is foreign or broken.
+    `workers`: processes, one a core by default; `ray`: a cluster instead (`cgn.core.fan_out`). Raises ArtifactError for
+    a model that is foreign or broken.
     """
     limit_threads()
     renderer = Renderer(config, model=model, seed=seed, variant=variant)  # refuses a model before any worker starts
@@ -41,7 +51,7 @@ def generate(
         images,
         renderer,
         plan_shards(splits, images_per_shard=config.images_per_shard),
-        devices=worker_devices("cpu", workers=workers),
+        workers=choose_workers("cpu", workers=workers, ray=ray),
         facts={"track": "mnist", "variant": variant, "classes": CLASSES},
         store=config.store,
         sink=sink,

@@ -24,6 +24,7 @@ from PIL import Image
 from cgn.config.imagenet import Generate
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import usable_cores
+from cgn.core.fan_out import choose_workers
 from cgn.core.seeding import torch_stream
 from cgn.data.shards import LABELS, Sample, write_shard
 from cgn.imagenet.generate import Renderer
@@ -31,7 +32,7 @@ from cgn.imagenet.generator import load_generator, model_facts, saliency_tensors
 from cgn.mechanisms import Prior
 from cgn.nets.biggan import BIGGAN_DEEP_256, BigGanConfig
 from cgn.nets.u2net import U2NET, U2NETP, U2Net
-from cgn.rendering import PlannedShard, encoder_threads, worker_devices
+from cgn.rendering import PlannedShard, encoder_threads
 from tests.benchmarks.published_biggan import PublishedBigGan, noisy_state
 from tests.benchmarks.turns import Side, Turn, race, ratios
 
@@ -121,7 +122,7 @@ def ours(place: int, *, folder: Path, device: str, images: int, batch: int, prec
         accelerator="cuda" if device == "cuda" else "cpu",
         precision=precision,
     )
-    devices = worker_devices(config.accelerator)
+    devices = choose_workers(config.accelerator).devices
     renderer = Renderer(config, source=folder, seed=0, variant="bench")
     renderer.to(devices[place % len(devices)])
 

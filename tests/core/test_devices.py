@@ -14,6 +14,7 @@ from cgn.config.load import load
 from cgn.core import devices
 from cgn.core.devices import limit_threads, usable_cores
 from cgn.core.errors import ConfigError
+from cgn.core.fan_out import Workers
 from cgn.core.metrics import Silent
 
 ROOT = Path(__file__).parents[2]
@@ -100,8 +101,8 @@ def test_generate_starts_as_many_workers_as_it_may_use_cores(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     found: list[torch.device] = []
 
-    def interrupted(*_: object, devices: list[torch.device], **__: object) -> None:
-        found.extend(devices)
+    def interrupted(*_: object, workers: Workers, **__: object) -> None:
+        found.extend(workers.devices)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "render_shards", interrupted)
