@@ -4,7 +4,8 @@ On one machine they are started here, all as children: the command waits for any
 one fails, the others are ended at once and its error is raised, instead of a collective call that waits for ever. When
 the command is killed, they end themselves. Process 0's metrics go to the command's sink, the others' nowhere.
 
-On several machines torchrun starts them, N on each, and its environment variables say who is who:
+On a Ray cluster (`--ray ADDRESS`) they are actors: `cgn.core.launch_ray`. On several machines without one, torchrun
+starts them, N on each, and its environment variables say who is who:
 
     torchrun --nnodes 2 --nproc_per_node 8 ... -m cgn train_cgn imagenet/full ...
 
@@ -56,14 +57,26 @@ def launch(
     devices: int,
     batch_size: int,
     remedy: str = "lower batch_size or set accelerator to cpu",
+    folder: Path,
+    ray: str,
     sink: MetricSink,
 ) -> None:
     """Call `work` in a process for each device: in this one, or, picklable, in several.
 
-    Raises ConfigError for a GPU that is absent, before any process starts, and for one whose memory is too small.
+    `ray`: the address of a Ray cluster, by default what RAY_ADDRESS names; then all processes together are `devices`,
+    on any of its machines, and `folder` must be on a file system that they share. Raises ConfigError for a GPU that is
+    absent, before any process starts, and for one whose memory is too small.
     """
+    work = partial(_fitting, work, batch_size=batch_size, remedy=remedy)
+    if (address := ray or os.environ.get("RAY_ADDRESS", "")) and not started_by_torchrun():
+        from cgn.core.launch_ray import together_on_ray
+
+        together_on_ray(
+            work, address=address, accelerator=accelerator, processes=devices, folder=folder.absolute(), sink=sink
+        )
+        return
     resolve_device(accelerator, devices=devices)
-    together(partial(_fitting, work, batch_size=batch_size, remedy=remedy), processes=devices, sink=sink)
+    together(work, processes=devices, sink=sink)
 
 
 def _fitting(work: Work, sink: MetricSink, *, batch_size: int, remedy: str) -> None:
@@ -97,7 +110,7 @@ def under_torchrun(command: Callable[[], object]) -> None:
     Raises TrainingError where another process was lost.
     """
     signal.signal(signal.SIGTERM, _end)
-    with _loss_explained():
+    with loss_explained():
         if os.environ["RANK"] == "0":
             try:
                 command()
@@ -124,7 +137,7 @@ def _end(*_: object) -> None:
 
 
 @contextmanager
-def _loss_explained() -> Iterator[None]:
+def loss_explained() -> Iterator[None]:
     """Turn what torch raises for a lost connection into a TrainingError."""
     try:
         yield
@@ -176,7 +189,7 @@ def _store() -> Any:
 
 def _start_and_wait(work: Work, *, processes: int, sink: MetricSink) -> None:
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads, and cannot use a GPU
-    port = _free_port()
+    port = free_port()
     ends: dict[Connection, BaseProcess] = {}
     try:
         for rank in range(processes):
@@ -222,10 +235,10 @@ def _listen(ends: Mapping[Connection, BaseProcess], sink: MetricSink) -> None:
             raise min(failed, key=lambda error: not isinstance(error, CgnError))
 
 
-class _PipeSink:
+class PipeSink:
     """The sink of process 0 sends every call through a pipe."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: "Connection | Any") -> None:
         self.pipe = pipe
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
@@ -245,7 +258,7 @@ def _child(work: Work, variables: Mapping[str, str], pipe: Connection) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.update(variables)
     try:
-        work(_PipeSink(pipe) if variables["LOCAL_RANK"] == "0" else Silent())
+        work(PipeSink(pipe) if variables["LOCAL_RANK"] == "0" else Silent())
     except CgnError as error:
         pipe.send(("failed", error, {}))
     except BaseException:
@@ -270,7 +283,7 @@ def end_with_parent() -> None:
     os._exit(1)  # the main thread may be waiting in a collective call, where no exception reaches it
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from cgn.config.imagenet import TrainCgn
-from cgn.core.arguments import Input, Output
+from cgn.core.arguments import Cluster, Input, Output
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import keep_freed_memory, open_fabric
 from cgn.core.errors import ConfigError
@@ -54,7 +54,9 @@ COLUMNS = 10
 """Columns of a sheet, one for each class; fewer if there are fewer classes."""
 
 
-def train_cgn(config: TrainCgn, *, seed: int, variant: str, assets: Input, model: Output, sink: MetricSink) -> None:
+def train_cgn(
+    config: TrainCgn, *, seed: int, variant: str, assets: Input, model: Output, ray: Cluster = "", sink: MetricSink
+) -> None:
     """Train from the nets in `assets`, a process for each device; write model.safetensors and sheets/ into `model`."""
     if finished(model, sink=sink):
         return
@@ -65,6 +67,8 @@ def train_cgn(config: TrainCgn, *, seed: int, variant: str, assets: Input, model
         devices=config.devices,
         batch_size=config.batch_size,
         remedy=REMEDY,
+        folder=model,
+        ray=ray,
         sink=sink,
     )
     (model / STATE).unlink(missing_ok=True)

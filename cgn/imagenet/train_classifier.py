@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cgn.config.imagenet import TrainClassifier
-from cgn.core.arguments import Input, OptionalInput, Output
+from cgn.core.arguments import Cluster, Input, OptionalInput, Output
 from cgn.core.checkpoints import load_model, save_model
 from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
@@ -56,6 +56,7 @@ def train_classifier(
     assets: OptionalInput = None,
     classifier: Output,
     arm: str,
+    ray: Cluster = "",
     sink: MetricSink,
 ) -> None:
     """Train `arm`, one process for each device; write model.safetensors and training.json into `classifier`."""
@@ -82,6 +83,8 @@ def train_classifier(
             accelerator=config.accelerator,
             devices=config.devices,
             batch_size=config.batch_size,
+            folder=classifier,
+            ray=ray,
             sink=sink,
         )
     (classifier / STATE).unlink(missing_ok=True)
