@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import replacing, sha256, user_path
+from cgn.core.files import explained, replacing, sha256, user_path
 
 if TYPE_CHECKING:
     from cgn.data.shards import Shard
@@ -73,16 +73,17 @@ def downloaded(shard: "Shard", *, store: str) -> Path:
     path = cache / _name(shard)
     if _whole(path, shard):
         return path
-    with replacing(cache / "locks" / path.stem) as unused:
-        del unused  # creates the folder and the file
-    with (cache / "locks" / path.stem).open("rb") as lock:
+    with explained(cache):
+        (cache / "locks").mkdir(parents=True, exist_ok=True)
+        lock = (cache / "locks" / path.stem).open("ab")
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _whole(path, shard):
             return path
         for left in cache.glob(f".{path.name}.*.tmp"):  # by a process that was killed
             left.unlink()
         with replacing(path) as temporary, _filesystem(store) as (files, root):
-            again = f"run {shard.split}'s generate again, which uploads what is missing"
+            again = "run generate again, which makes what is missing"
             try:
                 files.get_file(f"{root}/{_name(shard)}", str(temporary))
             except FileNotFoundError:
