@@ -45,8 +45,8 @@ NEVER = timedelta(days=365)
 VISIBLE_SECONDS = 60.0
 """A network file system shows a new file on other machines after at most so long."""
 LOST = (
-    "another process of the training ended, or was stopped, or its machine cannot be reached: see its output, then run the same "
-    "command again on all machines; it continues from the last checkpoint"
+    "another process of the training ended, or was stopped, or its machine cannot be reached: see its output, then "
+    "run the same command again on all machines; it continues from the last checkpoint"
 )
 
 

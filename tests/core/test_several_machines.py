@@ -93,9 +93,7 @@ def test_two_machines_train_as_one_and_continue_after_one_was_lost(home: Path) -
         for process in (*(processes if lost else ()), agent):  # a power failure, or torchrun alone
             process.kill()
         (printed,) = ended(pair[kept])
-        assert (
-            "error: another process of the training ended, or was stopped, or its machine cannot be reached" in printed
-        )
+        assert "error: another process of the training ended, or was stopped, or its machine cannot be" in printed
         assert pair[kept].returncode
         ended(pair[lost])
         assert not psutil.wait_procs(processes, timeout=SECONDS)[1]
