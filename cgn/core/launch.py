@@ -114,9 +114,11 @@ def under_torchrun(command: Callable[[], object]) -> None:
         if os.environ["RANK"] == "0":
             try:
                 command()
-            finally:
-                _send(None)
-                _leave()
+            except BaseException:
+                _send(_first_failed)  # else torchrun would wait for minutes on the machines where all went well
+                raise
+            _send(None)
+            _leave()
             return
         limit_threads()
         store = _store()
@@ -128,6 +130,10 @@ def under_torchrun(command: Callable[[], object]) -> None:
                 break
             work(Silent())
         _leave()
+
+
+def _first_failed(_: MetricSink) -> None:
+    raise TrainingError("the first process of the training ended with an error: see its output")
 
 
 def _end(*_: object) -> None:

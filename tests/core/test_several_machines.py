@@ -142,7 +142,8 @@ def test_more_processes_than_batches_and_a_training_of_one_process_are_refused(h
     printed = "".join(ended(*machines(*GAN, "model", home=home)))
     assert "train_cgn.batches_per_update is 1, but 2 processes train: start fewer" in printed
     (home / "data").mkdir()
-    printed = "".join(
-        ended(*machines("train_cgn", "mnist/digits", *GAN[2:4], "--data", "data", "--model", "m", home=home))
-    )
+    pair = machines("train_cgn", "mnist/digits", *GAN[2:4], "--data", "data", "--model", "m", home=home)
+    printed = "".join(ended(*pair))
     assert "torchrun started 2 processes, but this training uses one: start it without torchrun" in printed
+    assert "the first process of the training ended with an error: see its output" in printed
+    assert all(process.returncode for process in pair)
