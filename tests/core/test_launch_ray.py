@@ -97,7 +97,7 @@ def test_a_cluster_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(launch_ray, "ROOM_SECONDS", 1.0)
     with pytest.raises(ConfigError, match=r"--ray local: the cluster had no 2 free GPUs for 1 s: set devices lower"):
         launched(tmp_path, accelerator="cuda")
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_without_ray_the_group_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
