@@ -14,7 +14,7 @@ from tests.architecture.closure import ROOT, cells
 
 TENSORS = {"numpy", "torch"}
 ALLOWED = {
-    "cgn.core": {*TENSORS, "PIL", "lightning_fabric", "safetensors", "tqdm"},
+    "cgn.core": {*TENSORS, "PIL", "lightning_fabric", "ray", "safetensors", "tqdm"},
     "cgn.config": {"pydantic", "ruamel"},
     "cgn.nets": {"torch", "torchvision"},
     "cgn.mechanisms": {"torch"},
@@ -22,6 +22,7 @@ ALLOWED = {
     "cgn.data": {
         *TENSORS,
         "PIL",
+        "fsspec",
         "requests",
         "safetensors",
         "sklearn",
@@ -68,9 +69,22 @@ def test_what_the_library_imports_is_declared(graph: grimp.ImportGraph) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     library = {_name(text) for text in project["project"]["dependencies"]}
     platform = {_name(text) for text in project["dependency-groups"]["platform"]}
-    assert _missing(_packages(graph, "cgn"), library) == set()
+    cluster = {_name(text) for text in project["dependency-groups"]["cluster"]}
+    assert _missing(_packages(graph, "cgn"), library | cluster) == set()
     of_dvc = {"dvc_data", "networkx", "psutil"}
     assert _missing(_packages(graph, "flows"), library | platform) <= of_dvc, "DVC depends on these"
+
+
+def test_ray_is_optional(graph: grimp.ImportGraph) -> None:
+    """Only what runs on a cluster knows it, and is imported then."""
+    assert graph.find_modules_that_directly_import("ray") == {"cgn.core.fan_out_ray", "cgn.core.launch_ray"}
+    assert graph.find_modules_that_directly_import("cgn.core.fan_out_ray") == {
+        "cgn.core.fan_out",
+        "cgn.core.launch_ray",
+    }
+    assert graph.find_modules_that_directly_import("cgn.core.launch_ray") == {"cgn.core.launch"}
+    words = "import sys; sys.modules['ray'] = None; import cgn.core.launch_ray, cgn.imagenet.generate"
+    subprocess.run([sys.executable, "-c", words], cwd=ROOT, check=True)
 
 
 def test_a_cell_knows_its_own_verb_only(graph: grimp.ImportGraph) -> None:
