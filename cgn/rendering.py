@@ -7,6 +7,8 @@ or damaged: each finished shard leaves a note until the manifest lists them all.
     <split>-<number>.tar      the shards
     notes/<shard>.json        what the manifest will say of a finished shard
     manifest.json             last: a folder with a manifest has all its shards
+
+With a `store`, an URL, each shard is moved there as soon as it is written (`cgn.data.store`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +38,7 @@ from cgn.data.shards import (
     write_manifest,
     write_shard,
 )
+from cgn.data.store import refuse_unusable
 
 NOTES = "notes"
 ENCODERS = 8
@@ -85,22 +88,25 @@ def render_shards(
     *,
     workers: Workers,
     facts: Mapping[str, Any],
+    store: str | None = None,
     sink: MetricSink,
 ) -> None:
-    """Render the shards that `folder` lacks, by as many workers as are useful, and write the manifest with `facts`.
+    """Render the shards that `folder`, or the store, lacks, by as many workers as are useful; write the manifest.
 
     `renderer` itself is moved to the first device; where this process is enough, it renders the shards.
     """
-    shards = _finished(folder, planned)
+    if store is not None:
+        refuse_unusable(store)
+    shards = _finished(folder, planned, store=store)
     missing = [shard for shard in planned if shard not in shards]
     done = sum(shard.images for shard in shards.values())
     if done:
         say(f"continues after {done:,} images that are there already")
     renderer.to(workers.devices[0])
-    opening = partial(_open, renderer=renderer, folder=folder)
+    opening = partial(_open, renderer=renderer, folder=folder, store=store)
     with progress(total=sum(shard.images for shard in planned), initial=done, unit="images") as bar:
         for shard, written in fan_out(opening, missing, workers=workers, name=_name):
-            if workers.ray and not (folder / written.name).is_file():
+            if workers.ray and store is None and not (folder / written.name).is_file():
                 raise ArtifactError(
                     f"a Ray worker wrote {written.name}, but it is not in {folder.resolve()} here: this folder must be "
                     "on a file system that all machines share"
@@ -110,7 +116,7 @@ def render_shards(
             done += written.images
             bar.update(written.images)
             sink.log({"images": done}, step=done)
-    write_manifest(folder, list(shards.values()), facts=facts)
+    write_manifest(folder, list(shards.values()), facts=facts, store=store)
     for note in (folder / NOTES).glob("*"):
         note.unlink()
     (folder / NOTES).rmdir()
@@ -121,9 +127,12 @@ def encoder_threads(device: torch.device) -> int:
     return min(ENCODERS, usable_cores()) if device.type == "cuda" else 0
 
 
-def _finished(folder: Path, planned: Sequence[PlannedShard]) -> dict[PlannedShard, Shard]:
+def _finished(folder: Path, planned: Sequence[PlannedShard], *, store: str | None) -> dict[PlannedShard, Shard]:
     """The shards of an earlier run that are there and undamaged."""
     (folder / NOTES).mkdir(exist_ok=True)
+    if store is not None:
+        for left in folder.glob("*.tar"):  # by a process that was killed between upload and removal
+            left.unlink()
     known = {shard.name: shard for shard in read_manifest(folder).shards} if (folder / MANIFEST).is_file() else {}
     for note in sorted((folder / NOTES).glob("*.json")):
         try:
@@ -131,20 +140,22 @@ def _finished(folder: Path, planned: Sequence[PlannedShard]) -> dict[PlannedShar
         except (ArtifactError, TypeError):
             continue
         known[shard.name] = shard
-    whole = {(shard.split, shard.number): shard for shard in known.values() if is_whole(folder, shard)}
+    whole = {(shard.split, shard.number): shard for shard in known.values() if is_whole(folder, shard, store=store)}
     return {shard: whole[shard.split, shard.number] for shard in planned if (shard.split, shard.number) in whole}
 
 
-def _open(device: torch.device, *, renderer: ShardRenderer, folder: Path) -> Callable[[PlannedShard], Shard]:
+def _open(
+    device: torch.device, *, renderer: ShardRenderer, folder: Path, store: str | None
+) -> Callable[[PlannedShard], Shard]:
     renderer.to(device)
-    return partial(_write, renderer=renderer, folder=folder, encoders=encoder_threads(device))
+    return partial(_write, renderer=renderer, folder=folder, encoders=encoder_threads(device), store=store)
 
 
 def _name(shard: PlannedShard) -> str:
     return f"shard {shard.split}-{shard.number:06d}"
 
 
-def _write(shard: PlannedShard, *, renderer: ShardRenderer, folder: Path, encoders: int) -> Shard:
+def _write(shard: PlannedShard, *, renderer: ShardRenderer, folder: Path, encoders: int, store: str | None) -> Shard:
     written = write_shard(
         folder,
         renderer.render(shard),
@@ -152,6 +163,7 @@ def _write(shard: PlannedShard, *, renderer: ShardRenderer, folder: Path, encode
         number=shard.number,
         first_index=shard.first_index,
         encoders=encoders,
+        store=store,
     )
     assert written.images == shard.images
     return written

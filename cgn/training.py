@@ -26,6 +26,7 @@ from torch import nn
 from cgn.core.checkpoints import WRONG_FACTS, load_model, load_state, save_state
 from cgn.core.errors import ArtifactError
 from cgn.core.images import save_image, sheet
+from cgn.core.launch import refuse_unshared
 from cgn.core.metrics import MetricSink, finite
 from cgn.core.parallel import concurrently
 from cgn.core.progress import progress, say
@@ -72,6 +73,8 @@ class Training:
         self.update, self.seconds, self.means = 0, 0.0, RunningMeans(fabric)
         self.values: dict[str, float] = {}  # the last update's losses, and what was logged with them
         self._sums: dict[str, torch.Tensor] = {}
+        if fabric.world_size > 1:
+            refuse_unshared(folder, fabric=fabric)
         self._resume()
 
     def __iter__(self) -> Iterator[int]:

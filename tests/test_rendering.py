@@ -100,7 +100,7 @@ class Sleeper:
 
 def render_for_ever(folder: Path) -> None:
     shards = plan_shards({"factual": 2}, images_per_shard=1)
-    opening = partial(rendering._open, renderer=Sleeper(folder), folder=folder)
+    opening = partial(rendering._open, renderer=Sleeper(folder), folder=folder, store=None)
     list(fan_out.fan_out(opening, shards, workers=choose_workers("cpu", workers=2)))
 
 

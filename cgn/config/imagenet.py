@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from cgn.core.parameters import (
+    STORE,
     Config,
     Number,
     Weight,
@@ -18,6 +19,7 @@ from cgn.core.parameters import (
     published,
     require,
     require_distinct,
+    require_store,
 )
 
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -211,9 +213,11 @@ class Generate(Config):
     batch_size: Whole = ours(50, unit="images", ge=1)
     accelerator: Accelerator = ours("auto")
     precision: Precision = ours("32-true")
+    store: str | None = ours(None, STORE)
 
     @model_validator(mode="after")
     def _check(self) -> "Generate":
+        require_store(self.store)
         require(0 <= self.truncation <= 1, "truncation", self.truncation, "0, 0.02, ..., 1")
         if self.classes is not None:
             known = bool(self.classes) and min(self.classes) >= 0

@@ -9,7 +9,19 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from cgn.core.parameters import Config, Number, Weight, Whole, choice, extension, ours, published, require
+from cgn.core.parameters import (
+    STORE,
+    Config,
+    Number,
+    Weight,
+    Whole,
+    choice,
+    extension,
+    ours,
+    published,
+    require,
+    require_store,
+)
 
 CLASSES = 10
 """Digits."""
@@ -211,9 +223,11 @@ class Generate(Config):
         10, unit="images", about="Counterfactuals that share a mask, each with its own texture and background.", ge=1
     )
     images_per_shard: Whole = ours(5_000, unit="images")
+    store: str | None = ours(None, STORE)
 
     @model_validator(mode="after")
     def _check(self) -> "Generate":
+        require_store(self.store)
         whole = self.images_per_shard >= 1 and self.images_per_shard % self.images_per_mask == 0
         require(whole, "images_per_shard", self.images_per_shard, "a multiple of images_per_mask")
         return self

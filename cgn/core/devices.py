@@ -45,12 +45,23 @@ M_MMAP_MAX = -4
 NEVER = 2**31 - 1
 
 
-def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int = 1) -> "Fabric":
-    """A launched Fabric on one device, or in one of `devices` processes that `cgn.core.launch` started.
+def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int | None = None) -> "Fabric":
+    """A launched Fabric: in one of the processes that `cgn.core.launch` started, `devices` on each machine, or, without
+    `devices`, for this process alone.
 
-    Raises ConfigError for an unknown or absent accelerator, and for more devices than there are.
+    Raises ConfigError for an unknown or absent accelerator, for more devices than there are, and for torchrun's
+    processes where one is needed.
     """
-    chosen = resolve_device(accelerator, devices=devices)
+    several: dict[str, Any] = {}
+    if started_by_torchrun():
+        world, here = processes_of_torchrun()
+        if devices is None and world > 1:
+            raise ConfigError(
+                f"torchrun started {world} processes, but this training uses one: start it without torchrun"
+            )
+        devices = here
+        several = {"strategy": "ddp", "num_nodes": world // here}  # Fabric reads the rest from the environment
+    chosen = resolve_device(accelerator, devices=devices or 1)
     limit_threads()
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
@@ -58,16 +69,10 @@ def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int = 
         from lightning_fabric import Fabric
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-    several: dict[str, Any] = {}
-    if started_by_torchrun():
-        several = {
-            "strategy": "ddp",
-            "num_nodes": torchrun_machines(devices),
-        }  # Fabric reads the rest from the environment
-    elif devices > 1:
+    if (devices or 1) > 1 and not several:
         assert "LOCAL_RANK" in os.environ, "cgn.core.launch starts the processes"
         several = {"strategy": "ddp", "plugins": [LightningEnvironment()]}
-    fabric = Fabric(accelerator=chosen, devices=devices, precision=cast(Any, precision), **several)
+    fabric = Fabric(accelerator=chosen, devices=devices or 1, precision=cast(Any, precision), **several)
     fabric.launch()
     return fabric
 
@@ -77,15 +82,9 @@ def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def torchrun_machines(devices: int) -> int:
-    """Of a torchrun. Raises ConfigError where it started more or fewer than `devices` processes on each."""
-    world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    if local != devices:
-        raise ConfigError(
-            f"torchrun started {local} processes on this machine, but devices is {devices}: set devices to {local}, or "
-            f"--nproc_per_node to {devices}"
-        )
-    return world // local
+def processes_of_torchrun() -> tuple[int, int]:
+    """How many processes torchrun started: on all machines together, and on this one."""
+    return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 @contextmanager

@@ -4,35 +4,50 @@ On one machine they are started here, all as children: the command waits for any
 one fails, the others are ended at once and its error is raised, instead of a collective call that waits for ever. When
 the command is killed, they end themselves. Process 0's metrics go to the command's sink, the others' nowhere.
 
-On several machines torchrun starts them, N on each, and its environment variables say who is who:
+On a Ray cluster (`--ray ADDRESS`) they are actors: `cgn.core.launch_ray`. On several machines without one, torchrun
+starts them, N on each, and its environment variables say who is who:
 
     torchrun --nnodes 2 --nproc_per_node 8 ... -m cgn train_cgn imagenet/full ...
 
-The first process runs the command and sends the others, which wait for it (`under_torchrun`), what to compute. All need
-the same paths. torchrun ends all of them when one fails.
+The first process runs the command and sends the others, which wait for it (`under_torchrun`), what to compute. It alone
+writes checkpoints and outputs, and after a restart another machine may be the first: so all machines must share the
+output folder (`refuse_unshared`). Inputs need only have the same paths. torchrun ends all processes when one fails.
 """
 
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
+import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cgn.core.devices import fits, limit_threads, resolve_device, started_by_torchrun, torchrun_machines
-from cgn.core.errors import CgnError
+from cgn.core.devices import fits, limit_threads, processes_of_torchrun, resolve_device, started_by_torchrun
+from cgn.core.errors import ArtifactError, CgnError, ConfigError, TrainingError
 from cgn.core.metrics import MetricSink, Silent
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Work = Callable[[MetricSink], None]
 NEVER = timedelta(days=365)
+VISIBLE_SECONDS = 60.0
+"""A network file system shows a new file on other machines after at most so long."""
+LOST = (
+    "another process of the training ended, or was stopped, or its machine cannot be reached: see its output, then "
+    "run the same command again on all machines; it continues from the last checkpoint"
+)
 
 
 def launch(
@@ -42,14 +57,26 @@ def launch(
     devices: int,
     batch_size: int,
     remedy: str = "lower batch_size or set accelerator to cpu",
+    folder: Path,
+    ray: str,
     sink: MetricSink,
 ) -> None:
     """Call `work` in a process for each device: in this one, or, picklable, in several.
 
-    Raises ConfigError for a GPU that is absent, before any process starts, and for one whose memory is too small.
+    `ray`: the address of a Ray cluster, by default what RAY_ADDRESS names; then all processes together are `devices`,
+    on any of its machines, and `folder` must be on a file system that they share. Raises ConfigError for a GPU that is
+    absent, before any process starts, and for one whose memory is too small.
     """
+    work = partial(_fitting, work, batch_size=batch_size, remedy=remedy)
+    if (address := ray or os.environ.get("RAY_ADDRESS", "")) and not started_by_torchrun():
+        from cgn.core.launch_ray import together_on_ray
+
+        together_on_ray(
+            work, address=address, accelerator=accelerator, processes=devices, folder=folder.absolute(), sink=sink
+        )
+        return
     resolve_device(accelerator, devices=devices)
-    together(partial(_fitting, work, batch_size=batch_size, remedy=remedy), processes=devices, sink=sink)
+    together(work, processes=devices, sink=sink)
 
 
 def _fitting(work: Work, sink: MetricSink, *, batch_size: int, remedy: str) -> None:
@@ -63,7 +90,12 @@ def together(work: Work, *, processes: int, sink: MetricSink) -> None:
     Raises what a process raised: a CgnError as it is, anything else as a RuntimeError that holds its traceback.
     """
     if started_by_torchrun():
-        torchrun_machines(processes)  # refused before the others begin
+        _, here = processes_of_torchrun()
+        if here != processes:  # refused before the others begin
+            raise ConfigError(
+                f"torchrun started {here} processes on this machine, but devices is {processes}: set devices to "
+                f"{here}, or --nproc_per_node to {processes}"
+            )
         _send(work)
         work(sink)
     elif processes == 1:
@@ -73,24 +105,77 @@ def together(work: Work, *, processes: int, sink: MetricSink) -> None:
 
 
 def under_torchrun(command: Callable[[], object]) -> None:
-    """In the first of torchrun's processes call the command, in the others what it sends them until it ends."""
-    if os.environ["RANK"] == "0":
-        try:
-            command()
-        finally:
+    """In the first of torchrun's processes call the command, in the others what it sends them until it ends.
+
+    Raises TrainingError where another process was lost.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    with loss_explained():
+        if os.environ["RANK"] == "0":
+            try:
+                command()
+            except BaseException:
+                _send(_first_failed)  # else torchrun would wait for minutes on the machines where all went well
+                raise
             _send(None)
             _leave()
-        return
-    limit_threads()
-    store = _store()
-    for number in count():
-        key = f"cgn/work/{number}"
-        store.wait([key], NEVER)
-        work = pickle.loads(store.get(key))
-        if work is None:
-            break
-        work(Silent())
-    _leave()
+            return
+        limit_threads()
+        store = _store()
+        for number in count():
+            key = f"cgn/work/{number}"
+            store.wait([key], NEVER)
+            work = pickle.loads(store.get(key))
+            if work is None:
+                break
+            work(Silent())
+        _leave()
+
+
+def _first_failed(_: MetricSink) -> None:
+    raise TrainingError("the first process of the training ended with an error: see its output")
+
+
+def _end(*_: object) -> None:
+    """torchrun ends the processes of a machine when one of them, or another machine, is lost."""
+    print(f"error: {LOST}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+@contextmanager
+def loss_explained() -> Iterator[None]:
+    """Turn what torch raises for a lost connection into a TrainingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch.distributed import DistError
+
+        if isinstance(error, CgnError) or not (isinstance(error, DistError) or "gloo" in str(error)):
+            raise
+        raise TrainingError(f"{LOST} ({str(error).splitlines()[0]})") from error
+
+
+def refuse_unshared(folder: Path, *, fabric: "Fabric") -> None:
+    """Raise ArtifactError, in every process, where one of them does not see what the first writes into `folder`."""
+    from torch.distributed import all_gather_object
+
+    token = folder / f".shared.{fabric.broadcast(os.getpid())}.tmp"  # a name that `building` removes
+    if fabric.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        token.touch()
+    fabric.barrier()
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while not token.exists() and folder.is_dir() and time.monotonic() < deadline:
+        time.sleep(1)
+    blind: list[str] = [""] * fabric.world_size
+    all_gather_object(blind, "" if token.exists() else f"{folder.absolute()} on {socket.gethostname()}")
+    if fabric.is_global_zero:
+        token.unlink()
+    if any(blind):
+        raise ArtifactError(
+            f"{next(filter(None, blind))} is not the folder that the first process writes to: put the output on a file "
+            "system that all machines share, under the same path"
+        )
 
 
 def _send(work: Work | None) -> None:
@@ -99,8 +184,9 @@ def _send(work: Work | None) -> None:
     store.set(f"cgn/work/{store.add('cgn/sent', 1) - 1}", pickle.dumps(work))
 
 
+@cache
 def _store() -> Any:
-    """Key-value pairs that all processes of torchrun share."""
+    """Key-value pairs that all processes of torchrun share. One connection: a new one would wait for a lost machine."""
     from torch.distributed.rendezvous import rendezvous
 
     store, _, _ = next(rendezvous("env://"))
@@ -109,7 +195,7 @@ def _store() -> Any:
 
 def _start_and_wait(work: Work, *, processes: int, sink: MetricSink) -> None:
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads, and cannot use a GPU
-    port = _free_port()
+    port = free_port()
     ends: dict[Connection, BaseProcess] = {}
     try:
         for rank in range(processes):
@@ -155,10 +241,10 @@ def _listen(ends: Mapping[Connection, BaseProcess], sink: MetricSink) -> None:
             raise min(failed, key=lambda error: not isinstance(error, CgnError))
 
 
-class _PipeSink:
+class PipeSink:
     """The sink of process 0 sends every call through a pipe."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: "Connection | Any") -> None:
         self.pipe = pipe
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
@@ -178,7 +264,7 @@ def _child(work: Work, variables: Mapping[str, str], pipe: Connection) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.update(variables)
     try:
-        work(_PipeSink(pipe) if variables["LOCAL_RANK"] == "0" else Silent())
+        work(PipeSink(pipe) if variables["LOCAL_RANK"] == "0" else Silent())
     except CgnError as error:
         pipe.send(("failed", error, {}))
     except BaseException:
@@ -203,7 +289,7 @@ def end_with_parent() -> None:
     os._exit(1)  # the main thread may be waiting in a collective call, where no exception reaches it
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -11,6 +11,7 @@ names them and are no options. Any other keyword argument of a plain type (str, 
 output.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args
@@ -19,6 +20,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 CODE = "paper: published code"
 EXTENSION = "not in the paper"
+STORE = "URL of an object store for the shards, such as s3://bucket/folder; null: the output folder."
+STORE_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S*[^\s/]")
 LARGEST = 2**53
 """Of numbers; a larger one is no count, and not the same number in every language that reads a run's records."""
 
@@ -140,6 +143,11 @@ def require(holds: bool, field: str, value: object, allowed: str) -> None:
     """For validators: raise OutOfRangeError unless `holds`."""
     if not holds:
         raise OutOfRangeError(field, value, allowed)
+
+
+def require_store(store: str | None) -> None:
+    """For validators: raise OutOfRangeError unless it is null or an URL such as s3://bucket/folder."""
+    require(store is None or bool(STORE_URL.fullmatch(store)), "store", store, "null, or an URL: s3://bucket/folder")
 
 
 def require_distinct(field: str, values: Sequence[object]) -> None:

@@ -25,6 +25,7 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import json_value
 from cgn.core.images import Bytes, png
 from cgn.data.decoding import DECODE_ERRORS, check_pixels
+from cgn.data.store import cache_folder
 
 PARTS = ("mask", "premask", "foreground", "background")
 """What a sample may hold besides its image, as PNG; a mask (H,W), the others (H,W,3)."""
@@ -120,5 +121,6 @@ def _pixels(data: bytes) -> Bytes:
 
 
 def remedy(folder: Path) -> str:
-    """The advice for a broken folder of shards."""
-    return f"remove {folder} and run the stage that makes it again"
+    """The advice for a broken folder of shards, or the folder of downloaded ones."""
+    again = "what is needed is downloaded again" if folder == cache_folder() else "run the stage that makes it again"
+    return f"remove {folder} and {again}"

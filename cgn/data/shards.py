@@ -1,9 +1,10 @@
 """Shards: the one format in which stages pass images on, tar files in WebDataset's layout and a manifest.
 
 Decided here: a folder holds `<split>-<number:06d>.tar` and `manifest.json` (what the images are, and the size and
-SHA-256 of every shard). `cgn.data.members` defines a sample in a tar; indices run through a split. Equal samples give
-equal bytes: times and owners are constants, and WebDataset writes the tars. A shard draws its randomness from its own
-number, so it depends on nothing that was written before it.
+SHA-256 of every shard). The tars may be in an object store instead (`cgn.data.store`), which the manifest then names.
+`cgn.data.members` defines a sample in a tar; indices run through a split. Equal samples give equal bytes: times and
+owners are constants, and WebDataset writes the tars. A shard draws its randomness from its own number, so it depends on
+nothing that was written before it.
 """
 
 from collections import Counter
@@ -19,6 +20,7 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import MANIFEST, read_json, replacing, sha256, write_json
 from cgn.core.images import Bytes
 from cgn.data.members import Sample, decode_sample, encode_samples, read_members, remedy
+from cgn.data.store import downloaded, holds, upload
 
 __all__ = [
     "LABELS", "Images", "Manifest", "Sample", "Shard", "check_size", "is_whole", "load_split",
@@ -47,10 +49,19 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The content of a folder of shards; `shards` sorted by split and number."""
+    """The content of a folder of shards; `shards` sorted by split and number. `store`: the URL where they are."""
 
+    folder: Path
     shards: tuple[Shard, ...]
     facts: Mapping[str, Any]
+    store: str | None = None
+
+    def path(self, shard: Shard) -> Path:
+        """A shard's file, downloaded if it is in a store. Raises ArtifactError for one that is missing or cut short."""
+        if self.store is not None:
+            return downloaded(shard, store=self.store)
+        check_size(self.folder, shard)
+        return self.folder / shard.name
 
     @property
     def splits(self) -> Mapping[str, int]:
@@ -68,11 +79,19 @@ class Images:
 
 
 def write_shard(
-    folder: Path, samples: Iterable[Sample], *, split: str, number: int, first_index: int, encoders: int = 0
+    folder: Path,
+    samples: Iterable[Sample],
+    *,
+    split: str,
+    number: int,
+    first_index: int,
+    encoders: int = 0,
+    store: str | None = None,
 ) -> Shard:
     """Write one shard, whole or not at all; `first_index` is its first sample's place in the split.
 
     `encoders`: threads that encode while the next samples are drawn; 0 encodes in this one. The bytes are the same.
+    `store`: the URL of an object store, to which the file is moved.
     """
     import webdataset as wds  # it loads torch, which readers of shards do not need
 
@@ -84,13 +103,21 @@ def write_shard(
                 tar.write({"__key__": f"{first_index + images:08d}", **sample})
                 images += 1
         size, digest = temporary.stat().st_size, sha256(temporary)
-    return Shard(name=path.name, split=split, number=number, images=images, bytes=size, sha256=digest)
+        shard = Shard(name=path.name, split=split, number=number, images=images, bytes=size, sha256=digest)
+        if store is not None:
+            upload(temporary, shard, store=store)
+    if store is not None:
+        path.unlink()
+    return shard
 
 
-def write_manifest(folder: Path, shards: Sequence[Shard], *, facts: Mapping[str, Any]) -> None:
-    """Write `manifest.json`; it comes last, so a folder with a manifest has all its shards."""
+def write_manifest(
+    folder: Path, shards: Sequence[Shard], *, facts: Mapping[str, Any], store: str | None = None
+) -> None:
+    """Write `manifest.json`; it comes last, so a folder with a manifest has all its shards, or its store has them."""
     ordered = sorted(shards, key=lambda shard: (shard.split, shard.number))
-    write_json(folder / MANIFEST, {"facts": dict(facts), "shards": [asdict(shard) for shard in ordered]})
+    place = {} if store is None else {"store": store}
+    write_json(folder / MANIFEST, {"facts": dict(facts), "shards": [asdict(shard) for shard in ordered], **place})
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -102,10 +129,12 @@ def read_manifest(folder: Path) -> Manifest:
         facts = content["facts"]
         if not (isinstance(facts, dict) and type(facts.get("image_size", 0)) is int):
             raise TypeError("a value of the wrong type")
+        if not isinstance(where := content.get("store"), str | None):
+            raise TypeError("a value of the wrong type")
         _refuse_absurd(shards)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ArtifactError(f"{path} is not a manifest of shards ({error}): {remedy(folder)}") from None
-    return Manifest(shards=shards, facts=facts)
+    return Manifest(folder=folder, shards=shards, facts=facts, store=where)
 
 
 def read_shard(entry: Any) -> Shard:
@@ -126,8 +155,10 @@ def _refuse_absurd(shards: Sequence[Shard]) -> None:
         raise ValueError(f"a negative number of {negative[0]}")
 
 
-def is_whole(folder: Path, shard: Shard) -> bool:
-    """Whether the shard is present with the bytes that were written."""
+def is_whole(folder: Path, shard: Shard, *, store: str | None = None) -> bool:
+    """Whether the shard is present with the bytes that were written; in a store, with the size."""
+    if store is not None:
+        return holds(shard, store=store)
     path = folder / shard.name
     return path.is_file() and path.stat().st_size == shard.bytes and sha256(path) == shard.sha256
 
@@ -136,13 +167,12 @@ def verify(folder: Path, *, splits: Sequence[str] | None = None) -> Manifest:
     """Check sizes and SHA-256 of all shards, or of those of `splits`. Raises ArtifactError naming the first bad one."""
     manifest = read_manifest(folder)
     for split in splits or ():
-        _of_split(manifest, split, folder=folder)
+        _of_split(manifest, split)
     for shard in manifest.shards:
         if splits is not None and shard.split not in splits:
             continue
-        check_size(folder, shard)
-        if not is_whole(folder, shard):
-            raise ArtifactError(f"{folder / shard.name} has other bytes than its manifest says: {remedy(folder)}")
+        if sha256(path := manifest.path(shard)) != shard.sha256:
+            raise ArtifactError(f"{path} has other bytes than its manifest says: {remedy(path.parent)}")
     return manifest
 
 
@@ -151,8 +181,9 @@ def samples(folder: Path, *, split: str, parts: Sequence[str] = ()) -> Iterator[
 
     Raises ArtifactError naming the shard (and sample) that is missing or broken, or lacks a part.
     """
-    for shard in _of_split(read_manifest(folder), split, folder=folder):
-        for _, sample in _read(folder, shard, parts=parts):
+    manifest = read_manifest(folder)
+    for shard in _of_split(manifest, split):
+        for _, sample in _read(manifest, shard, parts=parts):
             yield sample
 
 
@@ -161,7 +192,7 @@ def load_split(folder: Path, *, split: str, limit: int | None = None) -> Images:
     import torch
 
     manifest = verify(folder, splits=[split])
-    shards = _of_split(manifest, split, folder=folder)
+    shards = _of_split(manifest, split)
     for shard in shards:
         if shard.images > shard.bytes // BYTES_PER_SAMPLE:
             raise ArtifactError(
@@ -170,7 +201,7 @@ def load_split(folder: Path, *, split: str, limit: int | None = None) -> Images:
     count = min(manifest.splits[split], manifest.splits[split] if limit is None else limit)
     pixels: Bytes | None = None
     labels = {name: np.zeros(count, dtype=np.int64) for name in LABELS}
-    read = ((shard, key, sample) for shard in shards for key, sample in _read(folder, shard))
+    read = ((shard, key, sample) for shard in shards for key, sample in _read(manifest, shard))
     for place, (shard, key, sample) in zip(range(count), read, strict=False):
         where = f"{folder / shard.name}, sample {key}"
         pixels = _room(count, sample.image.shape, where=where) if pixels is None else pixels
@@ -197,16 +228,15 @@ def _room(count: int, shape: tuple[int, ...], *, where: str) -> Bytes:
         ) from None
 
 
-def _of_split(manifest: Manifest, split: str, *, folder: Path) -> list[Shard]:
+def _of_split(manifest: Manifest, split: str) -> list[Shard]:
     if split not in manifest.splits:
-        raise ArtifactError(f"{folder} has no split {split!r}; it has: {', '.join(manifest.splits) or 'none'}")
+        raise ArtifactError(f"{manifest.folder} has no split {split!r}; it has: {', '.join(manifest.splits) or 'none'}")
     return [shard for shard in manifest.shards if shard.split == split]
 
 
-def _read(folder: Path, shard: Shard, *, parts: Sequence[str] = ()) -> Iterator[tuple[str, Sample]]:
+def _read(manifest: Manifest, shard: Shard, *, parts: Sequence[str] = ()) -> Iterator[tuple[str, Sample]]:
     """The samples of one shard with their keys."""
-    check_size(folder, shard)
-    path = folder / shard.name
+    path = manifest.path(shard)
     read = 0
     with path.open("rb") as stream:
         for key, members in groupby(read_members(stream, path=path), key=lambda member: member[0].partition(".")[0]):
@@ -214,7 +244,7 @@ def _read(folder: Path, shard: Shard, *, parts: Sequence[str] = ()) -> Iterator[
             yield key, decode_sample(found, path=path, key=key, parts=parts)
             read += 1
     if read != shard.images:
-        raise ArtifactError(f"{path} holds {read} samples, its manifest says {shard.images}: {remedy(folder)}")
+        raise ArtifactError(f"{path} holds {read} samples, its manifest says {shard.images}: {remedy(path.parent)}")
 
 
 def check_size(folder: Path, shard: Shard) -> None:

@@ -73,7 +73,7 @@ def generate(
     facts: dict[str, Any] = {"track": "imagenet", "variant": variant, "weights": config.weights}
     facts |= {"classes": renderer.classes, "truncation": config.truncation}
     planned = plan_shards(splits, images_per_shard=config.images_per_shard)
-    render_shards(images, renderer, planned, workers=chosen, facts=facts, sink=sink)
+    render_shards(images, renderer, planned, workers=chosen, facts=facts, store=config.store, sink=sink)
     sink.picture(write_examples(images, [*splits], columns=COLUMNS))
     sink.picture(write_sheet(renderer.example_rows(), images / "parts.png"))
     for interpolation in config.interpolations:

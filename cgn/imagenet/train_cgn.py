@@ -20,10 +20,11 @@ from torch import nn
 from cgn.config.imagenet import TrainCgn
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import keep_freed_memory, open_fabric
+from cgn.core.errors import ConfigError
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import Differentiated, concurrently, differentiate
-from cgn.core.parameters import Input, Output
+from cgn.core.parameters import Cluster, Input, Output
 from cgn.core.seeding import derive, torch_stream
 from cgn.imagenet.generator import biggan_of, build_generator, model_facts, saliency_tensors
 from cgn.imagenet.pretrained import load_pretrained
@@ -54,7 +55,9 @@ COLUMNS = 10
 """Columns of a sheet, one for each class; fewer if there are fewer classes."""
 
 
-def train_cgn(config: TrainCgn, *, seed: int, variant: str, assets: Input, model: Output, sink: MetricSink) -> None:
+def train_cgn(
+    config: TrainCgn, *, seed: int, variant: str, assets: Input, model: Output, ray: Cluster = "", sink: MetricSink
+) -> None:
     """Train from the nets in `assets`, a process for each device; write model.safetensors and sheets/ into `model`."""
     if finished(model, sink=sink):
         return
@@ -65,6 +68,8 @@ def train_cgn(config: TrainCgn, *, seed: int, variant: str, assets: Input, model
         devices=config.devices,
         batch_size=config.batch_size,
         remedy=REMEDY,
+        folder=model,
+        ray=ray,
         sink=sink,
     )
     (model / STATE).unlink(missing_ok=True)
@@ -73,6 +78,11 @@ def train_cgn(config: TrainCgn, *, seed: int, variant: str, assets: Input, model
 def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets: Path, model: Path) -> None:
     """The training in one process. All processes hold the same weights; the first one writes."""
     fabric = open_fabric(accelerator=config.accelerator, precision=config.precision, devices=config.devices)
+    if fabric.world_size > config.batches_per_update:
+        raise ConfigError(
+            f"train_cgn.batches_per_update is {config.batches_per_update}, but {fabric.world_size} processes train: "
+            "start fewer, or lower batch_size and raise batches_per_update by as much"
+        )
     nets = build_nets(config, assets, device=fabric.device)
     generator = nets.generator
     ema = EMA(generator, decay=config.ema_decay)

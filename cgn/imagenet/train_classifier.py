@@ -24,7 +24,7 @@ from cgn.core.files import MANIFEST, read_object, write_json
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import ahead
-from cgn.core.parameters import Input, OptionalInput, Output
+from cgn.core.parameters import Cluster, Input, OptionalInput, Output
 from cgn.core.seeding import derive
 from cgn.data.shards import read_manifest
 from cgn.imagenet.classifiers import HEADS, TRACK
@@ -56,6 +56,7 @@ def train_classifier(
     assets: OptionalInput = None,
     classifier: Output,
     arm: str,
+    ray: Cluster = "",
     sink: MetricSink,
 ) -> None:
     """Train `arm`, one process for each device; write model.safetensors and training.json into `classifier`."""
@@ -82,6 +83,8 @@ def train_classifier(
             accelerator=config.accelerator,
             devices=config.devices,
             batch_size=config.batch_size,
+            folder=classifier,
+            ray=ray,
             sink=sink,
         )
     (classifier / STATE).unlink(missing_ok=True)
@@ -112,6 +115,12 @@ def train(
 ) -> None:
     """The training in one process. All processes hold the same weights; the first one writes."""
     fabric = open_fabric(accelerator=config.accelerator, precision=config.precision, devices=config.devices)
+    for name, number in (("batch_size", config.batch_size), ("counterfactuals", config.counterfactuals_per_update)):
+        if number % fabric.world_size:
+            raise ConfigError(
+                f"train_classifier takes {number} images of a batch as {name}, but {fabric.world_size} processes share "
+                "it evenly: set batch_size and batch_size * counterfactuals_per_real to multiples, or start fewer"
+            )
     collection = read_prepared_sets(data)
     refuse_foreign(collection.facts, source=data, track=TRACK, variant=variant)
     real, strays = real_pictures(collection)
@@ -173,6 +182,8 @@ def fit(
     `pictures`: the number of real ones in an epoch.
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter cheaper on one core
+    if fabric.world_size > 1 and fabric.device.type == "cuda":  # statistics of the whole batch, as one process has
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     ensemble = fabric.setup_module(module)
     optimizer = torch.optim.SGD(
         module.parameters(),

@@ -52,6 +52,7 @@ def generate(
         plan_shards(splits, images_per_shard=config.images_per_shard),
         workers=choose_workers("cpu", workers=workers, ray=ray),
         facts={"track": "mnist", "variant": variant, "classes": CLASSES},
+        store=config.store,
         sink=sink,
     )
     sink.picture(write_examples(images, [*splits], columns=2 * config.images_per_mask))

@@ -19,7 +19,7 @@ ALLOWED = {
     "cgn.nets": {"torch", "torchvision"},
     "cgn.mechanisms": {"torch"},
     "cgn.losses": {"torch"},
-    "cgn.data": {*TENSORS, "PIL", "webdataset"},
+    "cgn.data": {*TENSORS, "PIL", "fsspec", "webdataset"},
     "cgn.download": {"PIL", "requests", "safetensors", "tqdm", "urllib3"},
     "cgn.training": {"lightning_fabric", "torch"},
     "cgn.optimization": {"lightning_fabric", "torch"},
@@ -69,9 +69,13 @@ def test_what_the_library_imports_is_declared(graph: grimp.ImportGraph) -> None:
 
 def test_ray_is_optional(graph: grimp.ImportGraph) -> None:
     """Only what runs on a cluster knows it, and is imported then."""
-    assert graph.find_modules_that_directly_import("ray") == {"cgn.core.fan_out_ray"}
-    assert graph.find_modules_that_directly_import("cgn.core.fan_out_ray") == {"cgn.core.fan_out"}
-    words = "import sys; sys.modules['ray'] = None; import cgn.core.fan_out_ray, cgn.imagenet.generate"
+    assert graph.find_modules_that_directly_import("ray") == {"cgn.core.fan_out_ray", "cgn.core.launch_ray"}
+    assert graph.find_modules_that_directly_import("cgn.core.fan_out_ray") == {
+        "cgn.core.fan_out",
+        "cgn.core.launch_ray",
+    }
+    assert graph.find_modules_that_directly_import("cgn.core.launch_ray") == {"cgn.core.launch"}
+    words = "import sys; sys.modules['ray'] = None; import cgn.core.launch_ray, cgn.imagenet.generate"
     subprocess.run([sys.executable, "-c", words], cwd=ROOT, check=True)
 
 

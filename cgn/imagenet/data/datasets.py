@@ -10,6 +10,7 @@ checksums of its own, so the tars are not hashed again. Datasets can be sent to 
 import io
 import tarfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,12 @@ from cgn.core.errors import ArtifactError
 from cgn.core.files import json_value, readable
 from cgn.data.decoding import DECODE_ERRORS, check_pixels, decode
 from cgn.data.members import remedy
-from cgn.data.shards import Shard, check_size, read_manifest
+from cgn.data.shards import Manifest, Shard, read_manifest
 from cgn.imagenet.data.image_folders import ImageFolder
 from cgn.imagenet.data.preprocessing import Transform
 
+DOWNLOADS = 8
+"""Shards that are downloaded at a time, where they are in an object store."""
 KEPT_BYTES = 1 << 30
 """Size of the decoded images that a `CachedDataset` keeps, at 4 bytes per pixel."""
 
@@ -62,7 +65,7 @@ class FolderDataset:
 class ShardDataset:
     """The images of a split of shards."""
 
-    folder: Path
+    manifest: Manifest
     shards: tuple[Shard, ...]
     rows: torch.Tensor
     """(N,3) int64: index of the shard in `shards`, first byte of the PNG, its bytes."""
@@ -74,7 +77,7 @@ class ShardDataset:
     def image(self, index: int) -> Image.Image:
         """Read and decode a member. Raises ArtifactError naming the shard where it is broken."""
         number, offset, size = self.rows[index].tolist()
-        path = self.folder / self.shards[number].name
+        path = self.manifest.path(self.shards[number])
         try:
             with path.open("rb") as file:
                 file.seek(offset)
@@ -83,7 +86,7 @@ class ShardDataset:
                 check_pixels(image)
                 return image.convert("RGB")
         except DECODE_ERRORS as error:
-            raise ArtifactError(f"{path}, byte {offset:,}, is not an image ({error}): {remedy(self.folder)}") from None
+            raise ArtifactError(f"{path}, byte {offset:,}, is not an image ({error}): {remedy(path.parent)}") from None
 
 
 class CachedDataset:
@@ -122,25 +125,25 @@ def open_shards(folder: Path, *, split: str, classes: int, mechanisms: tuple[str
     shards = tuple(shard for shard in manifest.shards if shard.split == split)
     rows: list[tuple[int, int, int]] = []
     labels: dict[str, list[int]] = {name: [] for name in mechanisms}
-    for number, shard in enumerate(shards):
-        label = partial(_label, folder=folder, shard=shard, classes=classes)
-        found = _samples(folder, shard)
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        paths = list(pool.map(manifest.path, shards))
+    for number, (shard, path) in enumerate(zip(shards, paths, strict=True)):
+        label = partial(_label, path=path, classes=classes)
+        found = _samples(path, shard)
         for key, (image, facts) in found.items():
             rows.append((number, image.offset_data, image.size))
             for name, values in labels.items():
                 values.append(label(facts, name, key=key))
     return ShardDataset(
-        folder=folder,
+        manifest=manifest,
         shards=shards,
         rows=torch.tensor(rows).view(-1, 3),
         labels={name: torch.tensor(values) for name, values in labels.items()},
     )
 
 
-def _samples(folder: Path, shard: Shard) -> dict[str, tuple[tarfile.TarInfo, object]]:
+def _samples(path: Path, shard: Shard) -> dict[str, tuple[tarfile.TarInfo, object]]:
     """Key -> the position of the image, and the facts, of each sample in a shard."""
-    path = folder / shard.name
-    check_size(folder, shard)
     images: dict[str, tarfile.TarInfo] = {}
     facts: dict[str, object] = {}
     try:
@@ -153,19 +156,20 @@ def _samples(folder: Path, shard: Shard) -> dict[str, tuple[tarfile.TarInfo, obj
                     stream.seek(member.offset_data)
                     facts[key] = json_value(stream.read(member.size))
     except (tarfile.TarError, ValueError) as error:
-        raise ArtifactError(f"{path} is broken ({error}): {remedy(folder)}") from None
+        raise ArtifactError(f"{path} is broken ({error}): {remedy(path.parent)}") from None
     if lone := sorted(images.keys() ^ facts.keys()):
-        raise ArtifactError(f"{path}, sample {lone[0]} lacks its .png or its .json: {remedy(folder)}")
+        raise ArtifactError(f"{path}, sample {lone[0]} lacks its .png or its .json: {remedy(path.parent)}")
     if len(images) != shard.images:
-        raise ArtifactError(f"{path} holds {len(images)} samples, its manifest says {shard.images}: {remedy(folder)}")
+        holds = f"{path} holds {len(images)} samples, its manifest says {shard.images}"
+        raise ArtifactError(f"{holds}: {remedy(path.parent)}")
     return {key: (member, facts[key]) for key, member in images.items()}
 
 
-def _label(facts: object, name: str, *, key: str, folder: Path, shard: Shard, classes: int) -> int:
-    where = f"{folder / shard.name}, sample {key}"
+def _label(facts: object, name: str, *, key: str, path: Path, classes: int) -> int:
+    where = f"{path}, sample {key}"
     value = facts.get(name) if isinstance(facts, dict) else None
     if type(value) is not int:
-        raise ArtifactError(f"{where} has no whole number as label {name!r}: {remedy(folder)}")
+        raise ArtifactError(f"{where} has no whole number as label {name!r}: {remedy(path.parent)}")
     if not 0 <= value < classes:
         raise ArtifactError(
             f"{where} has the {name} label {value}, allowed: 0 to {classes - 1}, the classes of the real images"
