@@ -47,10 +47,13 @@ NEVER = 2**31 - 1
 def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int = 1) -> "Fabric":
     """A launched Fabric on one device, or in one of `devices` processes that `cgn.core.launch` started.
 
+    On a CPU the process then keeps the memory that it frees: an update needs blocks of the same sizes as the last.
     Raises ConfigError for an unknown or absent accelerator, and for more devices than there are.
     """
     chosen = resolve_device(accelerator, devices=devices)
     limit_threads()
+    if chosen == "cpu":
+        keep_freed_memory()
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
     from lightning_fabric import Fabric
