@@ -49,6 +49,7 @@ def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int | 
     """A launched Fabric: in one of the processes that `cgn.core.launch` started, `devices` on each machine, or, without
     `devices`, for this process alone.
 
+    On a CPU the process then keeps the memory that it frees: an update needs blocks of the same sizes as the last.
     Raises ConfigError for an unknown or absent accelerator, for more devices than there are, and for torchrun's
     processes where one is needed.
     """
@@ -63,6 +64,8 @@ def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int | 
         several = {"strategy": "ddp", "num_nodes": world // here}  # Fabric reads the rest from the environment
     chosen = resolve_device(accelerator, devices=devices or 1)
     limit_threads()
+    if chosen == "cpu":
+        keep_freed_memory()
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, allowed: {', '.join(PRECISIONS)}")
     with importing():

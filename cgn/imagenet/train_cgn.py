@@ -19,8 +19,7 @@ from torch import nn
 
 from cgn.config.imagenet import TrainCgn
 from cgn.core.checkpoints import save_model
-from cgn.core.devices import keep_freed_memory, open_fabric
-from cgn.core.errors import ConfigError
+from cgn.core.devices import open_fabric
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import Differentiated, concurrently, differentiate
@@ -153,8 +152,6 @@ class Nets:
 
 def build_nets(config: TrainCgn, assets: Path, *, device: torch.device) -> Nets:
     """The pretrained nets and three copies of BigGAN, on a device. Raises ArtifactError naming a file that is wrong."""
-    if device.type == "cpu":
-        keep_freed_memory()
     opened = load_pretrained(assets, nets=config.nets)
     biggan, truncation = opened.biggan.config, config.truncation
     generator = build_generator(

@@ -41,6 +41,10 @@ def network(name: str, *, classes: int = 1000, image_size: int | None = None) ->
     special: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if image_size is not None and name.startswith("vit_"):
         special["image_size"] = image_size
+    if name.startswith("shufflenet"):
+        from cgn.nets.shufflenet import ChannelsLastResidual
+
+        special["inverted_residual"] = ChannelsLastResidual
     try:
         net: nn.Module = models.get_model(name, weights=None, num_classes=classes, **special)
     except AssertionError as error:

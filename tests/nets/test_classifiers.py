@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision import models
 
 from cgn.core.checkpoints import load_strictly, load_weights
 from cgn.core.errors import ArtifactError, ConfigError
@@ -307,3 +308,26 @@ def test_evaluating_moves_no_statistics(cnn: Cnn) -> None:
     before = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
     cnn.eval()(torch.rand(3, 3, 16, 16))
     assert all(torch.equal(tensor, before[name]) for name, tensor in cnn.state_dict().items())
+
+
+def test_shufflenet_keeps_channels_last_and_every_bit_of_torchvisions() -> None:
+    def trained(net: nn.Module) -> tuple[list[bool], list[torch.Tensor]]:
+        """Whether each block keeps channels last; weights, gradients, and the output for plain images in eval mode."""
+        kept: list[bool] = []
+        net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        for block in net.get_submodule("stage3").children():
+            block.register_forward_hook(
+                lambda _net, _inputs, maps: kept.append(maps.is_contiguous(memory_format=torch.channels_last))
+            )
+        images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        net(images.contiguous(memory_format=torch.channels_last)).square().sum().backward()
+        gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+        return kept, [*net.state_dict().values(), *gradients, net.eval()(images)]
+
+    torch.manual_seed(0)
+    kept, ours = trained(network("shufflenet_v2_x0_5", classes=CLASSES))
+    torch.manual_seed(0)
+    lost, theirs = trained(models.get_model("shufflenet_v2_x0_5", weights=None, num_classes=CLASSES))
+    assert all(kept)
+    assert not any(lost)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
