@@ -20,6 +20,7 @@ from torch import nn
 from cgn.config.imagenet import TrainCgn
 from cgn.core.checkpoints import save_model
 from cgn.core.devices import open_fabric
+from cgn.core.errors import ConfigError
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import Differentiated, concurrently, differentiate
