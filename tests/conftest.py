@@ -1,11 +1,14 @@
 """What all tests share: where the real data are. They stay outside the project; their licences differ from its own."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DRILL = "drill"
+"""The property of a test that holds its line in the table of drills: what was seen, seconds to recover."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +25,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Print the table of docs/drills.md."""
+    yield
+    rows = []
+    for report in terminalreporter.getreports("passed"):
+        title = report.nodeid.rpartition("::")[2].removeprefix("test_").replace("_", " ")
+        rows += [(title, *value) for name, value in report.user_properties if name == DRILL]
+    if rows:
+        terminalreporter.write_line("\n| drill | what was seen | seconds to recover |\n|---|---|---|")
+        for row in sorted(rows):
+            terminalreporter.write_line(f"| {' | '.join(row)} |")
 
 
 @pytest.fixture(scope="session")

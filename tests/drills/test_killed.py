@@ -1,10 +1,11 @@
-"""kill -9 in the middle of the long verbs, then the same command again, or other threads: the bytes of an unbroken run.
+"""kill -9 in the middle of the long verbs, or a file cut short, then the same command: the bytes of an unbroken run.
 
 Real processes, the real command line, a tiny digits variant. A process is killed once it has left something to continue
 from; a test fails if it ended before that.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ import yaml
 
 from cgn.core.files import sha256
 from cgn.core.outputs import partial_folder
+from tests.conftest import DRILL
 
+pytestmark = [pytest.mark.drill, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 
 
@@ -82,22 +85,27 @@ def kill_when(started: list[str], ready: Callable[[], bool]) -> None:
     process.wait()
 
 
-@pytest.mark.long
-def test_train_cgn_killed_and_continued_gives_the_same_weights(world: Path) -> None:
+def recovered(note: Callable[[str, object], None], words: list[str], seen: str) -> None:
+    """Run the command to its end, and note how long that took."""
+    started = time.monotonic()
+    subprocess.run(words, cwd=ROOT, check=True)
+    note(DRILL, (seen, f"{time.monotonic() - started:.1f}"))
+
+
+def test_kill_train_cgn(world: Path, record_property: Callable[[str, object], None]) -> None:
     partial = partial_folder(world / "model")
     kill_when(train_cgn(world, "model"), (partial / "state.pt").is_file)
     assert not (world / "model").exists()
-    subprocess.run(train_cgn(world, "model"), cwd=ROOT, check=True)
+    recovered(record_property, train_cgn(world, "model"), "the command continues from the last checkpoint")
     assert sha256(world / "model" / "model.safetensors") == sha256(world / "whole_model" / "model.safetensors")
     assert hashes(world / "model") == hashes(world / "whole_model")
 
 
-@pytest.mark.long
-def test_generate_killed_and_continued_gives_the_same_shards(world: Path) -> None:
+def test_kill_generate_and_its_workers(world: Path, record_property: Callable[[str, object], None]) -> None:
     partial = partial_folder(world / "images")
     kill_when(generate(world, "images"), lambda: len(list(partial.glob("notes/*.json"))) >= 3)
     kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.tar")}
-    subprocess.run(generate(world, "images"), cwd=ROOT, check=True)
+    recovered(record_property, generate(world, "images"), "the command makes the missing shards only")
     for whole in (world / "whole_images").glob("*.tar"):
         assert sha256(world / "images" / whole.name) == sha256(whole)
     assert hashes(world / "images") == hashes(world / "whole_images")
@@ -105,15 +113,45 @@ def test_generate_killed_and_continued_gives_the_same_shards(world: Path) -> Non
     assert len(untouched) >= 3
 
 
-@pytest.mark.long
-def test_train_classifier_killed_and_continued_gives_the_same_weights(world: Path) -> None:
+def test_kill_train_classifier(world: Path, record_property: Callable[[str, object], None]) -> None:
     partial = partial_folder(world / "classifier")
     kill_when(train_classifier(world, "classifier"), (partial / "state.pt").is_file)
-    subprocess.run(train_classifier(world, "classifier"), cwd=ROOT, check=True)
+    recovered(record_property, train_classifier(world, "classifier"), "the command continues from the last checkpoint")
     assert hashes(world / "classifier") == hashes(world / "whole_classifier")
 
 
-@pytest.mark.long
+def test_truncate_a_checkpoint(world: Path, record_property: Callable[[str, object], None]) -> None:
+    state = partial_folder(world / "cut_model") / "state.pt"
+    kill_when(train_cgn(world, "cut_model"), state.is_file)
+    state.write_bytes(state.read_bytes()[:-1000])
+    refused = subprocess.run(train_cgn(world, "cut_model"), cwd=ROOT, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "state.pt holds no whole checkpoint" in refused.stderr
+    assert "remove it and run the same command again" in refused.stderr
+    state.unlink()
+    recovered(record_property, train_cgn(world, "cut_model"), "refused: no whole checkpoint; without it from the start")
+    assert hashes(world / "cut_model") == hashes(world / "whole_model")
+
+
+def test_truncate_a_shard(world: Path, record_property: Callable[[str, object], None]) -> None:
+    shutil.copytree(world / "whole_images", world / "cut_images")
+    shards = sorted((world / "cut_images").glob("*.tar"))
+    shards[3].write_bytes(shards[3].read_bytes()[:-600])
+    read = subprocess.run(
+        command("train_classifier", world, "--arm", "counterfactual", data="data", images="cut_images", classifier="x"),
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert read.returncode == 2
+    assert shards[3].name in read.stderr
+    recovered(
+        record_property, generate(world, "cut_images"), "readers refuse it by name; generate makes this shard again"
+    )
+    assert hashes(world / "cut_images") == hashes(world / "whole_images")
+
+
 @pytest.mark.parametrize("threads", ["1", "3"])
 def test_the_number_of_threads_changes_no_byte(world: Path, threads: str) -> None:
     """A classifier's weights and the decisions of evaluate, whatever the environment asks for."""

@@ -288,7 +288,7 @@ def test_facts_of_another_form_are_refused(tmp_path: Path, predictions: Predicti
 
 def test_predictions_are_read_and_measured_without_torch() -> None:
     """A report starts in a second without it."""
-    modules = ("predictions", "metrics", "intervals", "corruption_error", "suites", "expected", "results")
+    modules = ("predictions", "metrics", "intervals", "corruption_error", "suites", "expected", "suite_tables")
     words = "; ".join(f"import cgn.evaluation.{module}" for module in modules)
     check = "import sys; assert 'pandas' in sys.modules; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", f"{words}; {check}"], cwd=ROOT, check=False)
