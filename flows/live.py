@@ -39,7 +39,7 @@ class Live:
             client.set_task_run_state(UUID(str(task_run.id)), state, force=True)
 
     def retry(self, reason: str, *, seconds: float) -> None:
-        """The stage failed for what passes, and is tried again."""
+        """The stage failed for a temporary reason, and is tried again."""
         self.logger.warning(f"tried again in {seconds:.0f} s: {reason}")
         self.state("Retrying", message=reason)
 

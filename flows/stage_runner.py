@@ -82,7 +82,7 @@ class Outcome:
 
     @property
     def temporary(self) -> bool:
-        """Whether it failed for what passes by itself: a server that is away, or a lock that DVC did not get."""
+        """Whether the failure is temporary: a server that is down, or a lock that DVC did not get."""
         locked = self._exited is None and any(LOCKED.match(line) for line in self.lines)
         return bool(self.status) and (locked or self._exited == TEMPORARY)
 

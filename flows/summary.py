@@ -1,4 +1,4 @@
-"""A flow run in words: the name that says what runs, and the artifact that says what came of it, with links."""
+"""A flow run's name, which lists what runs, and its summary artifact, with the results of the stages and links."""
 
 import base64
 import json

@@ -46,7 +46,7 @@ Speed = Annotated[int, SPEED]
 """A number that changes how fast a verb works, never what it writes: it is no part of the output's definition."""
 
 Cluster = Annotated[str, SPEED]
-"""The address of a Ray cluster, which is a matter of pace as well."""
+"""The address of a Ray cluster, which changes only the speed as well."""
 
 Parameter = Annotated[str, PARAMETER]
 """A value from another section of params.yaml. The front door gives it by its name; it is no option."""
