@@ -1,10 +1,10 @@
 """MLflow's SQLite file: created completely or not at all, and adopted where a checkout was copied or moved.
 
 MLflow creates its tables by some fifty migrations, and two processes that do so at once leave a file that nothing opens
-any more. So a new file is created under another name and linked to its own one when it is whole; whoever opens it, `mlflow
-ui` too, sees none or all of it. MLflow stores the locations of artifacts as absolute paths, and its client cannot
-change them: a copied store would write artifacts into the folder that it was copied from. Two columns are changed for
-that, in one transaction.
+any more. So a new file is created under another name and linked to its own one when it is whole; whoever opens it,
+`mlflow ui` too, sees none or all of it. MLflow stores the locations of artifacts as absolute paths, and its client
+cannot change them: a copied store would write artifacts into the folder that it was copied from. Two columns are
+changed for that, in one transaction.
 """
 
 import os
