@@ -47,8 +47,8 @@ class Live:
         """Move the progress artifact, which the first call creates."""
         if self.progress is None:
             key = artifact_key(self.stage, "progress")
-            made = create_progress_artifact(percent, key=key, description=f"{self.stage}: {text}")
-            self.progress = UUID(str(made))
+            artifact = create_progress_artifact(percent, key=key, description=f"{self.stage}: {text}")
+            self.progress = UUID(str(artifact))
         else:
             update_progress_artifact(self.progress, percent, description=f"{self.stage}: {text}")
 

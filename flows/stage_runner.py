@@ -232,7 +232,7 @@ def forget_dead(busy: Busy) -> None:
 
 
 def _is_holder(entry: Mapping[str, Any]) -> bool:
-    """Whether the process of a lock's entry lives and is the one that made it, by the words of its command."""
+    """Whether the process of a lock's entry lives and is the one that created it, by the words of its command."""
     words = str(entry["cmd"]).partition(" ")[2]
     try:
         process = psutil.Process(int(entry["pid"]))

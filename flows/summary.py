@@ -50,7 +50,7 @@ def summarize(
     for stage in stages.values():
         lines += [f"- Report of {stage.name}: `{out / PAGE}`" for out in stage.outs if (out / PAGE).is_file()]
     if place.name:
-        lines.append(f"- Experiment `{place.name}`: `uv run dvc exp apply {place.name}` brings it into the checkout")
+        lines.append(f"- Experiment `{place.name}`: `uv run dvc exp apply {place.name}` applies it to the checkout")
     create_markdown_artifact("\n".join([*lines, *_mlflow(place.root, key=key)]), key="summary", description=name)
 
 

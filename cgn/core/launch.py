@@ -1,7 +1,7 @@
 """Several processes that work as one, one device each; the one that runs the command writes and logs.
 
 On one machine they are started here, all as children: the command waits for any of them, not for the slowest, so when
-one fails, the others are ended at once and its error is raised, instead of a collective call that waits for ever. When
+one fails, the others are ended at once and its error is raised, instead of a collective call that never returns. When
 the command is killed, they end themselves. Only process 0's metrics go to the command's sink.
 
 On a Ray cluster (`--ray ADDRESS`) they are actors: `cgn.core.launch_ray`. On several machines without one, torchrun
