@@ -246,7 +246,7 @@ def _open(
     config: Evaluate,
     advance: Callable[[int], object],
 ) -> Callable[[int], Predicted]:
-    """What predicts the plan's piece of a number on this device."""
+    """A function: the number of a piece of the plan -> its predictions, computed on this device."""
     for classifier in classifiers.values():
         classifier.to(device)
     if plan.corrupter:
