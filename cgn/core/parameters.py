@@ -4,7 +4,7 @@ A default is the paper's value wherever the paper or its published code has one,
 only where it departs. Each field says through one of four functions what its value means: `published`, `choice`,
 `extension` or `ours`. `departures` compares a validated record with what these say.
 
-This module also has the types of a verb's arguments, which the front door reads. A verb is `def verb(config, *, seed: int,
+It also has the types of a verb's arguments, which the front door reads. A verb is `def verb(config, *, seed: int,
 variant: str, sink: MetricSink, <inputs>: Input, <output>: Output, ...)`. Its command line, the checks before the first
 step and the definition of its output follow from these types. `seed`, `variant` and `sink` are given to a verb that
 names them and are no options. Any other keyword argument of a plain type (str, int) is an option that defines the
