@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flows.clean import clean_cache
 from flows.experiment import Workspace, changed, workspace
 from tests.flows.conftest import ROOT, Project, make_project
 
@@ -184,3 +185,20 @@ def test_without_git_a_run_says_what_it_needs(tmp_path: Path) -> None:
         workspace(tmp_path, overrides={"a.b": 1}, variants=[], log=print),
     ):
         pass
+
+
+def test_cleaning_keeps_what_an_unfinished_experiment_has_made(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its dvc.lock is in its workspace alone, its outputs are in the checkout's cache."""
+    with experiment(project) as place:
+        repro(place, project)
+    assert place.folder.is_dir()
+    cache = project.folder / ".dvc/cache/files/md5"
+    objects = {path for path in cache.rglob("*") if path.is_file()}
+    (cache / "00").mkdir()
+    (cache / "00" / ("0" * 30)).write_text("of nothing", encoding="utf-8")
+    monkeypatch.chdir(project.folder)
+    assert clean_cache(remove=True)
+    assert ": 1 objects that no workspace" in capsys.readouterr().out
+    assert {path for path in cache.rglob("*") if path.is_file()} == objects
