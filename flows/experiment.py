@@ -102,13 +102,15 @@ def changed(tree: dict[str, Any], *, overrides: Mapping[str, Any], variants: Seq
         tree[ACTIVE] = {track: [v for t, v in chosen if t == track] for track in tree[ACTIVE]}
     for key, value in overrides.items():
         _set(tree, key, value)
-    return [f"{track}/{name}" for track, names in tree.get(ACTIVE, {}).items() for name in names]
+    active = {track: names for track, names in tree.get(ACTIVE, {}).items() if isinstance(names, list)}  # see `_check`
+    return [f"{track}/{name}" for track, names in active.items() for name in names]
 
 
 def remove(root: Path, folder: Path) -> None:
-    """Remove a workspace, also half of one."""
+    """Remove a workspace, also half of one. No other one: that of a disk that is not mounted now comes back."""
     shutil.rmtree(folder, ignore_errors=True)
-    git(root, "worktree", "prune")
+    with suppress(ValueError):  # git does not know it
+        git(root, "worktree", "remove", "--force", "--force", str(folder))
 
 
 def git(folder: Path, *words: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flows.clean import clean_cache
-from flows.experiment import Workspace, changed, workspace
+from flows.experiment import Workspace, changed, remove, workspace
 from tests.flows.conftest import ROOT, Project, make_project
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
@@ -106,6 +106,8 @@ def test_what_the_library_refuses_leaves_no_workspace(project: Project) -> None:
     key = "mnist.digits.train_classifier.epoch"
     with pytest.raises(ValueError, match=rf"overrides: {key} .*epochs"), experiment(project, key=key):
         pass
+    with pytest.raises(ValueError, match=r"overrides: active.mnist is 16: expected a list"):
+        experiment(project, key="active.mnist").__enter__()
     assert project.run("git", "worktree", "list").count("\n") == 1
 
 
@@ -185,6 +187,20 @@ def test_without_git_a_run_says_what_it_needs(tmp_path: Path) -> None:
         workspace(tmp_path, overrides={"a.b": 1}, variants=[], log=print),
     ):
         pass
+
+
+def test_removing_a_workspace_forgets_no_other_worktree(project: Project, tmp_path: Path) -> None:
+    """One on a disk that is not mounted now is still known when it is back."""
+    away = tmp_path / "away"
+    project.run("git", "worktree", "add", "--quiet", "--detach", str(away))
+    with experiment(project) as place:
+        away.rename(tmp_path / "unmounted")
+        remove(project.folder, place.folder)
+        remove(project.folder, place.folder)
+    assert not place.folder.exists()
+    left = project.run("git", "worktree", "list")
+    assert str(away) in left
+    assert place.name not in left
 
 
 def test_cleaning_keeps_what_an_unfinished_experiment_has_made(
