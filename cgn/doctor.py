@@ -199,7 +199,7 @@ def _server(what: str, variable: str, remedy: str, *, level: Level) -> Finding:
     import requests
 
     url = os.environ.get(variable, "")
-    shown = re.sub(r"//[^/@]*@", "//", url)
+    shown = re.sub(r"//[^/]*@", "//", url)
     if not url.startswith(("http://", "https://")):
         return _finding(what, shown or f"{variable} is not set: no server is used")
     try:
