@@ -74,7 +74,7 @@ def examine(params: Path, *, runs: Path) -> list[Finding]:
     for what, check in checks.items():
         try:
             found.extend(check())
-        except CgnError as error:
+        except (CgnError, OSError) as error:  # also a folder that may not be looked into
             found.append(Finding(level="problem", what=what, found=str(error), remedy=""))
     return found
 

@@ -667,3 +667,20 @@ def test_a_lock_file_that_runs_write_does_not_mark_the_revision(
         revision = run_record.RunRecord(tmp_path / file.stem, {}).values["starts"][0]["git_revision"]
         marks.append(revision[40:])
     assert marks == ["", "+"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_words_nobody_takes_ends_without_a_traceback(unbuffered: str) -> None:
+    command = [sys.executable, "-m", "cgn", "params", "mnist/digits"]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    given: dict[str, Any] = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, check=False, **given)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: what params prints cannot be written: No space left on device")
+    assert done.stderr.count("\n") == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, check=False, **given)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
