@@ -494,10 +494,12 @@ def test_stale_folders_are_listed_with_their_sizes_and_removed_when_asked(
     assert printed[1].endswith("mine.partial: not made by this project")
     assert printed[3].endswith("out.partial: begun with other parameters or code")
     assert "2.5 MB" in printed[4]
-    assert printed[-1] == "4 stale, 2.5 MB; python -m cgn clean --yes removes them"
+    assert printed[-1] == "4 stale, 2.5 MB; the same command with --yes removes them"
     ran([*command, "--yes"], capsys)
     left = {path.name for path in runs.iterdir()}
     assert left == {"fetch", "fetch.log", "prepare", "prepare.log", "mine.log", "mine.partial"}
+    assert front.main([*command[:2], str(tmp_path / "nowhere"), *command[3:]]) == 2
+    assert "nowhere: there is no such folder" in capsys.readouterr().err
     assert [line.split()[0] for line in ran([*command, "--yes"], capsys)] == ["kept", "0"]
 
 
