@@ -22,7 +22,7 @@ BUSY_SECONDS = 20.0
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite tracking URI (absolute, as `store.address` gives it); None for any other store."""
+    """The file of a SQLite tracking URI (absolute, as `mlflow_client.address` gives it); None for any other store."""
     scheme, separator, path = uri.partition(":///")
     path = unquote(path.partition("?")[0])
     if not separator or not scheme.startswith("sqlite") or not path or path.startswith((":memory:", "file:")):

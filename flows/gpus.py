@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from cgn.core.errors import ArtifactError
+from cgn.core.files import explained
 from flows.untracked import alone, read
 
 SHARE, FOLDER, VISIBLE = "CGN_SHARE_GPUS", "CGN_GPU_LOCKS", "CUDA_VISIBLE_DEVICES"
@@ -68,8 +70,18 @@ def visible() -> list[str]:
 
 
 def locks() -> Path:
-    """The folder of the locks: of this machine and user, unless the environment names another."""
-    return Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / f"cgn-gpus-{os.getuid()}")
+    """The folder of the locks: of this machine and user, unless the environment names another.
+
+    Raises ArtifactError where somebody else made it: links in it would have this user write into files of theirs.
+    """
+    if given := os.environ.get(FOLDER):
+        return Path(given)
+    folder = Path(tempfile.gettempdir()) / f"cgn-gpus-{os.getuid()}"
+    with explained(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        raise ArtifactError(f"{folder} belongs to another user: name a folder of your own in {FOLDER}")
+    return folder
 
 
 def _held(seen: Sequence[str], *, count: int | None, holder: str, stack: ExitStack) -> list[str]:
@@ -78,13 +90,15 @@ def _held(seen: Sequence[str], *, count: int | None, holder: str, stack: ExitSta
     with ExitStack() as found:
         for gpu in seen:
             if len(held) < (count or len(seen)):
-                with suppress(BlockingIOError):
+                with explained(_lock(gpu)), suppress(BlockingIOError):
                     found.enter_context(alone(_lock(gpu), wait=False))
                     held.append(gpu)
         if len(held) < (count or 1):
             return []
         for gpu in held:
             _lock(gpu).write_text(f"PID {os.getpid()}, {holder}", encoding="utf-8")
+            with suppress(PermissionError):  # of another user, who did the same
+                _lock(gpu).chmod(locks().stat().st_mode & 0o666)  # whoever may use the folder may lock
         stack.enter_context(found.pop_all())
     return held
 

@@ -107,7 +107,7 @@ def write_shard(
         if store is not None:
             upload(temporary, shard, store=store)
     if store is not None:
-        path.unlink()
+        path.unlink(missing_ok=True)  # a task that runs twice, on two machines, may have removed it
     return shard
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cgn.core.errors import ArtifactError
 from flows import gpus
 from tests.flows.conftest import ROOT, until
 
@@ -97,6 +98,23 @@ def test_stages_share_a_gpu_where_that_is_allowed(machine: Machine) -> None:
     machine.said("first", "sees GPU-1")
     machine.start("second", "1", CGN_SHARE_GPUS="1")
     assert machine.said("second", "sees") == "sees None\n"
+
+
+def test_all_who_may_use_the_folder_may_lock(machine: Machine) -> None:
+    (machine.folder / "locks").mkdir()
+    (machine.folder / "locks").chmod(0o2770)
+    machine.start("first", "1")
+    machine.said("first", "sees GPU-1")
+    assert (machine.folder / "locks/GPU-1.lock").stat().st_mode & 0o777 == 0o660
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(gpus.FOLDER, raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    assert gpus.locks().stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 2**20)
+    with pytest.raises(ArtifactError, match=r"cgn-gpus-1048576 belongs to another user: .* CGN_GPU_LOCKS"):
+        gpus.locks()
 
 
 @pytest.mark.parametrize("machine", [0], indirect=True)
