@@ -17,8 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from cgn.core.errors import ArtifactError
-from cgn.core.files import explained
 from flows.untracked import alone, read
 
 SHARE, FOLDER, VISIBLE = "CGN_SHARE_GPUS", "CGN_GPU_LOCKS", "CUDA_VISIBLE_DEVICES"
@@ -33,7 +31,7 @@ def claimed(count: int | None, *, holder: str) -> Iterator[None]:
     """Hold `count` GPUs of those that this process sees, or all that are free (None), and show it no others.
 
     It waits until they are free. Where this process sees fewer than `count`, it holds none: the library refuses that,
-    or computes on the CPU.
+    or computes on the CPU. Raises OSError where no lock can be made.
     """
     seen = [] if count == 0 or os.environ.get(SHARE) == "1" else visible()
     if len(seen) < (count or 1):
@@ -72,15 +70,14 @@ def visible() -> list[str]:
 def locks() -> Path:
     """The folder of the locks: of this machine and user, unless the environment names another.
 
-    Raises ArtifactError where somebody else made it: links in it would have this user write into files of theirs.
+    Raises PermissionError where somebody else made it: links in it would have this user write into files of theirs.
     """
     if given := os.environ.get(FOLDER):
         return Path(given)
     folder = Path(tempfile.gettempdir()) / f"cgn-gpus-{os.getuid()}"
-    with explained(folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != os.getuid():
-        raise ArtifactError(f"{folder} belongs to another user: name a folder of your own in {FOLDER}")
+        raise PermissionError(f"{folder} belongs to another user")
     return folder
 
 
@@ -90,7 +87,7 @@ def _held(seen: Sequence[str], *, count: int | None, holder: str, stack: ExitSta
     with ExitStack() as found:
         for gpu in seen:
             if len(held) < (count or len(seen)):
-                with explained(_lock(gpu)), suppress(BlockingIOError):
+                with suppress(BlockingIOError):
                     found.enter_context(alone(_lock(gpu), wait=False))
                     held.append(gpu)
         if len(held) < (count or 1):

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from cgn.core.errors import ArtifactError
+from cgn.core.errors import ConfigError
 from flows import gpus
+from flows.stage import _cgn
 from tests.flows.conftest import ROOT, until
 
 STAGE = """
@@ -113,8 +116,11 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     assert gpus.locks().stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(os, "getuid", lambda: 2**20)
-    with pytest.raises(ArtifactError, match=r"cgn-gpus-1048576 belongs to another user: .* CGN_GPU_LOCKS"):
-        gpus.locks()
+    monkeypatch.setattr(gpus, "visible", lambda: ["GPU-1"])
+    paths = ("--params", str(ROOT / "params.yaml"), "--assets", "a", "--data", "d", "--model", str(tmp_path / "m"))
+    run: Any = SimpleNamespace(begin=lambda *_, **__: None)
+    with pytest.raises(ConfigError, match=r"cgn-gpus-1048576 belongs to another user\): name .* CGN_GPU_LOCKS"):
+        _cgn(["train_cgn", "mnist/digits", *paths], run)
 
 
 @pytest.mark.parametrize("machine", [0], indirect=True)
