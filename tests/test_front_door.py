@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import re
 import stat
 import subprocess
@@ -633,7 +634,7 @@ def test_json_of_another_kind_than_an_object_is_named(tmp_path: Path, content: s
 def test_a_full_disk_keeps_what_was_there(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     files.write_text(path, "before")
-    (tmp_path / f".{name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+    (tmp_path / f".{name}.{platform.node()}-{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(ArtifactError, match=rf"cannot write .*{name}: no space is left on this disk; nothing is lost"):
         files.write_text(path, "after" * 10_000)
     assert path.read_text() == "before"
