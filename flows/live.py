@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from httpx import HTTPError
 from prefect import get_client, get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
-from prefect.exceptions import PrefectException
 from prefect.runtime import task_run
 from prefect.states import Running
 
@@ -66,5 +64,5 @@ class Live:
     def _optional(self) -> Iterator[None]:
         try:
             yield
-        except (HTTPError, PrefectException) as error:
+        except Exception as error:  # of Prefect, or of the library by which it asks
             self.logger.warning(f"not shown, because Prefect's server failed: {type(error).__name__}: {error}")

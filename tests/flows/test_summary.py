@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from httpx import ConnectError
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
@@ -100,7 +99,7 @@ def test_lines_become_states_and_progress(monkeypatch: pytest.MonkeyPatch) -> No
     assert seen == ["Waiting", "", 17.0, 50.0, 100.0]
 
 
-@pytest.mark.parametrize("error", [ConnectError("refused"), ObjectNotFound(RuntimeError("deleted"))])
+@pytest.mark.parametrize("error", [OSError("refused"), ObjectNotFound(RuntimeError("deleted"))])
 def test_a_server_that_fails_stops_no_stage(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     said: list[str] = []
 
