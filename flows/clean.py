@@ -59,7 +59,7 @@ def clean_cache(*, remove: bool) -> bool:
     if not cache.resolve().is_relative_to(root.resolve()):
         _say("kept", 0, f"{cache}: outside this checkout, others may use it: dvc gc --projects names them")
         return True
-    unfinished = [str(mark.parents[1]) for mark in root.glob(str(WORKSPACES / "*" / MARK))]  # they use this cache
+    unfinished = [str(mark.parents[2]) for mark in root.glob(str(WORKSPACES / "*" / MARK))]  # they use this cache
     words = [*GC, *(NAMED_IN_GIT if named else ()), *(["--projects", *unfinished] if unfinished else ())]
     listed = subprocess.run([*words, "--dry"], capture_output=True, text=True, check=False)
     if listed.returncode:

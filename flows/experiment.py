@@ -24,7 +24,7 @@ from flows.untracked import END, OUTPUT, UNTRACKED, alone
 
 PARAMS, ACTIVE = "params.yaml", "active"
 WORKSPACES = Path(".dvc") / "tmp" / "exps"
-MARK = Path(".dvc") / "config.local"  # written last, so a workspace without it is not whole
+MARK = Path(".dvc") / "tmp" / "whole"  # written last, so a workspace without it is not whole
 LEAVE_SECONDS = 15.0
 NO_GIT = "overrides and variants need a git repository with a commit: DVC's experiments are kept in it"
 
@@ -147,6 +147,8 @@ def _make(root: Path, folder: Path, *, snapshot: str, overrides: Mapping[str, An
         _restore_kept(folder, cache=Path(cache))
         with Config(str(folder / ".dvc")).edit("local") as config:
             config["cache"]["dir"] = str(cache)
+        (folder / MARK).parent.mkdir(exist_ok=True)
+        (folder / MARK).touch()
     except BaseException:
         remove(root, folder)
         raise

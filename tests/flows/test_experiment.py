@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flows.clean import clean_cache
-from flows.experiment import Workspace, changed, remove, workspace
+from flows.experiment import MARK, Workspace, changed, remove, workspace
 from tests.flows.conftest import ROOT, Project, make_project
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
@@ -172,7 +172,7 @@ def test_a_part_of_the_stages_is_saved_too(project: Project) -> None:
 def test_half_a_workspace_is_made_anew(project: Project) -> None:
     with experiment(project) as place:
         pass
-    (place.folder / ".dvc/config.local").unlink()
+    (place.folder / MARK).unlink()
     shutil.rmtree(place.folder / "flows", ignore_errors=True)
     with experiment(project, variants=("wildlife",)) as other, experiment(project) as again:
         assert again.folder == place.folder
@@ -187,6 +187,21 @@ def test_without_git_a_run_says_what_it_needs(tmp_path: Path) -> None:
         workspace(tmp_path, overrides={"a.b": 1}, variants=[], log=print),
     ):
         pass
+
+
+def test_a_workspace_that_is_being_made_is_not_taken_for_whole(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the checkout has a configuration of its own: without the cache's place all would be made anew."""
+    project.run("dvc", "config", "--local", "core.site_cache_dir", str(project.folder / "site"))
+    seen = []
+    monkeypatch.setattr("flows.experiment._restore_kept", lambda folder, **_: seen.append((folder / MARK).exists()))
+    with experiment(project) as place:
+        assert (place.folder / MARK).is_file()
+        local = (place.folder / ".dvc/config.local").read_text(encoding="utf-8")
+        assert "site_cache_dir" in local
+        assert f"dir = {project.folder / '.dvc/cache'}" in local
+    assert seen == [False]
 
 
 def test_removing_a_workspace_forgets_no_other_worktree(project: Project, tmp_path: Path) -> None:
