@@ -60,6 +60,8 @@ def clean_cache(*, remove: bool) -> bool:
         _say("kept", 0, f"{cache}: outside this checkout, others may use it: dvc gc --projects names them")
         return True
     unfinished = [str(mark.parents[2]) for mark in root.glob(str(WORKSPACES / "*" / MARK))]  # they use this cache
+    for folder in unfinished:
+        _say("kept", _bytes(Path(folder)), f"{folder}: an experiment that did not end; the same run continues it")
     words = [*GC, *(NAMED_IN_GIT if named else ()), *(["--projects", *unfinished] if unfinished else ())]
     listed = subprocess.run([*words, "--dry"], capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -231,5 +231,7 @@ def test_cleaning_keeps_what_an_unfinished_experiment_has_made(
     (cache / "00" / ("0" * 30)).write_text("of nothing", encoding="utf-8")
     monkeypatch.chdir(project.folder)
     assert clean_cache(remove=True)
-    assert ": 1 objects that no workspace" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert ": 1 objects that no workspace" in said
+    assert f"{place.folder}: an experiment that did not end" in said
     assert {path for path in cache.rglob("*") if path.is_file()} == objects
