@@ -25,7 +25,7 @@ ENV HOME=/home/cgn \
     DO_NOT_TRACK=true \
     RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 
-# What the project depends on, which changes less often than its code. torch's own packages are of no date.
+# Dependencies change less often than the code. Packages of torch's own index have no upload date.
 ARG TORCH=cpu
 COPY pyproject.toml /tmp/project/
 WORKDIR /tmp/project
@@ -36,7 +36,7 @@ RUN pip install --no-cache-dir "uv>=0.9,<1" \
 
 COPY --chown=cgn:cgn . /cgn
 WORKDIR /cgn
-# An image has no Git history: without it DVC must be told. Its experiments need a mounted checkout.
+# An image has no Git history, so DVC needs core.no_scm. DVC's experiments need a mounted checkout.
 RUN uv pip install --no-deps --editable . \
     && dvc config --local core.no_scm true \
     && chown -R cgn:cgn .dvc

@@ -80,7 +80,7 @@ def examine(params: Path, *, runs: Path) -> list[Finding]:
 
 
 def _finding(what: str, found: str, remedy: str = "", *, level: Level = "problem") -> Finding:
-    """Of this level where there is something to do, else ok."""
+    """A finding of this level if it has a remedy, else ok."""
     return Finding(level=level if remedy else "ok", what=what, found=found, remedy=remedy)
 
 
@@ -195,7 +195,7 @@ def _servers() -> Iterator[Finding]:
 
 
 def _server(what: str, variable: str, remedy: str, *, level: Level) -> Finding:
-    """Whether the server answers whose address an environment variable has; a database or a folder is not asked."""
+    """Whether the server at the address in an environment variable answers; databases and folders are not asked."""
     import requests
 
     url = os.environ.get(variable, "")

@@ -1,16 +1,16 @@
-"""A Prefect plugin: what `prefect deployment run` and `prefect deploy` do here besides.
+"""A Prefect plugin: additions to `prefect deployment run` and `prefect deploy`.
 
 Deployments run by their bare names, and a run that waits has its deployment's name instead of two random words; the
-flow says more once it begins. Schedules end when the file that had them has none, and dead runs are marked.
+flow gives it a longer one once it begins. Schedules end when they are removed from the file, and dead runs are marked.
 
-In `prefect deployment run NAME` a name that has a slash goes to Prefect unchanged; one without is looked
-up among all deployments, and refused when two flows have one of that name. `prefect deploy` replaces a deployment's
-schedules by those of the file, but leaves the old ones active when the file has none left: here they are removed, and
-named. A worker marks a run as crashed whose process died; where the worker died too, nobody would, and the run would
-hold its deployment's place for ever. So deploying also creates the automation that Prefect documents for it: a flow
-that sends no heartbeat (pyproject.toml says how often) is marked as crashed, which frees its place. Prefect offers no
-hook for any of these, so methods of its own are wrapped; tests run the commands themselves and so guard the wrapping
-against a new Prefect.
+In `prefect deployment run NAME` a name that has a slash goes to Prefect unchanged; one without is looked up among all
+deployments, and refused when two flows have one of that name. `prefect deploy` replaces a deployment's schedules by
+those of the file, but leaves the old ones active when the file has none left: here they are removed, and named. A
+worker marks a run as crashed whose process died; where the worker died too, nothing would, and the run would hold its
+deployment's place forever. So deploying also creates the automation that Prefect documents for it: a flow that sends no
+heartbeat (pyproject.toml says how often) is marked as crashed, which frees its place. Prefect offers no hook for any of
+these, so methods of its own are wrapped; tests run the commands themselves and so guard the wrapping against a new
+Prefect.
 """
 
 from datetime import timedelta
@@ -107,7 +107,7 @@ def _with_watch(original: Any) -> Any:
 
 
 def _watch() -> "AutomationCore":
-    """After a heartbeat of a run of the flow `cgn` either another comes or the run's end, else it has crashed."""
+    """A run of the flow `cgn` has crashed if neither another heartbeat nor its end follows a heartbeat in time."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture

@@ -1,9 +1,9 @@
-"""MLflow's SQLite file: made at once or not at all, and adopted where a checkout was copied or moved.
+"""MLflow's SQLite file: created completely or not at all, and adopted where a checkout was copied or moved.
 
-MLflow creates its tables by some fifty migrations, and two processes that do so at once leave a file that
-nothing opens any more. So a new file is made under another name and linked to its own one when it is whole; whoever
-opens it, `mlflow ui` too, sees none or all of it. MLflow stores where artifacts lie as absolute paths, and its client
-cannot change them: in a copied store they would be written into the folder that it was copied from. Two columns are
+MLflow creates its tables by some fifty migrations, and two processes that do so at once leave a file that nothing opens
+any more. So a new file is created under another name and linked to its own one when it is whole; whoever opens it,
+`mlflow ui` too, sees none or all of it. MLflow stores the locations of artifacts as absolute paths, and its client
+cannot change them: a copied store would write artifacts into the folder that it was copied from. Two columns are
 changed for that, in one transaction.
 """
 
@@ -22,7 +22,7 @@ BUSY_SECONDS = 20.0
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite tracking URI (absolute, as `mlflow_client.address` gives it); None for any other store."""
+    """The file of an absolute SQLite tracking URI (`flows.mlflow_client.address`); None for any other store."""
     scheme, separator, path = uri.partition(":///")
     path = unquote(path.partition("?")[0])
     if not separator or not scheme.startswith("sqlite") or not path or path.startswith((":memory:", "file:")):
@@ -31,7 +31,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def create(file: Path) -> None:
-    """Make MLflow's tables where there is no file; wait while another program makes them. Call it under a lock.
+    """Create MLflow's tables if there is no file; wait while another program creates them. Call it under a lock.
 
     Raises RuntimeError for a file whose creation was interrupted: MLflow can neither use nor finish it.
     """
@@ -48,7 +48,7 @@ def create(file: Path) -> None:
 
 
 def adopt(file: Path, *, experiment: str, home: str | None) -> None:
-    """Let an experiment's artifacts lie beside the store, where they did before the store was copied or moved.
+    """Write an experiment's artifacts beside the store again, as before the store was copied or moved.
 
     home: the path of the store's file when the experiment was used last, None where that was not recorded. Artifacts of
     earlier runs are looked for in the new place where they are there, else in the old one.
@@ -78,7 +78,7 @@ def adopt(file: Path, *, experiment: str, home: str | None) -> None:
 
 
 def _link_new(file: Path) -> None:
-    """Make the tables in a file of another name, then give it its own, unless another program was faster."""
+    """Create the tables in a file of another name, then give it its own, unless another program was faster."""
     from mlflow import MlflowClient
 
     partial = file.with_name(f"{file.name}.partial-{os.getpid()}")
@@ -86,7 +86,7 @@ def _link_new(file: Path) -> None:
     try:
         MlflowClient(f"sqlite:///{partial}").get_experiment("0")
         try:
-            file.hardlink_to(partial)  # a move would replace what another program made meanwhile
+            file.hardlink_to(partial)  # a move would replace a file that another program has created meanwhile
         except FileExistsError:
             return
         except OSError:  # a file system without links
@@ -108,7 +108,7 @@ def _revision(file: Path) -> str | None:
 
 
 def _leftovers(file: Path) -> list[str]:
-    """Tables that a migration makes and removes again."""
+    """Tables that a migration creates and removes again."""
     return _rows(file, r"SELECT name FROM sqlite_master WHERE name LIKE '\_alembic\_tmp\_%' ESCAPE '\'")
 
 

@@ -1,11 +1,12 @@
 """A flow run with parameters of its own: a workspace beside the checkout, and the DVC experiment that it becomes.
 
 The workspace is a git worktree in `.dvc/tmp/exps`, where DVC's own experiments run, with the checkout's cache: what
-both share is restored, not made again. It holds the checkout's tracked files as they are at the run's start, edits
-included, and nothing that is changed there later. Its name comes from these files and the changed parameters. So a run
-that failed or was killed continues in the same workspace when it is started again, and two equal runs work one after
-the other. A run that ends well is saved as an experiment of DVC (`dvc exp show`, `dvc exp apply NAME`), and its
-workspace is removed. (`dvc exp run --temp` would run all stages in one process: no task for each, nothing to resume.)
+both have in common is restored, not computed again. It holds the checkout's tracked files as they are at the run's
+start, edits included, and nothing that is changed there later. Its name comes from these files and the changed
+parameters. So a run that failed or was killed continues in the same workspace when it is started again, and two equal
+runs work one after the other. A run that ends well is saved as an experiment of DVC (`dvc exp show`, `dvc exp apply
+NAME`), and its workspace is removed. (`dvc exp run --temp` would run all stages in one process: no task for each,
+nothing to resume.)
 """
 
 import hashlib
@@ -39,16 +40,16 @@ class Workspace:
 
     @property
     def environment(self) -> dict[str, str]:
-        """By which tracking knows the experiment, as in `dvc exp run`."""
+        """The variables from which tracking reads the experiment, as in `dvc exp run`."""
         if not self.name:
             return {}
         return {"DVC_EXP_NAME": self.name, "DVC_EXP_BASELINE_REV": git(self.folder, "rev-parse", "HEAD")}
 
     def save(self, stages: Iterable[str], *, message: str, pipeline: str) -> None:
-        """Save what `stages` made as an experiment and remove the workspace; nothing for a run in the checkout.
+        """Save the outputs of `stages` as an experiment and remove the workspace; nothing for a run in the checkout.
 
-        `pipeline` is the run's key in tracking, whose uploader looks at outputs for a moment after they are made.
-        Raises RuntimeError with what DVC says where it cannot be saved; the workspace stays then.
+        `pipeline` is the run's key in tracking, whose uploader reads outputs shortly after they are written.
+        Raises RuntimeError with DVC's message where it cannot be saved; the workspace stays then.
         """
         if not self.name:
             return
@@ -122,14 +123,14 @@ def git(folder: Path, *words: str) -> str:
 
 
 def _digest(root: Path, snapshot: str, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
-    """Eight letters for the files and what is changed in them."""
+    """Eight hex digits that identify the files and the changes."""
     what = [git(root, "rev-parse", "HEAD"), git(root, "rev-parse", f"{snapshot}^{{tree}}")]
     text = json.dumps([*what, dict(overrides), list(variants)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _make(root: Path, folder: Path, *, snapshot: str, overrides: Mapping[str, Any], variants: Sequence[str]) -> None:
-    """Create the workspace. What is refused leaves none."""
+    """Create the workspace. After an error there is no workspace."""
     from dvc.config import Config  # type: ignore[import-untyped]
     from dvc.utils.serialize import modify_yaml  # type: ignore[import-untyped]
 
@@ -161,7 +162,7 @@ def _restore_kept(folder: Path, *, cache: Path) -> None:
 
     with Repo(str(folder), config={"cache": {"dir": str(cache)}}) as repo:
         kept = [out.stage.addressing for out in repo.index.outs if out.persist and out.hash_info]
-        with suppress(DvcException):  # what the cache lacks is made
+        with suppress(DvcException):  # what the cache lacks is computed again
             repo.checkout(targets=kept, allow_missing=True) if kept else None
 
 

@@ -1,9 +1,9 @@
-"""A GPU for each stage: stages of all pipelines of a machine's user meet at a file lock for each GPU.
+"""A GPU for each stage: one file lock for each GPU, for all pipelines of a user on this machine.
 
 A training claims as many GPUs as its `devices` says, an evaluation one, a generation all that are free, at least one.
-The stage then sees only these (CUDA_VISIBLE_DEVICES). A stage that finds none free waits and says for whom. The kernel
-frees a lock with its process, however that ends, which a limit on a server would not. A stage without a GPU claims
-nothing, so any number of them works beside. Where nvidia-smi lists no GPU, nothing is claimed.
+The stage then sees only these (CUDA_VISIBLE_DEVICES). A stage that finds none free waits, and prints which processes
+hold them. The kernel frees a lock when its process ends, also when it is killed; a limit on a server would stay taken.
+Any number of stages without a GPU work at the same time. Where nvidia-smi lists no GPU, nothing is claimed.
 
     CGN_SHARE_GPUS=1           stages may share GPUs: nothing is claimed
     CGN_GPU_LOCKS=FOLDER       where the locks are, for several users of one machine; all must be able to write there
@@ -51,7 +51,7 @@ def claimed(count: int | None, *, holder: str) -> Iterator[None]:
 
 
 def visible() -> list[str]:
-    """The GPUs that this process may use, by their UUIDs: one name for each, whoever looks."""
+    """The GPUs that this process may use, by their UUIDs: the same names in every process."""
     try:
         listed = subprocess.run(QUERY, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):
@@ -82,7 +82,7 @@ def locks() -> Path:
 
 
 def _held(seen: Sequence[str], *, count: int | None, holder: str, stack: ExitStack) -> list[str]:
-    """Those that are held now: `count`, or none at all, so that two stages that want several never wait in a ring."""
+    """The GPUs that are held now: `count`, or none at all, so that two stages that want several never deadlock."""
     held: list[str] = []
     with ExitStack() as found:
         for gpu in seen:

@@ -41,7 +41,7 @@ class Live:
             client.set_task_run_state(UUID(str(task_run.id)), state, force=True)
 
     def retry(self, reason: str, *, seconds: float) -> None:
-        """The stage failed for what passes, and is tried again."""
+        """The stage failed for a temporary reason, and is tried again."""
         self.logger.warning(f"tried again in {seconds:.0f} s: {reason}")
         self.state("Retrying", message=reason)
 
@@ -50,8 +50,8 @@ class Live:
         with self._optional():
             if self.progress is None:
                 key = artifact_key(self.stage, "progress")
-                made = create_progress_artifact(percent, key=key, description=f"{self.stage}: {text}")
-                self.progress = UUID(str(made))
+                artifact = create_progress_artifact(percent, key=key, description=f"{self.stage}: {text}")
+                self.progress = UUID(str(artifact))
             else:
                 update_progress_artifact(self.progress, percent, description=f"{self.stage}: {text}")
 

@@ -109,7 +109,7 @@ class Client:
                 self.experiment = self._experiment()
 
     def _experiment(self) -> str:
-        """The experiment's id; it is made where it does not exist."""
+        """The experiment's id; it is created where it does not exist."""
         from mlflow.exceptions import MlflowException
 
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT

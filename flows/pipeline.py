@@ -1,10 +1,10 @@
 """The flow `cgn`: one Prefect task for each DVC stage, edges from DVC's graph; each task has DVC run its stage.
 
 A run with parameters or variants of its own works in a workspace of its own (`flows.experiment`), any other in the
-checkout. A stage becomes a task when what it needs is up to date and one of the `at_once` places is free, so
-that no task waits in a state that says it runs, and none is left over when the run ends. The cache is DVC's alone; a
-stage it skips is shown as Cached. A stage is tried again only after what passes by itself, a server that is away or a
-lock that is held: bad input would be refused again. One that failed stops only what needs it, and the run says which.
+checkout. A stage becomes a task when what it needs is up to date and one of the `at_once` places is free, so that no
+task waits in a state that says it runs, and none is left over when the run ends. The cache is DVC's alone; a stage it
+skips is shown as Cached. A stage is tried again only after a temporary failure, a server that is down or a lock that is
+held: bad input would be refused again. A failed stage stops only the stages that need it; the run names them.
 """
 
 import os
@@ -84,7 +84,7 @@ def _patiently(stage: Stage, runner: StageRunner, *, live: Live, cores: int) -> 
 
 
 def _first_name() -> str:
-    """Until the stages are known: the deployment, unless whoever started the run named it."""
+    """The run's name until the stages are known: the user's, else the deployment's."""
     given = str(flow_run.name or "")
     return given if given and not RANDOM_NAME.fullmatch(given) else str(deployment.name or "cgn")
 
@@ -105,7 +105,7 @@ def cgn(
     `variants` (instead of params.yaml's active ones) and `overrides` (values by dotted keys of params.yaml) run as an
     experiment of DVC. `from_stage` (a name or pattern) runs stages, and what needs them, also where they are up to
     date, `force` all. `at_once` stages may work side by side and share the processor's cores; a stage that failed for
-    what passes by itself (exit status 75) is tried again `retries` times.
+    a temporary reason (exit status 75) is tried again `retries` times.
     """
     for name, value, least in (("at_once", at_once, 1), ("retries", retries, 0)):
         if value < least:
@@ -126,7 +126,7 @@ def cgn(
 
 
 def _work(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int, retries: int) -> dict[str, State[Any]]:
-    """The last states of the stages that were begun. Whatever stops it stops the stages, too."""
+    """The last states of the stages that were begun. Any exception, a cancel too, stops the stages."""
     try:
         return _in_order(stages, runner=runner, at_once=at_once, retries=retries)
     except BaseException:
@@ -162,7 +162,7 @@ def _in_order(stages: Mapping[str, Stage], *, runner: StageRunner, at_once: int,
 def _concluded(
     stages: Mapping[str, Stage], *, ended: Mapping[str, State[Any]], name: str, place: Workspace
 ) -> State[None] | None:
-    """Say what came of the stages, and save an experiment that ended well."""
+    """Report the results of the stages, and save an experiment that ended well."""
     key = str(flow_run.id)
     cached = sum(state.name == "Cached" for state in ended.values())
     count_stages(place.root, key=key, counts={"cached": cached})
@@ -183,7 +183,7 @@ def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:
 
 
 def _rename(name: str) -> str:
-    """Name the run, unless whoever started it did. The name that it has."""
+    """Give the run this name, unless the user named it. Returns the name that it has."""
     first = _first_name()
     if first != (deployment.name or "cgn"):
         return first

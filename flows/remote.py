@@ -1,8 +1,8 @@
 """python -m flows.remote: whether a DVC remote holds every object that dvc.lock names, object by object.
 
-DVC takes a folder for whole where the remote has its list, so `dvc push` does not send again what a remote has lost;
-`dvc pull` names what it misses by hashes; and from a store like S3 it takes an object that was cut short for whole,
-unless the remote has `verify = true`. Here every object is looked at; `--push` sends those that this cache has.
+DVC considers a folder complete if the remote has its list, so `dvc push` does not send again what a remote has lost;
+`dvc pull` names missing objects by hashes; and it accepts an object that was cut short from a store like S3, unless the
+remote has `verify = true`. Here every object is checked; `--push` sends those that this cache has.
 """
 
 import argparse

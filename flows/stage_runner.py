@@ -82,7 +82,7 @@ class Outcome:
 
     @property
     def temporary(self) -> bool:
-        """Whether it failed for what passes by itself: a server that is away, or a lock that DVC did not get."""
+        """Whether the failure is temporary: a server that is down, or a lock that DVC did not get."""
         locked = self._exited is None and any(LOCKED.match(line) for line in self.lines)
         return bool(self.status) and (locked or self._exited == TEMPORARY)
 
@@ -232,7 +232,7 @@ def forget_dead(busy: Busy) -> None:
 
 
 def _is_holder(entry: Mapping[str, Any]) -> bool:
-    """Whether the process of a lock's entry lives and is the one that made it, by the words of its command."""
+    """Whether the process of a lock's entry lives and is the one that created it, by the words of its command."""
     words = str(entry["cmd"]).partition(" ")[2]
     try:
         process = psutil.Process(int(entry["pid"]))

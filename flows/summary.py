@@ -1,4 +1,4 @@
-"""A flow run in words: the name that says what runs, and the artifact that says what came of it, with links."""
+"""A flow run's name, which lists what runs, and its summary artifact, with the results of the stages and links."""
 
 import base64
 import json
@@ -50,7 +50,7 @@ def summarize(
     for stage in stages.values():
         lines += [f"- Report of {stage.name}: `{out / PAGE}`" for out in stage.outs if (out / PAGE).is_file()]
     if place.name:
-        lines.append(f"- Experiment `{place.name}`: `uv run dvc exp apply {place.name}` brings it into the checkout")
+        lines.append(f"- Experiment `{place.name}`: `uv run dvc exp apply {place.name}` applies it to the checkout")
     create_markdown_artifact("\n".join([*lines, *_mlflow(place.root, key=key)]), key="summary", description=name)
 
 

@@ -1,6 +1,6 @@
 """One stage's run on its way from its folder (`flows.untracked`) to MLflow, and what is noted of the stage meanwhile.
 
-sent.json says which version of which file MLflow has taken: whatever dies, something is sent twice at worst (MLflow
+sent.json lists which version of which file MLflow has received: after a crash, something may be sent twice (MLflow
 drops equal values), and nothing is left out. What went to another server or experiment, or to an MLflow run that is
 gone, is sent from its start.
 
@@ -98,7 +98,7 @@ class TrackedRun:
                 self._end(read_json(self.folder / END))
 
     def _begin(self) -> None:
-        """Open the run under its pipeline's, which is made if this stage is its first."""
+        """Open the run under its pipeline's, which is created if this stage is its first."""
         facts, pipeline, start, client = self.stage["facts"], self.stage["pipeline"], self.stage["time"], self.client
         parent = client.pipeline(pipeline["key"])
         if parent is None:
@@ -154,7 +154,7 @@ class TrackedRun:
         sent.offset, sent.checksum = len(data), zlib.crc32(data)
 
     def _send_final(self, file: Path) -> None:
-        """The values that one compares, at the last step, so that MLflow shows them; where there are more, a table."""
+        """The values of metrics.json at the last step, so that MLflow shows them; if there are more, a table of all."""
         values = flat(read_json(file), separator="/")
         compared = flat(read_json(self.folder / untracked.METRICS), separator="/") or values
         self.client.log(self.sent.run_id, metrics=[{**compared, "step": self.sent.step, "time": file.stat().st_mtime}])
@@ -199,9 +199,9 @@ class TrackedRun:
 
 
 def observe(run: Path) -> bool:
-    """Note what shows now and perhaps not later: DVC's hashes, changed parameters, that a stage was killed.
+    """Note what may be gone later: DVC's hashes, changed parameters, that a stage was killed.
 
-    Whether the stage has ended: then all that is to be sent is there. What is damaged is refused when it is sent.
+    Returns whether the stage has ended; then all that is to be sent exists. Damaged files are refused when sent.
     """
     with suppress(OSError, *DAMAGE):
         stage = read_json(run / STAGE)

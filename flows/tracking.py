@@ -6,7 +6,7 @@
 
 One uploader serves all stages of a pipeline, because MLflow takes seconds of processor time to load, and it is a
 process of its own, because a server may hang. It lives as long as the pipeline and a short grace after it; it stays in
-the pipeline's process group, so whoever ends the group ends it too. Whoever sends a pipeline's runs, or removes one,
+the pipeline's process group, so ending the group ends it too. A process that sends a pipeline's runs, or removes one,
 holds the pipeline's lock.
 
 A server that fails is asked again every ten seconds; the rest is sent by the next pipeline's uploader, or by `sync`.

@@ -22,7 +22,7 @@ OURS = {"buckets", "prefect", "mlflow", "worker", "deploy"}
 
 
 def schema_errors(text: str) -> str:
-    """What the Compose specification says against a file; empty for a right one."""
+    """The errors that the Compose specification finds in a file."""
     compose_spec = pytest.importorskip("compose_spec", reason="its reader is in the dependency group services")
     try:
         compose_spec.PyCompose.from_yaml(text).validate()

@@ -1,6 +1,6 @@
 """The parameters of the ImageNet track, a model for each verb; the defaults are the paper's values.
 
-Where the published code and the paper's text differ, the code's value is the default: it made the published weights.
+Where the published code and the paper's text differ, the code's value is the default: it trained the published weights.
 """
 
 from typing import Literal

@@ -1,6 +1,6 @@
 """Models, training states and published weights on disk: never unpickled, loaded strictly, whole or absent.
 
-Decided here: a model is a safetensors file with the facts needed to rebuild it (track, variant, net settings) as JSON
+A model is a safetensors file with the facts needed to rebuild it (track, variant, net settings) as JSON
 in the header, so a checkpoint of another variant is refused by name. A training state (with its optimizers) is a torch
 file read with `weights_only=True`. Both carry checksums, so that no flipped bit is trained on: a model the SHA-256 of
 its tensors, a state the CRC-32 of each record, which torch writes but does not check.
@@ -143,7 +143,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By its bytes; a file that is neither this nor torch's is taken for what its name says."""
+    """By its first bytes; by its suffix where these are neither safetensors' nor torch's."""
     try:
         start = first_bytes(path)
     except OSError as error:

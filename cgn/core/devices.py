@@ -1,6 +1,6 @@
 """What a process computes with: device, precision, cores, threads, memory, and the machine's description.
 
-Decided here: `auto` is a CUDA GPU where one is available, else the CPU. A GPU that was requested and is absent is
+`auto` is a CUDA GPU where one is available, else the CPU. A GPU that was requested and is absent is
 refused before anything runs, never silently replaced. Fabric gives device and precision; the loops stay ours.
 
 Every process computes with one thread. The number of threads decides how a sum is split and so its last bit: another

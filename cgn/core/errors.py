@@ -1,4 +1,4 @@
-"""The exceptions that speak to a user.
+"""The exceptions whose messages are for a user.
 
     CgnError            anything a user can cause and fix; the command line prints it without a traceback
       ConfigError       a parameter is unknown, missing, mistyped or out of range (dotted key in the message)

@@ -4,7 +4,7 @@
     in local processes     one for each device, by concurrent.futures
     as tasks of Ray        one for each item, on any machine of a cluster (`cgn.core.fan_out_ray`)
 
-Who computes decides the pace, never the result: an item's result must be a function of the item alone. A worker calls
+The workers change the speed, not the results: an item's result must be a function of the item alone. A worker calls
 `opening` once, which loads what it needs, and then computes items. Few items are queued at a time, so a billion of them
 need no more memory than a hundred.
 """
@@ -32,14 +32,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Compute = Callable[[Item], Result]
 Opening = Callable[[torch.device], Compute[Item, Result]]
-"""Makes ready to compute on a device. Picklable, and what it computes as well."""
+"""Loads on a device what computing needs; returns the function item -> result. Picklable, as items and results are."""
 QUEUED = 2
-"""Items that are handed out for each worker: the one it computes, and the next."""
+"""Items that are queued for each worker: the one that it computes, and the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """Who computes the items of a fan-out."""
+    """The processes or the cluster that compute the items of a fan-out."""
 
     devices: tuple[torch.device, ...]
     """One for each process of this machine. With Ray, the one of the process that runs the command."""
@@ -56,9 +56,9 @@ class Workers:
 
 
 def choose_workers(accelerator: str, *, workers: int = 0, ray: str = "", here: int = 0) -> Workers:
-    """`workers`: how many; 0: all of a cluster, or `here` on this machine, where 0 means one a GPU or usable core.
+    """`workers`: their number; 0: all of a cluster, on this machine `here`, or if that is 0 one for each GPU or core.
 
-    `ray`: the cluster's address, by default what the environment variable RAY_ADDRESS names.
+    `ray`: the cluster's address, by default that in the environment variable RAY_ADDRESS.
 
     Raises ConfigError for a GPU that is asked for and absent, and for a negative number of workers.
     """
@@ -131,7 +131,7 @@ _worker: dict[str, Any] = {}
 
 def _start(opening: bytes, cores: int, queue: "SimpleQueue[torch.device]") -> None:
     """`opening`: pickled here, because torch would put its tensors into /dev/shm, which a container has little of."""
-    threading.Thread(target=end_with_parent, daemon=True).start()  # a killed parent would leave it waiting for ever
+    threading.Thread(target=end_with_parent, daemon=True).start()  # a killed parent would leave it waiting
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the parent reports it
     os.environ[CORES] = str(cores)
     limit_threads()

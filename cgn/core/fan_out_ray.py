@@ -1,16 +1,16 @@
-"""A fan-out over a Ray cluster: one Ray task for each item, on whichever machine is free.
+"""A fan-out over a Ray cluster: one Ray task for each item, on any machine that is free.
 
-Decided here, because of what goes wrong in practice:
+Each rule avoids a known problem:
 
 - Only as many tasks are queued as keep the cluster busy (`QUEUED` for each that can run at a time).
 - A task that fails or dies is tried again on another node, ATTEMPTS times in all; Ray's own retries are off, because
   they may return to the same bad node. A node on which FAILURES tasks fail in a row is left out.
-- The head is asked by TCP whether it lives. Ray itself would wait for a minute and then end the process.
+- A TCP connection shows whether the head is alive. Ray itself would wait for a minute and then end the process.
 - All machines must have the same code and torch, and see the folder in which the command runs: checked in each worker.
 - A worker uses the cores that Ray gave its task, not those of the machine.
 
-A task may run twice, when a node is cut off and returns. So an item's results must be files that are put into place as
-a whole, or return values.
+A task may run twice, if a node is disconnected and returns. So an item's results must be files that are renamed into
+place when they are complete, or return values.
 """
 
 import logging
@@ -44,7 +44,7 @@ FAILURES = 3
 PATIENCE_SECONDS = 20.0
 """For a head that does not answer; Ray ends the process after 60."""
 REFRESH_SECONDS = 5.0
-"""Between looks at the cluster's nodes."""
+"""Between updates of the list of nodes."""
 CORES_PER_GPU = 8
 """At most: threads that encode images for one GPU."""
 KEPT = "what is finished is kept, the same command continues"
@@ -60,24 +60,24 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """What every task of a fan-out is given."""
+    """The argument that all tasks of a fan-out share."""
 
     key: str
     opening: list[Any]
     """A reference to the pickled opening; in a list, so that Ray does not fetch it for each task."""
     folder: str
-    made_by: tuple[str, str]
+    software: tuple[str, str]
     cpus: int
     gpus: int
 
 
 @dataclass(kw_only=True)
 class _Attempt:
-    """An item and where it failed."""
+    """An item, and the nodes where it failed."""
 
     item: Any
     slot: int = 0
-    """Of those that may be pending."""
+    """Its place among the pending tasks; the key under which the task stores its node."""
     serial: int = 0
     nodes: list[str] = field(default_factory=list)
 
@@ -152,7 +152,7 @@ class _Run:
             key=f"cgn-{uuid.uuid4().hex}",
             opening=[ray.put(pickle.dumps(opening))],
             folder=str(Path.cwd()),
-            made_by=_made_by(),
+            software=_software(),
             cpus=cpus,
             gpus=int(on_gpu),
         )
@@ -229,7 +229,7 @@ class _Run:
         return node if serial == str(attempt.serial) else ""
 
     def _note_failure(self, attempt: _Attempt, outcome: _Outcome) -> None:
-        """Raise what happened when an item has failed too often; leave out a node where too many failed."""
+        """Raise WorkerError for an item that failed too often; leave out a node where too many failed in a row."""
         node, error = outcome.node, outcome.error
         where = self.nodes.get(node, "a node that is gone")
         attempt.nodes.append(node)
@@ -245,7 +245,7 @@ class _Run:
             say(f"Ray node {where} is left out, because {FAILURES} tasks in a row failed there, the last: {error}")
 
     def _look(self) -> None:
-        """Which nodes there are, every few seconds. Raises WorkerError where the head, or this node, is lost."""
+        """Update the list of nodes, every few seconds. Raises WorkerError where the head, or this node, is lost."""
         now = time.monotonic()
         if now - self.looked < REFRESH_SECONDS:
             return
@@ -282,12 +282,12 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _made_by() -> tuple[str, str]:
+def _software() -> tuple[str, str]:
     return code_digest(), f"Python {sys.version_info.major}.{sys.version_info.minor}, torch {torch.__version__}"
 
 
 _opened: dict[str, Callable[[Any], Any]] = {}
-"""Of a worker process: the fan-out that it serves."""
+"""In a worker process: key of the fan-out that it works for -> the function that computes an item."""
 
 
 def _run(job: _Job, slot: int, serial: int, item: Any) -> _Outcome:
@@ -296,7 +296,7 @@ def _run(job: _Job, slot: int, serial: int, item: Any) -> _Outcome:
     from ray.experimental.internal_kv import _internal_kv_put
 
     node = ray.get_runtime_context().get_node_id()
-    _internal_kv_put(f"{job.key}-{slot}", f"{serial} {node}")  # should this process be killed, it says where
+    _internal_kv_put(f"{job.key}-{slot}", f"{serial} {node}")  # read by `_node_of` if this process is killed
     try:
         if job.key not in _opened:
             _opened.clear()
@@ -311,7 +311,7 @@ def _run(job: _Job, slot: int, serial: int, item: Any) -> _Outcome:
 
 
 def _open(job: _Job) -> Callable[[Any], Any]:
-    """Raises ArtifactError where this machine lacks the command's folder, or has other code."""
+    """Open the fan-out. Raises ArtifactError where this machine lacks the command's folder, or has other code."""
     import ray
 
     os.environ[CORES] = str(job.cpus)
@@ -321,10 +321,10 @@ def _open(job: _Job) -> Callable[[Any], Any]:
         os.chdir(job.folder)
     except OSError:
         raise ArtifactError(f"{machine} does not see the folder {job.folder}: mount it on every machine") from None
-    if (here := _made_by()) != job.made_by:
+    if (here := _software()) != job.software:
         raise ArtifactError(
             f"{machine} has other code than the command ({here[1]}, digest {here[0][:8]}; the command: "
-            f"{job.made_by[1]}, {job.made_by[0][:8]}): install the same on every machine"
+            f"{job.software[1]}, {job.software[0][:8]}): install the same on every machine"
         )
     opening = pickle.loads(ray.get(job.opening[0]))
     compute: Callable[[Any], Any] = opening(torch.device("cuda" if job.gpus else "cpu"))

@@ -1,6 +1,6 @@
 """Files: written whole or not at all, read with errors that say what to do, digests, and the files below a folder.
 
-Decided here: a folder is listed by one function (`walk`): links are followed, never in a circle, and what cannot be
+A folder is listed by one function (`walk`): links are followed, never in a circle, and what cannot be
 followed is listed. A file's name is text everywhere (`readable`): bytes that are not UTF-8, control characters and the
 backslash are escaped as Python escapes them, `caf\\xe9.JPEG`, so a name can be stored, shown and restored (`on_disk`).
 """

@@ -1,7 +1,7 @@
 """Images: conversion between floats in [-1,1] and bytes, PNG, and sheets of examples.
 
 Legend: B batch, H height, W width. Floats are (B,3,H,W) or (B,1,H,W) tensors; bytes are (B,H,W,3) or (B,H,W) uint8.
-Decided here: [-1,1] maps linearly to [0,255], rounded; no image is stretched to its own minimum and maximum.
+[-1,1] maps linearly to [0,255], rounded; no image is stretched to its own minimum and maximum.
 """
 
 import io

@@ -1,11 +1,11 @@
 """Several processes that work as one, one device each; the one that runs the command writes and logs.
 
 On one machine they are started here, all as children: the command waits for any of them, not for the slowest, so when
-one fails, the others are ended at once and its error is raised, instead of a collective call that waits for ever. When
-the command is killed, they end themselves. Process 0's metrics go to the command's sink, the others' nowhere.
+one fails, the others are ended at once and its error is raised, instead of a collective call that never returns. When
+the command is killed, they end themselves. Only process 0's metrics go to the command's sink.
 
 On a Ray cluster (`--ray ADDRESS`) they are actors: `cgn.core.launch_ray`. On several machines without one, torchrun
-starts them, N on each, and its environment variables say who is who:
+starts them, N on each, and sets their ranks in environment variables:
 
     torchrun --nnodes 2 --nproc_per_node 8 ... -m cgn train_cgn imagenet/full ...
 
@@ -71,7 +71,7 @@ def launch(
 ) -> None:
     """Call `work` in a process for each device: in this one, or, picklable, in several.
 
-    `ray`: the address of a Ray cluster, by default what RAY_ADDRESS names; then all processes together are `devices`,
+    `ray`: the address of a Ray cluster, by default that in RAY_ADDRESS; then `devices` is the number of all processes,
     on any of its machines, and `folder` must be on a file system that they share. Raises ConfigError for a GPU that is
     absent, before any process starts, and for one whose memory is too small.
     """

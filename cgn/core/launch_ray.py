@@ -1,8 +1,9 @@
-"""The processes of one training on a Ray cluster: one actor for each device, on whichever machines have room.
+"""The processes of one training on a Ray cluster: one actor for each device, on any machines with free ones.
 
-Each actor sets the environment variables by which torchrun says who is who, and calls the same work as torchrun's
-processes do (`cgn.core.launch`). All of them are placed at once or none is, so that two trainings never wait for each
-other's half. When one ends with an error or dies, the others are ended. All machines must see the output folder.
+Each actor sets the environment variables that torchrun would set (ranks, address), and calls the same work as
+torchrun's processes do (`cgn.core.launch`). All of them are placed at once or none is, so that two trainings never wait
+for each other's devices. When one ends with an error or dies, the others are ended. All machines must see the output
+folder.
 """
 
 import os
@@ -18,12 +19,12 @@ import torch
 
 from cgn.core.errors import ArtifactError, CgnError, ConfigError, TrainingError, WorkerError
 from cgn.core.fan_out import Workers
-from cgn.core.fan_out_ray import _connected, _made_by
+from cgn.core.fan_out_ray import _connected, _software
 from cgn.core.launch import LOST, VISIBLE_SECONDS, PipeSink, Work, free_port, loss_explained
 from cgn.core.metrics import MetricSink, Silent
 
 ROOM_SECONDS = 600.0
-"""A cluster that grows on demand, or is busy, has so long to give the training its devices."""
+"""How long a training waits for its devices: the cluster may be busy, or grow on demand."""
 RUN_ID = "ray"
 
 
@@ -46,7 +47,7 @@ def together_on_ray(
             members = [_start(ray, group, bundle=bundle, number=number) for number in range(processes)]
             host, port = ray.get(members[0].address.remote())
             shared = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-            given = (pickle.dumps(work), str(Path.cwd()), str(token), _made_by())
+            given = (pickle.dumps(work), str(Path.cwd()), str(token), _software())
             running = {
                 member.run.remote(*given, {**shared, "RANK": str(rank), "GROUP_RANK": str(rank)})
                 for rank, member in enumerate(members)
@@ -86,13 +87,13 @@ class _Member:
         self.calls: list[Any] = []
 
     def address(self) -> tuple[str, int]:
-        """Where the processes meet."""
+        """Host and port at which the processes of the training connect."""
         import ray
 
         return str(ray.util.get_node_ip_address()), free_port()  # type: ignore[no-untyped-call]
 
     def send(self, call: Any) -> None:
-        """Keep a call of the sink."""
+        """Keep a call of the sink until `take` returns it."""
         self.calls.append(call)
 
     def take(self) -> list[Any]:
@@ -102,12 +103,12 @@ class _Member:
         return taken
 
     def run(
-        self, work: bytes, folder: str, token: str, made_by: tuple[str, str], variables: Mapping[str, str]
+        self, work: bytes, folder: str, token: str, software: tuple[str, str], variables: Mapping[str, str]
     ) -> Exception | None:
         """Call the work; the error, as a value."""
         os.environ.update({**variables, "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": RUN_ID})
         try:
-            _check(Path(folder), Path(token), made_by)
+            _check(Path(folder), Path(token), software)
             with loss_explained():
                 pickle.loads(work)(PipeSink(self) if variables["RANK"] == "0" else Silent())
         except CgnError as error:
@@ -117,7 +118,7 @@ class _Member:
         return None
 
 
-def _check(folder: Path, token: Path, made_by: tuple[str, str]) -> None:
+def _check(folder: Path, token: Path, software: tuple[str, str]) -> None:
     """Go to the command's folder. Raises ArtifactError where this machine lacks it or the output, or has other code."""
     machine = socket.gethostname()
     deadline = time.monotonic() + VISIBLE_SECONDS
@@ -128,5 +129,5 @@ def _check(folder: Path, token: Path, made_by: tuple[str, str]) -> None:
             f"{machine} does not see the output {token.parent}: put it on a file system that all machines share"
         )
     os.chdir(folder)
-    if _made_by() != made_by:
+    if _software() != software:
         raise ArtifactError(f"{machine} has other code than the command: install the same on every machine")

@@ -1,8 +1,8 @@
 """Items of a dataset, read ahead by worker processes and yielded in order; a worker that fails never blocks the reader.
 
-Decided here: items are sent through a pipe, with tensors as plain arrays. torch would put each tensor into shared
+Items are sent through a pipe, with tensors as plain arrays. torch would put each tensor into shared
 memory instead; where /dev/shm is full (a container has 64 MB by default), its worker prints an error, delivers nothing,
-and the reader waits for ever. There are never more workers than cores that this process may use.
+and the reader waits forever. There are never more workers than cores that this process may use.
 """
 
 import io

@@ -22,7 +22,7 @@ from cgn.core.errors import TrainingError
 from cgn.core.files import explained, json_value, write_json, write_text
 
 PACES = frozenset({"seconds", "images_per_second"})
-"""Last parts of names that say how fast a run was, not what it made."""
+"""Last parts of names that say how fast a run was, not what it computed."""
 
 
 class MetricSink(Protocol):
@@ -51,7 +51,7 @@ class Silent:
 
 
 class Fanout:
-    """One sink that speaks to several, in order."""
+    """One sink that passes everything on to several, in order."""
 
     def __init__(self, sinks: Sequence[MetricSink]) -> None:
         self.sinks = tuple(sinks)

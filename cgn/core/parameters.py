@@ -4,7 +4,7 @@ A default is the paper's value wherever the paper or its published code has one,
 only where it departs. Each field says through one of four functions what its value means: `published`, `choice`,
 `extension` or `ours`. `departures` compares a validated record with what these say.
 
-And the types of a verb's arguments: what each of them is to the front door. A verb is `def verb(config, *, seed: int,
+It also has the types of a verb's arguments, which the front door reads. A verb is `def verb(config, *, seed: int,
 variant: str, sink: MetricSink, <inputs>: Input, <output>: Output, ...)`. Its command line, the checks before the first
 step and the definition of its output follow from these types. `seed`, `variant` and `sink` are given to a verb that
 names them and are no options. Any other keyword argument of a plain type (str, int) is an option that defines the
@@ -24,7 +24,7 @@ STORE = "URL of an object store for the shards, such as s3://bucket/folder; null
 STORE_URL = re.compile(r"(?!memory:|(?:file|local)://[^/])[a-z][a-z0-9+.-]*://\S*[^\s/]")
 """No memory, which is lost with the process, and no relative path, which starts elsewhere in an experiment."""
 LARGEST = 2**53
-"""Of numbers; a larger one is no count, and not the same number in every language that reads a run's records."""
+"""The largest number in params.yaml: float64, which other readers of JSON use, has every integer up to it."""
 
 INPUT = "input"
 OUTPUT = "output"
@@ -47,7 +47,7 @@ Speed = Annotated[int, SPEED]
 """A number that changes how fast a verb works, never what it writes: it is no part of the output's definition."""
 
 Cluster = Annotated[str, SPEED]
-"""The address of a Ray cluster, which is a matter of pace as well."""
+"""The address of a Ray cluster, which changes only the speed as well."""
 
 Parameter = Annotated[str, PARAMETER]
 """A value from another section of params.yaml. The front door gives it by its name; it is no option."""

@@ -1,6 +1,6 @@
 """Randomness is passed in: every stream of random numbers has a name and comes from the one seed.
 
-Decided here: a stream is a pure function of (seed, names), so nothing has to be saved to resume: update 1,234 of a
+A stream is a pure function of (seed, names), so nothing has to be saved to resume: update 1,234 of a
 training draws the same numbers whether the run reached it in one go or was killed and continued.
 """
 

@@ -1,6 +1,6 @@
 """Decoding: an image file from outside -> 8-bit RGB, within bounds.
 
-Decided here: a file's format is recognised by its bytes, not its name, and only those of `FORMATS` are tried. Pixels
+A file's format is recognised by its bytes, not its name, and only those of `FORMATS` are tried. Pixels
 are read as torchvision reads them (greyscale is repeated, an alpha channel is dropped, CMYK is converted by Pillow),
 with two exceptions: 16-bit greyscale keeps its high byte, as 16-bit colour does, where a plain conversion would clip it
 to white; and an image is rotated as its EXIF says. A broken EXIF block is ignored. An image of more than `MAX_PIXELS`

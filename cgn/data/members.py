@@ -1,6 +1,6 @@
 """A sample as the members of a tar: its image and parts as PNG, its facts as JSON.
 
-Decided here: a sample is `<key>.png` and `<key>.json`, and where a track keeps them its parts (`<key>.mask.png`, ...).
+A sample is `<key>.png` and `<key>.json`, and where a track keeps them its parts (`<key>.mask.png`, ...).
 Reading takes those kinds of member, each name once, and refuses every other, so nothing in a tar is ever unpickled or
 run; parts are decoded only on request. The members are read here, because WebDataset's own iterator leaves the files
 open and takes five times as long, more than decoding an image of 32 pixels.

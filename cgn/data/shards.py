@@ -1,6 +1,6 @@
-"""Shards: the one format in which stages pass images on, tar files in WebDataset's layout and a manifest.
+"""Shards: the format in which stages pass images to each other, tar files in WebDataset's layout and a manifest.
 
-Decided here: a folder holds `<split>-<number:06d>.tar` and `manifest.json` (what the images are, and the size and
+A folder holds `<split>-<number:06d>.tar` and `manifest.json` (what the images are, and the size and
 SHA-256 of every shard). The tars may be in an object store instead (`cgn.data.store`), which the manifest then names.
 `cgn.data.members` defines a sample in a tar; indices run through a split. Equal samples give equal bytes: times and
 owners are constants, and WebDataset writes the tars. A shard draws its randomness from its own number, so it depends on
@@ -123,7 +123,7 @@ def write_manifest(
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read `manifest.json`. Raises ArtifactError when it is missing or not one of ours."""
+    """Read `manifest.json`. Raises ArtifactError when it is missing or has another format."""
     path = folder / MANIFEST
     content = read_json(path)
     try:

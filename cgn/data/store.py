@@ -1,8 +1,8 @@
 """Shards in an object store: s3://bucket/folder, or any other URL that fsspec knows.
 
-Decided here: an object is named by its shard and its SHA-256, and never replaced. So every manifest, an older one of
-another seed too, finds its own shards, and a shard that is there is not uploaded again. S3 shows an object only once it
-is whole; other stores may show a part, which has another size. A reader downloads each object once into a cache folder
+An object is named by its shard and its SHA-256, and never replaced. So every manifest, also an older one with another
+seed, finds its own shards, and a stored shard is not uploaded again. S3 shows an object only when it is complete; other
+stores may show a part, which has another size. A reader downloads each object once into a cache folder
 (CGN_CACHE, by default ~/.cache/cgn), checks size and SHA-256, and renames it there. The folder may be removed at any
 time; it grows to the size of the shards that are read on this machine.
 """

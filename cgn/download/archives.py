@@ -1,6 +1,6 @@
 """Tar archives from outside: read within bounds, and unpacked file by file; or an ArtifactError and nothing is left.
 
-Decided here: plain and gzip-compressed archives are read, but not as tarfile's stream, which accepts a truncated
+Plain and gzip-compressed archives are read, but not as tarfile's stream, which accepts a truncated
 compressed file as a complete one. An archive must end in its closing block: tarfile alone takes a damaged header, or a
 plain archive cut between two members, for the end. No header can make more be read, counted or unpacked than `Bounds`
 allow; images are compressed already, so an honest archive grows little.

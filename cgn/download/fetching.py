@@ -1,6 +1,6 @@
 """Get assets into a folder: from a mirror folder, else over HTTP; verified, complete or absent.
 
-Decided here: the folder CGN_MIRROR is searched first, by file name at any depth; a file there with another checksum is
+The folder CGN_MIRROR is searched first, by file name at any depth; a file there with another checksum is
 named and skipped. An asset without any documented digest must be of its kind (`cgn.download.verification`) and is then
 compared with the first file that was: `<name>.sha256` beside it, in the form that `sha256sum --check` reads, lasts as
 long as the folder. One file that is not available does not keep the others from coming; all that are missing are named

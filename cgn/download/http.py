@@ -1,6 +1,6 @@
 """One file over HTTP: resumed after breaks, bounded in size, tries and slowness, verified at its end.
 
-Decided here: a download goes to a hidden `.part` file of its URL, so a broken connection, or a killed run, continues
+A download goes to a hidden `.part` file of its URL, so a broken connection, or a killed run, continues
 where it stopped. Tries wait exponentially longer (urllib3's Retry until an answer comes; a loop of our own continues
 after a stream that breaks midway), and every kind of break is bounded: in a row, in all, and by a least speed. A file
 with a wrong checksum is removed and its URL named.

@@ -1,6 +1,6 @@
 """Every file that is downloaded: its URLs, size, digests and licence.
 
-Decided here: a file is identified by its SHA-256. Where only the first digits are documented (torchvision writes eight
+A file is identified by its SHA-256. Where only the first digits are documented (torchvision writes eight
 of them into the file's name) those are compared, and the full digest is recorded. MNIST's MD5s are the published ones;
 the SHA-256 beside them were computed from files that have these MD5s. ImageNet-C has MD5s only; where nothing is
 documented, the file must be of its `kind` and contain what it should (`cgn.download.verification`); the digest of the

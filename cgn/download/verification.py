@@ -1,6 +1,6 @@
 """Is this file the asset? By its documented size and digests; else by its content, from the first byte to the last.
 
-Decided here: where no digest is documented, a server's answer that is not the file (empty, a page, an error message,
+Where no digest is documented, a server's answer that is not the file (empty, a page, an error message,
 half of a file) must not pass for the asset, because the digest of the first file that passes is recorded and is
 required from then on. So the file is read to its end, and the names that its users look for must be in it. Nothing is
 unpacked and nothing is unpickled.

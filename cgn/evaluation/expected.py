@@ -9,7 +9,7 @@ expected.json beside this module holds it:
         units         figure -> "%" or "points"
         runs          seed, machine, and the figures as percentages; null where a shape bias was undecided
 
-Decided here: a figure is compared at the one decimal that pages show. Parameters that say where or how often
+A figure is compared at the one decimal that pages show. Parameters that say where or how often
 something is written or computed (PACES) are left out. `python -m tests.benchmarks.expected` fills the file.
 """
 

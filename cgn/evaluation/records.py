@@ -16,7 +16,7 @@ from cgn.core.outputs import log_folder
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The last run that made an output."""
+    """The last run that wrote an output."""
 
     seconds: float | None
     """Of its last start, to the finished output."""

@@ -40,7 +40,7 @@ class Classifier:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What the report says of it: network and preparation, with parameters and seed, or recipe, file and digest."""
     folder: Path | None = None
-    """What train_classifier made; None for a network from elsewhere."""
+    """The folder that train_classifier wrote; None for a network from elsewhere."""
 
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B,3,crop,crop) float32 -> {head: (B,K)}, means of heads included."""

@@ -40,7 +40,7 @@ def evaluate(
     workers: Speed = 0,
     ray: Cluster = "",
 ) -> None:
-    """Evaluate the classifiers that train_classifier made.
+    """Evaluate the classifiers that train_classifier wrote.
 
     `suite`: one instead of all that the parameters name; `assets`: a folder with the photographs of frost, where the
     data have none; `workers`: processes that share the conditions, by default this one, which uses every core; `ray`: a

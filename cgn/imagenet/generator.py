@@ -5,9 +5,8 @@
     load_published      the authors' trained generator, from their file
 
 A model file holds all that it takes to draw: the three BigGANs under their mechanisms (`shape.net.*`, ...), the
-saliency net (`saliency.*`), and the sizes of both in its facts. The miniature's pretrained nets are
-read by `cgn.miniature.nets`; the published nets are the public files, loaded under their own keys.
-All weights are loaded strictly.
+saliency net (`saliency.*`), and the sizes of both in its facts. The pretrained nets are loaded by
+`cgn.imagenet.pretrained`. All weights are loaded strictly.
 """
 
 from collections.abc import Mapping

@@ -333,7 +333,7 @@ def _curves(heads: Sequence[Head]) -> list[str]:
 
 
 def _corrupted(results: Results) -> dict[str, Any]:
-    """Who made the corrupted images (older decisions do not say it, their parameters do), and how many there are."""
+    """Who corrupted the images (in older runs only the parameters say it), and how many there are."""
     folders = results.run.params.get("prepare", {}).get("folders") or {}
     by = results.preparation.get("corrupted_by") or ("user" if folders.get("imagenet_c") else "here")
     counts = results.counts.get(IMAGENET_C, [0])

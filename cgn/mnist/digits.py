@@ -1,6 +1,6 @@
 """Handwritten digits as grey images: MNIST's own files, and those in the package scikit-learn.
 
-Decided here: MNIST is split as published, its training file's first 50,000 for training and the other 10,000 for test.
+MNIST is split as published, its training file's first 50,000 for training and the other 10,000 for test.
 scikit-learn's 1,797 have one fixed split (stratified, independent of the run's seed), 500 for test, and get an empty
 frame of one pixel, so that no stroke touches the border once they are enlarged. MNIST is enlarged by repeating pixels,
 as published; 8x8 digits, and all that are turned or shifted, by bicubic interpolation.

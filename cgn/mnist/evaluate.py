@@ -66,7 +66,7 @@ def evaluate(
     classifier: Inputs,
     decisions: Output,
 ) -> None:
-    """Evaluate the classifiers that train_classifier made, one of each arm. Nothing is random: the seed is not used.
+    """Evaluate the classifiers that train_classifier wrote, one of each arm. Nothing is random: the seed is not used.
 
     Raises ArtifactError for data or classifiers that are foreign, broken, or do not fit each other.
     """

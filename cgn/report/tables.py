@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A share or a difference of shares with its 95 % interval, and what a page must say with it."""
+    """A share or a difference of shares with its 95 % interval, and the notes that a page prints with it."""
 
     of: Estimate | None
     """None where there is nothing to count."""

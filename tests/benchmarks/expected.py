@@ -7,7 +7,7 @@
 Each RUNS holds <track>/<variant>/{prepare,train_cgn,generate,evaluate} of one checkout. Every variant that the file
 knows and RUNS holds is noted; a run of a seed and a machine that are noted already takes their place. Only runs of the
 default parameters (params.yaml, all but the seed) are taken, others are named and left out.
-Decided here: the machine is what the logs say, processor and instruction set; runs whose stages ran on different
+The machine is what the logs say, processor and instruction set; runs whose stages ran on different
 machines, or whose logs are gone, need --machine. The parameters in the file become those of params.yaml; runs that
 were noted for other values of them are dropped.
 """

@@ -1,6 +1,6 @@
 """Sides of a benchmark in processes of their own that take turns: what one does not share, the other does not see.
 
-Decided here: sides are interleaved, so that a machine that slows down slows both; each process tells its own processor
+Sides are interleaved, so that a machine that slows down slows both; each process tells its own processor
 time, which counts where other work shares the cores, and its peak of memory (resident, or the GPU's).
 """
 

@@ -45,7 +45,7 @@ def write_params(home: Path, **changes: dict[str, Any]) -> None:
 
 
 def machines(*words: str, home: Path, other: Path | None = None) -> tuple["subprocess.Popen[str]", ...]:
-    """Two torchruns, each with one process of the command in a folder; the first one hosts their meeting point."""
+    """Two torchruns, each with one process of the command in a folder; the first one hosts the rendezvous."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{probe.getsockname()[1]}"

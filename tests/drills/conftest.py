@@ -100,7 +100,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def drill(tmp_path: Path, whole: dict[str, str], record_property: Callable[[str, object], None]) -> Drill:
-    """A drill in a project of its own. It tracks nothing, where tracking is not the matter: MLflow takes seconds."""
+    """A drill in a project of its own, without an MLflow server, which would take seconds."""
     project = make_project(tmp_path / "project")
     project.environment["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
     return Drill(project, whole, record_property)

@@ -14,7 +14,7 @@ import psutil
 
 from tests.flows.conftest import Project, answers, free_port, until
 
-NOBODY = "http://127.0.0.1:9"  # tracking is another test's matter, and loading MLflow takes seconds
+NOBODY = "http://127.0.0.1:9"  # these tests do not track, and loading MLflow takes seconds
 SERVER = ("prefect", "server", "start", "--host", "127.0.0.1", "--no-ui", "--port")
 WORKER = ("prefect", "worker", "start", "--pool", "cgn", "--type", "process")
 DEPLOY = ("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "pipelines.yaml")

@@ -21,7 +21,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 def summary(platform: Platform, run: str) -> str:
-    """The artifact that says what came of a run."""
+    """A run's summary artifact."""
     wanted = {"flow_run_id": {"any_": [run]}, "key": {"any_": ["summary"]}}
     found = platform.post("artifacts/filter", {"artifacts": wanted})
     return str(found[0]["data"])
@@ -108,7 +108,7 @@ def test_only_what_passes_is_tried_again(platform: Platform, status: int, tries:
 
 @pytest.mark.long
 def test_a_run_whose_worker_and_process_are_gone_is_marked_and_the_next_one_starts(platform: Platform) -> None:
-    """By its heartbeats: nobody else could tell. It takes the two minutes that a run may be silent."""
+    """By its missing heartbeats, because its worker is dead too: after the two minutes that a run may be silent."""
     project = platform.project
     (project.folder / "code.txt").write_text("60\n", encoding="utf-8")
     run = platform.start("cgn-full")

@@ -13,7 +13,7 @@ from flows import remote
 from tests.flows.conftest import Project, answers, free_port, make_project, until
 
 STAGES = {"runs/data", "runs/side/left", "runs/side/right", "runs/join"}
-NOBODY = "http://127.0.0.1:9"  # tracking is another test's matter
+NOBODY = "http://127.0.0.1:9"  # these tests do not track
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 
 

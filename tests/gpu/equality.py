@@ -18,7 +18,7 @@ from tests.benchmarks.bench_training_step import untrained
 from tests.gpu.measure import Row, smooth
 
 GREY_LEVELS_OFF, LARGEST_SHARE_OFF = 1, 1e-3
-"""A pixel may be one level off; so much of an image may be further off, where a threshold was crossed."""
+"""Pixels may differ by one grey level; this share of them by more, where a threshold was crossed."""
 RELATIVE = 1e-3
 """Of the largest value, for losses, gradients and logits in float32."""
 

@@ -104,7 +104,7 @@ def generation(
     case: str,
     compiled: str | None = None,
 ) -> Row:
-    """Counterfactuals drawn on the device, without their way back."""
+    """Counterfactuals drawn on the device, without the copy to the CPU."""
     renderer = _renderer(folder, device, images, precision)
     if compiled:
         generator = renderer.generator.generator

@@ -88,7 +88,7 @@ def unopened(device: torch.device) -> Compute[int, int]:
 
 
 class Counted(Sequence[int]):
-    """Numbers from 0 that say how many were asked for."""
+    """Numbers from 0; it counts how many were requested."""
 
     def __init__(self, size: int) -> None:
         self.size, self.asked = size, 0

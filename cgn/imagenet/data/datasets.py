@@ -1,6 +1,6 @@
 """Datasets of labelled images, opened one by one in any order: from class folders or from shards.
 
-Decided here: shards are read by the position of each member in its tar, not as a stream, so a shuffle is a true one,
+Shards are read by the position of each member in its tar, not as a stream, so a shuffle is a true one,
 the order does not depend on the number of shards or workers, and all labels are known, and checked, before the first
 step. A user's image that cannot be decoded is returned as a sentence that says why, in its place: whoever reads can
 count and name it, and all other indices stay. A broken shard, which this project wrote, is an error. A PNG has

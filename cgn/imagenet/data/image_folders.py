@@ -5,7 +5,7 @@
     ImageNet-C       [noise/]<corruption>/<severity>/<class>/<name>     Hendrycks & Dietterich, ICLR 2019
     cue conflict     <shape>/<shape><k>-<texture><k>.png                Geirhos et al., ICLR 2019
 
-Decided here: all code lists folders by these functions, so that the images that are counted, shown, trained on and
+All code lists folders by these functions, so that the images that are counted, shown, trained on and
 evaluated are the same. Nothing is dropped silently. A file that is hidden, is not an image by its name, or has no label
 by its path is counted in `strays` with the reason; whether an image can be decoded is known when it is read
 (`cgn.imagenet.data.datasets`). Links are followed. Names are text (`cgn.core.files.readable`), and images are sorted by

@@ -1,7 +1,7 @@
 """Random crops of real images and counterfactuals, mixed into the batches of a training.
 
 Legend: B images, R real images and C counterfactuals in a batch, S side of a crop.
-Decided here: a batch is a pure function of (seed, update): both datasets are endless streams, shuffled anew for each
+A batch is a pure function of (seed, update): both datasets are endless streams, shuffled anew for each
 pass, and update n takes the next R and C of them. So all batches are full, an epoch is a pass through the real images
 however many counterfactuals there are, nothing but n is needed to continue, any worker can make any batch, and each of
 several processes takes its rows of the same batch: none ever waits for a batch that another does not have. A real image

@@ -4,7 +4,7 @@
     imagenet9/ cue_conflict/ frost/       drawn, or unpacked from the benchmarks' archives
     masks/                                the miniature's true masks
 
-Decided here: a set's folder is looked up by name. The manifest has each folder's path, relative to the data folder or
+A set's folder is looked up by name. The manifest has each folder's path, relative to the data folder or
 absolute, and what was found in it, so the user's sets are neither copied nor linked. It has the names of the classes
 too, in the order of the labels: a folder without one of the classes shifts no label.
 
@@ -73,7 +73,7 @@ class FolderContents:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSets:
-    """The sets of a data folder `root`; `facts` are track, variant, seed and how the sets were made."""
+    """The sets of a data folder `root`; `facts` are track, variant, seed and how the sets were prepared."""
 
     root: Path
     facts: Mapping[str, Any]

@@ -5,14 +5,14 @@
     SqueezeNet's release       Resize 256, CenterCrop 227, 0..255 minus a mean colour           `squeezenet()`
 
 A `Preparation` is one of these as a record, for any size: `clean` or, of stored images, `whole` or `middle`.
-Decided here: resizing is torchvision's on Pillow images (antialiased, bilinear unless a network was trained otherwise),
+Resizing is torchvision's on Pillow images (antialiased, bilinear unless a network was trained otherwise),
 as when the published accuracies were measured. A network of another resolution than a benchmark's gets the whole image,
 not a crop of it: `squeezenet(resize=227)` for images of 224. ImageNet-C's images are the exception: larger ones are
 cropped, not resized, as in the benchmark's own script (CenterCrop 224 and nothing else).
 
 torchvision documents for each file of weights how images are preprocessed (`weights.transforms()`), and two files of
 one network may differ: ResNet-50's V1 weights want 256/224, its V2 weights 232/224; EfficientNet-B1's want 240 pixels.
-Decided here: a file is identified by its bytes. Its name at torchvision ends with the first digits of its SHA-256, so a
+A file is identified by its bytes. Its name at torchvision ends with the first digits of its SHA-256, so a
 renamed file is still known; the preprocessing of a file that torchvision does not publish (saved again, timm's, one's
 own) cannot be known here and has to be given:
 

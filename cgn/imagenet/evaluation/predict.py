@@ -126,7 +126,7 @@ def predict_suites(
                 _write_piece(folder, pieces[number], predicted)
                 if not workers.in_this_process:
                     bar.update(pieces[number].images)
-            while reached in found:  # in the order of the plan, in whichever they are finished
+            while reached in found:  # logged in the plan's order; they finish in any
                 suite, shown, reached = pieces[reached].part.suite, shown + pieces[reached].images, reached + 1
                 if suite not in {later.part.suite for later in pieces[reached:]}:
                     those = [found[n] for n in range(reached) if pieces[n].part.suite == suite]
@@ -246,7 +246,7 @@ def _open(
     config: Evaluate,
     advance: Callable[[int], object],
 ) -> Callable[[int], Predicted]:
-    """What predicts the plan's piece of a number on this device."""
+    """A function: the number of a piece of the plan -> its predictions, computed on this device."""
     for classifier in classifiers.values():
         classifier.to(device)
     if plan.corrupter:

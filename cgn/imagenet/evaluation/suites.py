@@ -34,7 +34,7 @@ SETS: Mapping[str, tuple[SetName, ...]] = {
     STYLIZED: ("stylized",),
     IMAGENET_C: ("imagenet_c", "val"),
 }
-"""Suite -> the sets that it can be made of, the best first."""
+"""Suite -> the sets that it can be built from, the best first."""
 ALL = "all"
 """Stands for every suite that the parameters name."""
 HEADLINES = (
@@ -152,12 +152,12 @@ def suites_to_run(suite: str, collection: PreparedSets, *, suites: Sequence[str]
 
 
 def is_prebuilt(collection: PreparedSets) -> bool:
-    """Whether the corrupted pictures are there, and need not be made."""
+    """Whether the data have corrupted pictures, so that none is corrupted here."""
     return collection.has("imagenet_c")
 
 
 def corrupted_by(collection: PreparedSets) -> Literal["here", "fetch", "user"]:
-    """Who made the corrupted pictures: this run; the benchmark's authors, by fetch; or who filled the user's folder."""
+    """Who corrupted the pictures: this run; the benchmark's authors, by fetch; or who filled the user's folder."""
     if not is_prebuilt(collection):
         return "here"
     unpacked = collection.facts and not Path(collection.sets["imagenet_c"].folder).is_absolute()

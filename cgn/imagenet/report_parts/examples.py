@@ -34,7 +34,7 @@ GOLDEN = 0.618034
 
 
 def open_collection(data: Path) -> PreparedSets | None:
-    """The sets that prepare made; None where they are absent or cannot be read: the page then shows no images."""
+    """The sets that prepare wrote; None where they are absent or cannot be read: the page then shows no images."""
     try:
         return read_prepared_sets(data) if (data / MANIFEST).is_file() else None
     except ArtifactError:

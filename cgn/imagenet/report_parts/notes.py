@@ -1,7 +1,7 @@
 """The notes of an ImageNet report: what is missing, how images were shown, what each stage took.
 
 A suite, variation or corruption that was not evaluated is named, and every image that could not be read is counted
-and named. Times are of the last run that made each folder; what no log says is a dash, never a guess.
+and named. Times are of the last run that wrote each folder; a value that no log has is a dash.
 """
 
 import math

@@ -30,8 +30,8 @@ PARAMS = Path("results/imagenet/pretraining/params.yaml")
 def pretrain(name: str, config: PretrainingConfig, *, nets: Path) -> Path:
     """Train one net in `nets/<name>/`, from its checkpoint if there is one; write and return `nets/<name>.safetensors`.
 
-    A training of another definition is begun anew. Raises TrainingError when a loss is not finite, ArtifactError for a
-    damaged checkpoint.
+    A training of another definition starts from the beginning. Raises TrainingError when a loss is not finite,
+    ArtifactError for a damaged checkpoint.
     """
     folder, path, seed = nets / name, nets / f"{name}.safetensors", config.seed
     definition = json.loads(json.dumps({"seed": seed, "config": asdict(getattr(config, name))}))  # as it is read back
