@@ -16,6 +16,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from cgn.config.load import Variant, load
 from cgn.core import command_line
 from cgn.core.command_line import Invocation, asked
 from cgn.core.devices import importing, limit_threads
-from cgn.core.errors import CgnError, ConfigError
+from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.metrics import Fanout, Files, MetricSink
 from cgn.core.outputs import DEFINITION, building
 from cgn.core.run_record import RunRecord, as_json, code_digest, input_digests
@@ -131,8 +132,7 @@ def main(argv: Sequence[str]) -> int:
     """
     try:
         if argv and argv[0] in COMMANDS:
-            module, _, function = COMMANDS[argv[0]][0].partition(":")
-            getattr(importlib.import_module(module), function)(argv[1:])
+            _command(argv[0], argv[1:])
         elif "TORCHELASTIC_RUN_ID" in os.environ:
             from cgn.core.launch import under_torchrun
 
@@ -146,6 +146,23 @@ def main(argv: Sequence[str]) -> int:
         print("interrupted: the same command continues what it began", file=sys.stderr)
         return 130
     return 0
+
+
+def _command(name: str, argv: Sequence[str]) -> None:
+    """Call a command. Raises ArtifactError where what it prints finds no room, SystemExit where nobody reads it."""
+    module, _, function = COMMANDS[name][0].partition(":")
+    try:
+        try:
+            getattr(importlib.import_module(module), function)(argv)
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails once more as it ends
+        if isinstance(error, BrokenPipeError):  # `| head`
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        raise ArtifactError(f"what {name} prints cannot be written: {error.strerror}; give it another place") from None
 
 
 def tracks_with(verb: str) -> tuple[str, ...]:

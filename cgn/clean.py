@@ -36,6 +36,8 @@ def clean(argv: Sequence[str]) -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="remove what is stale; without, it is only listed")
     given = parser.parse_args(argv)
+    if not given.runs.is_dir() and given.runs != parser.get_default("runs"):  # a new checkout has none
+        raise ConfigError(f"--runs {given.runs}: there is no such folder; name the one that holds the outputs")
     params, code = load(given.params), code_digest()
     found = leftovers(given.runs, is_current=lambda definition: _is_current(definition, params=params, code=code))
     for left in found:
@@ -45,7 +47,7 @@ def clean(argv: Sequence[str]) -> None:
         print(f"{word:8}{left.bytes / 1e6:12,.1f} MB  {left.path}: {left.what}", flush=True)
     stale = [left for left in found if left.stale]
     total = f"{len(stale)} stale, {sum(left.bytes for left in stale) / 1e6:,.1f} MB"
-    print(total + ("" if given.yes or not stale else "; python -m cgn clean --yes removes them"), flush=True)
+    print(total + ("" if given.yes or not stale else "; the same command with --yes removes them"), flush=True)
 
 
 def _is_current(definition: Mapping[str, Any], *, params: Params, code: str) -> bool:

@@ -74,7 +74,7 @@ def examine(params: Path, *, runs: Path) -> list[Finding]:
     for what, check in checks.items():
         try:
             found.extend(check())
-        except CgnError as error:
+        except (CgnError, OSError) as error:  # also a folder that may not be looked into
             found.append(Finding(level="problem", what=what, found=str(error), remedy=""))
     return found
 
@@ -199,7 +199,7 @@ def _server(what: str, variable: str, remedy: str, *, level: Level) -> Finding:
     import requests
 
     url = os.environ.get(variable, "")
-    shown = re.sub(r"//[^/@]*@", "//", url)
+    shown = re.sub(r"//[^/]*@", "//", url)
     if not url.startswith(("http://", "https://")):
         return _finding(what, shown or f"{variable} is not set: no server is used")
     try:

@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 from flows.database import ARTIFACTS, local_path, sqlite_file
+from flows.experiment import MARK, WORKSPACES
 from flows.mlflow_client import address, shown
 from flows.untracked import project_root
 
@@ -45,15 +46,23 @@ def main(argv: Sequence[str]) -> int:
 
 def clean_cache(*, remove: bool) -> bool:
     """List what `dvc gc` would remove, with its size; whether that, and its removal, went well."""
+    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc.scm import NoSCM  # type: ignore[import-untyped]
 
-    with Repo() as repo:
-        cache = Path(repo.cache.local.path)
-        shared = not cache.is_relative_to(repo.root_dir)
-    if shared:
+    try:
+        with Repo() as repo:
+            root, cache, named = Path(repo.root_dir), Path(repo.cache.local.path), not isinstance(repo.scm, NoSCM)
+    except DvcException as error:
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    if not cache.resolve().is_relative_to(root.resolve()):
         _say("kept", 0, f"{cache}: outside this checkout, others may use it: dvc gc --projects names them")
         return True
-    words = [*GC, *(NAMED_IN_GIT if Path(".git").exists() else ())]
+    unfinished = [str(mark.parents[2]) for mark in root.glob(str(WORKSPACES / "*" / MARK))]  # they use this cache
+    for folder in unfinished:
+        _say("kept", _bytes(Path(folder)), f"{folder}: an experiment that did not end; the same run continues it")
+    words = [*GC, *(NAMED_IN_GIT if named else ()), *(["--projects", *unfinished] if unfinished else ())]
     listed = subprocess.run([*words, "--dry"], capture_output=True, text=True, check=False)
     if listed.returncode:
         print(listed.stderr.strip(), file=sys.stderr)
@@ -79,7 +88,11 @@ def clean_store(root: Path, *, remove: bool) -> bool:
     if not file.is_file():
         return True
     deleted = _deleted(file)
-    for folder in deleted.values():
+    for run, folder in list(deleted.items()):
+        if folder and not folder.resolve().is_relative_to(file.parent):  # the store was copied: they are the original's
+            _say("kept", _bytes(folder), f"{folder}: of a run that was deleted, but outside {file.parent}")
+            del deleted[run]
+            continue
         what = f"{folder}: of a run that was deleted" if folder else "a run that was deleted, without artifacts here"
         _say("removed" if remove else "stale", _bytes(folder) if folder else 0, what)
     for folder in _orphans(file):

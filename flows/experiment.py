@@ -25,7 +25,7 @@ from flows.untracked import END, OUTPUT, UNTRACKED, alone
 
 PARAMS, ACTIVE = "params.yaml", "active"
 WORKSPACES = Path(".dvc") / "tmp" / "exps"
-MARK = Path(".dvc") / "config.local"  # written last, so a workspace without it is not whole
+MARK = Path(".dvc") / "tmp" / "whole"  # written last, so a workspace without it is not whole
 LEAVE_SECONDS = 15.0
 NO_GIT = "overrides and variants need a git repository with a commit: DVC's experiments are kept in it"
 
@@ -103,13 +103,15 @@ def changed(tree: dict[str, Any], *, overrides: Mapping[str, Any], variants: Seq
         tree[ACTIVE] = {track: [v for t, v in chosen if t == track] for track in tree[ACTIVE]}
     for key, value in overrides.items():
         _set(tree, key, value)
-    return [f"{track}/{name}" for track, names in tree.get(ACTIVE, {}).items() for name in names]
+    active = {track: names for track, names in tree.get(ACTIVE, {}).items() if isinstance(names, list)}  # see `_check`
+    return [f"{track}/{name}" for track, names in active.items() for name in names]
 
 
 def remove(root: Path, folder: Path) -> None:
-    """Remove a workspace, also half of one."""
+    """Remove a workspace, also half of one. No other one: that of a disk that is not mounted now comes back."""
     shutil.rmtree(folder, ignore_errors=True)
-    git(root, "worktree", "prune")
+    with suppress(ValueError):  # git does not know it
+        git(root, "worktree", "remove", "--force", "--force", str(folder))
 
 
 def git(folder: Path, *words: str) -> str:
@@ -146,6 +148,8 @@ def _make(root: Path, folder: Path, *, snapshot: str, overrides: Mapping[str, An
         _restore_kept(folder, cache=Path(cache))
         with Config(str(folder / ".dvc")).edit("local") as config:
             config["cache"]["dir"] = str(cache)
+        (folder / MARK).parent.mkdir(exist_ok=True)
+        (folder / MARK).touch()
     except BaseException:
         remove(root, folder)
         raise

@@ -31,7 +31,7 @@ def claimed(count: int | None, *, holder: str) -> Iterator[None]:
     """Hold `count` GPUs of those that this process sees, or all that are free (None), and show it no others.
 
     It waits until they are free. Where this process sees fewer than `count`, it holds none: the library refuses that,
-    or computes on the CPU.
+    or computes on the CPU. Raises OSError where no lock can be made.
     """
     seen = [] if count == 0 or os.environ.get(SHARE) == "1" else visible()
     if len(seen) < (count or 1):
@@ -68,8 +68,17 @@ def visible() -> list[str]:
 
 
 def locks() -> Path:
-    """The folder of the locks: of this machine and user, unless the environment names another."""
-    return Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / f"cgn-gpus-{os.getuid()}")
+    """The folder of the locks: of this machine and user, unless the environment names another.
+
+    Raises PermissionError where somebody else made it: links in it would have this user write into files of theirs.
+    """
+    if given := os.environ.get(FOLDER):
+        return Path(given)
+    folder = Path(tempfile.gettempdir()) / f"cgn-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    return folder
 
 
 def _held(seen: Sequence[str], *, count: int | None, holder: str, stack: ExitStack) -> list[str]:
@@ -85,6 +94,8 @@ def _held(seen: Sequence[str], *, count: int | None, holder: str, stack: ExitSta
             return []
         for gpu in held:
             _lock(gpu).write_text(f"PID {os.getpid()}, {holder}", encoding="utf-8")
+            with suppress(PermissionError):  # of another user, who did the same
+                _lock(gpu).chmod(locks().stat().st_mode & 0o666)  # whoever may use the folder may lock
         stack.enter_context(found.pop_all())
     return held
 

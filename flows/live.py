@@ -1,6 +1,8 @@
 """What the lines that a stage prints change in Prefect while it runs: the run's log, the task's state, its progress."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from prefect import get_client, get_run_logger
@@ -16,7 +18,7 @@ PROGRESS = re.compile(r"[\d,]+ of [\d,]+ .*\((?P<percent>\d+)%\), .* to go")  # 
 
 
 class Live:
-    """Takes a stage's lines, inside its task."""
+    """Takes a stage's lines, inside its task. A server that is away stops no stage: what it misses is not shown."""
 
     def __init__(self, stage: str) -> None:
         self.stage, self.logger = stage, get_run_logger()
@@ -35,7 +37,7 @@ class Live:
     def state(self, name: str, *, message: str = "") -> None:
         """Show a state while the task goes on; without a name that it runs."""
         state: State[None] = Running(name=name, message=message) if name else Running()
-        with get_client(sync_client=True) as client:
+        with self._optional(), get_client(sync_client=True) as client:
             client.set_task_run_state(UUID(str(task_run.id)), state, force=True)
 
     def retry(self, reason: str, *, seconds: float) -> None:
@@ -45,14 +47,22 @@ class Live:
 
     def show(self, percent: float, *, text: str) -> None:
         """Move the progress artifact, which the first call creates."""
-        if self.progress is None:
-            key = artifact_key(self.stage, "progress")
-            artifact = create_progress_artifact(percent, key=key, description=f"{self.stage}: {text}")
-            self.progress = UUID(str(artifact))
-        else:
-            update_progress_artifact(self.progress, percent, description=f"{self.stage}: {text}")
+        with self._optional():
+            if self.progress is None:
+                key = artifact_key(self.stage, "progress")
+                artifact = create_progress_artifact(percent, key=key, description=f"{self.stage}: {text}")
+                self.progress = UUID(str(artifact))
+            else:
+                update_progress_artifact(self.progress, percent, description=f"{self.stage}: {text}")
 
     def made(self) -> None:
         """The stage has ended well."""
         if self.progress is not None:
             self.show(100.0, text="made")
+
+    @contextmanager
+    def _optional(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of Prefect, or of the library by which it asks
+            self.logger.warning(f"not shown, because Prefect's server failed: {type(error).__name__}: {error}")

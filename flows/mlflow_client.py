@@ -62,7 +62,7 @@ def address(root: Path) -> str:
 
 def shown(uri: str) -> str:
     """A tracking URI without a password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return re.sub(r"//[^/]*@", "//", uri)
 
 
 def refusal_status(error: Exception) -> int | None:

@@ -37,14 +37,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--remote", metavar="NAME", help="default: the default remote of DVC's configuration")
     parser.add_argument("--push", action="store_true", help="send what the remote lacks and this cache has")
     given = parser.parse_args(argv)
-    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
 
     try:
         with Repo() as repo:
             return _compare(repo, repo.cloud.get_remote(given.remote), push=given.push)
-    except (DvcException, OSError) as error:
-        print(f"error: the remote cannot be asked: {error}", file=sys.stderr)
+    except Exception as error:  # each store's library has errors of its own
+        print(f"error: the remote cannot be asked: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 

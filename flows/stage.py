@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
-from cgn.core.errors import CgnError
+from cgn.core.errors import CgnError, ConfigError
 from flows import gpus
 from flows.processes import end_with, is_alive, nearest_dvc
 from flows.untracked import UntrackedRun, pipeline, project_root
@@ -86,7 +87,13 @@ def _cgn(argv: Sequence[str], tracked: UntrackedRun) -> None:
     facts |= {f"option.{key}": str(value) for key, value in call.defining.items()}
     inputs = {role: [str(path) for path in paths] for role, paths in call.inputs.items()}
     tracked.begin(facts | {"inputs": inputs}, out=call.out, log=call.log)
-    with gpus.claimed(_gpus(call.verb, configured(call)[1]), holder=f"{call.verb} {call.target}"):
+    count = _gpus(call.verb, configured(call)[1])
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(gpus.claimed(count, holder=f"{call.verb} {call.target}"))
+        except OSError as error:
+            remedy = f"name a folder of your own in {gpus.FOLDER}, or set {gpus.SHARE}=1"
+            raise ConfigError(f"no GPU can be claimed ({error}): {remedy}") from None
         run(call, sinks=[tracked])
 
 

@@ -80,6 +80,12 @@ def test_ports_are_published_on_this_machine_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
+def test_no_page_of_another_site_can_use_prefects_server() -> None:
+    """By default any may, and who can create a deployment can run commands."""
+    origins = SERVICES["prefect"]["environment"]["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    assert set(origins) == {"http://127.0.0.1:4200", "http://localhost:4200"}
+
+
 def test_what_services_wait_for_exists_and_can_be_waited_for() -> None:
     for service in SERVICES.values():
         for name, wait in service.get("depends_on", {}).items():
@@ -96,7 +102,7 @@ def test_addresses_are_those_of_services_and_their_ports() -> None:
     environments = [service.get("environment", {}) for service in SERVICES.values()]
     text = " ".join(str(value) for one in environments for value in one.values())
     text += " ".join(word for service in SERVICES.values() for word in service.get("command", []))
-    hosts = set(re.findall(r"(?:@|//|,|\b)([a-z]+):(\d{4})\b", text)) - {("localhost", "5000")}
+    hosts = set(re.findall(r"(?:@|//|,|\b)([a-z]+):(\d{4})\b", text)) - {("localhost", "4200"), ("localhost", "5000")}
     assert hosts == {("database", "5432"), ("store", "9000"), ("prefect", "4200"), ("mlflow", "5000")}
 
 

@@ -77,6 +77,16 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert examined(tmp_path)["disk"].level == "problem"
 
 
+def test_a_folder_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied", "/root/runs")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    (found,) = [one for one in doctor.examine(tmp_path / "none.yaml", runs=tmp_path) if one.what == "disk"]
+    assert found.level == "problem"
+    assert "/root/runs" in found.found
+
+
 @pytest.mark.parametrize("files", list(doctor.CGROUPS.items()))
 def test_the_cgroups_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, str]) -> None:
     monkeypatch.setattr(doctor, "CGROUP", tmp_path)

@@ -144,3 +144,7 @@ def test_what_a_run_would_refuse_is_refused(tmp_path: Path, small: Path, capsys:
     (tmp_path / "prepare").mkdir()
     (tmp_path / "prepare" / "mine.txt").touch()
     assert "holds files that no verb of this project made" in dry(words, capsys, status=2)[1]
+    (tmp_path / "prepare" / "mine.txt").unlink()
+    (tmp_path / "prepare").rmdir()
+    (tmp_path / "prepare").touch()
+    assert "a file of this name is in the way" in dry(words, capsys, status=2)[1]

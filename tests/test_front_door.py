@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import re
 import stat
 import subprocess
@@ -494,10 +495,12 @@ def test_stale_folders_are_listed_with_their_sizes_and_removed_when_asked(
     assert printed[1].endswith("mine.partial: not made by this project")
     assert printed[3].endswith("out.partial: begun with other parameters or code")
     assert "2.5 MB" in printed[4]
-    assert printed[-1] == "4 stale, 2.5 MB; python -m cgn clean --yes removes them"
+    assert printed[-1] == "4 stale, 2.5 MB; the same command with --yes removes them"
     ran([*command, "--yes"], capsys)
     left = {path.name for path in runs.iterdir()}
     assert left == {"fetch", "fetch.log", "prepare", "prepare.log", "mine.log", "mine.partial"}
+    assert front.main([*command[:2], str(tmp_path / "nowhere"), *command[3:]]) == 2
+    assert "nowhere: there is no such folder" in capsys.readouterr().err
     assert [line.split()[0] for line in ran([*command, "--yes"], capsys)] == ["kept", "0"]
 
 
@@ -631,7 +634,7 @@ def test_json_of_another_kind_than_an_object_is_named(tmp_path: Path, content: s
 def test_a_full_disk_keeps_what_was_there(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     files.write_text(path, "before")
-    (tmp_path / f".{name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+    (tmp_path / f".{name}.{platform.node()}-{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(ArtifactError, match=rf"cannot write .*{name}: no space is left on this disk; nothing is lost"):
         files.write_text(path, "after" * 10_000)
     assert path.read_text() == "before"
@@ -667,3 +670,20 @@ def test_a_lock_file_that_runs_write_does_not_mark_the_revision(
         revision = run_record.RunRecord(tmp_path / file.stem, {}).values["starts"][0]["git_revision"]
         marks.append(revision[40:])
     assert marks == ["", "+"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_words_nobody_takes_ends_without_a_traceback(unbuffered: str) -> None:
+    command = [sys.executable, "-m", "cgn", "params", "mnist/digits"]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    given: dict[str, Any] = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, check=False, **given)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: what params prints cannot be written: No space left on device")
+    assert done.stderr.count("\n") == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, check=False, **given)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -33,7 +33,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cgn.core.devices import fits, limit_threads, processes_of_torchrun, resolve_device, started_by_torchrun
+from cgn.core.devices import (
+    CORES,
+    fits,
+    limit_threads,
+    processes_of_torchrun,
+    resolve_device,
+    started_by_torchrun,
+    usable_cores,
+)
 from cgn.core.errors import ArtifactError, CgnError, ConfigError, TrainingError
 from cgn.core.metrics import MetricSink, Silent
 
@@ -195,7 +203,7 @@ def _store() -> Any:
 
 def _start_and_wait(work: Work, *, processes: int, sink: MetricSink) -> None:
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads, and cannot use a GPU
-    port = free_port()
+    port, cores = free_port(), max(1, usable_cores() // processes)
     ends: dict[Connection, BaseProcess] = {}
     try:
         for rank in range(processes):
@@ -205,6 +213,7 @@ def _start_and_wait(work: Work, *, processes: int, sink: MetricSink) -> None:
                 "NODE_RANK": "0",
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
+                CORES: str(cores),
             }
             process: BaseProcess = spawn.Process(target=_child, args=(work, variables, theirs), name=f"process {rank}")
             process.start()

@@ -51,8 +51,6 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
     `out`, and for an `out` that this verb did not make: what is there would be lost.
     """
     folder, log = partial_folder(out), _contents(log_folder(out))
-    if out.exists() and not out.is_dir():
-        raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
     _refuse_foreign(out, definition)
     with explained(out), _alone(out):
         aside = _make_room(folder, {**definition, "code": code})
@@ -111,7 +109,9 @@ def found(out: Path, *, definition: Mapping[str, Any], code: str) -> tuple[Path 
 
 
 def _refuse_foreign(out: Path, definition: Mapping[str, Any]) -> None:
-    """Raise ArtifactError for a folder that is no earlier output of the same verb: it would be replaced."""
+    """Raise ArtifactError for what is no folder or no earlier output of the same verb: it would be replaced."""
+    if out.exists() and not out.is_dir():
+        raise ArtifactError(f"cannot write {out}: a file of this name is in the way; move it or choose another")
     kept = "nothing of it was touched; move it or choose another folder"
     if out.is_symlink():
         raise ArtifactError(f"cannot write {out}: it is a link, and an output is a folder; name {out.resolve()} itself")

@@ -21,7 +21,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 CODE = "paper: published code"
 EXTENSION = "not in the paper"
 STORE = "URL of an object store for the shards, such as s3://bucket/folder; null: the output folder."
-STORE_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S*[^\s/]")
+STORE_URL = re.compile(r"(?!memory:|(?:file|local)://[^/])[a-z][a-z0-9+.-]*://\S*[^\s/]")
+"""No memory, which is lost with the process, and no relative path, which starts elsewhere in an experiment."""
 LARGEST = 2**53
 """The largest number in params.yaml: float64, which other readers of JSON use, has every integer up to it."""
 

@@ -7,6 +7,7 @@ owners are constants, and WebDataset writes the tars. A shard draws its randomne
 nothing that was written before it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ __all__ = [
 if TYPE_CHECKING:
     import torch
 
+DIGEST = re.compile("[0-9a-f]{64}")
 LABELS = ("shape", "texture", "background")
 BYTES_PER_SAMPLE = 2048
 """At least: an image and its facts, each a header and a block."""
@@ -107,7 +109,7 @@ def write_shard(
         if store is not None:
             upload(temporary, shard, store=store)
     if store is not None:
-        path.unlink()
+        path.unlink(missing_ok=True)  # a task that runs twice, on two machines, may have removed it
     return shard
 
 
@@ -143,6 +145,8 @@ def read_shard(entry: Any) -> Shard:
     kinds = zip(asdict(shard).values(), (str, str, int, int, int, str), strict=True)
     if not all(type(value) is kind for value, kind in kinds) or shard.name != Path(shard.name).name:
         raise TypeError("a value of the wrong type")
+    if not DIGEST.fullmatch(shard.sha256):  # it becomes a part of paths
+        raise TypeError(f"{shard.sha256!r} is no SHA-256")
     return shard
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import platform
 import random
 import resource
 from collections.abc import Callable
@@ -297,7 +298,8 @@ def test_a_full_disk_is_said_in_one_line_and_keeps_the_last_checkpoint(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(b"the last one")
-    (tmp_path / f".{name}.{os.getpid()}.tmp").symlink_to("/dev/full")  # torch writes there, safetensors replaces it
+    # torch writes there, safetensors replaces it
+    (tmp_path / f".{name}.{platform.node()}-{os.getpid()}.tmp").symlink_to("/dev/full")
 
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")

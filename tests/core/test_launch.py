@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from cgn.core.devices import open_fabric
+from cgn.core.devices import open_fabric, usable_cores
 from cgn.core.errors import ConfigError
 from cgn.core.launch import together
 from cgn.core.metrics import Files, MetricSink, Silent
@@ -27,7 +27,7 @@ def added(sink: MetricSink) -> None:
     total = torch.tensor(float(device.global_rank + 1))
     device.all_reduce(total, reduce_op="sum")
     sink.rewind(-1)
-    sink.log({"total": float(total), "world": device.world_size}, step=0)
+    sink.log({"total": float(total), "world": device.world_size, "cores": usable_cores()}, step=0)
 
 
 def failing(sink: MetricSink, *, error: Exception) -> None:
@@ -50,7 +50,7 @@ def waiting(sink: MetricSink, *, folder: Path) -> None:
 def test_processes_add_up_and_the_first_one_logs(tmp_path: Path) -> None:
     together(added, processes=2, sink=Files(tmp_path))
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert '"total": 3.0, "world": 2' in line
+    assert f'"total": 3.0, "world": 2, "cores": {max(1, usable_cores() // 2)}' in line
 
 
 def test_one_process_is_this_one() -> None:

@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import os
+import platform
 import struct
 import tarfile
 import zlib
@@ -317,6 +318,7 @@ def test_a_missing_or_foreign_manifest_is_reported(folder: Path) -> None:
     broken.append(whole | {"shards": [whole["shards"][0] | {"bytes": "12"}]})
     broken.append(whole | {"shards": [whole["shards"][0] | {"name": "../../etc/passwd"}]})
     broken.append(whole | {"shards": [whole["shards"][0] | {"name": "/etc/passwd"}]})
+    broken.append(whole | {"shards": [whole["shards"][0] | {"sha256": "/../../../../etc".ljust(64, "0")}]})
     broken.append(whole | {"facts": {"image_size": []}})
     for content in broken:
         path.write_text(json.dumps(content))
@@ -338,7 +340,7 @@ def test_a_full_disk_leaves_the_old_shard(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_disk_that_fills_up_within_a_shard_leaves_no_half(folder: Path) -> None:
-    (folder / f".more-000000.tar.{os.getpid()}.tmp").symlink_to("/dev/full")
+    (folder / f".more-000000.tar.{platform.node()}-{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(ArtifactError, match=r"more-000000\.tar: no space is left on this disk; nothing is lost"):
         write_shard(folder, colored_samples(2), split="more", number=0, first_index=0)
     assert not list(folder.glob(".*"))

@@ -236,7 +236,9 @@ def test_a_store_without_credentials_or_its_package_is_refused_in_a_line(
     assert "start the command by `uv run --group cluster`" in refused(model, tmp_path / "images", store=s3)
 
 
-@pytest.mark.parametrize("store", ["bucket/digits", "s3://", "s3://bucket/ digits", "s3://bucket/digits/"])
+@pytest.mark.parametrize(
+    "store", ["bucket/digits", "s3://", "s3://bucket/ digits", "s3://bucket/digits/", "memory://a", "file://a/b"]
+)
 def test_what_is_no_url_of_a_folder_is_refused(store: str) -> None:
     with pytest.raises(ValueError, match=r"store is '.*', allowed: null, or an URL: s3://bucket/folder"):
         Generate(store=store)

@@ -1,5 +1,7 @@
 """python -m flows.clean: one command lists and removes what is stale of all three stores, and nothing else."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,19 +68,56 @@ def test_a_cache_elsewhere_and_a_server_are_left_alone(project: Project, tmp_pat
     assert "http://127.0.0.1:9: a server's" in said
 
 
+def test_a_cache_that_is_linked_to_another_place_is_left_alone(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = tmp_path / "shared"
+    (shared / "files/md5/00").mkdir(parents=True)
+    (shared / "files/md5/00" / ("0" * 30)).touch()
+    (project.folder / ".dvc/cache").symlink_to(shared)
+    monkeypatch.chdir(project.folder)
+    assert clean.clean_cache(remove=True)
+    assert "outside this checkout" in capsys.readouterr().out
+    assert (shared / "files/md5/00" / ("0" * 30)).is_file()
+
+
+def test_without_dvc_there_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not clean.clean_cache(remove=True)
+    assert capsys.readouterr().err.startswith("error: you are not inside of a DVC repository")
+
+
+def make_store(folder: Path, *runs: tuple[str, str, str]) -> None:
+    """As much of MLflow's tables as is read."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute("CREATE TABLE runs (run_uuid, artifact_uri, lifecycle_stage)")
+        database.executemany("INSERT INTO runs VALUES (?, ?, ?)", runs)
+        database.commit()
+
+
+def test_a_copied_store_frees_nothing_of_the_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the original the run may be there."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    artifacts = tmp_path / "original/mlartifacts" / ("a" * 32) / "artifacts"
+    artifacts.mkdir(parents=True)
+    (tmp_path / "copy").mkdir()
+    make_store(tmp_path / "copy", ("a" * 32, artifacts.as_uri(), "deleted"))
+    assert clean.clean_store(tmp_path / "copy", remove=True)
+    assert capsys.readouterr().out.startswith("kept")
+    assert artifacts.is_dir()
+
+
 def test_artifacts_of_no_run_are_named_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They may belong to a copy of the store."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert clean.clean_store(tmp_path, remove=True), "without a store there is nothing to do"
-    import sqlite3
-    from contextlib import closing
-
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        database.execute("CREATE TABLE runs (run_uuid, artifact_uri, lifecycle_stage)")
-        database.execute("INSERT INTO runs VALUES (?, 'file:///x', 'active')", ("a" * 32,))
-        database.commit()
+    make_store(tmp_path, ("a" * 32, "file:///x", "active"))
     for run in ("a" * 32, "b" * 32, "models"):
         (tmp_path / "mlartifacts" / run / "artifacts").mkdir(parents=True)
     assert clean.clean_store(tmp_path, remove=True)

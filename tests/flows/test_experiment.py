@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from flows.experiment import Workspace, changed, workspace
+from flows.clean import clean_cache
+from flows.experiment import MARK, Workspace, changed, remove, workspace
 from tests.flows.conftest import ROOT, Project, make_project
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
@@ -105,6 +106,8 @@ def test_what_the_library_refuses_leaves_no_workspace(project: Project) -> None:
     key = "mnist.digits.train_classifier.epoch"
     with pytest.raises(ValueError, match=rf"overrides: {key} .*epochs"), experiment(project, key=key):
         pass
+    with pytest.raises(ValueError, match=r"overrides: active.mnist is 16: expected a list"):
+        experiment(project, key="active.mnist").__enter__()
     assert project.run("git", "worktree", "list").count("\n") == 1
 
 
@@ -169,7 +172,7 @@ def test_a_part_of_the_stages_is_saved_too(project: Project) -> None:
 def test_half_a_workspace_is_made_anew(project: Project) -> None:
     with experiment(project) as place:
         pass
-    (place.folder / ".dvc/config.local").unlink()
+    (place.folder / MARK).unlink()
     shutil.rmtree(place.folder / "flows", ignore_errors=True)
     with experiment(project, variants=("wildlife",)) as other, experiment(project) as again:
         assert again.folder == place.folder
@@ -184,3 +187,51 @@ def test_without_git_a_run_says_what_it_needs(tmp_path: Path) -> None:
         workspace(tmp_path, overrides={"a.b": 1}, variants=[], log=print),
     ):
         pass
+
+
+def test_a_workspace_that_is_being_made_is_not_taken_for_whole(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the checkout has a configuration of its own: without the cache's place all would be made anew."""
+    project.run("dvc", "config", "--local", "core.site_cache_dir", str(project.folder / "site"))
+    seen = []
+    monkeypatch.setattr("flows.experiment._restore_kept", lambda folder, **_: seen.append((folder / MARK).exists()))
+    with experiment(project) as place:
+        assert (place.folder / MARK).is_file()
+        local = (place.folder / ".dvc/config.local").read_text(encoding="utf-8")
+        assert "site_cache_dir" in local
+        assert f"dir = {project.folder / '.dvc/cache'}" in local
+    assert seen == [False]
+
+
+def test_removing_a_workspace_forgets_no_other_worktree(project: Project, tmp_path: Path) -> None:
+    """One on a disk that is not mounted now is still known when it is back."""
+    away = tmp_path / "away"
+    project.run("git", "worktree", "add", "--quiet", "--detach", str(away))
+    with experiment(project) as place:
+        away.rename(tmp_path / "unmounted")
+        remove(project.folder, place.folder)
+        remove(project.folder, place.folder)
+    assert not place.folder.exists()
+    left = project.run("git", "worktree", "list")
+    assert str(away) in left
+    assert place.name not in left
+
+
+def test_cleaning_keeps_what_an_unfinished_experiment_has_made(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its dvc.lock is in its workspace alone, its outputs are in the checkout's cache."""
+    with experiment(project) as place:
+        repro(place, project)
+    assert place.folder.is_dir()
+    cache = project.folder / ".dvc/cache/files/md5"
+    objects = {path for path in cache.rglob("*") if path.is_file()}
+    (cache / "00").mkdir()
+    (cache / "00" / ("0" * 30)).write_text("of nothing", encoding="utf-8")
+    monkeypatch.chdir(project.folder)
+    assert clean_cache(remove=True)
+    said = capsys.readouterr().out
+    assert ": 1 objects that no workspace" in said
+    assert f"{place.folder}: an experiment that did not end" in said
+    assert {path for path in cache.rglob("*") if path.is_file()} == objects

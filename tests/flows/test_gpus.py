@@ -6,10 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from cgn.core.errors import ConfigError
 from flows import gpus
+from flows.stage import _cgn
 from tests.flows.conftest import ROOT, until
 
 STAGE = """
@@ -97,6 +101,26 @@ def test_stages_share_a_gpu_where_that_is_allowed(machine: Machine) -> None:
     machine.said("first", "sees GPU-1")
     machine.start("second", "1", CGN_SHARE_GPUS="1")
     assert machine.said("second", "sees") == "sees None\n"
+
+
+def test_all_who_may_use_the_folder_may_lock(machine: Machine) -> None:
+    (machine.folder / "locks").mkdir()
+    (machine.folder / "locks").chmod(0o2770)
+    machine.start("first", "1")
+    machine.said("first", "sees GPU-1")
+    assert (machine.folder / "locks/GPU-1.lock").stat().st_mode & 0o777 == 0o660
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(gpus.FOLDER, raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    assert gpus.locks().stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 2**20)
+    monkeypatch.setattr(gpus, "visible", lambda: ["GPU-1"])
+    paths = ("--params", str(ROOT / "params.yaml"), "--assets", "a", "--data", "d", "--model", str(tmp_path / "m"))
+    run: Any = SimpleNamespace(begin=lambda *_, **__: None)
+    with pytest.raises(ConfigError, match=r"cgn-gpus-1048576 belongs to another user\): name .* CGN_GPU_LOCKS"):
+        _cgn(["train_cgn", "mnist/digits", *paths], run)
 
 
 @pytest.mark.parametrize("machine", [0], indirect=True)

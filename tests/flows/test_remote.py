@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flows import remote
 from tests.flows.conftest import Project, answers, free_port, make_project, until
 
 STAGES = {"runs/data", "runs/side/left", "runs/side/right", "runs/join"}
@@ -56,6 +57,19 @@ class Shared:
     def _file(self, oid: str) -> Path:
         assert self.folder is not None
         return self.folder / "files" / "md5" / oid[:2] / oid[2:]
+
+
+def test_a_remote_that_cannot_be_asked_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each store's library has errors of its own: botocore's are no OSError."""
+
+    def repo() -> None:
+        raise RuntimeError("Unable to\nlocate credentials")
+
+    monkeypatch.setattr("dvc.repo.Repo", repo)
+    assert remote.main([]) == 2
+    assert capsys.readouterr().err == "error: the remote cannot be asked: Unable to locate credentials\n"
 
 
 @pytest.fixture(params=["folder", "S3"])

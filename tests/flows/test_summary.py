@@ -12,11 +12,13 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
 from flows import live, summary
 from flows.experiment import Workspace
 from flows.graph import Stage, onward, variants
+from flows.mlflow_client import shown
 from flows.stage_runner import Outcome
 from tests.flows.test_graph import chain
 
@@ -97,6 +99,23 @@ def test_lines_become_states_and_progress(monkeypatch: pytest.MonkeyPatch) -> No
     assert seen == ["Waiting", "", 17.0, 50.0, 100.0]
 
 
+@pytest.mark.parametrize("error", [OSError("refused"), ObjectNotFound(RuntimeError("deleted"))])
+def test_a_server_that_fails_stops_no_stage(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    said: list[str] = []
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(live, "get_run_logger", lambda: SimpleNamespace(info=print, warning=said.append))
+    for name in ("get_client", "create_progress_artifact"):
+        monkeypatch.setattr(live, name, fail)
+    stage = live.Live("mnist_train_cgn@digits")
+    stage("waiting for a GPU: GPU-1 is used by PID 3, train_cgn mnist/digits")
+    stage("300 of 1,800 updates (17%), 0.2 s each, 05:00 to go")
+    assert len(said) == 3
+    assert type(error).__name__ in said[0]
+
+
 def test_the_line_of_a_long_stage_is_one_that_the_flow_knows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +156,10 @@ def test_the_summary_links_what_was_made(here: Path, monkeypatch: pytest.MonkeyP
     summary.summarize(stages, ended=failed, name="x", place=place, key="flow-1")
     assert "| mnist_report | Failed | error: a \\| b (exit status 2) |" in made["text"]
     assert made["text"].endswith("- MLflow at http://127.0.0.1:9 cannot be asked now: URLError")
+    monkeypatch.setattr(summary, "_answer", lambda *_: ["no answer of MLflow's"])
+    summary.summarize(stages, ended=failed, name="x", place=place, key="flow-1")
+    assert made["text"].endswith("- MLflow at http://127.0.0.1:9 cannot be asked now: TypeError")
+    assert shown("http://user:se@cret@host:1/a@b") == "http://host:1/a@b"
 
 
 def test_a_server_is_asked_by_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Rows of the results, and the clock: images a second after the warm-up, and the peak of memory."""
 
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ class Row:
     @classmethod
     def judged(cls, part: str, case: str, value: float, unit: str, allowed: float) -> "Row":
         """A row of a check."""
+        if not math.isfinite(value):
+            return cls(part=part, case=case, value=None, unit=unit, allowed=allowed, note=f"failed: {value}")
         return cls(part=part, case=case, value=value, unit=unit, allowed=allowed)
 
     @property

@@ -26,10 +26,13 @@ def test_the_command_runs_on_a_cpu_and_writes_its_rows(tmp_path: Path) -> None:
 def test_what_is_too_large_or_failed_is_told_apart_from_what_was_not_measured(tmp_path: Path) -> None:
     large = Row(part="equality", case="large", value=0.1, unit="share", allowed=0.01)
     failed = Row(part="speed", case="failed", value=None, unit="images/s", note="failed: no kernel")
+    nothing = Row.judged("equality", "not a number", float("nan"), "share", 0.01)
     late = Row(part="speed", case="late", value=None, unit="images/s", note="not measured: time is up")
-    assert [row.passed for row in (large, failed, late)] == [False, False, True]
+    assert [row.passed for row in (large, failed, nothing, late)] == [False, False, False, True]
     write(
-        tmp_path, [large], about={"card": "A card/of two", "command": "python -m tests.gpu", "torch": "2", "seconds": 1}
+        tmp_path,
+        [large, nothing],
+        about={"card": "A card/of two", "command": "python -m tests.gpu", "torch": "2", "seconds": 1},
     )
     (page,) = tmp_path.glob("*-A-card-of-two.md")
     assert "| too large |" in page.read_text()
