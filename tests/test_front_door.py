@@ -238,7 +238,7 @@ def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
 def test_a_verb_has_the_options_of_its_track(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A track's own function is its command line: what the other track's needs is neither asked for nor accepted."""
     words = ["--assets", str(tmp_path / "fetch"), "--model", str(tmp_path / "model")]
-    assert set(front.parse(["train_cgn", "imagenet/miniature", *words]).options) == {"assets", "model"}
+    assert set(front.parse(["train_cgn", "imagenet/miniature", *words]).options) == {"assets", "model", "ray"}
     data = ["--data", str(tmp_path / "data")]
     call = front.parse(["train_cgn", "mnist/digits", *words, *data])
     assert (set(call.options), call.output, call.defining) == ({"assets", "data", "model"}, "model", {})

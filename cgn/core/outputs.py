@@ -59,8 +59,7 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
         if taken:
             out.replace(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.rglob(".*.tmp"):  # a killed process left it in `replacing`
-            left.unlink()
+        _remove_unfinished(folder)
         write_json(folder / DEFINITION, {**definition, "code": code})
         untouched = _times(folder)
         try:
@@ -78,6 +77,7 @@ def building(out: Path, *, definition: Mapping[str, Any], code: str = "") -> Ite
                             print(f"{folder} is back as it was: nothing was made", flush=True)
                     _put_back(log_folder(out), log)
             raise
+        _remove_unfinished(folder)  # of a worker that was killed, and whose task another one repeated
         write_json(folder / DEFINITION, definition)  # the bytes of an output do not depend on the code that wrote them
         _refuse_foreign(out, definition)  # again: it may have come while the verb worked
         if out.exists():
@@ -106,6 +106,12 @@ def found(out: Path, *, definition: Mapping[str, Any], code: str) -> tuple[Path 
     if not folder.exists() and _read_definition(out) == definition:
         return out, "is finished with these parameters and inputs: would be checked, and repaired where it is damaged"
     return None, f"would begin anew, and replace the output of other parameters or inputs at its end{aside}"
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left in `replacing`."""
+    for left in folder.rglob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _refuse_foreign(out: Path, definition: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ FILE = Path(__file__).with_suffix(".json")
 VERBS = ("prepare", "train_cgn", "generate", "train_classifier", "evaluate")
 """Whose parameters decide the figures."""
 PACES = frozenset(
-    {"accelerator", "devices", "workers", "intervals", "log_updates", "checkpoint_updates", "interpolations"}
+    {"accelerator", "devices", "workers", "store", "intervals", "log_updates", "checkpoint_updates", "interpolations"}
 )
 """Parts of dotted parameters that change no figure but by rounding."""
 WHY = (

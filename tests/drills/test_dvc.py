@@ -65,7 +65,6 @@ def test_truncate_dvc_lock(drill: Drill) -> None:
     lock = drill.project.folder / "dvc.lock"
     lock.write_bytes(lock.read_bytes()[: lock.stat().st_size // 2 - 7])
     drill.project.run("dvc", "repro", status=255)
-    assert digests(drill.project.folder) == drill.whole
     lock.unlink()
     drill.project.forget()
     drill.recovered("DVC ends with an error that names a stage only; after `rm dvc.lock` it takes all from its cache")
