@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +107,4 @@ def tmpfs(folder: Path, *, megabytes: int) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        for _ in range(20):  # what still works there holds it
-            if not subprocess.run(["umount", str(folder)], capture_output=True, check=False).returncode:
-                break
-            time.sleep(0.5)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # an uploader may still have a file open there
