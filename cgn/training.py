@@ -24,9 +24,9 @@ import torch
 from torch import nn
 
 from cgn.core.checkpoints import WRONG_FACTS, load_model, load_state, save_state
+from cgn.core.devices import refuse_unshared
 from cgn.core.errors import ArtifactError
 from cgn.core.images import save_image, sheet
-from cgn.core.launch import refuse_unshared
 from cgn.core.metrics import MetricSink, finite
 from cgn.core.parallel import concurrently
 from cgn.core.progress import progress, say

@@ -15,13 +15,15 @@ import gc
 import math
 import os
 import platform
+import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cgn.core.errors import ConfigError
+from cgn.core.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,6 +45,8 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 """Parameters of glibc's mallopt (malloc.h)."""
 NEVER = 2**31 - 1
+VISIBLE_SECONDS = 60.0
+"""A network file system shows a new file on other machines after at most so long."""
 
 
 def open_fabric(*, accelerator: str, precision: str = "32-true", devices: int | None = None) -> "Fabric":
@@ -88,6 +92,29 @@ def started_by_torchrun() -> bool:
 def processes_of_torchrun() -> tuple[int, int]:
     """How many processes torchrun started: on all machines together, and on this one."""
     return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+def refuse_unshared(folder: Path, *, fabric: "Fabric") -> None:
+    """Raise ArtifactError, in every process, where one of them does not see what the first writes into `folder`."""
+    from torch.distributed import all_gather_object
+
+    token = folder / f".shared.{fabric.broadcast(os.getpid())}.tmp"  # a name that `building` removes
+    if fabric.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        token.touch()
+    fabric.barrier()
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while not token.exists() and folder.is_dir() and time.monotonic() < deadline:
+        time.sleep(1)
+    blind: list[str] = [""] * fabric.world_size
+    all_gather_object(blind, "" if token.exists() else f"{folder.absolute()} on {socket.gethostname()}")
+    if fabric.is_global_zero:
+        token.unlink()
+    if any(blind):
+        raise ArtifactError(
+            f"{next(filter(None, blind))} is not the folder that the first process writes to: put the output on a file "
+            "system that all machines share, under the same path"
+        )
 
 
 @contextmanager

@@ -21,7 +21,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cgn.core.devices import (
     CORES,
@@ -42,16 +41,11 @@ from cgn.core.devices import (
     started_by_torchrun,
     usable_cores,
 )
-from cgn.core.errors import ArtifactError, CgnError, ConfigError, TrainingError
+from cgn.core.errors import CgnError, ConfigError, TrainingError
 from cgn.core.metrics import MetricSink, Silent
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 Work = Callable[[MetricSink], None]
 NEVER = timedelta(days=365)
-VISIBLE_SECONDS = 60.0
-"""A network file system shows a new file on other machines after at most so long."""
 LOST = (
     "another process of the training ended, or was stopped, or its machine cannot be reached: see its output, then "
     "run the same command again on all machines; it continues from the last checkpoint"
@@ -161,29 +155,6 @@ def loss_explained() -> Iterator[None]:
         if isinstance(error, CgnError) or not (isinstance(error, DistError) or "gloo" in str(error)):
             raise
         raise TrainingError(f"{LOST} ({str(error).splitlines()[0]})") from error
-
-
-def refuse_unshared(folder: Path, *, fabric: "Fabric") -> None:
-    """Raise ArtifactError, in every process, where one of them does not see what the first writes into `folder`."""
-    from torch.distributed import all_gather_object
-
-    token = folder / f".shared.{fabric.broadcast(os.getpid())}.tmp"  # a name that `building` removes
-    if fabric.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
-        token.touch()
-    fabric.barrier()
-    deadline = time.monotonic() + VISIBLE_SECONDS
-    while not token.exists() and folder.is_dir() and time.monotonic() < deadline:
-        time.sleep(1)
-    blind: list[str] = [""] * fabric.world_size
-    all_gather_object(blind, "" if token.exists() else f"{folder.absolute()} on {socket.gethostname()}")
-    if fabric.is_global_zero:
-        token.unlink()
-    if any(blind):
-        raise ArtifactError(
-            f"{next(filter(None, blind))} is not the folder that the first process writes to: put the output on a file "
-            "system that all machines share, under the same path"
-        )
 
 
 def _send(work: Work | None) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
+from cgn.core.devices import VISIBLE_SECONDS
 from cgn.core.errors import ArtifactError, CgnError, ConfigError, TrainingError, WorkerError
 from cgn.core.fan_out import Workers
 from cgn.core.fan_out_ray import _connected, _software
-from cgn.core.launch import LOST, VISIBLE_SECONDS, PipeSink, Work, free_port, loss_explained
+from cgn.core.launch import LOST, PipeSink, Work, free_port, loss_explained
 from cgn.core.metrics import MetricSink, Silent
 
 ROOM_SECONDS = 600.0
