@@ -122,7 +122,7 @@ def _answer(request: urllib.request.Request, *, tries: int = 8) -> Any:
     """JSON; a server whose database is busy says 503, and Prefect's own client asks again, too."""
     for left in reversed(range(tries)):
         try:
-            with urllib.request.urlopen(request, timeout=20) as reply:
+            with urllib.request.urlopen(request, timeout=90) as reply:
                 return json.load(reply)
         except urllib.error.HTTPError as error:
             error.close()
