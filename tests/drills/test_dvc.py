@@ -57,6 +57,7 @@ def test_truncate_an_entry_of_the_cache(drill: Drill) -> None:
     entry.write_bytes(b"jo")
     shutil.rmtree(drill.project.folder / "runs/join")
     drill.recovered("an entry that is not write-protected is checked: DVC makes the output again")
+    assert entry.read_bytes() == b"join\n"
 
 
 def test_truncate_dvc_lock(drill: Drill) -> None:
