@@ -1,8 +1,9 @@
 """One stage's run on its way from its folder (`flows.untracked`) to MLflow, and what is noted of the stage meanwhile.
 
-sent.json lists which version of which file MLflow has received: after a crash, something may be sent twice (MLflow
-drops equal values), and nothing is left out. What went to another server or experiment, or to an MLflow run that is
-gone, is sent from its start.
+Each kind of file in the folder has one function that sends it (`KINDS`). sent.json lists which version of which file
+MLflow has received: after a crash, something may be sent twice, and nothing is left out. So a function sends only what
+MLflow keeps once: equal values, or a file under the same name. What went to another server or experiment, or to an
+MLflow run that is gone, is sent from its start.
 
 The pipeline's run is open while one of its stages is, and ends as the worst of them; of a stage that was tried again,
 the last try counts. It has the revision, the command or the flow's parameters, each variant's seed and changed
@@ -16,7 +17,7 @@ import shutil
 import subprocess
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,13 +39,12 @@ DAMAGE = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, V
 
 @dataclass(kw_only=True)
 class Sent:
-    """How far a run has been sent: `offset` bytes of its record with this checksum, and these versions of its files."""
+    """How far a run has been sent: these versions of its files; of a record so many bytes, with this checksum."""
 
     place: list[str]
     run_id: str = ""
     step: int = 0
-    offset: int = 0
-    checksum: int = 0
+    records: dict[str, list[int]] = field(default_factory=dict)
     files: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -79,18 +79,17 @@ class TrackedRun:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _send(self, *, ended: bool) -> None:
-        found = [path for path in self.folder.glob(f"{untracked.IMAGES}/**/[!.]*") if path.is_file()]
-        images = sorted(path.relative_to(self.folder).as_posix() for path in found)
-        names = [untracked.INPUTS, untracked.RUN, untracked.RECORD, *images, untracked.DETAILS, untracked.OUTPUT]
         # all are looked at before one is read: with the final values, and with the end, the whole record is there
-        versions = {name: _version(self.folder / name) for name in names}
+        found = [(path, send) for pattern, send in KINDS.items() for path in sorted(self.folder.glob(pattern))]
+        versions = [(path, send, _version(path)) for path, send in found if path.is_file()]
         self.stage = read_json(self.folder / STAGE)
         if not self.sent.run_id:
             with alone(self.client.lock):
                 self._begin()
-        for name, version in versions.items():
+        for path, send, version in versions:
+            name = path.relative_to(self.folder).as_posix()
             if version and version != self.sent.files.get(name):
-                self._send_file(self.folder / name)
+                send(self, path)
                 self.sent.files[name] = version
                 write_json(self.folder / untracked.SENT, asdict(self.sent))
         if ended:
@@ -98,39 +97,33 @@ class TrackedRun:
                 self._end(read_json(self.folder / END))
 
     def _begin(self) -> None:
-        """Open the run under its pipeline's, which is created if this stage is its first."""
-        facts, pipeline, start, client = self.stage["facts"], self.stage["pipeline"], self.stage["time"], self.client
-        parent = client.pipeline(pipeline["key"])
-        if parent is None:
-            parent = client.create(pipeline["name"], start=start, tags={PIPELINE: pipeline["key"]})
-            client.log(parent, params=pipeline["parameters"])
+        """Open the run, below its pipeline's, which is created if this stage is its first."""
+        facts, start, client = self.stage["facts"], self.stage["time"], self.client
         tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs")}
-        tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()} | {PARENT: parent}
+        tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()}
+        if self.stage.get("nested", True):
+            tags[PARENT] = self._open_pipeline()
         self.sent.run_id = client.create(facts["name"], start=start, tags=tags)
-        client.mlflow.update_run(parent, status="RUNNING")
         write_json(self.folder / untracked.SENT, asdict(self.sent))
 
-    def _send_file(self, file: Path) -> None:
-        run_id, client = self.sent.run_id, self.client
-        match file.name if file.parent == self.folder else "":
-            case untracked.INPUTS:
-                client.log(run_id, tags=read_json(file)["tags"])
-                self._log_above(params=read_json(file)["changed"])
-            case untracked.RUN:
-                self._send_note(read_json(file))
-                client.mlflow.log_artifact(run_id, str(file))
-            case untracked.RECORD:
-                self._send_record(file.read_bytes())
-            case untracked.DETAILS:
-                self._send_final(file)
-            case untracked.OUTPUT:
-                client.log(run_id, tags=read_json(file))
-            case _:
-                place = file.parent.relative_to(self.folder / untracked.IMAGES).as_posix()
-                client.mlflow.log_artifact(run_id, str(file), None if place == "." else place)
+    def _open_pipeline(self) -> str:
+        """The id of the pipeline's run, which is running again."""
+        pipeline, client = self.stage["pipeline"], self.client
+        parent = client.pipeline(pipeline["key"])
+        if parent is None:
+            parent = client.create(pipeline["name"], start=self.stage["time"], tags={PIPELINE: pipeline["key"]})
+            client.log(parent, params=pipeline["parameters"])
+        client.mlflow.update_run(parent, status="RUNNING")
+        return parent
 
-    def _send_note(self, record: Mapping[str, Any]) -> None:
-        """What run.json says; the pipeline's run gets the revision and the variant's seed."""
+    def send_inputs(self, file: Path) -> None:
+        """DVC's hashes of the inputs; the pipeline's run gets the changed parameters."""
+        self.client.log(self.sent.run_id, tags=read_json(file)["tags"])
+        self._log_above(params=read_json(file)["changed"])
+
+    def send_note(self, file: Path) -> None:
+        """run.json, and what it says; the pipeline's run gets the revision and the variant's seed."""
+        record = read_json(file)
         seed = record.get("seed")
         values = {**flat(record.get("params", {})), "seed": seed, **flat(record.get("options", {}))}
         revision = record.get("git_revision") or (record.get("starts") or [{}])[-1].get("git_revision") or ""
@@ -139,21 +132,27 @@ class TrackedRun:
         self.client.log(self.sent.run_id, params=values, tags=versions | revisions)
         variant = ".".join(filter(None, map(self.stage["facts"].get, ("track", "variant"))))
         self._log_above(tags=revisions, params={f"{variant}.seed": seed} if variant else {})
+        self.client.mlflow.log_artifact(self.sent.run_id, str(file))
 
-    def _send_record(self, data: bytes) -> None:
-        """The lines of metrics.jsonl since the last time; all, where a run that continues has written it anew."""
-        sent, data = self.sent, data[: data.rfind(b"\n") + 1]
-        if zlib.crc32(data[: sent.offset]) != sent.checksum:
-            sent.offset = 0
-        lines = parse_lines(data[sent.offset :])
-        sent.step = max([sent.step, *(line["step"] for line in lines)])
-        # by step an evaluation has results of its parts, no curve
+    def send_record(self, file: Path) -> None:
+        """metrics.jsonl; by step an evaluation has results of its parts, no curve."""
+        lines = self._new_lines(file)
+        self.sent.step = max([self.sent.step, *(line["step"] for line in lines)])
         if self.stage["facts"].get("verb") == EVALUATE:
             lines = [{"step": line["step"], "time": line.get("time"), "images": line["step"]} for line in lines]
-        self.client.log(sent.run_id, metrics=lines)
-        sent.offset, sent.checksum = len(data), zlib.crc32(data)
+        self.client.log(self.sent.run_id, metrics=lines)
 
-    def _send_final(self, file: Path) -> None:
+    def _new_lines(self, file: Path) -> list[dict[str, Any]]:
+        """The lines of a record since the last time; all, where a run that continues has written it anew."""
+        data = file.read_bytes()
+        data = data[: data.rfind(b"\n") + 1]
+        offset, checksum = self.sent.records.get(file.name, [0, 0])
+        if zlib.crc32(data[:offset]) != checksum:
+            offset = 0
+        self.sent.records[file.name] = [len(data), zlib.crc32(data)]
+        return parse_lines(data[offset:])
+
+    def send_final(self, file: Path) -> None:
         """The values of metrics.json at the last step, so that MLflow shows them; if there are more, a table of all."""
         values = flat(read_json(file), separator="/")
         compared = flat(read_json(self.folder / untracked.METRICS), separator="/") or values
@@ -162,6 +161,21 @@ class TrackedRun:
             table = io.StringIO()
             csv.writer(table, lineterminator="\n").writerows([("metric", "value"), *values.items()])
             self.client.mlflow.log_text(self.sent.run_id, table.getvalue(), "metrics.csv")
+
+    def send_values(self, file: Path) -> None:
+        """Tags, params and metrics that are in no file of the stage's own (`UntrackedRun.values`)."""
+        given, time = read_json(file), file.stat().st_mtime
+        metrics = [{**given["metrics"], "step": self.sent.step, "time": time}]
+        self.client.log(self.sent.run_id, metrics=metrics, tags=given["tags"], params=given["params"])
+
+    def send_output(self, file: Path) -> None:
+        """DVC's hash of the output."""
+        self.client.log(self.sent.run_id, tags=read_json(file))
+
+    def send_image(self, file: Path) -> None:
+        """A sheet or page, under its place in the output."""
+        place = file.parent.relative_to(self.folder / untracked.IMAGES).as_posix()
+        self.client.mlflow.log_artifact(self.sent.run_id, str(file), None if place == "." else place)
 
     def _end(self, end: Mapping[str, Any]) -> None:
         """Close the run, and its pipeline's when no other stage runs."""
@@ -193,9 +207,22 @@ class TrackedRun:
             self.client.log(parent.info.run_id, **values)
 
     def _parent(self) -> Any:
-        """The pipeline's run; None where the user has deleted it."""
-        run = self.client.run(self.client.run(self.sent.run_id).data.tags[PARENT])
+        """The pipeline's run; None where the user has deleted it, and for a run that is below none."""
+        parent = self.client.run(self.sent.run_id).data.tags.get(PARENT)
+        run = self.client.run(parent) if parent else None
         return run if run and run.info.lifecycle_stage == "active" else None
+
+
+KINDS: dict[str, Callable[[TrackedRun, Path], None]] = {
+    untracked.INPUTS: TrackedRun.send_inputs,
+    untracked.RUN: TrackedRun.send_note,
+    untracked.RECORD: TrackedRun.send_record,
+    f"{untracked.IMAGES}/**/[!.]*": TrackedRun.send_image,
+    untracked.DETAILS: TrackedRun.send_final,
+    untracked.VALUES: TrackedRun.send_values,
+    untracked.OUTPUT: TrackedRun.send_output,
+}
+"""What sends a file, by a pattern of its place in the folder, in the order in which files are sent."""
 
 
 def observe(run: Path) -> bool:

@@ -639,3 +639,17 @@ def test_a_disk_that_is_full_stops_no_stage(root: Path, capsys: pytest.CaptureFi
     sink.summary({"loss": 1.0})
     run.end("FINISHED")
     assert "this run is not tracked from here on, it goes on without" in capsys.readouterr().err
+
+
+def test_a_run_has_values_of_its_own_and_may_be_below_no_pipeline(root: Path) -> None:
+    run = UntrackedRun(root, pipeline=pipeline("sweep"), nested=False)
+    run.begin({"name": "seeds of digits", "inputs": {}}, out=Path("runs/sweep"), log=Path("runs/sweep.log"))
+    run.values(tags={"cgn.members": "a b"}, params={"seeds": 3}, metrics={"accuracy/mean": 0.5})
+    run.end("FINISHED")
+    assert sync(root) == 0
+    found = runs(uri(root))
+    assert set(found) == {"seeds of digits"}
+    assert found["seeds of digits"].info.status == "FINISHED"
+    data = found["seeds of digits"].data
+    assert (data.params, data.metrics) == ({"seeds": "3"}, {"accuracy/mean": 0.5})
+    assert data.tags["cgn.members"] == "a b"
