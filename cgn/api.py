@@ -24,7 +24,7 @@ from cgn.config import mnist as mnist_config
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.facts import read_facts
 from cgn.core.files import folder_digest
-from cgn.core.images import Bytes, from_bytes, save_image, sheet
+from cgn.core.images import Bytes, from_bytes, png, save_image, sheet, to_bytes
 from cgn.core.metrics import Silent
 from cgn.core.outputs import building
 from cgn.core.parameters import LARGEST
@@ -104,6 +104,10 @@ class Sample:
             cause: Cause = getattr(self.causes, name)
             causes[name] = cause if label is None else replace(cause, label=self.generator.labels(label, count=count))
         return self.generator.render(Causes(**causes))
+
+    def pngs(self) -> list[bytes]:
+        """Each image as a PNG file. Equal images give equal bytes for one version of Pillow."""
+        return [png(image) for image in to_bytes(self.images)]
 
     def save(self, path: Path | str) -> None:
         """Save a sheet as PNG: the images, and below them their masks, foregrounds and backgrounds."""
