@@ -5,6 +5,9 @@ MLflow has received: after a crash, something may be sent twice, and nothing is 
 MLflow keeps once: equal values, or a file under the same name. What went to another server or experiment, or to an
 MLflow run that is gone, is sent from its start.
 
+MLflow's page groups charts by what is before the last `/` of a metric's name. A name without a group gets the first
+word of the stage's verb: `loss` of train_classifier is `train/loss`.
+
 The pipeline's run is open while one of its stages is, and ends as the worst of them; of a stage that was tried again,
 the last try counts. It has the revision, the command or the flow's parameters, each variant's seed and changed
 parameters, the final values of the evaluations, and the numbers of stages.
@@ -12,12 +15,9 @@ parameters, the final values of the evaluations, and the numbers of stages.
 
 import csv
 import io
-import json
 import shutil
-import subprocess
-import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,15 +26,17 @@ from typing import Any
 from cgn.core.metrics import parse_lines
 from flows import untracked
 from flows.mlflow_client import DROP, PARENT, PIPELINE, Client, RefusedError, flat
-from flows.processes import is_alive
-from flows.untracked import END, STAGE, alone, read, write_json
+from flows.models.tracked import Noted, evaluated, judge, register
+from flows.observed import DAMAGE, read_json
+from flows.untracked import END, STAGE, alone, write_json
 
-PARAMS = "params.yaml"
 EVALUATE = "evaluate"
+LINE = ("step", "time")
+PIPELINE_NOTE = (
+    "One run of the pipeline. Its stages are the runs nested in it. Its metrics are the main ones of its evaluations."
+)
 ENDS = {"FAILED": "failed", "KILLED": "killed", "FINISHED": "made"}
 """How a stage ends, the worst first, and what the pipeline's run calls that in its metrics."""
-DAMAGE = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
-"""What a damaged file raises."""
 
 
 @dataclass(kw_only=True)
@@ -99,8 +101,11 @@ class TrackedRun:
     def _begin(self) -> None:
         """Open the run, below its pipeline's, which is created if this stage is its first."""
         facts, start, client = self.stage["facts"], self.stage["time"], self.client
-        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs")}
+        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs", "about")}
         tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()}
+        if "verb" in facts:
+            note = f"{facts.get('about', facts['verb'])}: `{self.stage['out']}`\n\n`{facts.get('command', '')}`"
+            tags |= client.described(f"cgn/{facts.get('track')}/{facts['verb']}.py", note=note)
         if self.stage.get("nested", True):
             tags[PARENT] = self._open_pipeline()
         self.sent.run_id = client.create(facts["name"], start=start, tags=tags)
@@ -111,15 +116,18 @@ class TrackedRun:
         pipeline, client = self.stage["pipeline"], self.client
         parent = client.pipeline(pipeline["key"])
         if parent is None:
-            parent = client.create(pipeline["name"], start=self.stage["time"], tags={PIPELINE: pipeline["key"]})
+            tags = {PIPELINE: pipeline["key"]} | client.described("dvc.yaml", note=PIPELINE_NOTE)
+            parent = client.create(pipeline["name"], start=self.stage["time"], tags=tags)
             client.log(parent, params=pipeline["parameters"])
         client.mlflow.update_run(parent, status="RUNNING")
         return parent
 
     def send_inputs(self, file: Path) -> None:
-        """DVC's hashes of the inputs; the pipeline's run gets the changed parameters."""
-        self.client.log(self.sent.run_id, tags=read_json(file)["tags"])
-        self._log_above(params=read_json(file)["changed"])
+        """Datasets and DVC's hashes of the inputs or the output; the pipeline's run gets the changed parameters."""
+        noted = read_json(file)
+        self.client.log(self.sent.run_id, tags=noted.get("tags", {}))
+        self.client.log_datasets(self.sent.run_id, noted.get("datasets", []))
+        self._log_above(params=noted.get("changed", {}))
 
     def send_note(self, file: Path) -> None:
         """run.json, and what it says; the pipeline's run gets the revision and the variant's seed."""
@@ -140,7 +148,15 @@ class TrackedRun:
         self.sent.step = max([self.sent.step, *(line["step"] for line in lines)])
         if self.stage["facts"].get("verb") == EVALUATE:
             lines = [{"step": line["step"], "time": line.get("time"), "images": line["step"]} for line in lines]
-        self.client.log(self.sent.run_id, metrics=lines)
+        self.client.log(self.sent.run_id, metrics=[self._grouped(line) for line in lines])
+
+    def _grouped(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        group = self.stage["facts"].get("verb", "").partition("_")[0] or "run"
+        return {key if "/" in key or key in LINE else f"{group}/{key}": value for key, value in values.items()}
+
+    def send_system(self, file: Path) -> None:
+        """How the machine was used."""
+        self.client.log(self.sent.run_id, metrics=self._new_lines(file))
 
     def _new_lines(self, file: Path) -> list[dict[str, Any]]:
         """The lines of a record since the last time; all, where a run that continues has written it anew."""
@@ -154,13 +170,18 @@ class TrackedRun:
 
     def send_final(self, file: Path) -> None:
         """The values of metrics.json at the last step, so that MLflow shows them; if there are more, a table of all."""
-        values = flat(read_json(file), separator="/")
-        compared = flat(read_json(self.folder / untracked.METRICS), separator="/") or values
-        self.client.log(self.sent.run_id, metrics=[{**compared, "step": self.sent.step, "time": file.stat().st_mtime}])
-        if not set(values) <= set(compared):
+        values, compared = flat(read_json(file), separator="/"), self._compared()
+        last = {"step": self.sent.step, "time": file.stat().st_mtime}
+        self.client.log(self.sent.run_id, metrics=[compared | last])
+        if not set(self._grouped(values)) <= set(compared):
             table = io.StringIO()
             csv.writer(table, lineterminator="\n").writerows([("metric", "value"), *values.items()])
             self.client.mlflow.log_text(self.sent.run_id, table.getvalue(), "metrics.csv")
+
+    def _compared(self) -> dict[str, Any]:
+        """The final values that are metrics in MLflow."""
+        files = (self.folder / name for name in (untracked.METRICS, untracked.DETAILS))
+        return self._grouped(next(filter(None, (flat(read_json(file), separator="/") for file in files)), {}))
 
     def send_values(self, file: Path) -> None:
         """Tags, params and metrics that are in no file of the stage's own (`UntrackedRun.values`)."""
@@ -168,14 +189,28 @@ class TrackedRun:
         metrics = [{**given["metrics"], "step": self.sent.step, "time": time}]
         self.client.log(self.sent.run_id, metrics=metrics, tags=given["tags"], params=given["params"])
 
-    def send_output(self, file: Path) -> None:
-        """DVC's hash of the output."""
-        self.client.log(self.sent.run_id, tags=read_json(file))
+    def send_model(self, file: Path) -> None:
+        """A trained network."""
+        register(file.parent, values=self._compared(), run=self._noted())
+
+    def send_verdict(self, file: Path) -> None:
+        """What a gate says of a classifier."""
+        judge(file.parent, run=self._noted())
+
+    def _noted(self) -> Noted:
+        return Noted(
+            client=self.client, run_id=self.sent.run_id, step=self.sent.step, stage=self.stage, folder=self.folder
+        )
 
     def send_image(self, file: Path) -> None:
-        """A sheet or page, under its place in the output."""
-        place = file.parent.relative_to(self.folder / untracked.IMAGES).as_posix()
-        self.client.mlflow.log_artifact(self.sent.run_id, str(file), None if place == "." else place)
+        """sheets/000300.png is the image `sheets` at step 300; pages and films are artifacts by their place."""
+        place = file.relative_to(self.folder / untracked.IMAGES)
+        numbered = place.stem.isdigit() and place.parent.name
+        key, step = (place.parent, int(place.stem)) if numbered else (place.with_suffix(""), 0)
+        if place.suffix == ".png" and self.client.log_image(self.sent.run_id, file, key=key.as_posix(), step=step):
+            return
+        folder = place.parent.as_posix()
+        self.client.mlflow.log_artifact(self.sent.run_id, str(file), None if folder == "." else folder)
 
     def _end(self, end: Mapping[str, Any]) -> None:
         """Close the run, and its pipeline's when no other stage runs."""
@@ -183,11 +218,11 @@ class TrackedRun:
         client.log(run_id, tags={"cgn.message": end.get("message", "")})
         client.mlflow.set_terminated(run_id, end["status"], int(end["time"] * 1000))
         if facts.get("verb") == EVALUATE and end["status"] == "FINISHED":
-            name, metrics = (
-                facts["name"].removeprefix(f"{EVALUATE} ").removesuffix(f"/{EVALUATE}"),
-                client.run(run_id).data.metrics,
-            )
-            values = {f"{name}/{key}": value for key, value in metrics.items() if key != "images"}
+            evaluated(self._compared(), run=self._noted())
+            options = [value for key, value in facts.items() if key.startswith("option.") and value != "all"]
+            name, metrics = "/".join([facts["track"], facts["variant"], *options]), client.run(run_id).data.metrics
+            own = ("system/", f"{EVALUATE}/")
+            values = {f"{name}/{key}": value for key, value in metrics.items() if not key.startswith(own)}
             self._log_above(metrics=[{**values, "step": 0, "time": end["time"]}])
         if not (parent := self._parent()):
             return
@@ -217,70 +252,15 @@ KINDS: dict[str, Callable[[TrackedRun, Path], None]] = {
     untracked.INPUTS: TrackedRun.send_inputs,
     untracked.RUN: TrackedRun.send_note,
     untracked.RECORD: TrackedRun.send_record,
+    untracked.SYSTEM: TrackedRun.send_system,
     f"{untracked.IMAGES}/**/[!.]*": TrackedRun.send_image,
     untracked.DETAILS: TrackedRun.send_final,
     untracked.VALUES: TrackedRun.send_values,
-    untracked.OUTPUT: TrackedRun.send_output,
+    untracked.OUTPUT: TrackedRun.send_inputs,
+    f"{untracked.MODEL}/{untracked.WEIGHTS}": TrackedRun.send_model,
+    f"{untracked.VERDICT}/{untracked.GATE}": TrackedRun.send_verdict,
 }
 """What sends a file, by a pattern of its place in the folder, in the order in which files are sent."""
-
-
-def observe(run: Path) -> bool:
-    """Note what may be gone later: DVC's hashes, changed parameters, that a stage was killed.
-
-    Returns whether the stage has ended; then all that is to be sent exists. Damaged files are refused when sent.
-    """
-    with suppress(OSError, *DAMAGE):
-        stage = read_json(run / STAGE)
-        facts, here = stage["facts"], Path(stage["cwd"])
-        if not (run / untracked.INPUTS).exists():
-            tags = {f"dvc.input.{role}": dvc_hashes(here, paths) for role, paths in facts["inputs"].items()}
-            changed = changed_parameters(here, above=f"{facts.get('track')}.{facts.get('variant')}.")
-            write_json(run / untracked.INPUTS, {"tags": tags, "changed": changed})
-        if not is_alive(stage["process"]) and not (run / END).exists():
-            write_json(run / END, {"time": time.time(), "status": "KILLED", "message": "the stage died"})
-        if not (run / untracked.OUTPUT).exists() and read_json(run / END)["status"] == "FINISHED":
-            write_json(run / untracked.OUTPUT, {"dvc.output": dvc_hashes(here, [stage["out"]])})
-    return (run / END).exists()
-
-
-def dvc_hashes(here: Path, paths: Sequence[str]) -> str:
-    """DVC's hashes of files and folders, from its own cache of hashes where they are in there.
-
-    One that cannot be had is left out: the folder of an experiment may be gone already.
-    """
-    from dvc.fs import localfs  # type: ignore[import-untyped]
-    from dvc.repo import Repo  # type: ignore[import-untyped]
-    from dvc_data.hashfile.build import build
-
-    found = []
-    with suppress(Exception), Repo(str(here)) as repo:
-        for path in [here / path for path in paths if (here / path).exists()]:
-            _, _, content = build(repo.cache.local, str(path.resolve()), localfs, "md5", dry_run=True)
-            found.append(str(content.hash_info.value))
-    return " ".join(found)
-
-
-def changed_parameters(here: Path, *, above: str) -> dict[str, str]:
-    """Parameters below a dotted key that differ from those of the revision that git has checked out, by DVC.
-
-    Empty where there is nothing to compare. An experiment of DVC sets its parameters in the file, so they are here too.
-    """
-    same = ["git", "diff", "--quiet", "HEAD", "--", PARAMS]  # in 1 % of the time that DVC takes to find it out
-    with suppress(Exception):
-        changed = subprocess.run(same, cwd=here, capture_output=True, timeout=10, check=False).returncode != 0
-        if changed and (here / PARAMS).is_file():
-            from dvc.repo import Repo
-
-            with Repo(str(here)) as repo:
-                found = repo.params.diff(targets=[PARAMS])["diff"][PARAMS]
-            return {key: str(change.get("new", "removed")) for key, change in found.items() if key.startswith(above)}
-    return {}
-
-
-def read_json(file: Path) -> Any:
-    """A small file's JSON; ValueError where it does not exist."""
-    return json.loads(read(file))
 
 
 def _version(file: Path) -> list[int] | None:

@@ -10,7 +10,8 @@ to MLflow and removes once all of it has arrived. The stage neither loads MLflow
     verdict/                   hard links to gate.json, evaluate's definition.json and the judged classifier
     values.json                tags, params and metrics that are in none of these files
     end.json                   how it ended: written last
-    inputs.json output.json    what the uploader sees of the stage: DVC's hashes, changed parameters
+    inputs.json output.json    what the uploader sees of the stage: DVC's hashes, datasets, changed parameters
+    system.jsonl               what it sees of the machine
     sent.json refused.txt      how far it is sent; why MLflow does not take it
 
 Links, because the next run of the stage replaces these files, an unfinished output is moved, and the whole folder of
@@ -38,7 +39,7 @@ from flows.processes import alive, dvc_above
 UNTRACKED = Path("runs") / "untracked"
 STAGE, INPUTS, OUTPUT, END, IMAGES = "stage.json", "inputs.json", "output.json", "end.json", "images"
 RUN, RECORD, METRICS, DETAILS = "run.json", "metrics.jsonl", "metrics.json", "details.json"
-VALUES = "values.json"
+VALUES, SYSTEM = "values.json", "system.jsonl"
 MODEL, WEIGHTS = "model", "model.safetensors"
 VERDICT, GATE, EVALUATED, CLASSIFIER = "verdict", "gate.json", "evaluate.json", "classifier"
 SENT, REFUSED = "sent.json", "refused.txt"

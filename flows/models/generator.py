@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 import cgn
 
@@ -34,7 +34,7 @@ class Generator(PythonModel):
         return [self._drawn(row) for row in model_input.to_dict("records")]
 
     def _drawn(self, row: dict[Any, Any]) -> dict[str, str]:
-        values = {str(name): _whole(value) for name, value in row.items() if value is not None and value == value}
+        values = {str(name): _whole(value) for name, value in row.items() if not pd.isna(value)}
         labels = {name: values[name] for name in LABELS if name in values}
         if "shape" not in labels:
             raise MlflowException.invalid_parameter_value("a row has no shape: give each a class number")

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from flows.mlflow_client import PATIENCE, Client
 from flows.models.saving import Weights, save
 
 CHAMPION = "champion"
-SHA256, GATE, JUDGED, SINCE = "sha256", "gate", "gate.time", "champion.since"
+SHA256, FOLDER, GATE, JUDGED, SINCE = "sha256", "folder", "gate", "gate_time", "champion_since"
 PASSED, REFUSED = "passed", "refused"
 LARGEST = "CGN_MODEL_MB"
 LARGEST_MB = 256.0
@@ -26,17 +26,16 @@ LARGEST_MB = 256.0
 UPLOAD_BYTES_A_SECOND = 1 << 20
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 TAG_LENGTH = 5000
-READY = "READY"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where weights come from: the run that trained them, or none, with tags and parameters; versions of packages."""
 
-    run_id: str
+    run_id: str = ""
     tags: Mapping[str, str]
-    params: Mapping[str, Any]
-    versions: Mapping[str, str]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Registry:
@@ -59,32 +58,56 @@ class Registry:
 
     def version(self, name: str, *, sha256: str) -> Any:
         """The newest version of a registered model that has these weights; None where it has none."""
-        found = self.mlflow.search_model_versions(f"name = '{name}' and tags.{SHA256} = '{sha256}'")
+        return self._newest(f"name = '{name}' and tags.{SHA256} = '{sha256}'")
+
+    def by_folder(self, digest: str) -> Any:
+        """The newest version that was trained to a folder of this digest (the library's); None where there is none."""
+        return self._newest(f"tags.{FOLDER} = '{digest}'")
+
+    def _newest(self, condition: str) -> Any:
+        found = self.mlflow.search_model_versions(condition)
         return max(found, key=lambda version: int(version.version), default=None)
 
+    def versions(self) -> list[Any]:
+        """All versions of the project's registered models, by name, oldest first."""
+        found = self.mlflow.search_model_versions("name LIKE 'cgn-%'")
+        return sorted(found, key=lambda version: (version.name, int(version.version)))
+
+    def is_champion(self, version: Any) -> bool:
+        """Whether a version has the alias."""
+        aliases = self.mlflow.get_registered_model(version.name).aliases
+        return str(aliases.get(CHAMPION)) == str(version.version)
+
     def measured(
-        self, values: Mapping[str, float], *, version: Any, run_id: str, step: int, time: float, source: bool = True
+        self, version: Any, values: Mapping[str, float], *, run_id: str, step: int, time: float, dataset: str
     ) -> None:
-        """Link a run's metrics to the logged model of a version, with the run's data set; `source`: it made the model."""
-        from mlflow.entities import LoggedModelInput, Metric
+        """Link metrics of a run to the logged model of a version, with the run's dataset of this name, if it has it."""
+        from mlflow.entities import Metric
 
         model = self._model(version)
         if model is None:
             return
         run = self.mlflow.get_run(run_id)
-        data = [given.dataset for given in run.inputs.dataset_inputs][:1] if run.inputs else []
-        named = {"dataset_name": data[0].name, "dataset_digest": data[0].digest} if data else {}
+        given = run.inputs.dataset_inputs if run.inputs else []
+        found = [input.dataset for input in given if input.dataset.name == dataset]
+        named = {"dataset_name": dataset, "dataset_digest": found[0].digest} if found else {}
         metrics = [
             Metric(name, float(value), int(time * 1000), step, model_id=model.model_id, run_id=run_id, **named)
             for name, value in values.items()
         ]
         self.mlflow.log_batch(run_id, metrics=metrics, synchronous=True)
+
+    def used(self, version: Any, *, run_id: str) -> None:
+        """Link the logged model of a version to a run as its input."""
+        from mlflow.entities import LoggedModelInput
+
+        model, run = self._model(version), self.mlflow.get_run(run_id)
         known = {given.model_id for given in run.inputs.model_inputs} if run.inputs else set()
-        if not source and model.model_id not in known:
+        if model and model.model_id not in known:
             self.mlflow.log_inputs(run_id, models=[LoggedModelInput(model_id=model.model_id)])
 
     def judge(self, version: Any, verdict: Mapping[str, Any], *, time: float) -> None:
-        """Note a gate's verdict on a version; a passed one that is no older than the champion's becomes the champion."""
+        """Note a gate's verdict on a version. One that passed is the champion, unless that was chosen later."""
         reasons = [f"{check['name']}: {check['reason']}" for check in verdict["checks"] if not check["passed"]]
         said = PASSED if verdict["passed"] is True else f"{REFUSED}: {'; '.join(reasons)}"
         if float(version.tags.get(JUDGED, 0)) <= time:
@@ -123,11 +146,11 @@ class Registry:
             model = self.mlflow.create_logged_model(
                 experiment, weights.name, origin.run_id or None, tags=tags, params=params, model_type=weights.kind
             )
-        if str(model.status) == READY:
+        if str(model.status) == "READY":
             return model
         if copied(weights):
             self._upload(weights, model, origin=origin)
-        return self.mlflow.finalize_logged_model(model.model_id, READY)
+        return self.mlflow.finalize_logged_model(model.model_id, "READY")
 
     def _upload(self, weights: Weights, model: Any, *, origin: Origin) -> None:
         from mlflow.models import Model
@@ -137,7 +160,7 @@ class Registry:
             model_uuid=model.model_id,
             model_id=model.model_id,
             run_id=origin.run_id or None,
-        )  # type: ignore[no-untyped-call]
+        )
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
             save(weights, folder, versions=origin.versions, model=described)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 CLASSIFIER, GENERATOR = "classifier", "generator"
+OPTIONAL = ("texture", "background", "seed")
 HEADER_BYTES = 8  # of a safetensors file: the size of its JSON header
 
 
@@ -60,18 +61,18 @@ def save(weights: Weights, folder: Path, *, versions: Mapping[str, str], model: 
     from mlflow import pyfunc
 
     os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # it would add uv.lock to every model
-    pyfunc.save_model(  # type: ignore[no-untyped-call]
+    pyfunc.save_model(
         folder,
         mlflow_model=model,
         python_model=Path(__file__).with_name(f"{weights.kind}.py"),
         artifacts={"model": str(weights.file)},
         signature=_signature(weights.kind),
         input_example=pd.DataFrame([_example(weights)]),
-        pip_requirements=requirements(versions),
+        pip_requirements=_requirements(versions),
     )
 
 
-def requirements(versions: Mapping[str, str]) -> list[str]:
+def _requirements(versions: Mapping[str, str]) -> list[str]:
     """What a process that loads the model has installed: this project, and the versions of the training."""
     pinned = {name: text.partition("+")[0] for name, text in versions.items() if name != "python"}
     return [f"cgn=={version('cgn')}", *(f"{name}=={text}" for name, text in sorted(pinned.items()))]
@@ -79,16 +80,22 @@ def requirements(versions: Mapping[str, str]) -> list[str]:
 
 def _signature(kind: str) -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, Map, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType, ColSpec, Map, ParamSchema, ParamSpec, Schema, TensorSpec
 
     if kind == CLASSIFIER:
-        answers = [ColSpec("string", "class"), ColSpec("double", "probability"), ColSpec(Map(Map("double")), "heads")]
+        answers: list[ColSpec | TensorSpec] = [
+            ColSpec("string", "class"),
+            ColSpec("double", "probability"),
+            ColSpec(Map(Map("double")), "heads"),
+        ]
         top = ParamSchema([ParamSpec("top", "long", 10)])
         return ModelSignature(inputs=Schema([ColSpec("binary", "image")]), outputs=Schema(answers), params=top)
-    optional = [ColSpec(AnyType(), name, required=False) for name in ("texture", "background", "seed")]
-    return ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), "shape"), *optional]), outputs=Schema([ColSpec("string", "image")])
-    )
+    number = AnyType()  # type: ignore[no-untyped-call]  # as a "long", 3.5 would silently become 3
+    labels: list[ColSpec | TensorSpec] = [
+        ColSpec(number, "shape"),
+        *(ColSpec(number, name, required=False) for name in OPTIONAL),
+    ]
+    return ModelSignature(inputs=Schema(labels), outputs=Schema([ColSpec("string", "image")]))
 
 
 def _example(weights: Weights) -> dict[str, Any]:

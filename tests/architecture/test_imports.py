@@ -36,7 +36,7 @@ ALLOWED = {
     "cgn.api": {*TENSORS},
     "cgn.classify": {*TENSORS, "PIL"},
     "cgn.__main__": set(),
-    "flows": {"dvc", "dvc_data", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
+    "flows": {"PIL", "dvc", "dvc_data", "mlflow", "networkx", "pandas", "prefect", "psutil", "ruamel"},
 }
 
 
