@@ -199,6 +199,7 @@ def test_a_trained_generator_draws_the_labels_of_a_request(root: Path) -> None:
             loaded.predict(pd.DataFrame([row]))
 
 
+@pytest.mark.long
 def test_the_same_bytes_are_no_new_version_and_others_are(root: Path) -> None:
     classifier(root, key="a")
     assert sync(root) == 0
@@ -220,13 +221,9 @@ def test_an_evaluation_is_linked_to_the_classifiers_that_it_is_of(root: Path) ->
     judged(root, *folders, passed=True)
     classifier(root, arm="gan", seed=5, key="later")
     assert sync(root) == 0
-    run = runs(uri(root))["evaluate mnist/toy evaluate"]
+    found = runs(uri(root))["evaluate mnist/toy evaluate"]
+    run = client(root).get_run(found.info.run_id)  # a search leaves the input models out
     original, gan, later = models(root)
-    print(
-        [v.tags for v in versions(root)],
-        (root / "runs/mnist/toy/evaluate.log/run.json").read_text(),
-        client(root).get_run(run.info.run_id).inputs,
-    )
     assert {given.model_id for given in run.inputs.model_inputs} == {original.model_id, gan.model_id}
     named = {model.name: {metric.key for metric in model.metrics} for model in (original, gan)}
     assert named == {
@@ -254,6 +251,7 @@ def test_the_alias_moves_when_the_gate_passes_and_stays_when_it_refuses(root: Pa
     assert run.data.tags["cgn.gate"] == f"passed: {NAME} version 3"
 
 
+@pytest.mark.long
 def test_a_verdict_moves_nothing_for_a_classifier_that_was_not_evaluated(root: Path) -> None:
     folder = classifier(root)
     judged(root, folder, passed=False)
@@ -266,6 +264,7 @@ def test_a_verdict_moves_nothing_for_a_classifier_that_was_not_evaluated(root: P
     assert said == "of no version: the classifier original is not the one that was evaluated"
 
 
+@pytest.mark.long
 def test_a_verdict_that_is_sent_late_does_not_undo_a_newer_one(root: Path) -> None:
     folder = classifier(root, key="a")
     old = judged(root, folder, passed=True, key="a")
@@ -290,6 +289,7 @@ def test_a_passed_classifier_that_was_trained_elsewhere_is_registered_by_its_gat
     assert version.tags["folder"] == folder_digest(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fails",
     [
@@ -325,6 +325,7 @@ def test_what_fails_midway_is_registered_once_by_the_next_sync(
     assert not list((root / "runs/untracked").glob("*/*/stage.json"))
 
 
+@pytest.mark.long
 def test_a_server_that_refuses_models_holds_up_no_other_run(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,6 +357,7 @@ def test_large_weights_are_not_copied_and_say_where_they_are(root: Path, monkeyp
     assert client(root).list_logged_model_artifacts(model.model_id) == []
 
 
+@pytest.mark.long
 def test_list_and_promote(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judged(root, classifier(root, key="a"), passed=True, key="a")
     judged(root, classifier(root, seed=1, key="b"), passed=True, key="b")
