@@ -41,6 +41,7 @@ VERBS = {
     "train_classifier": "train one classifier on original, generated or mixed images",
     "evaluate": "store every classifier's decision on every image",
     "evaluate_network": "the same for a published network or your own, from its file of weights",
+    "gate": "compare a classifier with the thresholds of its variant: passed or refused",
     "report": "make the page with tables and sheets",
 }
 TRACKS = ("imagenet", "mnist")
