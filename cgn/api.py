@@ -1,9 +1,11 @@
-"""Counterfactual images from Python: load a trained generator, draw, intervene, write shards, evaluate any network.
+"""Counterfactual images from Python: load a trained generator, draw, intervene, write shards; classify and evaluate.
 
     generator = load_generator("runs/mnist/digits/train_cgn")
     sample = generator.draw(shape=[3, 3], texture=[3, 7], background=[3, 0], seed=0)
     other = sample.intervene(background=8)          # the same noise, another background
     save_sheet({"before": sample.images, "after": other.images}, "threes.png")
+    classifier = load_classifier("runs/imagenet/miniature/train_classifier/ensemble")
+    classifier.classify(["dog.png"])[0].name
 
 Images are float tensors (B,3,H,W) in [-1,1]; B images of H x W pixels. Labels are class numbers.
 """
@@ -16,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from cgn.classify import Prediction, TrainedClassifier, load_classifier
 from cgn.config import imagenet as imagenet_config
 from cgn.config import mnist as mnist_config
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
@@ -45,8 +48,11 @@ __all__ = [
     "CgnError",
     "ConfigError",
     "CounterfactualGenerator",
+    "Prediction",
     "Sample",
+    "TrainedClassifier",
     "evaluate_models",
+    "load_classifier",
     "load_generator",
     "read_shards",
     "save_sheet",

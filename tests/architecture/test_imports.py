@@ -34,6 +34,7 @@ ALLOWED = {
     "cgn.doctor": {"requests", "torch"},
     "cgn.dry_run": set(),
     "cgn.api": {*TENSORS},
+    "cgn.classify": {*TENSORS, "PIL"},
     "cgn.__main__": set(),
     "flows": {"dvc", "dvc_data", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
 }
