@@ -48,6 +48,7 @@ TRACKS = ("imagenet", "mnist")
 COMMANDS = {
     "clean": ("cgn.clean:clean", "list what stopped and changed commands left behind; with --yes remove what is stale"),
     "doctor": ("cgn.doctor:doctor", "check this machine for a run: devices, memory, disk, files, servers; what to do"),
+    "export": ("cgn.publish.export:export", "write a classifier or a generator as an ONNX file, compared with torch"),
     "params": ("cgn.config.show:show", "print every resolved value of a variant, its unit and where it comes from"),
     "survey": ("cgn.imagenet.survey:survey", "note which images the folders of a variant of imagenet hold"),
 }
