@@ -41,12 +41,14 @@ VERBS = {
     "train_classifier": "train one classifier on original, generated or mixed images",
     "evaluate": "store every classifier's decision on every image",
     "evaluate_network": "the same for a published network or your own, from its file of weights",
+    "gate": "compare a classifier with the thresholds of its variant: passed or refused",
     "report": "make the page with tables and sheets",
 }
 TRACKS = ("imagenet", "mnist")
 COMMANDS = {
     "clean": ("cgn.clean:clean", "list what stopped and changed commands left behind; with --yes remove what is stale"),
     "doctor": ("cgn.doctor:doctor", "check this machine for a run: devices, memory, disk, files, servers; what to do"),
+    "export": ("cgn.publish.export:export", "write a classifier or a generator as an ONNX file, compared with torch"),
     "params": ("cgn.config.show:show", "print every resolved value of a variant, its unit and where it comes from"),
     "survey": ("cgn.imagenet.survey:survey", "note which images the folders of a variant of imagenet hold"),
 }

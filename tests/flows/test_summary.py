@@ -138,6 +138,7 @@ def test_the_summary_links_what_was_made(here: Path, monkeypatch: pytest.MonkeyP
     report.mkdir(parents=True)
     (report / "index.html").touch()
     stages["mnist_report"] = Stage(**{**vars(stages["mnist_report"]), "outs": (Path("runs/report"),)})
+    stages |= gated(here, mnist_gate=True, imagenet_gate=False)
     ended: dict[str, State[Any]] = {"mnist_report": Completed(message="made in 3.0 s")}
     place = Workspace(folder=here, root=here, name="cgn-12345678")
     mlflow(here / "mlflow.db")
@@ -146,6 +147,8 @@ def test_the_summary_links_what_was_made(here: Path, monkeypatch: pytest.MonkeyP
     assert "| mnist_report | Completed | made in 3.0 s |" in lines
     assert "| mnist_other | not started |  |" in lines
     assert "- Report of mnist_report: `runs/report/index.html`" in lines
+    assert "- Verdict of mnist_gate: **a passed**" in lines
+    assert "- Verdict of imagenet_gate: **a refused**; bias: too low; gap: undecided" in lines
     assert "dvc exp apply cgn-12345678" in made["text"]
     assert lines[-2:] == [
         "- MLflow: [the pipeline](http://127.0.0.1:5000/#/experiments/7/runs/p)",
@@ -194,6 +197,19 @@ def test_a_server_is_asked_by_its_interface(monkeypatch: pytest.MonkeyPatch) -> 
         (f"{api}/runs/search", "Basic bWU6c2U6Y3JldA=="),
     ]
     assert asked[1][1] == {"experiment_ids": ["7"], "filter": "tags.`cgn.pipeline` = 'flow-1'"}
+
+
+def gated(here: Path, **verdicts: bool) -> dict[str, Stage]:
+    """Stages whose output is a verdict."""
+    stages = reading(**dict.fromkeys(verdicts, "mnist.digits.gate"))
+    for name, passed in verdicts.items():
+        reasons = {"bias": "" if passed else "too low", "gap": "" if passed else "undecided", "top_1": ""}
+        checks = [{"name": of, "reason": reason, "passed": not reason} for of, reason in reasons.items()]
+        (here / name).mkdir()
+        verdict = {"passed": passed, "classifier": "a", "checks": checks}
+        (here / name / "gate.json").write_text(json.dumps(verdict), encoding="utf-8")
+        stages[name] = Stage(**{**vars(stages[name]), "outs": (Path(name),)})
+    return stages
 
 
 def mlflow(file: Path) -> None:
