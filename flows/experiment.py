@@ -3,10 +3,10 @@
 The workspace is a git worktree in `.dvc/tmp/exps`, where DVC's own experiments run, with the checkout's cache: what
 both have in common is restored, not computed again. It holds the checkout's tracked files as they are at the run's
 start, edits included, and nothing that is changed there later. Its name comes from these files and the changed
-parameters: `cgn-digits-seed-1-` and eight hex digits. So a run that failed or was killed continues in the same workspace when it is started again, and two equal
-runs work one after the other. A run that ends well is saved as an experiment of DVC (`dvc exp show`, `dvc exp apply
-NAME`), and its workspace is removed. (`dvc exp run --temp` would run all stages in one process: no task for each,
-nothing to resume.)
+parameters: `cgn-digits-seed-1-` and eight hex digits. So a run that failed or was killed continues in the same
+workspace when it is started again, and two equal runs work one after the other. A run that ends well is saved as an
+experiment of DVC (`dvc exp show`, `dvc exp apply NAME`), and its workspace is removed. (`dvc exp run --temp` would run
+all stages in one process: no task for each, nothing to resume.)
 """
 
 import hashlib

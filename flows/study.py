@@ -54,7 +54,7 @@ def study(sweep: Sweep, search: Search, *, run: Run, log: Callable[[str], object
         trial = found.ask(distributions)
         overrides = {key: _short(trial.params[key], distributions[key]) for key in search.space}
         try:
-            folder = finish(sweep, overrides, run=run, log=lambda words, number=number: log(f"trial {number}: {words}"))
+            folder = finish(sweep, overrides, run=run, log=_headed(log, number))
         except RuntimeError as error:
             trial.set_user_attr(REASON, str(error))
             found.tell(trial, state=states.FAIL)
@@ -179,6 +179,10 @@ def _counted(found: Any) -> list[Any]:
         for trial in found.get_trials(deepcopy=False)
         if trial.state.is_finished() and not trial.user_attrs.get(CUT)
     ]
+
+
+def _headed(log: Callable[[str], object], number: int) -> Callable[[str], object]:
+    return lambda words: log(f"trial {number}: {words}")
 
 
 def _value(folder: Path, metric: str) -> float:

@@ -94,9 +94,8 @@ def finish_all(
     folders, failed = [], []
     for number, point in enumerate(points, start=1):
         try:
-            folders.append(
-                finish(sweep, point, run=run, log=lambda words, n=number: log(f"{n} of {len(points)}: {words}"))
-            )
+            log(f"{number} of {len(points)}")
+            folders.append(finish(sweep, point, run=run, log=log))
         except RuntimeError as error:
             failed.append(f"{', '.join(f'{key}={value}' for key, value in point.items())}: {error}")
     return folders, failed
