@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from flows.untracked import write_json
 
 SWEEPS = Path("runs") / "sweeps"
 POINT, METRICS, EVALUATE = "point.json", "metrics.json", "evaluate"
+SAVED, SHOWN = "compare.json", "compare.md"
 
 Run = Callable[[Mapping[str, Any]], None]
 """Bring the experiment with these overrides up to date, and save it. Raises RuntimeError where a stage fails."""
@@ -39,6 +41,11 @@ class Sweep:
     targets: tuple[str, ...] = ("*",)
     """Patterns of the stages that each point needs."""
 
+    @cached_property
+    def key(self) -> str:
+        """What identifies it in tracking: its name, and the files that it starts from."""
+        return f"{self.name}-{name_of(self.root, overrides={}, variants=[self.variant]).rpartition('-')[2]}"
+
     @property
     def folder(self) -> Path:
         """Where its points are kept."""
@@ -54,11 +61,10 @@ def finish(sweep: Sweep, overrides: Mapping[str, Any], *, run: Run, log: Callabl
     """The folder of a point, which is run if it is not done. Raises RuntimeError where it fails."""
     name = name_of(sweep.root, overrides=overrides, variants=[sweep.variant])
     folder = sweep.folder / name
-    words = ", ".join(f"{key}={value}" for key, value in overrides.items())
     if (folder / POINT).is_file():
-        log(f"{words}: done before ({name})")
+        log(f"{in_words(overrides)}: done before ({name})")
         return folder
-    log(f"{words}: {name}")
+    log(f"{in_words(overrides)}: {name}")
     run(overrides)
     _keep(sweep, name, folder=folder, overrides=overrides)
     return folder
@@ -69,9 +75,14 @@ def metrics(folder: Path) -> dict[str, float]:
     return _flat(json.loads((folder / METRICS).read_text(encoding="utf-8")))
 
 
-def compare(folders: Sequence[Path], *words: str) -> str:
-    """What `python -m cgn compare` prints of these points. Raises RuntimeError with what it refuses."""
-    command = [sys.executable, "-m", "cgn", "compare", *map(str, folders), *words]
+def in_words(overrides: Mapping[str, Any]) -> str:
+    """The values that a point sets."""
+    return ", ".join(f"{key}={value}" for key, value in overrides.items())
+
+
+def compare(runs: Sequence[str], *words: str) -> str:
+    """What `python -m cgn compare` prints of these runs. Raises RuntimeError with what it refuses."""
+    command = [sys.executable, "-m", "cgn", "compare", *runs, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"compare: {done.stderr.strip() or done.stdout.strip()}")

@@ -35,60 +35,101 @@ class Search:
     seed: int = 0
 
 
-def study(sweep: Sweep, search: Search, *, run: Run, log: Callable[[str], object]) -> Any:
-    """Bring a study up to its number of trials; the study, as Optuna has it.
+def study(
+    sweep: Sweep,
+    search: Search,
+    *,
+    run: Run,
+    log: Callable[[str], object],
+    noted: Callable[[Any], object],
+) -> Any:
+    """Bring a study up to its number of trials; the study, as Optuna has it. `noted` gets it before and after a trial.
 
-    Raises ValueError for a wrong search, or a study of this name that has another one.
+    Nobody else works on it: the caller holds the sweep's lock. Raises ValueError for a wrong search, or a study of this
+    name that has another one.
     """
     optuna = _optuna()
     distributions = {key: _distribution(optuna, key, words) for key, words in search.space.items()}
-    states = optuna.trial.TrialState
     found = _open(optuna, search, sweep)
-    for trial in found.get_trials(states=[states.RUNNING]):  # nobody else works on it: the caller holds the lock
-        log(f"trial {trial.number} was cut: it is asked for again")
-        found._storage.set_trial_user_attr(trial._trial_id, CUT, True)
-        found.enqueue_trial(trial.params)
-        found.tell(trial.number, state=states.FAIL)
-    while (number := len(_counted(found))) < search.trials:
+    _ask_again(optuna, found, log=log)
+    while (number := ended(found)) < search.trials:
+        noted(found)
         found.sampler = optuna.samplers.TPESampler(seed=search.seed + number, n_startup_trials=STARTUP_TRIALS)
         trial = found.ask(distributions)
         overrides = {key: _short(trial.params[key], distributions[key]) for key in search.space}
         try:
-            folder = finish(sweep, overrides, run=run, log=_headed(log, number))
+            log(f"trial {number + 1} of {search.trials}")
+            folder = finish(sweep, overrides, run=run, log=log)
         except RuntimeError as error:
             trial.set_user_attr(REASON, str(error))
-            found.tell(trial, state=states.FAIL)
-            log(f"trial {number} failed: {error}")
+            found.tell(trial, state=optuna.trial.TrialState.FAIL)
+            log(f"trial {number + 1} failed: {error}")
             continue
         trial.set_user_attr(EXPERIMENT, folder.name)
-        found.tell(trial, _value(folder, search.metric))
-        log(f"trial {number}: {search.metric} is {_value(folder, search.metric):.4g}")
+        value = _value(folder, search.metric)
+        found.tell(trial, value)
+        log(f"trial {number + 1}: {search.metric} is {value:.4g}")
+    noted(found)
     return found
 
 
+def ended(found: Any) -> int:
+    """How many trials have ended by themselves."""
+    return len(_counted(found))
+
+
+def failures(found: Any) -> list[str]:
+    """Why trials failed."""
+    reasons = {number: trial.user_attrs.get(REASON) for number, trial in enumerate(_counted(found), start=1)}
+    return [f"trial {number}: {reason}" for number, reason in reasons.items() if reason]
+
+
+def folders(found: Any, sweep: Sweep) -> list[Path]:
+    """The points of the trials that ended well, in order."""
+    names = [trial.user_attrs.get(EXPERIMENT, "") for trial in _counted(found)]
+    return [sweep.folder / name for name in names if name and (sweep.folder / name).is_dir()]
+
+
+def best(found: Any) -> dict[str, Any]:
+    """The values of the best trial; empty before one has ended well."""
+    return _values(top) if (top := _best(found)) else {}
+
+
+def numbers(found: Any) -> dict[str, float]:
+    """What a study found: the best value, and how much each parameter mattered."""
+    top = _best(found)
+    values = {"study/best_value": top.value, "study/best_trial": _counted(found).index(top) + 1} if top else {}
+    return values | {f"importance/{key.rpartition('.')[2]}": share for key, share in importance(found).items()}
+
+
+def lines(found: Any) -> list[dict[str, float]]:
+    """A line for each trial that ended well: its number as `step`, its value and the best one so far."""
+    made: list[dict[str, float]] = []
+    higher = found.direction.name == "MAXIMIZE"
+    for number, trial in enumerate(_counted(found), start=1):
+        if trial.value is None:
+            continue
+        known = [line["study/best"] for line in made[-1:]] + [trial.value]
+        values = {"study/value": trial.value, "study/best": max(known) if higher else min(known)}
+        made.append({"step": number, "time": trial.datetime_complete.timestamp(), **values})
+    return made
+
+
 def table(found: Any) -> str:
-    """The trials of a study in Markdown, the best one, and how much each parameter mattered."""
-    counted = _counted(found)
+    """The trials of a study in Markdown, the best one in bold, and how much each parameter mattered."""
+    counted, top = _counted(found), _best(found)
     keys = list(dict.fromkeys(key for trial in counted for key in trial.params))
-    rows = [["trial", *(_words(key) for key in keys), "value", "experiment"], ["---"] * (len(keys) + 3)]
-    best = max(
-        (trial for trial in counted if trial.value is not None),
-        key=lambda trial: trial.value if found.direction.name == "MAXIMIZE" else -trial.value,
-        default=None,
-    )
-    for number, trial in enumerate(counted):
-        values = [str(_short(trial.params[key], trial.distributions[key])) for key in keys]
-        reason = trial.user_attrs.get(REASON, "")
-        shown = (
-            f"{trial.value:.4g}" if trial.value is not None else f"failed: {reason.splitlines()[0] if reason else ''}"
-        )
-        cells = [str(number), *values, shown, trial.user_attrs.get(EXPERIMENT, "")]
-        rows.append([f"**{cell}**" if trial is best and cell else cell for cell in cells])
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    metric = found.user_attrs[SETTINGS]["metric"]
+    rows = [["trial", *(_words(key) for key in keys), metric, "experiment"], ["---"] * (len(keys) + 3)]
+    for number, trial in enumerate(counted, start=1):
+        shown = "failed" if trial.value is None else f"{trial.value:.4g}"
+        cells = [str(number), *map(str, _values(trial).values()), shown, trial.user_attrs.get(EXPERIMENT, "")]
+        rows.append([f"**{cell}**" if trial is top and cell else cell for cell in cells])
+    text = ["| " + " | ".join(row) + " |" for row in rows]
     if weights := importance(found):
         shares = "; ".join(f"{_words(key)} {100 * weight:.0f} %" for key, weight in weights.items())
-        lines += ["", f"How much of the variance each parameter explains (fANOVA, {len(counted)} trials): {shares}."]
-    return "\n".join(lines) + "\n"
+        text += ["", f"How much of the variance each parameter explains (fANOVA over these trials): {shares}."]
+    return "\n".join(text) + "\n"
 
 
 def importance(found: Any) -> dict[str, float]:
@@ -101,14 +142,6 @@ def importance(found: Any) -> dict[str, float]:
     return {
         key: float(value) for key, value in optuna.importance.get_param_importances(found, evaluator=evaluator).items()
     }
-
-
-def parse_space(words: list[str]) -> dict[str, str]:
-    """KEY=KIND of the command line, with or without the `++` that DVC wants. Raises ValueError for anything else."""
-    pairs = [word.removeprefix("++").partition("=") for word in words]
-    if wrong := [word for word, (key, _, kind) in zip(words, pairs, strict=True) if not key or not kind]:
-        raise ValueError(f"--set {wrong[0]}: expected KEY=KIND, with KIND {KINDS}")
-    return {key: kind for key, _, kind in pairs}
 
 
 def _optuna() -> Any:
@@ -172,6 +205,30 @@ def _open(optuna: Any, search: Search, sweep: Sweep) -> Any:
     return found
 
 
+def _ask_again(optuna: Any, found: Any, *, log: Callable[[str], object]) -> None:
+    """Mark the trials that a kill has cut as failed, and have their values asked for first."""
+    states = optuna.trial.TrialState
+    waiting = [trial.system_attrs.get("fixed_params") for trial in found.get_trials(states=[states.WAITING])]
+    for trial in found.get_trials(states=[states.RUNNING]):
+        if trial.params not in waiting:
+            found.enqueue_trial(trial.params)
+        found._storage.set_trial_user_attr(trial._trial_id, CUT, True)
+        found.tell(trial.number, state=states.FAIL)
+        log(f"a trial was cut, it is run first: {', '.join(f'{key}={value}' for key, value in _values(trial).items())}")
+
+
+def _best(found: Any) -> Any:
+    """The best trial; None before one has ended well."""
+    done = [trial for trial in _counted(found) if trial.value is not None]
+    sign = 1 if found.direction.name == "MAXIMIZE" else -1
+    return max(done, key=lambda trial: sign * trial.value, default=None)
+
+
+def _values(trial: Any) -> dict[str, Any]:
+    """The values that a trial set."""
+    return {key: _short(value, trial.distributions[key]) for key, value in trial.params.items()}
+
+
 def _counted(found: Any) -> list[Any]:
     """The trials that ended by themselves, in order."""
     return [
@@ -179,10 +236,6 @@ def _counted(found: Any) -> list[Any]:
         for trial in found.get_trials(deepcopy=False)
         if trial.state.is_finished() and not trial.user_attrs.get(CUT)
     ]
-
-
-def _headed(log: Callable[[str], object], number: int) -> Callable[[str], object]:
-    return lambda words: log(f"trial {number}: {words}")
 
 
 def _value(folder: Path, metric: str) -> float:

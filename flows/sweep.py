@@ -13,7 +13,9 @@ Exit status: 0; 1 where a point failed, after the others; 2 for what the user ca
 
 import argparse
 import itertools
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,12 +28,17 @@ from typing import Any
 from flows import study
 from flows.experiment import workspace
 from flows.graph import read, wanted
-from flows.points import Run, Sweep, compare, finish
+from flows.points import POINT, SAVED, SHOWN, Run, Sweep, compare, finish, in_words
 from flows.processes import alive
 from flows.stage_runner import BOUND
+from flows.sweep_run import log_means, log_study, tracked
 from flows.untracked import Pipeline, alone
 
-SAVED, SHOWN = "compare.json", "compare.md"
+NOTHING: Mapping[str, Any] = {}
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+STUDY = "study.md"
+Shown = Callable[[float, str], object]
+"""Is told the percentage of a sweep that is done, and what that is in words."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,73 +46,79 @@ def main(argv: Sequence[str]) -> int:
     given = _parse(argv)
     root = Path.cwd()
     try:
-        match given.command:
-            case "study":
-                return _study(given, root=root)
-            case "seeds":
-                points = seeds(given.variant, given.seeds)
-                points = [point | setting for setting in grid(given.values) for point in points]
-            case _:
-                points = grid(given.values)
-        sweep = Sweep(root=root, variant=given.variant, name=given.name or default_name(given.variant, given.command))
-        with only(sweep):
-            folders, failed = finish_all(sweep, points, run=partial(run_here, sweep), log=say)
-        print(conclude(sweep, folders), end="", flush=True)
+        sweep, points, search = planned(root, **given)
+        run, shown = partial(run_here, sweep), lambda percent, words: say(f"{words} ({percent:.0f} %)")
+        text, failed = run_sweep(sweep, points, search=search, run=run, log=say, shown=shown)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    print(text, end="", flush=True)
     for words in failed:
         print(f"failed: {words}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def seeds(variant: str, numbers: Sequence[int]) -> list[dict[str, Any]]:
-    """A point for each seed."""
-    return [{f"{variant.replace('/', '.')}.seed": number} for number in numbers]
+def planned(
+    root: Path,
+    *,
+    variant: str,
+    seeds: Sequence[int] = (),
+    grid: Mapping[str, Sequence[Any]] = NOTHING,
+    space: Mapping[str, str] = NOTHING,
+    metric: str = "",
+    direction: str = "maximize",
+    trials: int = 0,
+    seed: int = 0,
+    name: str = "",
+) -> tuple[Sweep, list[dict[str, Any]], study.Search | None]:
+    """A sweep with its points, or with the search that finds them. Raises ValueError for what cannot be run."""
+    kind = "study" if space else "grid" if grid else "seeds"
+    if not (seeds or grid or space) or (space and (seeds or grid)):
+        raise ValueError(
+            "a sweep has seeds, a grid of values, or both; a study has a space of values: name one of them"
+        )
+    named = name or f"{variant.rpartition('/')[2]}-{kind}"
+    if not NAME.fullmatch(named):
+        raise ValueError(f"the name {named!r} is not allowed: expected letters, digits, - and _")
+    if not space:
+        by_seed: list[dict[str, Any]] = [{f"{variant.replace('/', '.')}.seed": number} for number in seeds] or [{}]
+        chosen = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+        points = [values | point for values in chosen for point in by_seed]
+        return Sweep(root=root, variant=variant, name=named), points, None
+    if not metric or trials < 1:
+        raise ValueError("a study needs a metric, and a number of trials of 1 or more")
+    search = study.Search(space=space, metric=metric, direction=direction, trials=trials, seed=seed)
+    # what comes after an evaluation, a report, gives the search nothing
+    return Sweep(root=root, variant=variant, name=named, targets=("*_evaluate@*",)), [], search
 
 
-def grid(settings: Sequence[str]) -> list[dict[str, Any]]:
-    """A point for each combination of the values of KEY=VALUE,VALUE. Raises ValueError for another form."""
-    space = study.parse_space(list(settings))
-    values = [[study.scalar(word) for word in words.split(",")] for words in space.values()]
-    return [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
+def run_sweep(
+    sweep: Sweep,
+    points: Sequence[Mapping[str, Any]],
+    *,
+    search: study.Search | None,
+    run: Run,
+    log: Callable[[str], object],
+    shown: Shown,
+) -> tuple[str, list[str]]:
+    """Finish a sweep, by its points or by a search: its table in Markdown or text, and why points are missing in it.
 
-
-def default_name(variant: str, kind: str) -> str:
-    """What a sweep is called where the user does not say it."""
-    return f"{variant.rpartition('/')[2]}-{kind}"
-
-
-@contextmanager
-def only(sweep: Sweep) -> Iterator[None]:
-    """Work on a sweep alone. Raises ValueError where another process does."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(alone(sweep.lock, wait=False))
-        except BlockingIOError:
-            raise ValueError(f"another process works on the sweep {sweep.name}: wait for it, or end it") from None
-        yield
-
-
-def finish_all(
-    sweep: Sweep, points: Sequence[Mapping[str, Any]], *, run: Run, log: Callable[[str], object]
-) -> tuple[list[Path], list[str]]:
-    """The folders of the points that are done, and why the others are not."""
-    folders, failed = [], []
-    for number, point in enumerate(points, start=1):
-        try:
-            log(f"{number} of {len(points)}")
-            folders.append(finish(sweep, point, run=run, log=log))
-        except RuntimeError as error:
-            failed.append(f"{', '.join(f'{key}={value}' for key, value in point.items())}: {error}")
-    return folders, failed
-
-
-def conclude(sweep: Sweep, folders: Sequence[Path]) -> str:
-    """The table over all points, which is kept beside them."""
-    if not folders:
-        return ""
-    return compare(folders, "--save", str(sweep.folder / SAVED), "--markdown", str(sweep.folder / SHOWN))
+    Raises ValueError for what the user can fix, RuntimeError where the points do not compare.
+    """
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    with _only(sweep):
+        if search:
+            return _run_study(sweep, search, run=run, log=log, shown=shown)
+        parameters = {"variant": sweep.variant, "points": len(points)} | _ranges(points)
+        with tracked(sweep, kind="grid" if len(points[0]) > 1 else "seeds", parameters=parameters) as tracking:
+            folders, failed = _finish_all(sweep, points, run=run, log=log, shown=shown)
+            if not folders:
+                raise RuntimeError("; ".join(failed))
+            labelled = [f"{label}={folder}" if (label := _label(sweep, folder)) else str(folder) for folder in folders]
+            saved = ["--save", str(sweep.folder / SAVED), "--markdown", str(sweep.folder / SHOWN)]
+            text = compare(labelled, *saved)
+            log_means(tracking, sweep, folders, parameters=parameters)
+    return text, failed
 
 
 def run_here(sweep: Sweep, overrides: Mapping[str, Any]) -> None:
@@ -113,7 +126,7 @@ def run_here(sweep: Sweep, overrides: Mapping[str, Any]) -> None:
     experiment = workspace(sweep.root, overrides=overrides, variants=[sweep.variant], log=say)
     with experiment as place, chdir(place.folder):
         stages = wanted(read(), targets=sweep.targets)
-        key = f"{sweep.name}-{place.name}-{time.time_ns()}"
+        key = f"{place.name}-{time.time_ns()}"
         parameters = {name: str(value) for name, value in overrides.items()}
         mine = Pipeline(key=key, name=place.name, process=alive(os.getpid()), parameters=parameters)
         environment = os.environ | place.environment | mine.environment | {"PYTHONUNBUFFERED": "1"}
@@ -130,42 +143,111 @@ def say(words: str) -> None:
     print(f"sweep: {words}", flush=True)
 
 
-def _study(given: argparse.Namespace, *, root: Path) -> int:
-    metric, direction = (given.maximize, "maximize") if given.maximize else (given.minimize, "minimize")
-    space = study.parse_space(given.space)
-    search = study.Search(space=space, metric=metric, direction=direction, trials=given.trials, seed=given.seed)
-    name = given.name or default_name(given.variant, "study")
-    sweep = Sweep(root=root, variant=given.variant, name=name, targets=("*_evaluate@*",))
-    with only(sweep):
-        found = study.study(sweep, search, run=partial(run_here, sweep), log=say)
-        text = study.table(found)
-        sweep.folder.mkdir(parents=True, exist_ok=True)
-        (sweep.folder / "study.md").write_text(text, encoding="utf-8")
-    print(text, end="", flush=True)
-    return 0
+@contextmanager
+def _only(sweep: Sweep) -> Iterator[None]:
+    """Work on a sweep alone. Raises ValueError where another process does."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone(sweep.lock, wait=False))
+        except BlockingIOError:
+            raise ValueError(f"another process works on the sweep {sweep.name}: wait for it, or end it") from None
+        yield
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _finish_all(
+    sweep: Sweep, points: Sequence[Mapping[str, Any]], *, run: Run, log: Callable[[str], object], shown: Shown
+) -> tuple[list[Path], list[str]]:
+    """The folders of the points that are done, and why the others are not."""
+    folders, failed = [], []
+    for number, point in enumerate(points):
+        shown(100 * number / len(points), f"{number} of {len(points)} experiments")
+        try:
+            folders.append(finish(sweep, point, run=run, log=log))
+        except RuntimeError as error:
+            failed.append(f"{in_words(point)}: {error}")
+    shown(100.0, f"{len(folders)} of {len(points)} experiments")
+    return folders, failed
+
+
+def _run_study(
+    sweep: Sweep, search: study.Search, *, run: Run, log: Callable[[str], object], shown: Shown
+) -> tuple[str, list[str]]:
+    parameters = {"variant": sweep.variant, "metric": search.metric, "direction": search.direction}
+    parameters |= {f"space.{key}": words for key, words in search.space.items()} | {"sampler.seed": str(search.seed)}
+    with tracked(sweep, kind="study", parameters=parameters) as tracking:
+
+        def noted(found: Any) -> None:
+            """After each trial, so that a study can be watched."""
+            text = study.table(found)
+            (sweep.folder / STUDY).write_text(text, encoding="utf-8")
+            best = {f"best.{key}": value for key, value in study.best(found).items()}
+            log_study(
+                tracking,
+                sweep,
+                study.folders(found, sweep),
+                parameters=parameters,
+                trials=study.lines(found),
+                metrics=study.numbers(found),
+                tags={f"cgn.{key}": str(value) for key, value in best.items()},
+            )
+            done = study.ended(found)
+            shown(min(100 * done / search.trials, 100.0), f"{done} of {search.trials} trials")
+
+        found = study.study(sweep, search, run=run, log=log, noted=noted)
+    return study.table(found), study.failures(found)
+
+
+def _ranges(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Each key with the values that the points give it."""
+    keys = dict.fromkeys(key for point in points for key in point)
+    return {key: ", ".join(dict.fromkeys(str(point[key]) for point in points)) for key in keys}
+
+
+def _label(sweep: Sweep, folder: Path) -> str:
+    """What sets a point apart from others but its seed."""
+    seed = f"{sweep.variant.replace('/', '.')}.seed"
+    overrides = json.loads((folder / POINT).read_text(encoding="utf-8"))["overrides"]
+    return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in overrides.items() if key != seed)
+
+
+def _parse(argv: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `planned`."""
     parser = argparse.ArgumentParser(prog="python -m flows.sweep", description="run experiments that belong together")
     commands = parser.add_subparsers(dest="command", required=True)
     seeding = commands.add_parser("seeds", help="one experiment for each seed")
-    seeding.add_argument("--seeds", type=int, nargs="+", required=True)
-    gridding = commands.add_parser("grid", help="one experiment for each combination of values")
+    gridding = commands.add_parser("grid", help="one experiment for each combination of values, and of seeds")
     searching = commands.add_parser("study", help="a search by Optuna, one experiment for each trial")
     searching.add_argument("--trials", type=int, required=True, help="how many the study has in the end")
-    searching.add_argument("--set", dest="space", action="append", required=True, metavar="KEY=KIND", help=study.KINDS)
+    searching.add_argument(
+        "--set", dest="space", type=_pair, nargs="+", required=True, metavar="KEY=KIND", help=study.KINDS
+    )
     searching.add_argument("--seed", type=int, default=0, help="of the sampler; default: %(default)s")
     aims = searching.add_mutually_exclusive_group(required=True)
     aims.add_argument("--maximize", metavar="METRIC", help="a name in the evaluation's metrics.json")
     aims.add_argument("--minimize", metavar="METRIC")
+    gridding.add_argument("-S", dest="grid", type=_pair, action="append", required=True, metavar="KEY=VALUE,VALUE")
+    for command in (seeding, gridding):
+        command.add_argument("--seeds", type=int, nargs="+", default=[], required=command is seeding)
     for command in (seeding, gridding, searching):
         command.add_argument("variant", metavar="TRACK/VARIANT")
-        command.add_argument("--name", help="default: the variant's with -seeds, -grid or -study")
-    for command in (seeding, gridding):
-        command.add_argument(
-            "-S", dest="values", action="append", default=[], required=command is gridding, metavar="KEY=VALUE,VALUE"
-        )
-    return parser.parse_args(argv)
+        command.add_argument("--name", default="", help="default: the variant's with -seeds, -grid or -study")
+    given = vars(parser.parse_args(argv))
+    command = given.pop("command")
+    if command == "study":
+        given |= {"metric": given["maximize"] or given["minimize"], "space": dict(given["space"])}
+        given["direction"] = "maximize" if given.pop("maximize") else "minimize"
+        del given["minimize"]
+    if command == "grid":
+        given["grid"] = {key: [study.scalar(word) for word in words.split(",")] for key, words in given["grid"]}
+    return given
+
+
+def _pair(word: str) -> tuple[str, str]:
+    """KEY=WORDS, with or without the `++` that DVC wants before a new key."""
+    key, _, words = word.removeprefix("++").partition("=")
+    if not key or not words:
+        raise argparse.ArgumentTypeError(f"{word!r}: expected KEY=VALUES")
+    return key, words
 
 
 if __name__ == "__main__":
