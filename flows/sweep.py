@@ -41,6 +41,14 @@ Shown = Callable[[float, str], object]
 """Is told the percentage of a sweep that is done, and what that is in words."""
 
 
+class MissingError(RuntimeError):
+    """Points of a sweep failed; `text` is the table of the others."""
+
+    def __init__(self, failed: Sequence[str], *, text: str) -> None:
+        super().__init__("\n".join(failed))
+        self.text = text
+
+
 def main(argv: Sequence[str]) -> int:
     """Exit status as above."""
     given = _parse(argv)
@@ -48,14 +56,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         sweep, points, search = planned(root, **given)
         run, shown = partial(run_here, sweep), lambda percent, words: say(f"{words} ({percent:.0f} %)")
-        text, failed = run_sweep(sweep, points, search=search, run=run, log=say, shown=shown)
+        print(run_sweep(sweep, points, search=search, run=run, log=say, shown=shown), end="", flush=True)
     except (ValueError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(text, end="", flush=True)
-    for words in failed:
-        print(f"failed: {words}", file=sys.stderr)
-    return 1 if failed else 0
+        print(f"{getattr(error, 'text', '')}error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    return 0
 
 
 def planned(
@@ -100,10 +105,11 @@ def run_sweep(
     run: Run,
     log: Callable[[str], object],
     shown: Shown,
-) -> tuple[str, list[str]]:
-    """Finish a sweep, by its points or by a search: its table in Markdown or text, and why points are missing in it.
+) -> str:
+    """Finish a sweep, by its points or by a search: its table.
 
-    Raises ValueError for what the user can fix, RuntimeError where the points do not compare.
+    Raises ValueError for what the user can fix, MissingError where points failed, after the others, and RuntimeError
+    where the points do not compare.
     """
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with _only(sweep):
@@ -113,12 +119,14 @@ def run_sweep(
         with tracked(sweep, kind="grid" if len(points[0]) > 1 else "seeds", parameters=parameters) as tracking:
             folders, failed = _finish_all(sweep, points, run=run, log=log, shown=shown)
             if not folders:
-                raise RuntimeError("; ".join(failed))
+                raise MissingError(failed, text="")
             labelled = [f"{label}={folder}" if (label := _label(sweep, folder)) else str(folder) for folder in folders]
             saved = ["--save", str(sweep.folder / SAVED), "--markdown", str(sweep.folder / SHOWN)]
             text = compare(labelled, *saved)
             log_means(tracking, sweep, folders, parameters=parameters)
-    return text, failed
+            if failed:
+                raise MissingError(failed, text=text)
+    return text
 
 
 def run_here(sweep: Sweep, overrides: Mapping[str, Any]) -> None:
@@ -169,9 +177,7 @@ def _finish_all(
     return folders, failed
 
 
-def _run_study(
-    sweep: Sweep, search: study.Search, *, run: Run, log: Callable[[str], object], shown: Shown
-) -> tuple[str, list[str]]:
+def _run_study(sweep: Sweep, search: study.Search, *, run: Run, log: Callable[[str], object], shown: Shown) -> str:
     parameters = {"variant": sweep.variant, "metric": search.metric, "direction": search.direction}
     parameters |= {f"space.{key}": words for key, words in search.space.items()} | {"sampler.seed": str(search.seed)}
     with tracked(sweep, kind="study", parameters=parameters) as tracking:
@@ -194,7 +200,9 @@ def _run_study(
             shown(min(100 * done / search.trials, 100.0), f"{done} of {search.trials} trials")
 
         found = study.study(sweep, search, run=run, log=log, noted=noted)
-    return study.table(found), study.failures(found)
+        if failed := study.failures(found):
+            raise MissingError(failed, text=study.table(found))
+    return study.table(found)
 
 
 def _ranges(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
