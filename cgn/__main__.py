@@ -47,6 +47,7 @@ VERBS = {
 TRACKS = ("imagenet", "mnist")
 COMMANDS = {
     "clean": ("cgn.clean:clean", "list what stopped and changed commands left behind; with --yes remove what is stale"),
+    "compare": ("cgn.compare:compare", "one table over the seeds of finished runs: means with intervals"),
     "doctor": ("cgn.doctor:doctor", "check this machine for a run: devices, memory, disk, files, servers; what to do"),
     "export": ("cgn.publish.export:export", "write a classifier or a generator as an ONNX file, compared with torch"),
     "params": ("cgn.config.show:show", "print every resolved value of a variant, its unit and where it comes from"),

@@ -23,7 +23,7 @@ from flows.database import ARTIFACTS, adopt, create, sqlite_file
 from flows.untracked import UNTRACKED, alone
 
 EXPERIMENT = "cgn"
-PIPELINE, PARENT, HOME = "cgn.pipeline", "mlflow.parentRunId", "cgn.store"
+PIPELINE, SWEEP, PARENT, HOME = "cgn.pipeline", "cgn.sweep", "mlflow.parentRunId", "cgn.store"
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # else MLflow opens it on its view for language models
     "mlflow.note.content": "Counterfactual Generative Networks: one run a stage, nested in the run of its pipeline "
@@ -230,7 +230,11 @@ class Client:
 
     def pipeline(self, key: str) -> str | None:
         """The id of a pipeline's run; None where it has none."""
-        return next((str(run.info.run_id) for run in self.search(f"tags.`{PIPELINE}` = '{key}'")), None)
+        return self.tagged(PIPELINE, key)
+
+    def tagged(self, tag: str, value: str) -> str | None:
+        """The id of the first run that has a tag of this value; None where there is none."""
+        return next((str(run.info.run_id) for run in self.search(f"tags.`{tag}` = '{value}'")), None)
 
     @contextmanager
     def refusals(self, run_id: str = "") -> Iterator[None]:

@@ -119,7 +119,7 @@ def cgn(
         logger.info(f"{len(stages)} stages: {', '.join(stages)}")
         forced = set(stages) if force else onward(stages, from_stage) if from_stage else set()
         name = title(stages, deployment=_first_name(), changed=len(overrides or {}), from_stage=from_stage, force=force)
-        name = _rename(name)
+        name = rename(name)
         runner = StageRunner(environment=_environment(place.folder, name=name) | place.environment, forced=forced)
         ended = _work(stages, runner=runner, at_once=at_once, retries=retries)
         return _concluded(stages, ended=ended, name=name, place=place)
@@ -182,7 +182,7 @@ def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _rename(name: str) -> str:
+def rename(name: str) -> str:
     """Give the run this name, unless the user named it. Returns the name that it has."""
     first = _first_name()
     if first != (deployment.name or "cgn"):

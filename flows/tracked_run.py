@@ -10,7 +10,8 @@ word of the stage's verb: `loss` of train_classifier is `train/loss`.
 
 The pipeline's run is open while one of its stages is, and ends as the worst of them; of a stage that was tried again,
 the last try counts. It has the revision, the command or the flow's parameters, each variant's seed and changed
-parameters, the final values of the evaluations, and the numbers of stages.
+parameters, the final values of the evaluations, and the numbers of stages. A sweep has one run above those of its
+pipelines, also where it was killed and started again.
 """
 
 import csv
@@ -25,7 +26,7 @@ from typing import Any
 
 from cgn.core.metrics import parse_lines
 from flows import untracked
-from flows.mlflow_client import DROP, PARENT, PIPELINE, Client, RefusedError, flat
+from flows.mlflow_client import DROP, PARENT, PIPELINE, SWEEP, Client, RefusedError, flat
 from flows.models.tracked import Noted, evaluated, judge, register
 from flows.observed import DAMAGE, read_json
 from flows.untracked import END, STAGE, alone, write_json
@@ -108,7 +109,10 @@ class TrackedRun:
             tags |= client.described(f"cgn/{facts.get('track')}/{facts['verb']}.py", note=note)
         if self.stage.get("nested", True):
             tags[PARENT] = self._open_pipeline()
-        self.sent.run_id = client.create(facts["name"], start=start, tags=tags)
+        if known := client.tagged(SWEEP, facts["sweep"]) if "sweep" in facts else None:
+            client.log(known, tags=tags)
+            client.mlflow.update_run(known, status="RUNNING")
+        self.sent.run_id = known or client.create(facts["name"], start=start, tags=tags)
         write_json(self.folder / untracked.SENT, asdict(self.sent))
 
     def _open_pipeline(self) -> str:
@@ -117,10 +121,18 @@ class TrackedRun:
         parent = client.pipeline(pipeline["key"])
         if parent is None:
             tags = {PIPELINE: pipeline["key"]} | client.described("dvc.yaml", note=PIPELINE_NOTE)
+            tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()}
+            if sweep := pipeline.get("sweep"):
+                tags[PARENT] = self._open_sweep(sweep)
             parent = client.create(pipeline["name"], start=self.stage["time"], tags=tags)
             client.log(parent, params=pipeline["parameters"])
         client.mlflow.update_run(parent, status="RUNNING")
         return parent
+
+    def _open_sweep(self, sweep: Mapping[str, str]) -> str:
+        """The id of a sweep's run, which is created if the sweep's own files were not sent yet."""
+        known = self.client.tagged(SWEEP, sweep["key"])
+        return known or self.client.create(sweep["name"], start=self.stage["time"], tags={SWEEP: sweep["key"]})
 
     def send_inputs(self, file: Path) -> None:
         """Datasets and DVC's hashes of the inputs or the output; the pipeline's run gets the changed parameters."""

@@ -45,19 +45,29 @@ VERDICT, GATE, EVALUATED, CLASSIFIER = "verdict", "gate.json", "evaluate.json", 
 SENT, REFUSED = "sent.json", "refused.txt"
 LOCK, DOWN, LOG, COUNTS = "uploader.lock", "uploader.down", "uploader.log", "counts.json"
 SYNC = "python -m flows.tracking sync"
-PIPELINE = "CGN_PIPELINE"
+PIPELINE, SWEEP = "CGN_PIPELINE", "CGN_SWEEP"
 TRAIN_CLASSIFIER = "train_classifier"
 EXPERIMENT = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
 
 
+def sweep() -> dict[str, str]:
+    """The `key` and `name` of the sweep that this process works on; empty for none."""
+    found: dict[str, str] = json.loads(os.environ.get(SWEEP, "{}"))
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """One run of a pipeline: a key of its own, a name to show, the process it lives in (`alive`), its parameters."""
+    """One run of a pipeline: a key of its own, a name to show, the process it lives in (`alive`), its parameters.
+
+    `sweep`: what it belongs to; its run in MLflow is below that one's.
+    """
 
     key: str
     name: str
     process: str
     parameters: Mapping[str, str] = field(default_factory=dict)
+    sweep: Mapping[str, str] = field(default_factory=sweep)
 
     @property
     def environment(self) -> dict[str, str]:

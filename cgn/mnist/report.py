@@ -20,6 +20,7 @@ from cgn.evaluation.expected import Headline, remarks
 from cgn.evaluation.intervals import Proportion, compared
 from cgn.evaluation.metrics import accuracies, confusion, estimate, followed, separable
 from cgn.evaluation.predictions import CUES, Predictions
+from cgn.evaluation.seeds import Figure
 from cgn.mnist.arms import ARMS
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
 from cgn.mnist.published import published
@@ -106,10 +107,15 @@ def report(
 
 
 def headlines(stored: Predictions) -> list[Headline]:
-    """The headline figures, for `cgn.evaluation.expected`: each classifier's accuracy on random looks."""
+    """The headline figures, for `cgn.evaluation.expected`."""
+    return [figure.headline for figure in figures(stored)]
+
+
+def figures(stored: Predictions) -> list[Figure]:
+    """The headline figures: each classifier's accuracy on random looks."""
     found = accuracies(stored)
     return [
-        Headline(name=f"accuracy on random looks ({title})", value=found[arm][RANDOMISED].share)
+        Figure(measure="accuracy on random looks", head=title, of=estimate(found[arm][RANDOMISED]))
         for arm, title in ARMS.items()
         if RANDOMISED in found.get(arm, {})
     ]

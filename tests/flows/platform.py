@@ -39,9 +39,9 @@ class Platform:
         (found,) = [line.split()[-1] for line in said.splitlines() if "UUID:" in line]
         return found
 
-    def start(self, name: str, **parameters: Any) -> str:
+    def start(self, name: str, *, flow: str = "cgn", **parameters: Any) -> str:
         """The same without the seconds that the command takes to start."""
-        deployment = _answer(urllib.request.Request(f"{self.api}/deployments/name/cgn/{name}"))["id"]
+        deployment = _answer(urllib.request.Request(f"{self.api}/deployments/name/{flow}/{name}"))["id"]
         body = {"parameters": parameters, "job_variables": {"env": {"MLFLOW_TRACKING_URI": NOBODY}}}
         made = self.post(f"deployments/{deployment}/create_flow_run", body)
         return str(made["id"])
