@@ -78,7 +78,7 @@ def workspace(
     snapshot = git(root, "stash", "create") or "HEAD"  # the tracked files as they are now; it changes none of them
     name = f"cgn-{_digest(root, snapshot, overrides=overrides, variants=variants)}"
     folder = root / WORKSPACES / name
-    lock = root / ".dvc" / "tmp" / f"{name}.lock"
+    lock = lock_file(root, name)
     try:
         with alone(lock, wait=False):
             pass
@@ -91,6 +91,11 @@ def workspace(
             log(f"the experiment {name} runs in {folder}")
             _make(root, folder, snapshot=snapshot, overrides=overrides, variants=variants)
         yield Workspace(folder=folder, root=root, name=name)
+
+
+def lock_file(root: Path, name: str) -> Path:
+    """What the run that works in a workspace holds."""
+    return root / ".dvc" / "tmp" / f"{name}.lock"
 
 
 def changed(tree: dict[str, Any], *, overrides: Mapping[str, Any], variants: Sequence[str]) -> list[str]:
