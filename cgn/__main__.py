@@ -19,7 +19,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -131,17 +132,19 @@ def configured(call: Invocation) -> tuple[Variant, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command. Exit status: 0, 2 for what the user can fix (printed in one line), 75 where a download may succeed
-    later, or 130 after Ctrl-C.
+    later, 130 after Ctrl-C, or 141 where nobody reads what it prints.
     """
     try:
-        if argv and argv[0] in COMMANDS:
-            _command(argv[0], argv[1:])
-        elif "TORCHELASTIC_RUN_ID" in os.environ:
-            from cgn.core.launch import under_torchrun
+        with _printing(argv[0] if argv else "the help"):
+            if argv and argv[0] in COMMANDS:
+                module, _, function = COMMANDS[argv[0]][0].partition(":")
+                getattr(importlib.import_module(module), function)(argv[1:])
+            elif "TORCHELASTIC_RUN_ID" in os.environ:
+                from cgn.core.launch import under_torchrun
 
-            under_torchrun(partial(run, argv))
-        else:
-            run(argv)
+                under_torchrun(partial(run, argv))
+            else:
+                run(argv)
     except CgnError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -151,21 +154,31 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _command(name: str, argv: Sequence[str]) -> None:
-    """Call a command. Raises ArtifactError where what it prints finds no room, SystemExit where nobody reads it."""
-    module, _, function = COMMANDS[name][0].partition(":")
+@contextmanager
+def _printing(name: str) -> Iterator[None]:
+    """Raises ArtifactError where what a command prints finds no room, SystemExit where nobody reads it."""
     try:
-        try:
-            getattr(importlib.import_module(module), function)(argv)
-        finally:
-            sys.stdout.flush()
+        yield
+        print(end="", flush=True)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or _printable():
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails once more as it ends
         if isinstance(error, BrokenPipeError):  # `| head`
             raise SystemExit(128 + signal.SIGPIPE) from None
-        raise ArtifactError(f"what {name} prints cannot be written: {error.strerror}; give it another place") from None
+        raise ArtifactError(
+            f"what {name} prints cannot be written: {error.strerror}; give it another place, and run the same command "
+            "again"
+        ) from None
+
+
+def _printable() -> bool:
+    """Whether an empty line gets out."""
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
 
 
 def tracks_with(verb: str) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def workspace(
     snapshot = _snapshot(root)
     name = _name(root, snapshot, overrides=overrides, variants=variants)
     folder = root / WORKSPACES / name
-    lock = root / ".dvc" / "tmp" / f"{name}.lock"
+    lock = lock_file(root, name)
     try:
         with alone(lock, wait=False):
             pass
@@ -98,6 +98,11 @@ def workspace(
 def name_of(root: Path, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
     """The name of the experiment that `workspace` makes from the files as they are now."""
     return _name(root, _snapshot(root), overrides=overrides, variants=variants)
+
+
+def lock_file(root: Path, name: str) -> Path:
+    """What the run that works in a workspace holds."""
+    return root / ".dvc" / "tmp" / f"{name}.lock"
 
 
 def changed(tree: dict[str, Any], *, overrides: Mapping[str, Any], variants: Sequence[str]) -> list[str]:

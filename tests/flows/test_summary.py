@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
-from flows import live, summary
+from flows import live, pipeline, summary
 from flows.experiment import Workspace
 from flows.graph import Stage, onward, variants
 from flows.mlflow_client import shown
@@ -114,6 +114,23 @@ def test_a_server_that_fails_stops_no_stage(monkeypatch: pytest.MonkeyPatch, err
     stage("300 of 1,800 updates (17%), 0.2 s each, 05:00 to go")
     assert len(said) == 3
     assert type(error).__name__ in said[0]
+
+
+@pytest.mark.parametrize("line", ["", "Stage 'a' didn't change, skipping"])
+def test_a_stage_ends_well_where_its_artifacts_cannot_be_shown(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    said: list[str] = []
+
+    def fail(*_: Any) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr(live, "get_run_logger", lambda: SimpleNamespace(info=print, warning=said.append))
+    for name in ("show", "show_new"):
+        monkeypatch.setattr(pipeline, name, fail)
+    runner: Any = SimpleNamespace(reproduce=lambda *_, **__: Outcome(status=0, lines=(line,)))
+    state = pipeline.reproduce.fn(reading(a="x")["a"], runner, 1, 0)
+    assert state.is_completed()
+    assert (state.name == "Cached") is bool(line)
+    assert said == ["not shown, because Prefect's server failed: OSError: refused"]
 
 
 def test_the_line_of_a_long_stage_is_one_that_the_flow_knows(
