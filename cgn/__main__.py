@@ -6,6 +6,7 @@ the first step. Beside its function, a verb's module may have
 
     SECTION    the section of params.yaml that it reads, where that is not called like the verb
     COMPARED   patterns of the final values that go to metrics.json
+    HEADLINES  short name -> name of the final values that go to headlines.json
     check      refuses a command line before anything is written; it takes what the verb takes
     listing    lines that say what the verb would do, for `--list`; it takes the verb's parameters and output
 
@@ -110,7 +111,10 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
         return call
     started = time.monotonic()
     with building(call.out, definition=definition, code=code_digest()) as folder:
-        sink = Fanout([Files(call.log, compared=getattr(module, "COMPARED", ("*",))), *sinks])
+        files = Files(
+            call.log, compared=getattr(module, "COMPARED", ("*",)), headlines=getattr(module, "HEADLINES", None)
+        )
+        sink = Fanout([files, *sinks])
         note = RunRecord(call.log, definition)
         begun = note.continues or any(path.name != DEFINITION for path in folder.iterdir())
         sink.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one

@@ -34,11 +34,11 @@ from cgn.imagenet.classifiers import Classifier, by_name
 from cgn.imagenet.data.prepared_sets import PreparedSets
 from cgn.imagenet.data.preprocessing import Preparation, weights_preparation
 from cgn.imagenet.evaluation.predict import predict_suites, write_evaluation
-from cgn.imagenet.evaluation.suites import ALL, HEADLINES, check_options, open_data
+from cgn.imagenet.evaluation.suites import ALL, COMPARED_VALUES, check_options, open_data
 from cgn.nets.classifiers import BASELINE, SingleHead, load_network, refuse_unknown
 from cgn.report.figures import pictures
 
-COMPARED = HEADLINES
+COMPARED = COMPARED_VALUES
 SECTION = "evaluate"
 """The section of params.yaml that it reads."""
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")

@@ -42,6 +42,11 @@ HEAD = "label"
 """What the one head of a classifier is called."""
 COMPARED = ("accuracy/*/test_random",)
 """Of the final values, those that go to metrics.json; the others are in accuracy.json."""
+HEADLINES = {
+    "accuracy": "accuracy/original_counterfactual/test_random",
+    "baseline": "accuracy/original/test_random",
+}
+"""Short name -> final value, for headlines.json: does training on counterfactual images help where only shape does?"""
 
 
 @dataclass(frozen=True, kw_only=True)
