@@ -1,5 +1,6 @@
 """A headless Chromium, the system's own, and what is wrong with a page that it shows."""
 
+import io
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -30,7 +34,8 @@ FAINT_TEXT = """least => {
   const luminance = ([r, g, b]) => [r, g, b].map(value => value / 255)
     .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
     .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
-  const over = (above, below) => above.slice(0, 3).map((value, index) => value * above[3] + below[index] * (1 - above[3]));
+  const over = (above, below) =>
+    above.slice(0, 3).map((value, index) => value * above[3] + below[index] * (1 - above[3]));
   const behind = part => {
     if (!part) return matchMedia('(prefers-color-scheme: dark)').matches ? [18, 18, 18] : [255, 255, 255];
     const own = parse(getComputedStyle(part).backgroundColor);
@@ -116,6 +121,16 @@ def visit(browser: Any, url: str, *, width: int = 1400, dark: bool = False, scal
     finally:
         context.close()
     assert not problems, "\n".join([url, *problems])
+
+
+def pixels(png: bytes) -> NDArray[np.int32]:
+    """A screenshot: (height, width, 3), 0 to 255."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=np.int32)
+
+
+def brightness(page: Any) -> float:
+    """Of the page's upper left corner: 0 black to 1 white."""
+    return float(pixels(page.screenshot(clip={"x": 0, "y": 0, "width": 1, "height": 1})).mean() / 255)
 
 
 def address(path: Path) -> str:

@@ -1,13 +1,21 @@
 """What people see of a whole run in a browser: Prefect's pages, MLflow's, and the reports."""
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
 
-from tests.pages.browser import FAINT_TEXT, LOADED_IMAGES, WIDER_THAN_THE_PAGE, address, chromium, visit
+from tests.pages.browser import (
+    FAINT_TEXT,
+    LOADED_IMAGES,
+    WIDER_THAN_THE_PAGE,
+    address,
+    brightness,
+    chromium,
+    pixels,
+    visit,
+)
 from tests.pages.served import Served, served
 
 pytestmark = pytest.mark.long
@@ -59,9 +67,10 @@ def timeline(page: Any) -> int:
     """The pixels of the run's graph that have the colour of a completed task. It is a canvas, so there is no text."""
     canvas = page.locator("canvas").first
     canvas.wait_for()
+    found = 0
     for _ in range(40):
-        drawn = Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")
-        found = sum(count for count, (red, green, blue) in drawn.getcolors(1 << 24) if green > 2 * max(red, blue) > 60)
+        red, green, blue = np.moveaxis(pixels(canvas.screenshot()), 2, 0)
+        found = int((green > 2 * np.maximum(red, blue)).sum())
         if found:
             return found
         page.wait_for_timeout(500)
@@ -116,18 +125,12 @@ def test_reports_are_readable(shown: Served, browser: Any, target: str, width: i
     page_file = shown.project.folder / "runs" / target / "report/index.html"
     with visit(browser, address(page_file), width=width, dark=dark) as page:
         page.get_by_role("heading", name=REPORTS[target]).wait_for()
-        assert luminance(page) < 0.1 if dark else luminance(page) > 0.8
+        assert brightness(page) < 0.1 if dark else brightness(page) > 0.8
         images = len(page.evaluate(LOADED_IMAGES))
         page.evaluate("() => document.querySelectorAll('details').forEach(part => { part.open = true; })")
         assert len(page.evaluate(LOADED_IMAGES)) > images > 0
         assert page.evaluate(WIDER_THAN_THE_PAGE) == []
         assert page.evaluate(FAINT_TEXT, 4.5) == []
-
-
-def luminance(page: Any) -> float:
-    """Of the page's upper left corner: 0 black to 1 white."""
-    corner = page.screenshot(clip={"x": 0, "y": 0, "width": 1, "height": 1})
-    return sum(Image.open(io.BytesIO(corner)).convert("RGB").getpixel((0, 0))) / (3 * 255)
 
 
 @pytest.mark.parametrize("target", REPORTS)
