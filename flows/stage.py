@@ -78,12 +78,13 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 
 
 def _cgn(argv: Sequence[str], tracked: UntrackedRun) -> None:
-    from cgn.__main__ import configured, parse, run
+    from cgn.__main__ import VERBS, configured, parse, run
 
     call = parse(argv)
     track, _, variant = call.target.partition("/")
     name = " ".join([call.verb, call.target, *(str(value) for value in call.defining.values())])
     facts = {"name": name, "verb": call.verb, "track": track, "variant": variant, "command": " ".join(argv)}
+    facts |= {"about": VERBS[call.verb], "output": call.output}
     facts |= {f"option.{key}": str(value) for key, value in call.defining.items()}
     inputs = {role: [str(path) for path in paths] for role, paths in call.inputs.items()}
     tracked.begin(facts | {"inputs": inputs}, out=call.out, log=call.log)

@@ -27,8 +27,9 @@ from pathlib import Path
 
 from flows import untracked
 from flows.mlflow_client import Client, RefusedError, address, shown
+from flows.observed import DAMAGE, Sampler, observe, read_json
 from flows.processes import is_alive
-from flows.tracked_run import DAMAGE, TrackedRun, observe, read_json
+from flows.tracked_run import TrackedRun
 from flows.untracked import REFUSED, STAGE, UNTRACKED, alone, project_root, read
 
 TURN_SECONDS = 0.5
@@ -61,6 +62,7 @@ class Uploader:
 
     def __init__(self, root: Path, *, client: Client | None = None) -> None:
         self.root, self.client = root, client
+        self.sampler = Sampler()
         self.retry_at: dict[Path, float] = {}
         """When a run that is refused is tried next; of a pipeline's folder, a server that failed."""
         self.down = ""
@@ -69,6 +71,7 @@ class Uploader:
     def turn(self, folder: Path) -> bool:
         """Note what has happened, and send what is new unless that failed a moment ago. Whether more is to be sent."""
         ended = {run: observe(run) for run in runs(folder)}
+        self.sampler.sample([run for run, over in ended.items() if not over])
         if time.monotonic() < self.retry_at.get(folder, 0.0):
             return False
         try:

@@ -34,8 +34,9 @@ ALLOWED = {
     "cgn.doctor": {"requests", "torch"},
     "cgn.dry_run": set(),
     "cgn.api": {*TENSORS},
+    "cgn.classify": {*TENSORS, "PIL"},
     "cgn.__main__": set(),
-    "flows": {"dvc", "dvc_data", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
+    "flows": {"PIL", "dvc", "dvc_data", "mlflow", "networkx", "pandas", "prefect", "psutil", "ruamel"},
 }
 
 
