@@ -25,7 +25,8 @@ from flows.untracked import UNTRACKED, alone
 EXPERIMENT = "cgn"
 PIPELINE, PARENT, HOME = "cgn.pipeline", "mlflow.parentRunId", "cgn.store"
 EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # else MLflow opens it on its view for language models
+    # MLflow 3.17 itself ignores it; its page opens on model training by ?workflowType=machine_learning
+    "mlflow.experimentKind": "custom_model_development",
     "mlflow.note.content": "Counterfactual Generative Networks: one run a stage, nested in the run of its pipeline "
     "(`dvc repro`, `dvc exp run` or a Prefect flow run). Compare pipelines by the metrics of their evaluations, and "
     "trainings by their curves.",
