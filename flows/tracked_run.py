@@ -101,10 +101,10 @@ class TrackedRun:
     def _begin(self) -> None:
         """Open the run, below its pipeline's, which is created if this stage is its first."""
         facts, start, client = self.stage["facts"], self.stage["time"], self.client
-        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs", "about")}
+        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs", "about", "output")}
         tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()}
         if "verb" in facts:
-            note = f"{facts.get('about', facts['verb'])}: `{self.stage['out']}`\n\n`{facts.get('command', '')}`"
+            note = f"{facts.get('about', facts['verb'])}\n\n`python -m cgn {facts.get('command', facts['verb'])}`"
             tags |= client.described(f"cgn/{facts.get('track')}/{facts['verb']}.py", note=note)
         if self.stage.get("nested", True):
             tags[PARENT] = self._open_pipeline()

@@ -6,6 +6,7 @@ it is repeated without harm: what exists is found and not created again.
 The alias `champion` moves to a version when a gate has passed this very classifier, and never back to an older verdict.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.mlflow_client import PATIENCE, Client
-from flows.models.saving import Weights, save
+from flows.models.saving import CLASSIFIER, Weights, save
 
 CHAMPION = "champion"
 SHA256, FOLDER, GATE, JUDGED, SINCE = "sha256", "folder", "gate", "gate_time", "champion_since"
@@ -26,6 +27,7 @@ LARGEST_MB = 256.0
 UPLOAD_BYTES_A_SECOND = 1 << 20
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 TAG_LENGTH = 5000
+VERSIONS = "mlflow.modelVersions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,12 @@ class Registry:
         model = self._model(version) or self._logged(weights, origin=origin)
         if origin.run_id:
             self._link_output(model, run_id=origin.run_id)
-        return version if version and self._model(version) else self._register(weights, model, origin=origin)
+        if self._model(version) is None:
+            version = self._register(weights, model, origin=origin)
+        shown = json.dumps([{"name": version.name, "version": str(version.version)}])  # on the model's page
+        if model.tags.get(VERSIONS) != shown:
+            self.mlflow.set_logged_model_tags(model.model_id, {VERSIONS: shown})
+        return version
 
     def version(self, name: str, *, sha256: str) -> Any:
         """The newest version of a registered model that has these weights; None where it has none."""
@@ -142,7 +149,10 @@ class Registry:
         if found:
             model = found[0]
         else:
-            tags, params = self._tags(weights, origin=origin), {key: str(value) for key, value in origin.params.items()}
+            verb = "train_classifier" if weights.kind == CLASSIFIER else "train_cgn"
+            source = f"cgn/{weights.facts['track']}/{verb}.py"
+            tags = self._tags(weights, origin=origin) | self.client.described(source, note=_described(weights))
+            params = {key: str(value) for key, value in origin.params.items()}
             model = self.mlflow.create_logged_model(
                 experiment, weights.name, origin.run_id or None, tags=tags, params=params, model_type=weights.kind
             )
@@ -179,7 +189,10 @@ class Registry:
 
         name, target = weights.registered_name, f"{weights.facts['track']}/{weights.facts['variant']}"
         try:
-            self.mlflow.create_registered_model(name, description=f"The {weights.kind}s of {target}")
+            about = f"The trained {weights.kind}s of {target}."
+            if weights.kind == CLASSIFIER:
+                about += " The alias `champion` names the last version that a gate has passed."
+            self.mlflow.create_registered_model(name, description=about)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -188,7 +201,7 @@ class Registry:
             f"models:/{model.model_id}",
             run_id=origin.run_id or None,
             tags=self._tags(weights, origin=origin),
-            description=weights.name,
+            description=_described(weights),
             model_id=model.model_id,
             await_creation_for=0,
         )
@@ -198,6 +211,11 @@ class Registry:
         if not copied(weights):
             tags["weights"] = f"not copied: larger than {LARGEST}; DVC has them as dvc.path and dvc.output say"
         return {name: text[:TAG_LENGTH] for name, text in tags.items() if text}
+
+
+def _described(weights: Weights) -> str:
+    arm = f", arm `{weights.facts['arm']}`" if weights.kind == CLASSIFIER else ""
+    return f"{weights.kind.capitalize()} of {weights.facts['track']}/{weights.facts['variant']}{arm}"
 
 
 def copied(weights: Weights) -> bool:

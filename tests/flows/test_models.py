@@ -1,5 +1,6 @@
 """Trained networks in MLflow: models from code, versions, the champion's alias. MLflow is real, stages are not."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ def test_a_trained_classifier_is_a_model_and_a_version_that_are_linked_to_their_
     assert {metric.key: metric.value for metric in model.metrics} == {"train/loss": 0.5}
     assert model.params == {"epochs": "3", "seed": "7"}
     assert version.source == f"models:/{model.model_id}"
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": str(version.version)}]
+    assert version.description == "Classifier of mnist/toy, arm `original`"
     assert version.run_id == run.info.run_id
     assert {"arm": "original", "folder": digest, "dvc.path": str(folder)}.items() <= version.tags.items()
     assert version.aliases == []
