@@ -120,7 +120,8 @@ def test_what_is_no_image_is_refused_in_plain_words(address: str, given: Any, me
 
 
 def test_a_column_of_another_name_and_an_empty_request_are_refused(address: str) -> None:
-    for data in ({"dataframe_records": [{"picture": "aaaa"}]}, {"dataframe_records": []}):
+    wrong: list[dict[str, Any]] = [{"dataframe_records": [{"picture": "aaaa"}]}, {"dataframe_records": []}]
+    for data in wrong:
         reply = requests.post(address, json=data, timeout=60)
         assert reply.status_code == 400
         assert "Model is missing inputs ['image']" in reply.json()["message"]
