@@ -191,7 +191,8 @@ class TrackedRun:
 
     def send_model(self, file: Path) -> None:
         """A trained network."""
-        register(file.parent, values=self._compared(), run=self._noted())
+        with alone(self.client.lock.with_name(f"{self.client.lock.name}.models")):  # else equal weights twice at once
+            register(file.parent, values=self._compared(), run=self._noted())
 
     def send_verdict(self, file: Path) -> None:
         """What a gate says of a classifier."""

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ UPLOAD_BYTES_A_SECOND = 1 << 20
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 TAG_LENGTH = 5000
 VERSIONS = "mlflow.modelVersions"
+ADDRESS = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +46,7 @@ class Registry:
     """The registered models of the project, through an open client."""
 
     def __init__(self, client: Client) -> None:
-        import mlflow
-
         self.client, self.mlflow = client, client.mlflow
-        # MLflow's SQL store resolves models:/ID by the address that is set for the whole process
-        mlflow.set_tracking_uri(client.uri)
 
     def add(self, weights: Weights, *, origin: Origin) -> Any:
         """The version of these weights, which is created if it does not exist, and their logged model with it."""
@@ -117,17 +115,17 @@ class Registry:
         """Note a gate's verdict on a version. One that passed is the champion, unless that was chosen later."""
         reasons = [f"{check['name']}: {check['reason']}" for check in verdict["checks"] if not check["passed"]]
         said = PASSED if verdict["passed"] is True else f"{REFUSED}: {'; '.join(reasons)}"
-        if float(version.tags.get(JUDGED, 0)) <= time:
+        if version.tags.get(JUDGED, "") <= _stamp(time):
             self.mlflow.set_model_version_tag(version.name, version.version, GATE, said[:TAG_LENGTH])
-            self.mlflow.set_model_version_tag(version.name, version.version, JUDGED, str(time))
-            since = self.mlflow.get_registered_model(version.name).tags.get(SINCE, 0)
-            if verdict["passed"] is True and float(since) <= time:
+            self.mlflow.set_model_version_tag(version.name, version.version, JUDGED, _stamp(time))
+            since = self.mlflow.get_registered_model(version.name).tags.get(SINCE, "")
+            if verdict["passed"] is True and since <= _stamp(time):
                 self.promote(version, time=time)
 
     def promote(self, version: Any, *, time: float) -> None:
         """Make a version the champion."""
         self.mlflow.set_registered_model_alias(version.name, CHAMPION, version.version)
-        self.mlflow.set_registered_model_tag(version.name, SINCE, str(time))
+        self.mlflow.set_registered_model_tag(version.name, SINCE, _stamp(time))
 
     def _model(self, version: Any) -> Any:
         """The logged model of a version; None where there is none, or it was deleted."""
@@ -196,21 +194,27 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        return self.mlflow.create_model_version(
-            name,
-            f"models:/{model.model_id}",
-            run_id=origin.run_id or None,
-            tags=self._tags(weights, origin=origin),
-            description=_described(weights),
-            model_id=model.model_id,
-            await_creation_for=0,
-        )
+        with _address_of_process(self.client.uri):
+            return self.mlflow.create_model_version(
+                name,
+                f"models:/{model.model_id}",
+                run_id=origin.run_id or None,
+                tags=self._tags(weights, origin=origin),
+                description=_described(weights),
+                model_id=model.model_id,
+                await_creation_for=0,
+            )
 
     def _tags(self, weights: Weights, *, origin: Origin) -> dict[str, str]:
         tags = {SHA256: weights.sha256, "arm": str(weights.facts.get("arm", "")), **origin.tags}
         if not copied(weights):
             tags["weights"] = f"not copied: larger than {LARGEST}; DVC has them as dvc.path and dvc.output say"
         return {name: text[:TAG_LENGTH] for name, text in tags.items() if text}
+
+
+def _stamp(time: float) -> str:
+    """Seconds as text that sorts by time."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
 
 
 def _described(weights: Weights) -> str:
@@ -221,6 +225,21 @@ def _described(weights: Weights) -> str:
 def copied(weights: Weights) -> bool:
     """Whether weights of this size are copied into MLflow: CGN_MODEL_MB says up to which, 0 copies none."""
     return weights.file.stat().st_size <= float(os.environ.get(LARGEST) or LARGEST_MB) * 1e6
+
+
+@contextmanager
+def _address_of_process(uri: str) -> Iterator[None]:
+    """MLflow's SQL store resolves models:/ID by the address that is set for the whole process, not by its client's."""
+    import mlflow
+
+    given = os.environ.get(ADDRESS)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # it takes the variable away, too
+        if given is not None:
+            os.environ[ADDRESS] = given
 
 
 @contextmanager

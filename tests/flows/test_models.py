@@ -155,7 +155,7 @@ def test_what_is_stored_loads_without_pickle_and_answers_as_the_library(
     assert sync(root) == 0
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     Image.effect_noise((16, 16), 90).convert("RGB").save(root / "noise.png")
-    mlflow.set_tracking_uri(uri(root))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri(root))
     loaded = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     (answer,) = loaded.predict(pd.DataFrame({"image": [(root / "noise.png").read_bytes()]}), params={"top": 3})
     (said,) = cgn.load_classifier(folder).classify([root / "noise.png"])
@@ -170,7 +170,7 @@ def test_what_is_stored_loads_without_pickle_and_answers_as_the_library(
     assert loaded.input_example["image"][0][:4] == b"\x89PNG"
 
 
-def test_a_trained_generator_draws_the_labels_of_a_request(root: Path) -> None:
+def test_a_trained_generator_draws_the_labels_of_a_request(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import base64
 
     import mlflow
@@ -185,7 +185,7 @@ def test_a_trained_generator_draws_the_labels_of_a_request(root: Path) -> None:
     save_model(out / "model.safetensors", build_generator(**NET).state_dict(), facts=facts)
     stage(root, "train_cgn", out)
     assert sync(root) == 0
-    mlflow.set_tracking_uri(uri(root))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri(root))
     loaded = mlflow.pyfunc.load_model("models:/cgn-mnist-toy-generator/1")
     rows = [{"shape": 3, "texture": 7, "background": 1, "seed": 4}, {"shape": 2}]
     answers = [base64.b64decode(answer["image"]) for answer in loaded.predict(pd.DataFrame(rows))]
