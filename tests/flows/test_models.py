@@ -361,6 +361,32 @@ def test_large_weights_are_not_copied_and_say_where_they_are(root: Path, monkeyp
 
 
 @pytest.mark.long
+def test_a_copied_store_serves_its_own_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    classifier(root)
+    assert sync(root) == 0
+    copy = root.with_name("copy")
+    shutil.copytree(root, copy)
+    monkeypatch.chdir(copy)
+    classifier(copy, seed=1, key="b")
+    assert sync(copy) == 0
+    shutil.rmtree(root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri(copy))
+    for number in (1, 2):
+        assert mlflow.pyfunc.load_model(f"models:/{NAME}/{number}").metadata.signature is not None
+
+
+def test_damaged_weights_are_refused_and_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classifier(root)
+    (held,) = (root / "runs/untracked").glob("*/*/model/model.safetensors")
+    held.unlink()
+    held.write_bytes(b"no weights")
+    assert sync(root) == 2
+    assert "its files are damaged" in capsys.readouterr().err
+
+
+@pytest.mark.long
 def test_list_and_promote(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judged(root, classifier(root, key="a"), passed=True, key="a")
     judged(root, classifier(root, seed=1, key="b"), passed=True, key="b")
