@@ -66,9 +66,9 @@ def _mlflow(root: Path, *, key: str) -> list[str]:
         return [f"- MLflow at {shown(uri)} cannot be asked now: {type(error).__name__}"]
     if not found:
         return ["- MLflow has no run of it: nothing ran, or its upload is not there yet"]
-    base = MLFLOW_UI if sqlite_file(uri) else shown(uri).rstrip("/")
+    base, view = MLFLOW_UI if sqlite_file(uri) else shown(uri).rstrip("/"), "?workflowType=machine_learning"
     links = [(run, f"{base}/#/experiments/{run['experiment']}/runs/{quote(run['id'])}") for run in found + below]
-    return [f"- MLflow: [{run['name']}]({link}{'/artifacts' if run in below else ''})" for run, link in links]
+    return [f"- MLflow: [{run['name']}]({link}{'/artifacts' if run in below else ''}{view})" for run, link in links]
 
 
 def _runs(uri: str, tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -102,10 +102,10 @@ class TrackedRun:
     def _begin(self) -> None:
         """Open the run, below its pipeline's, which is created if this stage is its first."""
         facts, start, client = self.stage["facts"], self.stage["time"], self.client
-        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs", "about")}
+        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs", "about", "output")}
         tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()}
         if "verb" in facts:
-            note = f"{facts.get('about', facts['verb'])}: `{self.stage['out']}`\n\n`{facts.get('command', '')}`"
+            note = f"{facts.get('about', facts['verb'])}\n\n`python -m cgn {facts.get('command', facts['verb'])}`"
             tags |= client.described(f"cgn/{facts.get('track')}/{facts['verb']}.py", note=note)
         if self.stage.get("nested", True):
             tags[PARENT] = self._open_pipeline()
@@ -203,7 +203,8 @@ class TrackedRun:
 
     def send_model(self, file: Path) -> None:
         """A trained network."""
-        register(file.parent, values=self._compared(), run=self._noted())
+        with alone(self.client.lock.with_name(f"{self.client.lock.name}.models")):  # else equal weights twice at once
+            register(file.parent, values=self._compared(), run=self._noted())
 
     def send_verdict(self, file: Path) -> None:
         """What a gate says of a classifier."""

@@ -23,6 +23,7 @@ from flows import untracked
 from flows.database import create
 from flows.mlflow_client import HOME, PATIENCE, Client, RefusedError, refusal_status
 from flows.observed import Sampler, observe
+from flows.observed import datasets as datasets_of
 from flows.processes import alive
 from flows.tracked_run import TrackedRun
 from flows.tracking import drop, sync
@@ -389,6 +390,18 @@ def test_what_is_sent_again_after_a_crash_is_there_once(root: Path) -> None:
     assert history(uri(root), found, "system/cpu") == [(1, 7.0)]
 
 
+def test_fetched_assets_are_a_dataset_only_where_there_is_no_other() -> None:
+    facts, hashes = (
+        {"track": "mnist", "variant": "toy"},
+        {"assets": {"a": "1"}, "data": {"b": "2"}, "model": {"c": "3"}},
+    )
+    (given,) = datasets_of(facts, hashes, context="training")
+    assert given == {"name": "mnist/toy", "digest": "2", "path": "b", "context": "training"}
+    (given,) = datasets_of(facts, {"assets": {"a": "1"}}, context="preparation")
+    assert (given["name"], given["digest"]) == ("mnist/toy assets", "1")
+    assert not datasets_of(facts, {"model": {"c": "3"}}, context="preparation")
+
+
 def test_a_run_says_where_it_comes_from_and_what_it_is(root: Path) -> None:
     stage(root)
     assert sync(root) == 0
@@ -397,7 +410,7 @@ def test_a_run_says_where_it_comes_from_and_what_it_is(root: Path) -> None:
     assert (tags["mlflow.source.name"], above["mlflow.source.name"]) == ("cgn/mnist/train_cgn.py", "dvc.yaml")
     assert tags["mlflow.source.type"] == above["mlflow.source.type"] == "LOCAL"
     assert tags["mlflow.user"] == above["mlflow.user"] == getpass.getuser()
-    assert "runs/mnist/toy/train_cgn" in tags["mlflow.note.content"]
+    assert "`python -m cgn train_cgn`" in tags["mlflow.note.content"]
     assert "nested in it" in above["mlflow.note.content"]
 
 
