@@ -135,11 +135,18 @@ class TrackedRun:
         return known or self.client.create(sweep["name"], start=self.stage["time"], tags={SWEEP: sweep["key"]})
 
     def send_inputs(self, file: Path) -> None:
-        """Datasets and DVC's hashes of the inputs or the output; the pipeline's run gets the changed parameters."""
+        """Datasets and DVC's hashes of the inputs or the output.
+
+        The pipeline's run gets the changed parameters, and the datasets that are named like a variant.
+        """
         noted = read_json(file)
+        given = noted.get("datasets", [])
         self.client.log(self.sent.run_id, tags=noted.get("tags", {}))
-        self.client.log_datasets(self.sent.run_id, noted.get("datasets", []))
+        self.client.log_datasets(self.sent.run_id, given)
         self._log_above(params=noted.get("changed", {}))
+        main = [dataset for dataset in given if " " not in dataset["name"]]
+        if main and (parent := self._parent()):
+            self.client.log_datasets(parent.info.run_id, main)
 
     def send_note(self, file: Path) -> None:
         """run.json, and what it says; the pipeline's run gets the revision and the variant's seed."""
@@ -235,7 +242,9 @@ class TrackedRun:
             options = [value for key, value in facts.items() if key.startswith("option.") and value != "all"]
             name, metrics = "/".join([facts["track"], facts["variant"], *options]), client.run(run_id).data.metrics
             own = ("system/", f"{EVALUATE}/")
-            values = {f"{name}/{key}": value for key, value in metrics.items() if not key.startswith(own)}
+            # with dots, as DVC shows them, all of a variant are in one group of charts
+            kept = {key: value for key, value in metrics.items() if not key.startswith(own)}
+            values = {f"{name}/{key.replace('/', '.')}": value for key, value in kept.items()}
             self._log_above(metrics=[{**values, "step": 0, "time": end["time"]}])
         if not (parent := self._parent()):
             return
