@@ -117,7 +117,7 @@ def test_headlines_are_final_values_by_short_names(tmp_path: Path) -> None:
     assert not (tmp_path / "other" / "headlines.json").exists()
 
 
-def test_headlines_name_values_that_evaluations_have(tmp_path: Path) -> None:
+def test_headlines_name_values_that_evaluations_have() -> None:
     shares = summary(numbers(predictions()))
     assert set(imagenet_evaluate.HEADLINES.values()) <= shares.keys()
     known = {f"accuracy/{arm}/{split}" for arm in ARMS for split in mnist_evaluate.CONDITIONS}
