@@ -3,10 +3,10 @@
 `metrics.jsonl` is the record: one line a step, appended and flushed; all else replaces a file as a whole, so whoever
 holds a link to one keeps what it was. `details.json` holds all final values, `metrics.json` those of them that one
 compares between runs (the verb says which; how fast a run was is never among them), `headlines.json` two or three of
-these by short names and rounded, for tables, and `curves.csv` the steps, one line a value, so that one plot shows any number of
-curves. A run that continues from step n drops the lines after n
-first, so a resumed record reads like an unbroken one. A line that cannot be read (half a line of a killed run, a
-damaged file) is left out and stops nothing. The platform adds a sink of its own (for MLflow).
+these by short names and rounded, for tables, and `curves.csv` the steps, one line a value, so that one plot shows any
+number of curves. A run that continues from step n drops the lines after n first, so a resumed record reads like an
+unbroken one. A line that cannot be read (half a line of a killed run, a damaged file) is left out and stops nothing.
+The platform adds a sink of its own (for MLflow).
 """
 
 import csv
