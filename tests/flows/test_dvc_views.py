@@ -48,7 +48,7 @@ if out.name == "report":
 for file in beside:
     file.parent.mkdir(parents=True, exist_ok=True)
     names = ("accuracy", "baseline") if "mnist" in file.parts else ("shape_bias", "bg_gap", "top_1")
-    values = {name: (digest[number] + 1) / 257 for number, name in enumerate(names)}
+    values = {name: round((digest[number] + 1) / 257, 4) for number, name in enumerate(names)}
     curve = f"step,name,value\\n1,loss/a,2\\n2,loss/a,{digest[0]}\\n1,loss/b,3\\n2,loss/b,1\\n"
     file.write_text(curve if file.suffix == ".csv" else json.dumps(values))
 '''
