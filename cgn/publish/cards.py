@@ -1,7 +1,7 @@
 """Cards of a finished run, in Hugging Face's format: README.md of a repository of models, or of a data set.
 
-Every number comes from the run's own folders, with its 95 % interval; what the data are follows from the parameters with
-which prepare made them. Nothing here loads a network.
+Every number comes from the run's own folders, with its 95 % interval; what the data are follows from the parameters
+with which prepare made them. Nothing here loads a network.
 """
 
 from collections.abc import Mapping
@@ -30,10 +30,10 @@ ARMS = {
     "original": "The classifier was trained on original images only.",
     "gan": "The classifier was trained on factual images of the generator only.",
     "counterfactual": "The classifier was trained on counterfactual images of the generator only.",
-    "original_counterfactual": "The classifier was trained on original images and counterfactual ones of the generator.",
+    "original_counterfactual": "The classifier was trained on original images and on counterfactual images.",
     "baseline": "The classifier was trained on original images only.",
-    "ensemble": "The classifier has a head for each of shape, texture and background, trained on original images and on "
-    "counterfactual ones, each head by its own cue's label.",
+    "ensemble": "The classifier has a head for each of shape, texture and background. It was trained on original "
+    "images and on counterfactual ones, each head by its own cue's label.",
 }
 """Arm -> what its classifier learned from."""
 SPLITS = {
@@ -58,7 +58,7 @@ DRAWN = Origin(
     "texture before a background. No photograph is among them.",
     license="mit",
     terms="The images are drawn by code under the MIT License, and so are the weights that learned from them.",
-    limits="It knows nine classes of drawn shapes and nothing of photographs. It shows an effect; it is of no other use.",
+    limits="It knows nine classes of drawn shapes and nothing of photographs. It shows an effect, no more.",
 )
 PHOTOGRAPHS = Origin(
     words="The images are ImageNet's photographs, from a folder of the user.",
@@ -200,17 +200,18 @@ def dataset_card(run: Run) -> str:
         configs=[{"config_name": "default", "data_files": files}],
     )
     rows = [[split, f"{images:,}"] for split, images in manifest.splits.items()]
+    meaning = " ".join(SPLITS[split] for split in manifest.splits)
     parts = {
         f"# Counterfactual images of {run.target}": "Images that a counterfactual generative network drew: each has a "
         f"label of its own for shape, texture and background. The method is that of {PAPER}. {MADE_BY}",
-        "## Content": f"{markdown_table(['split', 'images'], rows)}\n{' '.join(SPLITS[each] for each in manifest.splits)} "
+        "## Content": f"{markdown_table(['split', 'images'], rows)}\n{meaning} "
         "The images are generated: they are for training, not for tests.",
         "## Format": "WebDataset: tar files of `KEY.png` and `KEY.json`, whose `shape`, `texture` and `background` are "
         f"class numbers, 0 to {int(manifest.facts.get('classes', 10)) - 1}. `manifest.json` has the SHA-256 of every "
         "file, and `croissant.json` describes all of it in the Croissant format.",
         "## Source": f"{origin.words} {GENERATOR[run.track]}",
-        "## Limits": "Masks and textures are as good as the network: some images show no clear object, and a label says "
-        "what was asked for, not what a person would see.",
+        "## Limits": "Masks and textures are as good as the network: some images show no clear object, and a label "
+        "says what was asked for, not what a person would see.",
         "## License": origin.terms,
         "## How to load": "```python\nfrom cgn import read_shards\n\n"
         f'for image, labels in read_shards(".", split="{next(iter(manifest.splits))}"):  # folder of this repository\n'

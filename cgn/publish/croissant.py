@@ -1,6 +1,8 @@
 """Croissant metadata of generated shards (mlcommons.org/croissant): every tar with its SHA-256, what a sample holds.
 
-One record is one image: its key, the picture, and the labels of shape, texture and background.
+Each split has two record sets: `<split>` with a key and the image, `<split>-labels` with the same key and the JSON text
+of the labels. They are two, and the labels are text, because mlcroissant joins by whole file names, and reads no values
+from JSON files inside of a tar.
 """
 
 from typing import Any
@@ -8,21 +10,16 @@ from typing import Any
 from cgn.data.shards import LABELS, read_manifest
 from cgn.publish.cards import PAPER, Run
 
-PNG, JSON, RECORDS = "png-files", "json-files", "images"
 KEY = r"(?:.*/)?(\d+)\.(?:png|json)$"
-"""A member's name in a tar."""
+"""The names of a sample's members."""
 
 
 def croissant(run: Run) -> dict[str, Any]:
     """JSON-LD as Croissant has it; paths start at the folder of the shards. Raises ArtifactError for broken shards."""
     import mlcroissant as mlc
 
-    def key(file_set: str) -> Any:
-        name = mlc.Extract(file_property=mlc.FileProperty.filename)
-        return mlc.Source(file_set=file_set, extract=name, transforms=[mlc.Transform(regex=KEY)])
-
     manifest = read_manifest(run.root / "generate")
-    tars = [
+    distribution: list[Any] = [
         mlc.FileObject(
             id=shard.name,
             name=shard.name,
@@ -33,54 +30,52 @@ def croissant(run: Run) -> dict[str, Any]:
         )
         for shard in manifest.shards
     ]
-    sets = [
-        mlc.FileSet(
-            id=name,
-            name=name,
-            contained_in=[tar.id for tar in tars],
-            encoding_formats=[encoding],
-            includes=[f"*.{ending}"],
-        )
-        for name, encoding, ending in ((PNG, "image/png", "png"), (JSON, "application/json", "json"))
-    ]
-    content = mlc.Source(file_set=PNG, extract=mlc.Extract(file_property=mlc.FileProperty.content))
-    fields = [
-        mlc.Field(
-            id=f"{RECORDS}/key",
-            name="key",
-            description="The number of the image in its split.",
-            data_types=[mlc.DataType.TEXT],
-            source=key(PNG),
-            references=key(JSON),
-        ),
-        mlc.Field(
-            id=f"{RECORDS}/image",
-            name="image",
-            description="The generated image.",
-            data_types=[mlc.DataType.IMAGE_OBJECT],
-            source=content,
-        ),
-        *(
-            mlc.Field(
-                id=f"{RECORDS}/{label}",
-                name=label,
-                description=f"The class number that was asked for as {label}.",
-                data_types=[mlc.DataType.INTEGER],
-                source=mlc.Source(file_set=JSON, extract=mlc.Extract(json_path=f"$.{label}")),
+    record_sets = []
+    for split in manifest.splits:
+        tars = [shard.name for shard in manifest.shards if shard.split == split]
+        for ending, encoding in (("png", "image/png"), ("json", "application/json")):
+            distribution.append(
+                mlc.FileSet(
+                    id=f"{split}-{ending}",
+                    name=f"{split}-{ending}",
+                    contained_in=tars,
+                    encoding_formats=[encoding],
+                    includes=[f"*.{ending}"],
+                )
             )
-            for label in LABELS
-        ),
-    ]
-    name = f"cgn-{run.track}-{run.variant}-images".replace("_", "-")
+        record_sets += _record_sets(split)
     metadata = mlc.Metadata(
-        name=name,
+        name=f"cgn-{run.track}-{run.variant}-images".replace("_", "-"),
         description=f"Images that a counterfactual generative network drew. {run.origin.words}",
         cite_as=PAPER,
         license=[run.origin.terms],
         url="https://arxiv.org/abs/2101.06046",
         version="1.0.0",
-        distribution=[*tars, *sets],
-        record_sets=[mlc.RecordSet(id=RECORDS, name=RECORDS, description="One image each.", fields=fields)],
+        distribution=distribution,
+        record_sets=record_sets,
     )
     found: dict[str, Any] = metadata.to_json()
     return found
+
+
+def _record_sets(split: str) -> list[Any]:
+    import mlcroissant as mlc
+
+    def field(records: str, name: str, about: str, kind: Any, source: Any) -> Any:
+        return mlc.Field(id=f"{records}/{name}", name=name, description=about, data_types=[kind], source=source)
+
+    def key(records: str, files: str) -> Any:
+        extract = mlc.Extract(file_property=mlc.FileProperty.filename)
+        source = mlc.Source(file_set=files, extract=extract, transforms=[mlc.Transform(regex=KEY)])
+        return field(records, "key", "The number of the image in its split.", mlc.DataType.TEXT, source)
+
+    content = mlc.Extract(file_property=mlc.FileProperty.content)
+    pixels = mlc.Source(file_set=f"{split}-png", extract=content)
+    image = field(split, "image", "The generated image.", mlc.DataType.IMAGE_OBJECT, pixels)
+    names, files = f"{split}-labels", f"{split}-json"
+    about = f"JSON whose {', '.join(LABELS)} are the class numbers that were asked for."
+    labels = field(names, "json", about, mlc.DataType.TEXT, mlc.Source(file_set=files, extract=content))
+    return [
+        mlc.RecordSet(id=split, name=split, fields=[key(split, f"{split}-png"), image]),
+        mlc.RecordSet(id=names, name=names, fields=[key(names, files), labels]),
+    ]

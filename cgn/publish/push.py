@@ -120,10 +120,10 @@ def to_hub(files: Mapping[str, Content], *, repository: str, kind: str, run: Run
         api.create_repo(repository, repo_type=kind, exist_ok=True)
         there = set(api.list_repo_files(repository, repo_type=kind)) - {".gitattributes"}
         with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
+            folder, old = Path(temporary, "new"), Path(temporary, "old")
             if MARK in there:
-                api.hf_hub_download(repository, MARK, repo_type=kind, local_dir=folder)
-            known = _listed(folder, kind=kind, run=run)
+                api.hf_hub_download(repository, MARK, repo_type=kind, local_dir=old)
+            known = _listed(old, kind=kind, run=run)
             if foreign := sorted(there - known.keys() - {MARK}):
                 raise ArtifactError(
                     f"{HUB}{repository} holds {foreign[0]}, which this command did not write: name another"
@@ -132,7 +132,6 @@ def to_hub(files: Mapping[str, Content], *, repository: str, kind: str, run: Run
             if known == digests:
                 print(f"{HUB}{repository}: up to date", flush=True)
                 return
-            (folder / MARK).unlink(missing_ok=True)
             to_folder(files, folder, kind=kind, run=run)
             stale = sorted(known.keys() - files.keys())
             api.upload_folder(
@@ -141,13 +140,15 @@ def to_hub(files: Mapping[str, Content], *, repository: str, kind: str, run: Run
                 folder_path=folder,
                 commit_message=f"Push {run.target}",
                 delete_patterns=stale or None,
-                ignore_patterns=[".cache/**"],
             )
     except HFValidationError as error:
         raise ConfigError(f"--to {HUB}{repository}: {error}") from None
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except HfHubHTTPError as error:
         reason = " ".join(str(error).split())[:200]
-        raise DownloadError(f"{HUB}{repository} cannot be written now: {reason}; `hf auth login` logs in") from None
+        raise ArtifactError(f"{HUB}{repository} is refused: {reason}; `hf auth login` logs in") from None
+    except (httpx.HTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DownloadError(f"{HUB}{repository} cannot be written now: {reason}; try again later") from None
     print(f"{HUB}{repository}: {len(files)} files", flush=True)
 
 

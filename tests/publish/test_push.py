@@ -101,15 +101,23 @@ def test_a_card_needs_what_it_quotes(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # mlcroissant's own
-def test_croissant_reads_the_images_and_their_labels(tmp_path: Path) -> None:
+def test_croissant_reads_the_images_and_their_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # it unpacks there
     make(tmp_path / "runs")
     push.push(["mnist/digits", "dataset", "--runs", str(tmp_path / "runs"), "--to", str(tmp_path / "repo")])
     found = mlcroissant.Dataset(str(tmp_path / "repo" / "croissant.json"))
     assert not found.metadata.ctx.issues.errors
-    records = list(found.records("images"))
-    assert [int(record["images/shape"]) for record in records] == [0, 1, 2, 3]
-    assert {int(record["images/background"]) for record in records} == {2}
-    assert [np.asarray(record["images/image"])[0, 0, 0] for record in records] == [0, 10, 20, 30]
+    images, labels = (list(found.records(name)) for name in ("counterfactual", "counterfactual-labels"))
+    stored = [json.loads(label["counterfactual-labels/json"]) for label in labels]
+    assert stored == [{"shape": number, "texture": 1, "background": 2} for number in range(4)]
+    assert [_text(label["counterfactual-labels/key"]) for label in labels] == [f"{n:08d}" for n in range(4)]
+    assert [_text(image["counterfactual/key"]) for image in images] == [f"{n:08d}" for n in range(4)]
+    pixels = [np.asarray(image["counterfactual/image"])[0, 0, 0] for image in images]
+    assert pixels == [0, 10, 20, 30]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def repository(folder: Path) -> dict[str, bytes]:
@@ -227,6 +235,8 @@ class Hub(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/api/repos/create":
             return self.answer({"url": f"http://{self.headers['Host']}/me/x"})
+        if self.path == "/api/validate-yaml":
+            return self.answer({"errors": [], "warnings": []})
         if "/preupload/" in self.path:
             names = [entry["path"] for entry in json.loads(body)["files"]]
             entries = [{"path": name, "uploadMode": "regular", "shouldIgnore": False, "oid": None} for name in names]
@@ -263,13 +273,17 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
 def test_the_hub_gets_one_commit_with_the_files(
     tmp_path: Path, hub: type[Hub], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make(tmp_path / "runs")
+    run = make(tmp_path / "runs")
     push.push(model_words(tmp_path, tmp_path / "repo"))
     push.push(model_words(tmp_path, "hf://me/x"))
     assert {name: hub.files[name] for name in hub.files if name != ".gitattributes"} == repository(tmp_path / "repo")
     push.push(model_words(tmp_path, "hf://me/x"))
     assert "hf://me/x: up to date" in capsys.readouterr().out
     assert hub.commits == ["Push mnist/digits"]
+    write_json(run.root / "prepare" / "definition.json", dict(run.definition) | {"seed": 4})
+    push.push(model_words(tmp_path, "hf://me/x"))
+    assert len(hub.commits) == 2
+    assert json.loads(hub.files["config.json"])["seed"] == 4
 
 
 @pytest.mark.filterwarnings("ignore")
