@@ -101,7 +101,7 @@ def test_saved_figures_are_a_run_again(runs: Path, tmp_path: Path, capsys: pytes
     assert (
         "| mnist/digits | accuracy on random looks | counterfactual | 73.0 % | 64.0 to 82.0 |" in markdown.read_text()
     )
-    (row,) = csv.DictReader(numbers.open(encoding="utf-8"))
+    (row,) = csv.DictReader(numbers.read_text(encoding="utf-8").splitlines())
     assert float(row["mean"]) == pytest.approx(0.73)
     assert row["seeds"] == "3"
     (mean,) = json.loads(saved.read_text(encoding="utf-8"))["means"]
