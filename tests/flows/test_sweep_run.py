@@ -92,13 +92,17 @@ def test_a_sweep_has_means_parameters_and_the_runs_of_its_experiments(
 
 def test_a_sweep_that_is_started_again_continues_its_run(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where an experiment's stage was sent first, which then has created the sweep's run."""
-    with pytest.raises(KeyboardInterrupt), tracked(sweep, kind="seeds", parameters=PARAMETERS) as cut:
+
+    def work(run: UntrackedRun) -> None:
         stage(sweep, experiment="cgn-0", monkeypatch=monkeypatch)
-        away = cut.folder.parent.rename(sweep.root / "away")
+        away = run.folder.parent.rename(sweep.root / "away")
         assert sync(sweep.root) == 0  # the stage alone
         assert runs(uri(sweep))["digits-seeds"].info.status == "RUNNING"
-        away.rename(cut.folder.parent)
+        away.rename(run.folder.parent)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finished(sweep, work)
     assert sync(sweep.root) == 0
     first = runs(uri(sweep))
     assert first["digits-seeds"].info.status == "KILLED"
