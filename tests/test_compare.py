@@ -14,7 +14,7 @@ from cgn.core.files import write_json
 from cgn.evaluation.intervals import Estimate
 from cgn.evaluation.predictions import SPLITS, gather, image_names, write
 from cgn.evaluation.predictions import table as rows_of
-from cgn.evaluation.seeds import Figure, SeedRun, mean_interval, over_seeds
+from cgn.evaluation.seeds import Figure, SeedRun, mean_interval, over_seeds, student
 from tests.support import sample_predictions as made
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +58,14 @@ def test_the_interval_of_a_mean_is_student_s() -> None:
     assert low == pytest.approx(2 - 4.302653 / 3**0.5, abs=1e-6)
     assert high == pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-6)
     assert mean_interval([0.5, 0.5]) == (0.5, 0.5)
+
+
+def test_student_s_quantile_is_scipy_s() -> None:
+    from scipy.special import stdtrit
+
+    assert [student(freedom) for freedom in range(1, 40)] == pytest.approx(
+        [stdtrit(freedom, 0.975) for freedom in range(1, 40)], rel=1e-9
+    )
 
 
 def run(seed: int, value: float, *, undecided: str = "") -> SeedRun:

@@ -31,11 +31,12 @@ ALLOWED = {
     "cgn.mnist": {*TENSORS, "PIL", "pandas", "tqdm"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas", "torchvision"},
     "cgn.clean": set(),
+    "cgn.compare": set(),
     "cgn.doctor": {"requests", "torch"},
     "cgn.dry_run": set(),
     "cgn.api": {*TENSORS},
     "cgn.__main__": set(),
-    "flows": {"dvc", "dvc_data", "mlflow", "networkx", "prefect", "psutil", "ruamel"},
+    "flows": {"PIL", "dvc", "dvc_data", "mlflow", "networkx", "optuna", "prefect", "psutil", "ruamel"},
 }
 
 
