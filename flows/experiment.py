@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ WORKSPACES = Path(".dvc") / "tmp" / "exps"
 MARK = Path(".dvc") / "tmp" / "whole"  # written last, so a workspace without it is not whole
 LEAVE_SECONDS = 15.0
 NAME_LENGTH = 40
+_PINNED: ContextVar[tuple[str, str] | None] = ContextVar("pinned files", default=None)
 NO_GIT = "overrides and variants need a git repository with a commit: DVC's experiments are kept in it"
 
 
@@ -77,8 +79,8 @@ def workspace(
     if not overrides and not variants:
         yield Workspace(folder=root, root=root)
         return
-    snapshot = _snapshot(root)
-    name = _name(root, snapshot, overrides=overrides, variants=variants)
+    files = _files(root)
+    name = _name(root, files, overrides=overrides, variants=variants)
     folder = root / WORKSPACES / name
     lock = lock_file(root, name)
     try:
@@ -91,13 +93,23 @@ def workspace(
             log(f"continues the experiment {name} in {folder}")
         else:
             log(f"the experiment {name} runs in {folder}")
-            _make(root, folder, snapshot=snapshot, overrides=overrides, variants=variants)
+            _make(root, folder, files=files, overrides=overrides, variants=variants)
         yield Workspace(folder=folder, root=root, name=name)
 
 
 def name_of(root: Path, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
     """The name of the experiment that `workspace` makes from the files as they are now."""
-    return _name(root, _snapshot(root), overrides=overrides, variants=variants)
+    return _name(root, _files(root), overrides=overrides, variants=variants)
+
+
+@contextmanager
+def pinned(root: Path) -> Iterator[None]:
+    """All experiments that are named or made in the block start from the files as they are now."""
+    token = _PINNED.set(_files(root))
+    try:
+        yield
+    finally:
+        _PINNED.reset(token)
 
 
 def lock_file(root: Path, name: str) -> Path:
@@ -134,33 +146,40 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _snapshot(root: Path) -> str:
-    """The tracked files as they are now, as a revision; it changes none of them."""
-    return git(root, "stash", "create") or "HEAD"
+def _files(root: Path) -> tuple[str, str]:
+    """HEAD and the tracked files as they are now, as revisions; nothing is changed in the checkout."""
+    if found := _PINNED.get():
+        return found
+    head = git(root, "rev-parse", "HEAD")
+    return head, git(root, "stash", "create") or head
 
 
-def _name(root: Path, snapshot: str, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
+def _name(root: Path, files: tuple[str, str], *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
     """What is changed, in words as far as they are short, and what identifies the experiment."""
     words = [*(name.rpartition("/")[2] for name in variants)]
     words += [f"{key.rpartition('.')[2]}-{value}" for key, value in overrides.items()]
     short = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(words))[:NAME_LENGTH].strip("-")
-    return "-".join(filter(None, ["cgn", short, _digest(root, snapshot, overrides=overrides, variants=variants)]))
+    return "-".join(filter(None, ["cgn", short, _digest(root, files, overrides=overrides, variants=variants)]))
 
 
-def _digest(root: Path, snapshot: str, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
+def _digest(root: Path, files: tuple[str, str], *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
     """Eight hex digits that identify the files and the changes."""
-    what = [git(root, "rev-parse", "HEAD"), git(root, "rev-parse", f"{snapshot}^{{tree}}")]
+    head, snapshot = files
+    what = [head, git(root, "rev-parse", f"{snapshot}^{{tree}}")]
     text = json.dumps([*what, dict(overrides), list(variants)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _make(root: Path, folder: Path, *, snapshot: str, overrides: Mapping[str, Any], variants: Sequence[str]) -> None:
+def _make(
+    root: Path, folder: Path, *, files: tuple[str, str], overrides: Mapping[str, Any], variants: Sequence[str]
+) -> None:
     """Create the workspace. After an error there is no workspace."""
     from dvc.config import Config  # type: ignore[import-untyped]
     from dvc.utils.serialize import modify_yaml  # type: ignore[import-untyped]
 
     remove(root, folder)
-    git(root, "worktree", "add", "--quiet", "--detach", str(folder), "HEAD")
+    head, snapshot = files
+    git(root, "worktree", "add", "--quiet", "--detach", str(folder), head)
     try:
         git(folder, "restore", f"--source={snapshot}", "--staged", "--worktree", "--", ":/")
         with modify_yaml(str(folder / PARAMS)) as tree:

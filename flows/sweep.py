@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import study
-from flows.experiment import workspace
+from flows.experiment import pinned, workspace
 from flows.graph import read, wanted
 from flows.points import POINT, SAVED, SHOWN, Run, Sweep, compare, finish, in_words
 from flows.processes import alive
@@ -112,7 +112,7 @@ def run_sweep(
     where the points do not compare.
     """
     sweep.folder.mkdir(parents=True, exist_ok=True)
-    with _only(sweep):
+    with _only(sweep), pinned(sweep.root):
         if search:
             return _run_study(sweep, search, run=run, log=log, shown=shown)
         parameters = {"variant": sweep.variant, "points": len(points)} | _ranges(points)

@@ -14,7 +14,7 @@ from cgn.core.files import write_json
 from cgn.evaluation.intervals import Estimate
 from cgn.evaluation.predictions import SPLITS, gather, image_names, write
 from cgn.evaluation.predictions import table as rows_of
-from cgn.evaluation.seeds import Figure, SeedRun, mean_interval, over_seeds
+from cgn.evaluation.seeds import Figure, SeedRun, mean_interval, over_seeds, student
 from tests.support import sample_predictions as made
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +60,14 @@ def test_the_interval_of_a_mean_is_student_s() -> None:
     assert mean_interval([0.5, 0.5]) == (0.5, 0.5)
 
 
+def test_student_s_quantile_is_scipy_s() -> None:
+    from scipy.special import stdtrit
+
+    assert [student(freedom) for freedom in range(1, 40)] == pytest.approx(
+        [stdtrit(freedom, 0.975) for freedom in range(1, 40)], rel=1e-9
+    )
+
+
 def run(seed: int, value: float, *, undecided: str = "") -> SeedRun:
     of = Estimate(value=value, low=value - 0.1, high=value + 0.1)
     figure = Figure(measure="shape bias", head="baseline", of=of, undecided=undecided)
@@ -101,7 +109,7 @@ def test_saved_figures_are_a_run_again(runs: Path, tmp_path: Path, capsys: pytes
     assert (
         "| mnist/digits | accuracy on random looks | counterfactual | 73.0 % | 64.0 to 82.0 |" in markdown.read_text()
     )
-    (row,) = csv.DictReader(numbers.open(encoding="utf-8"))
+    (row,) = csv.DictReader(numbers.read_text(encoding="utf-8").splitlines())
     assert float(row["mean"]) == pytest.approx(0.73)
     assert row["seeds"] == "3"
     (mean,) = json.loads(saved.read_text(encoding="utf-8"))["means"]

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from cgn.evaluation.expected import Headline
 from cgn.evaluation.intervals import Estimate
 
-CONFIDENCE = 0.975
+CONFIDENCE = 0.95
+BISECTIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +96,32 @@ def read_seed_run(stored: Mapping[str, Any]) -> SeedRun:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Student's 95 % interval of the mean of at least two values."""
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(len(values) - 1, CONFIDENCE)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
     return mean - half, mean + half
+
+
+def student(freedom: int) -> float:
+    """The t within which CONFIDENCE of Student's distribution lies, for so many degrees of freedom, 1 or more.
+
+    The share within t is a finite sum over powers of cos(angle), with angle = atan(t / sqrt(freedom)): Abramowitz and
+    Stegun, "Handbook of Mathematical Functions", 26.7.3 and 26.7.4. It is inverted by bisection.
+    """
+
+    def within(angle: float) -> float:
+        odd = freedom % 2
+        term, total = math.cos(angle) if odd else 1.0, 0.0
+        for power in range(2 + odd, freedom + 1, 2):
+            total += term
+            term *= (power - 1) / power * math.cos(angle) ** 2
+        total *= math.sin(angle)
+        return 2 / math.pi * (angle + total) if odd else total
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if within(middle) < CONFIDENCE else (low, middle)
+    return math.tan(low) * math.sqrt(freedom)
 
 
 def over_seeds(runs: Sequence[SeedRun]) -> list[SeedMean]:

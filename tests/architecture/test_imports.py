@@ -31,13 +31,14 @@ ALLOWED = {
     "cgn.mnist": {*TENSORS, "PIL", "pandas", "tqdm"},
     "cgn.imagenet": {*TENSORS, "PIL", "lightning_fabric", "pandas", "torchvision"},
     "cgn.clean": set(),
+    "cgn.compare": set(),
     "cgn.doctor": {"requests", "torch"},
     "cgn.dry_run": set(),
     "cgn.api": {*TENSORS},
     "cgn.publish": {*TENSORS, "PIL", "httpx", "huggingface_hub", "mlcroissant", "onnx", "onnxruntime", "onnxscript"},
     "cgn.classify": {*TENSORS, "PIL"},
     "cgn.__main__": set(),
-    "flows": {"PIL", "dvc", "dvc_data", "mlflow", "networkx", "pandas", "prefect", "psutil", "ruamel"},
+    "flows": {"PIL", "dvc", "dvc_data", "mlflow", "networkx", "optuna", "pandas", "prefect", "psutil", "ruamel"},
 }
 
 
