@@ -3,14 +3,15 @@
 The workspace is a git worktree in `.dvc/tmp/exps`, where DVC's own experiments run, with the checkout's cache: what
 both have in common is restored, not computed again. It holds the checkout's tracked files as they are at the run's
 start, edits included, and nothing that is changed there later. Its name comes from these files and the changed
-parameters. So a run that failed or was killed continues in the same workspace when it is started again, and two equal
-runs work one after the other. A run that ends well is saved as an experiment of DVC (`dvc exp show`, `dvc exp apply
-NAME`), and its workspace is removed. (`dvc exp run --temp` would run all stages in one process: no task for each,
-nothing to resume.)
+parameters: `cgn-digits-seed-1-` and eight hex digits. So a run that failed or was killed continues in the same
+workspace when it is started again, and two equal runs work one after the other. A run that ends well is saved as an
+experiment of DVC (`dvc exp show`, `dvc exp apply NAME`), and its workspace is removed. (`dvc exp run --temp` would run
+all stages in one process: no task for each, nothing to resume.)
 """
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ PARAMS, ACTIVE = "params.yaml", "active"
 WORKSPACES = Path(".dvc") / "tmp" / "exps"
 MARK = Path(".dvc") / "tmp" / "whole"  # written last, so a workspace without it is not whole
 LEAVE_SECONDS = 15.0
+NAME_LENGTH = 40
 NO_GIT = "overrides and variants need a git repository with a commit: DVC's experiments are kept in it"
 
 
@@ -75,10 +77,10 @@ def workspace(
     if not overrides and not variants:
         yield Workspace(folder=root, root=root)
         return
-    snapshot = git(root, "stash", "create") or "HEAD"  # the tracked files as they are now; it changes none of them
-    name = f"cgn-{_digest(root, snapshot, overrides=overrides, variants=variants)}"
+    snapshot = _snapshot(root)
+    name = _name(root, snapshot, overrides=overrides, variants=variants)
     folder = root / WORKSPACES / name
-    lock = root / ".dvc" / "tmp" / f"{name}.lock"
+    lock = lock_file(root, name)
     try:
         with alone(lock, wait=False):
             pass
@@ -91,6 +93,16 @@ def workspace(
             log(f"the experiment {name} runs in {folder}")
             _make(root, folder, snapshot=snapshot, overrides=overrides, variants=variants)
         yield Workspace(folder=folder, root=root, name=name)
+
+
+def name_of(root: Path, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
+    """The name of the experiment that `workspace` makes from the files as they are now."""
+    return _name(root, _snapshot(root), overrides=overrides, variants=variants)
+
+
+def lock_file(root: Path, name: str) -> Path:
+    """What the run that works in a workspace holds."""
+    return root / ".dvc" / "tmp" / f"{name}.lock"
 
 
 def changed(tree: dict[str, Any], *, overrides: Mapping[str, Any], variants: Sequence[str]) -> list[str]:
@@ -120,6 +132,19 @@ def git(folder: Path, *words: str) -> str:
     if done.returncode:
         raise ValueError(f"{NO_GIT} (git {words[0]}: {_last_line(done.stderr)})")
     return done.stdout.strip()
+
+
+def _snapshot(root: Path) -> str:
+    """The tracked files as they are now, as a revision; it changes none of them."""
+    return git(root, "stash", "create") or "HEAD"
+
+
+def _name(root: Path, snapshot: str, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:
+    """What is changed, in words as far as they are short, and what identifies the experiment."""
+    words = [*(name.rpartition("/")[2] for name in variants)]
+    words += [f"{key.rpartition('.')[2]}-{value}" for key, value in overrides.items()]
+    short = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(words))[:NAME_LENGTH].strip("-")
+    return "-".join(filter(None, ["cgn", short, _digest(root, snapshot, overrides=overrides, variants=variants)]))
 
 
 def _digest(root: Path, snapshot: str, *, overrides: Mapping[str, Any], variants: Sequence[str]) -> str:

@@ -6,9 +6,14 @@ wherever DVC runs the stage. What the server answers with a refusal is a Refused
 error may pass by itself.
 """
 
+import getpass
+import json
 import os
 import re
+import shutil
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +23,7 @@ from flows.database import ARTIFACTS, adopt, create, sqlite_file
 from flows.untracked import UNTRACKED, alone
 
 EXPERIMENT = "cgn"
-PIPELINE, PARENT, HOME = "cgn.pipeline", "mlflow.parentRunId", "cgn.store"
+PIPELINE, SWEEP, PARENT, HOME = "cgn.pipeline", "cgn.sweep", "mlflow.parentRunId", "cgn.store"
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # else MLflow opens it on its view for language models
     "mlflow.note.content": "Counterfactual Generative Networks: one run a stage, nested in the run of its pipeline "
@@ -164,6 +169,49 @@ class Client:
         if values or named or given:
             self.mlflow.log_batch(run_id, metrics=values, tags=named, params=given, synchronous=True)
 
+    def described(self, source: str, *, note: str) -> dict[str, str]:
+        """The tags by which MLflow's page shows where a run comes from, by whom, and what it is."""
+        user = str(os.getuid())
+        with suppress(KeyError, OSError):  # a container's user may have no name
+            user = getpass.getuser()
+        tags = {"source.name": source, "source.type": "LOCAL", "user": user, "note.content": note}
+        return {f"mlflow.{key}": value for key, value in tags.items()}
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Datasets, each with its `name`, `digest`, `path` and `context`. One that the run has stays one."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(given["name"], given["digest"], "local", json.dumps({"uri": given["path"]})),
+                [InputTag("mlflow.data.context", given["context"])],
+            )
+            for given in datasets
+        ]
+        if inputs:
+            self.mlflow.log_inputs(run_id, inputs)
+
+    def log_image(self, run_id: str, file: Path, *, key: str, step: int) -> bool:
+        """A PNG for the page's image grid, which has a slider over steps. False where the file is no image.
+
+        As `MlflowClient.log_image` writes it, but under names that are the same when it is sent again.
+        """
+        from mlflow.tracking.multimedia import compress_image_size
+        from PIL import Image
+
+        with tempfile.TemporaryDirectory() as scratch:
+            time, key = int(file.stat().st_mtime * 1000), key.replace("/", "~")
+            whole = Path(scratch) / f"{key}+step+{step}+timestamp+{time}+{uuid.uuid5(uuid.NAMESPACE_URL, key)}.png"
+            shutil.copyfile(file, whole)
+            try:
+                with Image.open(file) as image:
+                    compress_image_size(image).save(whole.with_name(f"{whole.stem}+compressed.webp"))
+            except (OSError, SyntaxError, ValueError):  # what Pillow raises for a broken file
+                return False
+            self.mlflow.log_artifacts(run_id, scratch, "images")
+        self.log(run_id, tags={"mlflow.loggedImages": "True"})
+        return True
+
     def run(self, run_id: str) -> Any:
         """A run, deleted or not; None where it does not exist."""
         from mlflow.exceptions import MlflowException
@@ -182,7 +230,11 @@ class Client:
 
     def pipeline(self, key: str) -> str | None:
         """The id of a pipeline's run; None where it has none."""
-        return next((str(run.info.run_id) for run in self.search(f"tags.`{PIPELINE}` = '{key}'")), None)
+        return self.tagged(PIPELINE, key)
+
+    def tagged(self, tag: str, value: str) -> str | None:
+        """The id of the first run that has a tag of this value; None where there is none."""
+        return next((str(run.info.run_id) for run in self.search(f"tags.`{tag}` = '{value}'")), None)
 
     @contextmanager
     def refusals(self, run_id: str = "") -> Iterator[None]:

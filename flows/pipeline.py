@@ -32,7 +32,7 @@ from cgn.core.devices import usable_cores
 from flows.artifacts import show, show_new
 from flows.experiment import Workspace, workspace
 from flows.graph import Stage, all_needs, onward, read, ready, share, wanted
-from flows.live import Live
+from flows.live import Live, optional
 from flows.processes import alive
 from flows.stage_runner import Outcome, StageRunner, StoppedError
 from flows.summary import summarize, title
@@ -64,10 +64,12 @@ def reproduce(stage: Stage, runner: StageRunner, cores: int, retries: int) -> St
     if outcome.status:
         return Failed(message=f"{outcome.reason} ({outcome.ended})", data=outcome.exit_status)
     if outcome.skipped:
-        show_new(stage)
+        with optional(live.logger):
+            show_new(stage)
         return Completed(name="Cached", message="up to date: nothing ran")
     live.made()
-    show(stage)
+    with optional(live.logger):
+        show(stage)
     return Completed(message=f"made in {time.monotonic() - begun:,.1f} s")
 
 
@@ -119,7 +121,7 @@ def cgn(
         logger.info(f"{len(stages)} stages: {', '.join(stages)}")
         forced = set(stages) if force else onward(stages, from_stage) if from_stage else set()
         name = title(stages, deployment=_first_name(), changed=len(overrides or {}), from_stage=from_stage, force=force)
-        name = _rename(name)
+        name = rename(name)
         runner = StageRunner(environment=_environment(place.folder, name=name) | place.environment, forced=forced)
         ended = _work(stages, runner=runner, at_once=at_once, retries=retries)
         return _concluded(stages, ended=ended, name=name, place=place)
@@ -166,7 +168,8 @@ def _concluded(
     key = str(flow_run.id)
     cached = sum(state.name == "Cached" for state in ended.values())
     count_stages(place.root, key=key, counts={"cached": cached})
-    summarize(stages, ended=ended, name=name, place=place, key=key)
+    with optional(get_run_logger()):
+        summarize(stages, ended=ended, name=name, place=place, key=key)
     if failed := {stage: str(state.message) for stage, state in ended.items() if not state.is_completed()}:
         return Failed(message=failure(stages, failed=failed))
     place.save(stages, message=name, pipeline=key)
@@ -182,13 +185,13 @@ def failure(stages: Mapping[str, Stage], *, failed: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _rename(name: str) -> str:
+def rename(name: str) -> str:
     """Give the run this name, unless the user named it. Returns the name that it has."""
     first = _first_name()
     if first != (deployment.name or "cgn"):
         return first
     if flow_run.id:
-        with get_client(sync_client=True) as client:
+        with optional(get_run_logger()), get_client(sync_client=True) as client:
             client.set_flow_run_name(UUID(str(flow_run.id)), name)
     return name
 

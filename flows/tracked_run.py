@@ -1,22 +1,24 @@
 """One stage's run on its way from its folder (`flows.untracked`) to MLflow, and what is noted of the stage meanwhile.
 
-sent.json lists which version of which file MLflow has received: after a crash, something may be sent twice (MLflow
-drops equal values), and nothing is left out. What went to another server or experiment, or to an MLflow run that is
-gone, is sent from its start.
+Each kind of file in the folder has one function that sends it (`KINDS`). sent.json lists which version of which file
+MLflow has received: after a crash, something may be sent twice, and nothing is left out. So a function sends only what
+MLflow keeps once: equal values, or a file under the same name. What went to another server or experiment, or to an
+MLflow run that is gone, is sent from its start.
+
+MLflow's page groups charts by what is before the last `/` of a metric's name. A name without a group gets the first
+word of the stage's verb: `loss` of train_classifier is `train/loss`.
 
 The pipeline's run is open while one of its stages is, and ends as the worst of them; of a stage that was tried again,
 the last try counts. It has the revision, the command or the flow's parameters, each variant's seed and changed
-parameters, the final values of the evaluations, and the numbers of stages.
+parameters, the final values of the evaluations, and the numbers of stages. A sweep has one run above those of its
+pipelines, also where it was killed and started again.
 """
 
 import csv
 import io
-import json
 import shutil
-import subprocess
-import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,27 +26,28 @@ from typing import Any
 
 from cgn.core.metrics import parse_lines
 from flows import untracked
-from flows.mlflow_client import DROP, PARENT, PIPELINE, Client, RefusedError, flat
-from flows.processes import is_alive
-from flows.untracked import END, STAGE, alone, read, write_json
+from flows.mlflow_client import DROP, PARENT, PIPELINE, SWEEP, Client, RefusedError, flat
+from flows.models.tracked import Noted, evaluated, judge, register
+from flows.observed import DAMAGE, read_json
+from flows.untracked import END, STAGE, alone, write_json
 
-PARAMS = "params.yaml"
 EVALUATE = "evaluate"
+LINE = ("step", "time")
+PIPELINE_NOTE = (
+    "One run of the pipeline. Its stages are the runs nested in it. Its metrics are the main ones of its evaluations."
+)
 ENDS = {"FAILED": "failed", "KILLED": "killed", "FINISHED": "made"}
 """How a stage ends, the worst first, and what the pipeline's run calls that in its metrics."""
-DAMAGE = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
-"""What a damaged file raises."""
 
 
 @dataclass(kw_only=True)
 class Sent:
-    """How far a run has been sent: `offset` bytes of its record with this checksum, and these versions of its files."""
+    """How far a run has been sent: these versions of its files; of a record so many bytes, with this checksum."""
 
     place: list[str]
     run_id: str = ""
     step: int = 0
-    offset: int = 0
-    checksum: int = 0
+    records: dict[str, list[int]] = field(default_factory=dict)
     files: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -79,18 +82,17 @@ class TrackedRun:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _send(self, *, ended: bool) -> None:
-        found = [path for path in self.folder.glob(f"{untracked.IMAGES}/**/[!.]*") if path.is_file()]
-        images = sorted(path.relative_to(self.folder).as_posix() for path in found)
-        names = [untracked.INPUTS, untracked.RUN, untracked.RECORD, *images, untracked.DETAILS, untracked.OUTPUT]
         # all are looked at before one is read: with the final values, and with the end, the whole record is there
-        versions = {name: _version(self.folder / name) for name in names}
+        found = [(path, send) for pattern, send in KINDS.items() for path in sorted(self.folder.glob(pattern))]
+        versions = [(path, send, _version(path)) for path, send in found if path.is_file()]
         self.stage = read_json(self.folder / STAGE)
         if not self.sent.run_id:
             with alone(self.client.lock):
                 self._begin()
-        for name, version in versions.items():
+        for path, send, version in versions:
+            name = path.relative_to(self.folder).as_posix()
             if version and version != self.sent.files.get(name):
-                self._send_file(self.folder / name)
+                send(self, path)
                 self.sent.files[name] = version
                 write_json(self.folder / untracked.SENT, asdict(self.sent))
         if ended:
@@ -98,39 +100,50 @@ class TrackedRun:
                 self._end(read_json(self.folder / END))
 
     def _begin(self) -> None:
-        """Open the run under its pipeline's, which is created if this stage is its first."""
-        facts, pipeline, start, client = self.stage["facts"], self.stage["pipeline"], self.stage["time"], self.client
-        parent = client.pipeline(pipeline["key"])
-        if parent is None:
-            parent = client.create(pipeline["name"], start=start, tags={PIPELINE: pipeline["key"]})
-            client.log(parent, params=pipeline["parameters"])
-        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs")}
-        tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()} | {PARENT: parent}
-        self.sent.run_id = client.create(facts["name"], start=start, tags=tags)
-        client.mlflow.update_run(parent, status="RUNNING")
+        """Open the run, below its pipeline's, which is created if this stage is its first."""
+        facts, start, client = self.stage["facts"], self.stage["time"], self.client
+        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs", "about")}
+        tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()}
+        if "verb" in facts:
+            note = f"{facts.get('about', facts['verb'])}: `{self.stage['out']}`\n\n`{facts.get('command', '')}`"
+            tags |= client.described(f"cgn/{facts.get('track')}/{facts['verb']}.py", note=note)
+        if self.stage.get("nested", True):
+            tags[PARENT] = self._open_pipeline()
+        if known := client.tagged(SWEEP, facts["sweep"]) if "sweep" in facts else None:
+            client.log(known, tags=tags)
+            client.mlflow.update_run(known, status="RUNNING")
+        self.sent.run_id = known or client.create(facts["name"], start=start, tags=tags)
         write_json(self.folder / untracked.SENT, asdict(self.sent))
 
-    def _send_file(self, file: Path) -> None:
-        run_id, client = self.sent.run_id, self.client
-        match file.name if file.parent == self.folder else "":
-            case untracked.INPUTS:
-                client.log(run_id, tags=read_json(file)["tags"])
-                self._log_above(params=read_json(file)["changed"])
-            case untracked.RUN:
-                self._send_note(read_json(file))
-                client.mlflow.log_artifact(run_id, str(file))
-            case untracked.RECORD:
-                self._send_record(file.read_bytes())
-            case untracked.DETAILS:
-                self._send_final(file)
-            case untracked.OUTPUT:
-                client.log(run_id, tags=read_json(file))
-            case _:
-                place = file.parent.relative_to(self.folder / untracked.IMAGES).as_posix()
-                client.mlflow.log_artifact(run_id, str(file), None if place == "." else place)
+    def _open_pipeline(self) -> str:
+        """The id of the pipeline's run, which is running again."""
+        pipeline, client = self.stage["pipeline"], self.client
+        parent = client.pipeline(pipeline["key"])
+        if parent is None:
+            tags = {PIPELINE: pipeline["key"]} | client.described("dvc.yaml", note=PIPELINE_NOTE)
+            tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()}
+            if sweep := pipeline.get("sweep"):
+                tags[PARENT] = self._open_sweep(sweep)
+            parent = client.create(pipeline["name"], start=self.stage["time"], tags=tags)
+            client.log(parent, params=pipeline["parameters"])
+        client.mlflow.update_run(parent, status="RUNNING")
+        return parent
 
-    def _send_note(self, record: Mapping[str, Any]) -> None:
-        """What run.json says; the pipeline's run gets the revision and the variant's seed."""
+    def _open_sweep(self, sweep: Mapping[str, str]) -> str:
+        """The id of a sweep's run, which is created if the sweep's own files were not sent yet."""
+        known = self.client.tagged(SWEEP, sweep["key"])
+        return known or self.client.create(sweep["name"], start=self.stage["time"], tags={SWEEP: sweep["key"]})
+
+    def send_inputs(self, file: Path) -> None:
+        """Datasets and DVC's hashes of the inputs or the output; the pipeline's run gets the changed parameters."""
+        noted = read_json(file)
+        self.client.log(self.sent.run_id, tags=noted.get("tags", {}))
+        self.client.log_datasets(self.sent.run_id, noted.get("datasets", []))
+        self._log_above(params=noted.get("changed", {}))
+
+    def send_note(self, file: Path) -> None:
+        """run.json, and what it says; the pipeline's run gets the revision and the variant's seed."""
+        record = read_json(file)
         seed = record.get("seed")
         values = {**flat(record.get("params", {})), "seed": seed, **flat(record.get("options", {}))}
         revision = record.get("git_revision") or (record.get("starts") or [{}])[-1].get("git_revision") or ""
@@ -139,29 +152,77 @@ class TrackedRun:
         self.client.log(self.sent.run_id, params=values, tags=versions | revisions)
         variant = ".".join(filter(None, map(self.stage["facts"].get, ("track", "variant"))))
         self._log_above(tags=revisions, params={f"{variant}.seed": seed} if variant else {})
+        self.client.mlflow.log_artifact(self.sent.run_id, str(file))
 
-    def _send_record(self, data: bytes) -> None:
-        """The lines of metrics.jsonl since the last time; all, where a run that continues has written it anew."""
-        sent, data = self.sent, data[: data.rfind(b"\n") + 1]
-        if zlib.crc32(data[: sent.offset]) != sent.checksum:
-            sent.offset = 0
-        lines = parse_lines(data[sent.offset :])
-        sent.step = max([sent.step, *(line["step"] for line in lines)])
-        # by step an evaluation has results of its parts, no curve
+    def send_record(self, file: Path) -> None:
+        """metrics.jsonl; by step an evaluation has results of its parts, no curve."""
+        lines = self._new_lines(file)
+        self.sent.step = max([self.sent.step, *(line["step"] for line in lines)])
         if self.stage["facts"].get("verb") == EVALUATE:
             lines = [{"step": line["step"], "time": line.get("time"), "images": line["step"]} for line in lines]
-        self.client.log(sent.run_id, metrics=lines)
-        sent.offset, sent.checksum = len(data), zlib.crc32(data)
+        self.client.log(self.sent.run_id, metrics=[self._grouped(line) for line in lines])
 
-    def _send_final(self, file: Path) -> None:
+    def _grouped(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        group = self.stage["facts"].get("verb", "").partition("_")[0] or "run"
+        return {key if "/" in key or key in LINE else f"{group}/{key}": value for key, value in values.items()}
+
+    def send_system(self, file: Path) -> None:
+        """How the machine was used."""
+        self.client.log(self.sent.run_id, metrics=self._new_lines(file))
+
+    def _new_lines(self, file: Path) -> list[dict[str, Any]]:
+        """The lines of a record since the last time; all, where a run that continues has written it anew."""
+        data = file.read_bytes()
+        data = data[: data.rfind(b"\n") + 1]
+        offset, checksum = self.sent.records.get(file.name, [0, 0])
+        if zlib.crc32(data[:offset]) != checksum:
+            offset = 0
+        self.sent.records[file.name] = [len(data), zlib.crc32(data)]
+        return parse_lines(data[offset:])
+
+    def send_final(self, file: Path) -> None:
         """The values of metrics.json at the last step, so that MLflow shows them; if there are more, a table of all."""
-        values = flat(read_json(file), separator="/")
-        compared = flat(read_json(self.folder / untracked.METRICS), separator="/") or values
-        self.client.log(self.sent.run_id, metrics=[{**compared, "step": self.sent.step, "time": file.stat().st_mtime}])
-        if not set(values) <= set(compared):
+        values, compared = flat(read_json(file), separator="/"), self._compared()
+        last = {"step": self.sent.step, "time": file.stat().st_mtime}
+        self.client.log(self.sent.run_id, metrics=[compared | last])
+        if not set(self._grouped(values)) <= set(compared):
             table = io.StringIO()
             csv.writer(table, lineterminator="\n").writerows([("metric", "value"), *values.items()])
             self.client.mlflow.log_text(self.sent.run_id, table.getvalue(), "metrics.csv")
+
+    def _compared(self) -> dict[str, Any]:
+        """The final values that are metrics in MLflow."""
+        files = (self.folder / name for name in (untracked.METRICS, untracked.DETAILS))
+        return self._grouped(next(filter(None, (flat(read_json(file), separator="/") for file in files)), {}))
+
+    def send_values(self, file: Path) -> None:
+        """Tags, params and metrics that are in no file of the stage's own (`UntrackedRun.values`)."""
+        given, time = read_json(file), file.stat().st_mtime
+        metrics = [{**given["metrics"], "step": self.sent.step, "time": time}]
+        self.client.log(self.sent.run_id, metrics=metrics, tags=given["tags"], params=given["params"])
+
+    def send_model(self, file: Path) -> None:
+        """A trained network."""
+        register(file.parent, values=self._compared(), run=self._noted())
+
+    def send_verdict(self, file: Path) -> None:
+        """What a gate says of a classifier."""
+        judge(file.parent, run=self._noted())
+
+    def _noted(self) -> Noted:
+        return Noted(
+            client=self.client, run_id=self.sent.run_id, step=self.sent.step, stage=self.stage, folder=self.folder
+        )
+
+    def send_image(self, file: Path) -> None:
+        """sheets/000300.png is the image `sheets` at step 300; pages and films are artifacts by their place."""
+        place = file.relative_to(self.folder / untracked.IMAGES)
+        numbered = place.stem.isdigit() and place.parent.name
+        key, step = (place.parent, int(place.stem)) if numbered else (place.with_suffix(""), 0)
+        if place.suffix == ".png" and self.client.log_image(self.sent.run_id, file, key=key.as_posix(), step=step):
+            return
+        folder = place.parent.as_posix()
+        self.client.mlflow.log_artifact(self.sent.run_id, str(file), None if folder == "." else folder)
 
     def _end(self, end: Mapping[str, Any]) -> None:
         """Close the run, and its pipeline's when no other stage runs."""
@@ -169,11 +230,11 @@ class TrackedRun:
         client.log(run_id, tags={"cgn.message": end.get("message", "")})
         client.mlflow.set_terminated(run_id, end["status"], int(end["time"] * 1000))
         if facts.get("verb") == EVALUATE and end["status"] == "FINISHED":
-            name, metrics = (
-                facts["name"].removeprefix(f"{EVALUATE} ").removesuffix(f"/{EVALUATE}"),
-                client.run(run_id).data.metrics,
-            )
-            values = {f"{name}/{key}": value for key, value in metrics.items() if key != "images"}
+            evaluated(self._compared(), run=self._noted())
+            options = [value for key, value in facts.items() if key.startswith("option.") and value != "all"]
+            name, metrics = "/".join([facts["track"], facts["variant"], *options]), client.run(run_id).data.metrics
+            own = ("system/", f"{EVALUATE}/")
+            values = {f"{name}/{key}": value for key, value in metrics.items() if not key.startswith(own)}
             self._log_above(metrics=[{**values, "step": 0, "time": end["time"]}])
         if not (parent := self._parent()):
             return
@@ -193,67 +254,25 @@ class TrackedRun:
             self.client.log(parent.info.run_id, **values)
 
     def _parent(self) -> Any:
-        """The pipeline's run; None where the user has deleted it."""
-        run = self.client.run(self.client.run(self.sent.run_id).data.tags[PARENT])
+        """The pipeline's run; None where the user has deleted it, and for a run that is below none."""
+        parent = self.client.run(self.sent.run_id).data.tags.get(PARENT)
+        run = self.client.run(parent) if parent else None
         return run if run and run.info.lifecycle_stage == "active" else None
 
 
-def observe(run: Path) -> bool:
-    """Note what may be gone later: DVC's hashes, changed parameters, that a stage was killed.
-
-    Returns whether the stage has ended; then all that is to be sent exists. Damaged files are refused when sent.
-    """
-    with suppress(OSError, *DAMAGE):
-        stage = read_json(run / STAGE)
-        facts, here = stage["facts"], Path(stage["cwd"])
-        if not (run / untracked.INPUTS).exists():
-            tags = {f"dvc.input.{role}": dvc_hashes(here, paths) for role, paths in facts["inputs"].items()}
-            changed = changed_parameters(here, above=f"{facts.get('track')}.{facts.get('variant')}.")
-            write_json(run / untracked.INPUTS, {"tags": tags, "changed": changed})
-        if not is_alive(stage["process"]) and not (run / END).exists():
-            write_json(run / END, {"time": time.time(), "status": "KILLED", "message": "the stage died"})
-        if not (run / untracked.OUTPUT).exists() and read_json(run / END)["status"] == "FINISHED":
-            write_json(run / untracked.OUTPUT, {"dvc.output": dvc_hashes(here, [stage["out"]])})
-    return (run / END).exists()
-
-
-def dvc_hashes(here: Path, paths: Sequence[str]) -> str:
-    """DVC's hashes of files and folders, from its own cache of hashes where they are in there.
-
-    One that cannot be had is left out: the folder of an experiment may be gone already.
-    """
-    from dvc.fs import localfs  # type: ignore[import-untyped]
-    from dvc.repo import Repo  # type: ignore[import-untyped]
-    from dvc_data.hashfile.build import build
-
-    found = []
-    with suppress(Exception), Repo(str(here)) as repo:
-        for path in [here / path for path in paths if (here / path).exists()]:
-            _, _, content = build(repo.cache.local, str(path.resolve()), localfs, "md5", dry_run=True)
-            found.append(str(content.hash_info.value))
-    return " ".join(found)
-
-
-def changed_parameters(here: Path, *, above: str) -> dict[str, str]:
-    """Parameters below a dotted key that differ from those of the revision that git has checked out, by DVC.
-
-    Empty where there is nothing to compare. An experiment of DVC sets its parameters in the file, so they are here too.
-    """
-    same = ["git", "diff", "--quiet", "HEAD", "--", PARAMS]  # in 1 % of the time that DVC takes to find it out
-    with suppress(Exception):
-        changed = subprocess.run(same, cwd=here, capture_output=True, timeout=10, check=False).returncode != 0
-        if changed and (here / PARAMS).is_file():
-            from dvc.repo import Repo
-
-            with Repo(str(here)) as repo:
-                found = repo.params.diff(targets=[PARAMS])["diff"][PARAMS]
-            return {key: str(change.get("new", "removed")) for key, change in found.items() if key.startswith(above)}
-    return {}
-
-
-def read_json(file: Path) -> Any:
-    """A small file's JSON; ValueError where it does not exist."""
-    return json.loads(read(file))
+KINDS: dict[str, Callable[[TrackedRun, Path], None]] = {
+    untracked.INPUTS: TrackedRun.send_inputs,
+    untracked.RUN: TrackedRun.send_note,
+    untracked.RECORD: TrackedRun.send_record,
+    untracked.SYSTEM: TrackedRun.send_system,
+    f"{untracked.IMAGES}/**/[!.]*": TrackedRun.send_image,
+    untracked.DETAILS: TrackedRun.send_final,
+    untracked.VALUES: TrackedRun.send_values,
+    untracked.OUTPUT: TrackedRun.send_inputs,
+    f"{untracked.MODEL}/{untracked.WEIGHTS}": TrackedRun.send_model,
+    f"{untracked.VERDICT}/{untracked.GATE}": TrackedRun.send_verdict,
+}
+"""What sends a file, by a pattern of its place in the folder, in the order in which files are sent."""
 
 
 def _version(file: Path) -> list[int] | None:

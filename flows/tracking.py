@@ -20,6 +20,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,8 +28,9 @@ from pathlib import Path
 
 from flows import untracked
 from flows.mlflow_client import Client, RefusedError, address, shown
+from flows.observed import DAMAGE, Sampler, observe, read_json
 from flows.processes import is_alive
-from flows.tracked_run import DAMAGE, TrackedRun, observe, read_json
+from flows.tracked_run import TrackedRun
 from flows.untracked import REFUSED, STAGE, UNTRACKED, alone, project_root, read
 
 TURN_SECONDS = 0.5
@@ -36,6 +38,7 @@ RETRY_SECONDS = 10.0
 GRACE_SECONDS = 30.0  # after a pipeline's end; the first use of a SQLite database creates it
 EMPTY_SECONDS = 60.0  # a folder without stage.json: its stage was killed before it wrote the first file
 NICE = 10
+SAMPLING = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 
 
 def upload(folder: Path, *, process: str) -> None:
@@ -43,6 +46,8 @@ def upload(folder: Path, *, process: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # meant for the pipeline, whose end ends this too
     os.nice(NICE)
+    if os.environ.get(SAMPLING, "true").lower() not in ("false", "0"):
+        threading.Thread(target=sample, args=(folder,), daemon=True).start()  # a server that hangs leaves no gap
     uploader = Uploader(project_root())
     with suppress(BlockingIOError), alone(folder / untracked.LOCK, wait=False):  # else another stage was faster
         while is_alive(process):
@@ -54,6 +59,14 @@ def upload(folder: Path, *, process: str) -> None:
         uploader.close(folder)
     if uploader.client and not uploader.down:
         send_left(uploader, patient=False)
+
+
+def sample(folder: Path) -> None:
+    """Note how the machine is used while the pipeline's stages work, as long as this process lives."""
+    sampler = Sampler()
+    while True:
+        time.sleep(TURN_SECONDS)
+        sampler.sample(runs(folder))
 
 
 class Uploader:

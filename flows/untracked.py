@@ -6,8 +6,12 @@ to MLflow and removes once all of it has arrived. The stage neither loads MLflow
     stage.json                 what runs: written first
     run.json metrics.jsonl metrics.json details.json     hard links into `<output>.log`
     images/                    hard links to sheets and pages, by their place in the output
+    model/                     hard links to a trained network and what describes it
+    verdict/                   hard links to gate.json, evaluate's definition.json and the judged classifier
+    values.json                tags, params and metrics that are in none of these files
     end.json                   how it ended: written last
-    inputs.json output.json    what the uploader sees of the stage: DVC's hashes, changed parameters
+    inputs.json output.json    what the uploader sees of the stage: DVC's hashes, datasets, changed parameters
+    system.jsonl               what it sees of the machine
     sent.json refused.txt      how far it is sent; why MLflow does not take it
 
 Links, because the next run of the stage replaces these files, an unfinished output is moved, and the whole folder of
@@ -35,21 +39,35 @@ from flows.processes import alive, dvc_above
 UNTRACKED = Path("runs") / "untracked"
 STAGE, INPUTS, OUTPUT, END, IMAGES = "stage.json", "inputs.json", "output.json", "end.json", "images"
 RUN, RECORD, METRICS, DETAILS = "run.json", "metrics.jsonl", "metrics.json", "details.json"
+VALUES, SYSTEM = "values.json", "system.jsonl"
+MODEL, WEIGHTS = "model", "model.safetensors"
+VERDICT, GATE, EVALUATED, CLASSIFIER = "verdict", "gate.json", "evaluate.json", "classifier"
 SENT, REFUSED = "sent.json", "refused.txt"
 LOCK, DOWN, LOG, COUNTS = "uploader.lock", "uploader.down", "uploader.log", "counts.json"
 SYNC = "python -m flows.tracking sync"
-PIPELINE = "CGN_PIPELINE"
+PIPELINE, SWEEP = "CGN_PIPELINE", "CGN_SWEEP"
+TRAIN_CLASSIFIER = "train_classifier"
 EXPERIMENT = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
+
+
+def sweep() -> dict[str, str]:
+    """The `key` and `name` of the sweep that this process works on; empty for none."""
+    found: dict[str, str] = json.loads(os.environ.get(SWEEP, "{}"))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """One run of a pipeline: a key of its own, a name to show, the process it lives in (`alive`), its parameters."""
+    """One run of a pipeline: a key of its own, a name to show, the process it lives in (`alive`), its parameters.
+
+    `sweep`: what it belongs to; its run in MLflow is below that one's.
+    """
 
     key: str
     name: str
     process: str
     parameters: Mapping[str, str] = field(default_factory=dict)
+    sweep: Mapping[str, str] = field(default_factory=sweep)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -82,12 +100,16 @@ def project_root() -> Path:
 
 
 class UntrackedRun:
-    """A MetricSink that links what the stage wrote. `begin` and `end` stand around what a stage measures."""
+    """A MetricSink that links what the stage wrote. `begin` and `end` stand around what a stage measures.
 
-    def __init__(self, root: Path, *, pipeline: Pipeline) -> None:
-        self.pipeline = pipeline
+    `nested`: whether its run in MLflow is below the pipeline's.
+    """
+
+    def __init__(self, root: Path, *, pipeline: Pipeline, nested: bool = True) -> None:
+        self.pipeline, self.nested = pipeline, nested
         self.folder = root / UNTRACKED / pipeline.key / f"{time.time_ns()}-{os.getpid()}"
         self.out = self.log_folder = Path()
+        self.decisions: list[Path] = []
         self.broken = False
 
     def begin(self, facts: Mapping[str, Any], *, out: Path, log: Path) -> None:
@@ -96,10 +118,12 @@ class UntrackedRun:
         `facts` become tags; the uploader adds DVC's hashes of the paths in `facts["inputs"]` and `out`.
         """
         self.out, self.log_folder = out, log
+        self.decisions = [Path(path) for path in facts["inputs"].get("decisions", ())]
         described = {"time": time.time(), "facts": dict(facts), "cwd": str(Path.cwd()), "out": str(out)}
         experiment = {name.lower(): os.environ[name] for name in EXPERIMENT if name in os.environ}
         described |= {"process": alive(os.getpid()), "pipeline": asdict(self.pipeline), "experiment": experiment}
-        self._write(STAGE, described)
+        described |= {"nested": self.nested}
+        self.write(STAGE, described)
         start_uploader(self.folder.parent, process=self.pipeline.process)
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
@@ -116,7 +140,17 @@ class UntrackedRun:
         """A sheet or page, under its place in the output."""
         partial = self.out.with_name(self.out.name + ".partial")
         base = next((base for base in (partial, self.out) if path.is_relative_to(base)), path.parent)
-        self._link(path, f"{IMAGES}/{path.relative_to(base).as_posix()}")
+        self.link(path, f"{IMAGES}/{path.relative_to(base).as_posix()}")
+
+    def values(
+        self,
+        *,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Replace what the run has besides what the stage wrote."""
+        self.write(VALUES, {"tags": tags or {}, "params": params or {}, "metrics": metrics or {}})
 
     def rewind(self, step: int) -> None:
         """The run begins or continues: run.json and the record up to here were just written anew."""
@@ -128,7 +162,9 @@ class UntrackedRun:
         if (self.folder / STAGE).is_file():
             # the files of the run before are still there where this one was refused before it wrote its own
             self._follow(*(name for name in (RUN, RECORD) if (self.folder / name).exists()))
-            self._write(END, {"time": time.time(), "status": status, "message": message})
+            if status == "FINISHED":
+                self._link_models()
+            self.write(END, {"time": time.time(), "status": status, "message": message})
             if refused := read(self.folder / REFUSED):
                 _note(f"this run is not in MLflow: {refused}")
             elif down := read(self.folder.parent / DOWN):
@@ -137,9 +173,25 @@ class UntrackedRun:
 
     def _follow(self, *names: str) -> None:
         for name in names:
-            self._link(self.log_folder / name, name)
+            self.link(self.log_folder / name, name)
 
-    def _link(self, file: Path, name: str) -> None:
+    def _link_models(self) -> None:
+        """What is registered of the stage (`flows.models`): a trained network, or a verdict and whom it is of."""
+        if (self.out / WEIGHTS).is_file():
+            self._link_folder(self.out, MODEL)
+        if (self.out / GATE).is_file() and self.decisions:
+            with suppress(KeyError, TypeError, ValueError):  # without the classifier, the verdict moves nothing
+                name = json.loads(read(self.out / GATE))["classifier"]
+                self._link_folder(self.out.parent / TRAIN_CLASSIFIER / name, f"{VERDICT}/{CLASSIFIER}")
+            self.link(self.decisions[0] / "definition.json", f"{VERDICT}/{EVALUATED}")
+            self.link(self.out / GATE, f"{VERDICT}/{GATE}")
+
+    def _link_folder(self, folder: Path, name: str) -> None:
+        """The files of a folder, without those in folders below."""
+        for file in sorted(folder.glob("*")):
+            self.link(file, f"{name}/{file.name}")
+
+    def link(self, file: Path, name: str) -> None:
         """Hold a file as it is now and as it grows; where links are not possible a copy, renewed at every call."""
         target = self.folder / name
         temporary = target.with_name(f".{target.name}")
@@ -154,7 +206,8 @@ class UntrackedRun:
                 shutil.copy2(file, temporary)
             temporary.replace(target)
 
-    def _write(self, name: str, values: Mapping[str, Any]) -> None:
+    def write(self, name: str, values: Mapping[str, Any]) -> None:
+        """Leave a small file for the uploader (`flows.tracked_run.KINDS` says what sends it)."""
         with self._optional():
             if not self.broken:
                 self.folder.mkdir(parents=True, exist_ok=True)

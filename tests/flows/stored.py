@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.flows.conftest import Project
@@ -28,11 +29,27 @@ def history(uri: str, run: Any, name: str) -> list[tuple[int, float]]:
 
 
 def files(uri: str, run: Any) -> set[str]:
-    """A run's artifacts, two levels deep."""
+    """A run's artifacts, two levels deep, without logged images."""
     with _client(uri) as client:
         top = client.list_artifacts(run.info.run_id)
         below = [found for entry in top if entry.is_dir for found in client.list_artifacts(run.info.run_id, entry.path)]
-    return {entry.path for entry in [*top, *below] if not entry.is_dir}
+    return {entry.path for entry in [*top, *below] if not entry.is_dir and not entry.path.startswith("images/")}
+
+
+def images(uri: str, run: Any) -> list[tuple[str, int]]:
+    """The key and step of each logged image; each must have a small copy, which the page's grid shows."""
+    with _client(uri) as client:
+        names = sorted(Path(entry.path).name for entry in client.list_artifacts(run.info.run_id, "images"))
+    whole = [name for name in names if name.endswith(".png")]
+    assert sorted(names) == sorted([*whole, *(name.replace(".png", "+compressed.webp") for name in whole)])
+    return sorted((key, int(step)) for key, _, step, *_ in (name.split("+") for name in whole))
+
+
+def datasets(uri: str, run: Any) -> list[tuple[str, str, str]]:
+    """The name, digest and context of each dataset of a run."""
+    with _client(uri) as client:
+        inputs = client.get_run(run.info.run_id).inputs.dataset_inputs
+    return sorted((given.dataset.name, given.dataset.digest, given.tags[0].value) for given in inputs)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What MLflow holds afterwards, and what is said where it does not take something. MLflow is real, stages are not."""
 
+import getpass
 import json
 import os
 import shutil
@@ -21,12 +22,14 @@ from cgn.core.metrics import Fanout, Files, read_lines
 from flows import untracked
 from flows.database import create
 from flows.mlflow_client import HOME, PATIENCE, Client, RefusedError, refusal_status
+from flows.observed import Sampler, observe
 from flows.processes import alive
-from flows.tracked_run import TrackedRun, observe
+from flows.tracked_run import TrackedRun
 from flows.tracking import drop, sync
 from flows.untracked import Pipeline, UntrackedRun, alone, count_stages
 from tests.flows.conftest import ROOT
-from tests.flows.stored import files, history, runs
+from tests.flows.stored import datasets, files, history, images, runs
+from tests.flows.toy.toy import pixel
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database layer
 
@@ -329,23 +332,118 @@ def test_an_evaluation_shows_the_few_metrics_that_one_compares(root: Path) -> No
     assert sync(root) == 0
     found = runs(uri(root))
     run = found["mnist/toy/evaluate"]
-    assert run.data.metrics == {"top1/0": 0.0, "images": 1.0}
+    assert run.data.metrics == {"top1/0": 0.0, "evaluate/images": 1.0}
     with_all = next((root / "mlartifacts").rglob("metrics.csv")).read_text(encoding="utf-8").splitlines()
     assert with_all[0] == "metric,value"
     assert len(with_all) == 191
     assert history(uri(root), found["mnist/toy/train_cgn"], "loss/b") == [(1, 3.0), (2, 2.0)]  # curves are whole
 
 
-def test_images_are_artifacts_by_their_place_in_the_output(root: Path) -> None:
+def drawn(sink: Fanout, name: str, content: bytes) -> None:
+    """A stage has drawn an image or written a page."""
+    image = Path("runs/mnist/toy/train_cgn") / name
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.write_bytes(content)
+    sink.picture(image)
+
+
+def test_sheets_are_images_by_step_and_pages_are_artifacts(root: Path) -> None:
     run, sink = begun(root, "train_cgn", pipeline=pipeline())
-    for name in ("page.png", "sheets/0001.png"):
-        image = Path("runs/mnist/toy/train_cgn") / name
-        image.parent.mkdir(parents=True, exist_ok=True)
-        image.write_bytes(b"image")
-        sink.picture(image)
+    for name in ("sheets/000100.png", "sheets/000200.png", "examples.png", "parts/one.png"):
+        drawn(sink, name, pixel())
+    for name in ("index.html", "films/1.gif", "sheets/broken.png"):  # the last one is no image
+        drawn(sink, name, b"content")
     run.end("FINISHED")
     assert sync(root) == 0
-    assert files(uri(root), runs(uri(root))["mnist/toy/train_cgn"]) == {"run.json", "page.png", "sheets/0001.png"}
+    found = runs(uri(root))["mnist/toy/train_cgn"]
+    assert found.data.tags["mlflow.loggedImages"] == "True"  # else the page shows no image grid
+    assert images(uri(root), found) == [("examples", 0), ("parts~one", 0), ("sheets", 100), ("sheets", 200)]
+    assert files(uri(root), found) == {"run.json", "index.html", "films/1.gif", "sheets/broken.png"}
+    grid = next((root / "mlartifacts").rglob("images/sheets+step+200+timestamp+*.png"))
+    assert grid.read_bytes() == pixel()
+
+
+def test_what_is_sent_again_after_a_crash_is_there_once(root: Path) -> None:
+    """The uploader dies after it has sent all and before it notes that; the next one sends all again."""
+    run, sink = begun(root, "train_cgn", pipeline=pipeline())
+    drawn(sink, "sheets/000100.png", pixel())
+    sink.log({"loss": 0.5}, step=100)
+    data = {"name": "mnist/toy", "digest": "abc.dir", "path": "runs/mnist/toy/prepare", "context": "training"}
+    run.write(untracked.INPUTS, {"tags": {}, "changed": {}, "datasets": [data]})
+    run.write(untracked.SYSTEM, {"step": 1, "time": 5.0, "system/cpu": 7.0})
+    with (run.folder / untracked.SYSTEM).open("a", encoding="utf-8") as file:
+        file.write("\n")
+    client = Client(root=root)
+    tracked = TrackedRun(run.folder, client=client)
+    tracked.send(ended=False)
+    number = tracked.sent.run_id
+    write_json(run.folder / untracked.SENT, {"place": tracked.sent.place, "run_id": number})
+    TrackedRun(run.folder, client=client).send(ended=False)
+    run.end("FINISHED")
+    assert sync(root) == 0
+    found = runs(uri(root))["mnist/toy/train_cgn"]
+    assert found.info.run_id == number
+    assert images(uri(root), found) == [("sheets", 100)]
+    assert datasets(uri(root), found) == [("mnist/toy", "abc.dir", "training")]
+    assert history(uri(root), found, "train/loss") == [(100, 0.5)]
+    assert history(uri(root), found, "system/cpu") == [(1, 7.0)]
+
+
+def test_a_run_says_where_it_comes_from_and_what_it_is(root: Path) -> None:
+    stage(root)
+    assert sync(root) == 0
+    found = runs(uri(root))
+    tags, above = found["mnist/toy/train_cgn"].data.tags, found["flow"].data.tags
+    assert (tags["mlflow.source.name"], above["mlflow.source.name"]) == ("cgn/mnist/train_cgn.py", "dvc.yaml")
+    assert tags["mlflow.source.type"] == above["mlflow.source.type"] == "LOCAL"
+    assert tags["mlflow.user"] == above["mlflow.user"] == getpass.getuser()
+    assert "runs/mnist/toy/train_cgn" in tags["mlflow.note.content"]
+    assert "nested in it" in above["mlflow.note.content"]
+
+
+# How the machine is used
+
+
+def test_the_machine_is_sampled_under_the_names_of_mlflow(root: Path) -> None:
+    run, _ = begun(root, "train_cgn", pipeline=pipeline(process=alive(os.getpid())))
+    sampler = Sampler()
+    sampler.sample([run.folder])
+    sampler.sample([run.folder])  # it is not time yet
+    assert len(read_lines(run.folder / untracked.SYSTEM)) == 1
+    sampler.due.clear()
+    sampler.sample([run.folder])
+    assert len(read_lines(run.folder / untracked.SYSTEM)) == 2
+    run.end("FINISHED")
+    sampler.due.clear()
+    sampler.sample([run.folder])  # it has ended
+    assert len(read_lines(run.folder / untracked.SYSTEM)) == 2
+    assert sync(root) == 0
+    found = runs(uri(root))["mnist/toy/train_cgn"]
+    expected = {"cpu_utilization_percentage", "system_memory_usage_megabytes", "disk_usage_percentage"}
+    assert expected <= {name.removeprefix("system/") for name in found.data.metrics}
+
+
+def test_gpus_are_sampled_where_there_are_any(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    from mlflow.system_metrics.metrics import gpu_monitor
+
+    class Busy:
+        def __init__(self) -> None:
+            self.clear_metrics = self.collect_metrics = lambda: None
+
+        def aggregate_metrics(self) -> dict[str, float]:
+            return {"gpu_0_utilization_percentage": 93}
+
+    monkeypatch.setattr(gpu_monitor, "GPUMonitor", Busy)
+    run, _ = begun(root, "train_cgn", pipeline=pipeline())
+    Sampler().sample([run.folder])
+    (line,) = read_lines(run.folder / untracked.SYSTEM)
+    assert line["system/gpu_0_utilization_percentage"] == 93
+
+
+def test_a_full_disk_or_a_folder_that_is_gone_stops_no_sample(root: Path) -> None:
+    run, _ = begun(root, "train_cgn", pipeline=pipeline())
+    (run.folder / untracked.SYSTEM).mkdir()  # nothing can be written there
+    Sampler().sample([run.folder, root / "gone"])
 
 
 @pytest.mark.parametrize(
@@ -434,7 +532,7 @@ def test_a_run_that_is_gone_for_good_is_made_anew(root: Path) -> None:
     assert sync(root) == 0
     run = runs(uri(root))["mnist/toy/train_cgn"]
     assert run.info.status == "FINISHED"
-    assert run.data.metrics == {"loss": 1.0}
+    assert run.data.metrics == {"train/loss": 1.0}
 
 
 def test_a_deleted_pipeline_holds_up_no_stage(root: Path) -> None:
@@ -587,7 +685,11 @@ def test_what_a_run_that_continues_forgets_is_not_sent(root: Path) -> None:
         sink.log({"loss": 1.0 / step}, step=step)
     run.end("FINISHED")
     assert sync(root) == 0
-    assert set(history(uri(root), runs(uri(root))["mnist/toy/train_cgn"], "loss")) == {(1, 1.0), (2, 0.5), (3, 1 / 3)}
+    assert set(history(uri(root), runs(uri(root))["mnist/toy/train_cgn"], "train/loss")) == {
+        (1, 1.0),
+        (2, 0.5),
+        (3, 1 / 3),
+    }
 
 
 def test_a_damaged_line_of_a_record_stops_nothing(root: Path) -> None:
@@ -597,7 +699,7 @@ def test_a_damaged_line_of_a_record_stops_nothing(root: Path) -> None:
     (run.folder / untracked.RECORD).write_bytes(b"\n".join((whole[0], *broken, *whole[1:])))
     run.end("FINISHED")
     assert sync(root) == 0
-    assert history(uri(root), runs(uri(root))["mnist/toy/train_cgn"], "loss") == [(1, 0.5), (2, 0.25)]
+    assert history(uri(root), runs(uri(root))["mnist/toy/train_cgn"], "train/loss") == [(1, 0.5), (2, 0.25)]
 
 
 def test_a_record_of_the_run_before_is_not_taken_for_this_ones(root: Path) -> None:
@@ -639,3 +741,17 @@ def test_a_disk_that_is_full_stops_no_stage(root: Path, capsys: pytest.CaptureFi
     sink.summary({"loss": 1.0})
     run.end("FINISHED")
     assert "this run is not tracked from here on, it goes on without" in capsys.readouterr().err
+
+
+def test_a_run_has_values_of_its_own_and_may_be_below_no_pipeline(root: Path) -> None:
+    run = UntrackedRun(root, pipeline=pipeline("sweep"), nested=False)
+    run.begin({"name": "seeds of digits", "inputs": {}}, out=Path("runs/sweep"), log=Path("runs/sweep.log"))
+    run.values(tags={"cgn.members": "a b"}, params={"seeds": 3}, metrics={"accuracy/mean": 0.5})
+    run.end("FINISHED")
+    assert sync(root) == 0
+    found = runs(uri(root))
+    assert set(found) == {"seeds of digits"}
+    assert found["seeds of digits"].info.status == "FINISHED"
+    data = found["seeds of digits"].data
+    assert (data.params, data.metrics) == ({"seeds": "3"}, {"accuracy/mean": 0.5})
+    assert data.tags["cgn.members"] == "a b"

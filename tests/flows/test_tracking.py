@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.tracked_run import changed_parameters, dvc_hashes
+from flows.observed import changed_parameters, dvc_hashes
 from flows.untracked import read
 from tests.flows.conftest import Project, answers, end_group, free_port, make_project, until
-from tests.flows.stored import files, history, runs, store
+from tests.flows.stored import datasets, files, history, images, runs, store
 
 TOY = (sys.executable, "toy.py")
 
@@ -75,7 +75,8 @@ def test_a_run_tells_what_it_was(reproduced: Project) -> None:
     assert left.data.tags["cgn.verb"] == "side"
     assert history(uri, left, "loss/toy") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert left.data.metrics["accuracy/toy/test"] == 0.5
-    assert files(uri, left) == {"run.json", "sheets/0001.png"}
+    assert files(uri, left) == {"run.json"}
+    assert images(uri, left) == [("sheets", 1)]
 
 
 @pytest.mark.filterwarnings("ignore")  # DVC's own
@@ -84,9 +85,12 @@ def test_hashes_are_those_of_dvc(reproduced: Project) -> None:
     locked = {entry["path"]: entry["md5"] for entry in lock["deps"] + lock["outs"]}
     join = runs(store(reproduced))["join"]
     assert join.data.tags["dvc.output"] == locked["runs/join"]
-    assert join.data.tags["dvc.input.data"] == f"{locked['runs/side/left']} {locked['runs/side/right']}"
-    assert dvc_hashes(reproduced.folder, ["toy.py", "nothing"]) == locked["toy.py"]
-    assert dvc_hashes(reproduced.folder / "nothing", ["toy.py"]) == ""
+    inputs = [locked["runs/side/left"], locked["runs/side/right"]]
+    assert join.data.tags["dvc.input.data"] == " ".join(inputs)
+    made = {("mnist/toy", digest, "evaluation") for digest in inputs}
+    assert set(datasets(store(reproduced), join)) == made | {("mnist/toy", locked["runs/join"], "output")}
+    assert dvc_hashes(reproduced.folder, ["toy.py", "nothing"]) == {"toy.py": locked["toy.py"]}
+    assert dvc_hashes(reproduced.folder / "nothing", ["toy.py"]) == {}
 
 
 @pytest.mark.long
@@ -191,7 +195,10 @@ def test_a_server_that_dies_midway_loses_nothing(toy: Project, server: tuple[str
     found = runs(store(toy))["data"]
     assert found.info.status == "FINISHED"
     assert history(store(toy), found, "loss/toy") == [(step, 1 / step) for step in range(1, 61)]
-    assert files(store(toy), found) == {"run.json", "sheets/0001.png"}
+    assert files(store(toy), found) == {"run.json"}
+    assert images(store(toy), found) == [("sheets", 1)]
+    times = [step for step, _ in history(store(toy), found, "system/cpu_utilization_percentage")]
+    assert len(times) == len(set(times)) > 1
 
 
 @pytest.mark.long

@@ -22,6 +22,7 @@ from cgn.evaluation.expected import Headline
 from cgn.evaluation.intervals import Estimate
 from cgn.evaluation.metrics import CHANCE, ShapeBias
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, CUES, IN9, STYLIZED, Predictions
+from cgn.evaluation.seeds import Figure
 from cgn.evaluation.suites import numbers
 from cgn.report.run import Run, read_decisions
 from cgn.report.tables import Measure, measure, percent
@@ -43,7 +44,7 @@ OWNERS = {"baseline": "one head", "ensemble": "ensemble"}
 """Classifier -> what stands below the name of its heads."""
 HEADLINES = (
     ("bias", "shape bias", (BASELINE, AVERAGE, SHAPE)),
-    ("shape_accuracy", "shape accuracy", (SHAPE,)),
+    ("shape_accuracy", "shape accuracy", (BASELINE, AVERAGE, SHAPE)),
     ("gap", "background gap", (BASELINE, AVERAGE, SHAPE, SHAPE_TEXTURE)),
     ("top_1", "top-1", (BASELINE, AVERAGE, SHAPE)),
     ("mean_error", "error under corruption", (BASELINE, AVERAGE)),
@@ -115,12 +116,27 @@ def read_results(run: Run) -> Results:
 
 def headlines(heads: Sequence[Head]) -> list[Headline]:
     """The headline figures of these heads, for `cgn.evaluation.expected`: of those that were evaluated."""
+    return [figure.headline for figure in figures(heads)]
+
+
+def figures(heads: Sequence[Head]) -> list[Figure]:
+    """The headline figures of these heads with their intervals and counts."""
     by_key, found = {head.key: head for head in heads}, []
     for name, words, keys in HEADLINES:
         for head in (by_key[key] for key in keys if key in by_key):
             if number := head.measures.get(name):
-                value = number.quoted.value if number.quoted else None
-                found.append(Headline(name=f"{words} ({head.title})", value=value, unit=number.unit_in_words))
+                hits = round(number.of.value * number.counted) if number.of and number.counted else None
+                counts = "" if hits is None else f"{hits} of {number.counted}"
+                found.append(
+                    Figure(
+                        measure=words,
+                        head=head.title,
+                        of=number.of,
+                        unit=number.unit_in_words,
+                        undecided=number.undecided,
+                        counts=counts,
+                    )
+                )
     return found
 
 

@@ -33,6 +33,7 @@ def toy(argv: Sequence[str], run: UntrackedRun) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[given.verb]
     log, partial = (given.out.with_name(given.out.name + suffix) for suffix in (".log", ".partial"))
     facts = {"name": given.out.relative_to("runs").as_posix(), "verb": given.verb, "track": "mnist", "variant": "toy"}
+    facts |= {"output": "data", "command": " ".join(argv), "about": "count"}
     run.begin(facts | {"inputs": {"data": given.inputs}}, out=given.out, log=log)
     sink = Fanout([Files(log), run])
     note = {"params": {"nested": params}, "seed": 7, "options": {}, "versions": {"toy": "1"}, "git_revision": "abc+"}

@@ -1,0 +1,163 @@
+"""python -m cgn compare: figures of finished runs over their seeds, as tables, files, and blocks in Markdown."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cgn import __main__ as front
+from cgn.compare import read_runs, rewritten, table
+from cgn.core.errors import ConfigError
+from cgn.core.files import write_json
+from cgn.evaluation.intervals import Estimate
+from cgn.evaluation.predictions import SPLITS, gather, image_names, write
+from cgn.evaluation.predictions import table as rows_of
+from cgn.evaluation.seeds import Figure, SeedRun, mean_interval, over_seeds
+from tests.support import sample_predictions as made
+
+ROOT = Path(__file__).parents[1]
+IMAGES = 100
+
+
+def evaluated(folder: Path, *, seed: int, right: int) -> Path:
+    """A run of mnist/digits whose one classifier is right on so many of 100 randomised images."""
+    labels = np.arange(IMAGES) % 10
+    rows = rows_of(
+        classifier="counterfactual",
+        head="label",
+        suite=SPLITS,
+        condition="test_random",
+        images=image_names(IMAGES),
+        labels={"shape": labels, "texture": labels, "background": labels},
+        tops=np.where(np.arange(IMAGES) < right, labels, (labels + 1) % 10).reshape(IMAGES, 1),
+        probability=np.ones(IMAGES),
+    )
+    decisions = folder / "evaluate"
+    decisions.mkdir(parents=True)
+    write(
+        gather([rows], track="mnist", variant="digits", classes=10, suites={SPLITS: 10}),
+        decisions / "decisions.parquet",
+    )
+    definition = {"verb": "evaluate", "track": "mnist", "variant": "digits", "seed": seed, "params": {}}
+    write_json(decisions / "definition.json", definition)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for seed, right in enumerate((70, 72, 77)):
+        evaluated(tmp_path / f"seed-{seed}", seed=seed, right=right)
+    return tmp_path
+
+
+def test_the_interval_of_a_mean_is_student_s() -> None:
+    """Against a textbook: of 1, 2, 3 the mean is 2, s = 1, and t(2; 97.5 %) = 4.3027."""
+    low, high = mean_interval([1.0, 2.0, 3.0])
+    assert low == pytest.approx(2 - 4.302653 / 3**0.5, abs=1e-6)
+    assert high == pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-6)
+    assert mean_interval([0.5, 0.5]) == (0.5, 0.5)
+
+
+def run(seed: int, value: float, *, undecided: str = "") -> SeedRun:
+    of = Estimate(value=value, low=value - 0.1, high=value + 0.1)
+    figure = Figure(measure="shape bias", head="baseline", of=of, undecided=undecided)
+    return SeedRun(target="imagenet/miniature", seed=seed, figures=[figure])
+
+
+def test_a_seed_that_is_undecided_leaves_the_mean_undecided() -> None:
+    """The mean of the others would be a choice among the seeds."""
+    (mean,) = over_seeds([run(0, 0.2), run(1, 0.3, undecided="holds 50 %"), run(2, 0.4)])
+    assert (mean.mean, mean.low, mean.high, mean.undecided, mean.seeds) == (None, None, None, 1, [0, 1, 2])
+    (decided,) = over_seeds([run(0, 0.2), run(1, 0.3), run(2, 0.4)])
+    assert decided.mean == pytest.approx(0.3)
+
+
+def test_a_share_s_interval_stays_in_its_range_and_one_seed_has_none() -> None:
+    (mean,) = over_seeds([run(0, 0.99), run(1, 1.0), run(2, 0.9)])
+    assert mean.high == 1.0
+    (one,) = over_seeds([run(0, 0.99)])
+    assert (one.mean, one.low, one.high) == (0.99, None, None)
+
+
+def test_runs_are_found_and_shown_with_mean_and_interval(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert front.main(["compare", str(runs)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "counterfactual" in line]
+    assert "73.0 %  64.0 to 82.0" in line  # s = 3.606, t(2) = 4.303
+    assert "3 (0, 1, 2)" in line
+    assert "70.0 % (60.4 to 78.1)" in line  # Wilson's, of 100 images
+    assert front.main(["compare", *(str(runs / f"seed-{seed}") for seed in (2, 0, 1))]) == 0
+    assert line in capsys.readouterr().out
+
+
+def test_saved_figures_are_a_run_again(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved, markdown, numbers = tmp_path / "s.json", tmp_path / "s.md", tmp_path / "s.csv"
+    words = ["--save", str(saved), "--markdown", str(markdown), "--csv", str(numbers)]
+    assert front.main(["compare", str(runs), *words]) == 0
+    printed = capsys.readouterr().out
+    assert front.main(["compare", str(saved)]) == 0
+    assert capsys.readouterr().out == printed
+    assert (
+        "| mnist/digits | accuracy on random looks | counterfactual | 73.0 % | 64.0 to 82.0 |" in markdown.read_text()
+    )
+    (row,) = csv.DictReader(numbers.open(encoding="utf-8"))
+    assert float(row["mean"]) == pytest.approx(0.73)
+    assert row["seeds"] == "3"
+    (mean,) = json.loads(saved.read_text(encoding="utf-8"))["means"]
+    assert mean["low"] == pytest.approx(float(row["low"]))
+
+
+def test_a_label_sets_a_run_apart(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = evaluated(tmp_path / "other" / "deep", seed=0, right=10)
+    assert front.main(["compare", str(runs / "seed-0"), str(runs / "seed-1"), str(other)]) == 2
+    assert "two runs are seed 0 of mnist/digits: set one apart by a label, LABEL=RUN" in capsys.readouterr().err
+    lines = table(read_runs([str(runs / "seed-0"), str(runs / "seed-1"), f"AVX2={other}"]), layout="seeds")
+    assert lines[0] == ["", "seed 0", "seed 1", "seed 0, AVX2", "mean of the seeds"]
+    assert lines[1][-1] == "71.0 % (58.3 to 83.7)"  # of the plain two
+
+
+def test_the_imagenet_track_has_its_heads_in_rows_and_its_measures_in_columns(tmp_path: Path) -> None:
+    decisions = made.make_run(tmp_path / "run", made.predictions())["decisions"]
+    made.define(decisions, "evaluate", {})
+    lines = table(read_runs([str(tmp_path)]), layout="heads")
+    assert lines[0][1:] == ["shape bias", "shape accuracy", "background gap, points", "top-1", "error under corruption"]
+    assert [line[0] for line in lines[1:]] == ["baseline", "mean of heads", "shape head", "shape + texture"]
+    assert lines[1][4] == "95.0 %"  # 19 of 20
+    (only,) = table(read_runs([str(tmp_path)]), layout="heads", only=["top-1"])[1:2]
+    assert only == ["baseline", "95.0 %"]
+    with pytest.raises(
+        ConfigError, match=r"--only topp: no figure is called so; known: imagenet/miniature, shape bias"
+    ):
+        table(read_runs([str(tmp_path)]), layout="heads", only=["topp"])
+
+
+def test_a_block_in_a_page_is_made_anew(runs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    first, last = f"<!-- compare: {runs} --layout heads -->", "<!-- end of compare -->"
+    page.write_text(f"before\n\n{first}\n| old |\n{last}\n\nafter\n", encoding="utf-8")
+    assert front.main(["compare", "--write", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "| counterfactual | 73.0 % (64.0 to 82.0) |" in text
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert rewritten(text, source=page) == text
+    page.write_text("no block", encoding="utf-8")
+    assert front.main(["compare", "--write", str(page)]) == 2
+
+
+def test_what_is_missing_or_broken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert front.main(["compare", str(tmp_path)]) == 2
+    assert "has no evaluation (evaluate/decisions.parquet): name a folder of runs" in capsys.readouterr().err
+    (tmp_path / "x.json").write_text("{}", encoding="utf-8")
+    assert front.main(["compare", str(tmp_path / "x.json")]) == 2
+    assert "is no file of figures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_the_tables_of_the_pages_are_what_the_command_makes(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    again = "python -m cgn compare --write README.md docs/results.md"
+    assert rewritten(text, source=Path(page)) == text, f"{page}: renew it by {again}"
