@@ -42,6 +42,13 @@ class Served:
     def project(self) -> Project:
         return self.platform.project
 
+    def artifact(self, key: str) -> str:
+        """The address in Prefect of the run's newest artifact of a key."""
+        wanted = {"key": {"any_": [key]}, "flow_run_id": {"any_": [self.run]}}
+        found = self.platform.post("artifacts/filter", {"artifacts": wanted, "sort": "CREATED_DESC"})
+        assert found, f"{key} is not among {sorted(self.platform.artifacts(self.run))}"
+        return f"{self.prefect}/artifacts/artifact/{found[0]['id']}"
+
 
 def make_checkout(folder: Path, *, changes: Mapping[str, Mapping[str, Any]]) -> Project:
     """What Git has of this checkout, with its edits and other parameters, as a repository of its own."""

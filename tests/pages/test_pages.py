@@ -79,7 +79,7 @@ def timeline(page: Any) -> int:
 
 def test_prefect_shows_the_summary_with_a_link_to_mlflow(shown: Served, browser: Any) -> None:
     stages = shown.platform.tasks(shown.run)
-    with visit(browser, artifact(shown, "summary")) as page:
+    with visit(browser, shown.artifact("summary")) as page:
         for name in stages:
             page.locator("tr", has=page.get_by_text(name, exact=True)).get_by_text("Completed").wait_for()
         for target in REPORTS:
@@ -87,15 +87,6 @@ def test_prefect_shows_the_summary_with_a_link_to_mlflow(shown: Served, browser:
         link = page.locator(f"a[href^='{shown.mlflow}']").first.get_attribute("href")
     with visit(browser, link) as page:
         page.get_by_role("heading", name="cgn-full · miniature seed 0, digits seed 0").wait_for()
-
-
-def artifact(shown: Served, key: str) -> str:
-    """The address of the newest artifact of a key."""
-    found = shown.platform.post(
-        "artifacts/filter", {"artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [shown.run]}}}
-    )
-    assert found, f"{key} is not among {sorted(shown.platform.artifacts(shown.run))}"
-    return f"{shown.prefect}/artifacts/artifact/{found[0]['id']}"
 
 
 def test_prefect_lists_the_artifacts(shown: Served, browser: Any) -> None:
@@ -106,15 +97,15 @@ def test_prefect_lists_the_artifacts(shown: Served, browser: Any) -> None:
 
 @pytest.mark.parametrize("key", ["mnist-train-cgn-digits-sheets", "imagenet-generate-miniature-examples"])
 def test_prefect_shows_images(shown: Served, browser: Any, key: str) -> None:
-    with visit(browser, artifact(shown, key)) as page:
+    with visit(browser, shown.artifact(key)) as page:
         page.locator("img[src^='data:image/png']").wait_for()
         assert [image for image in page.evaluate(LOADED_IMAGES) if image.startswith("data:image/png")]
 
 
 def test_prefect_shows_values_and_progress(shown: Served, browser: Any) -> None:
-    with visit(browser, artifact(shown, "mnist-evaluate-digits-values")) as page:
+    with visit(browser, shown.artifact("mnist-evaluate-digits-values")) as page:
         page.get_by_text("original_counterfactual").first.wait_for()
-    with visit(browser, artifact(shown, "imagenet-train-classifier-miniature-progress")) as page:
+    with visit(browser, shown.artifact("imagenet-train-classifier-miniature-progress")) as page:
         page.get_by_text("100%").first.wait_for()
 
 
