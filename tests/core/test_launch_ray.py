@@ -23,7 +23,7 @@ __all__ = ["home"]  # the fixture of a folder with assets and params.yaml
 pytest.importorskip("ray", reason="Ray is in the dependency group `cluster`")
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.filterwarnings("ignore:`use_push_based_shuffle` is deprecated"),  # of Ray's own, by Ray Train
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray Data, which Ray Train loads, deprecates its own
 ]
 
 
