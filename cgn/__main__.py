@@ -6,6 +6,7 @@ the first step. Beside its function, a verb's module may have
 
     SECTION    the section of params.yaml that it reads, where that is not called like the verb
     COMPARED   patterns of the final values that go to metrics.json
+    HEADLINES  short name -> name of the final values that go to headlines.json
     check      refuses a command line before anything is written; it takes what the verb takes
     listing    lines that say what the verb would do, for `--list`; it takes the verb's parameters and output
 
@@ -19,7 +20,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -41,6 +43,7 @@ VERBS = {
     "train_classifier": "train one classifier on original, generated or mixed images",
     "evaluate": "store every classifier's decision on every image",
     "evaluate_network": "the same for a published network or your own, from its file of weights",
+    "gate": "compare a classifier with the thresholds of its variant: passed or refused",
     "report": "make the page with tables and sheets",
 }
 TRACKS = ("imagenet", "mnist")
@@ -48,6 +51,7 @@ COMMANDS = {
     "clean": ("cgn.clean:clean", "list what stopped and changed commands left behind; with --yes remove what is stale"),
     "compare": ("cgn.compare:compare", "one table over the seeds of finished runs: means with intervals"),
     "doctor": ("cgn.doctor:doctor", "check this machine for a run: devices, memory, disk, files, servers; what to do"),
+    "export": ("cgn.publish.export:export", "write a classifier or a generator as an ONNX file, compared with torch"),
     "params": ("cgn.config.show:show", "print every resolved value of a variant, its unit and where it comes from"),
     "survey": ("cgn.imagenet.survey:survey", "note which images the folders of a variant of imagenet hold"),
 }
@@ -107,7 +111,10 @@ def run(argv: Sequence[str] | Invocation, *, sinks: Sequence[MetricSink] = ()) -
         return call
     started = time.monotonic()
     with building(call.out, definition=definition, code=code_digest()) as folder:
-        sink = Fanout([Files(call.log, compared=getattr(module, "COMPARED", ("*",))), *sinks])
+        files = Files(
+            call.log, compared=getattr(module, "COMPARED", ("*",)), headlines=getattr(module, "HEADLINES", None)
+        )
+        sink = Fanout([files, *sinks])
         note = RunRecord(call.log, definition)
         begun = note.continues or any(path.name != DEFINITION for path in folder.iterdir())
         sink.rewind(sys.maxsize if begun else -1)  # an old record without half a line, or a new one
@@ -129,17 +136,19 @@ def configured(call: Invocation) -> tuple[Variant, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command. Exit status: 0, 2 for what the user can fix (printed in one line), 75 where a download may succeed
-    later, or 130 after Ctrl-C.
+    later, 130 after Ctrl-C, or 141 where nobody reads what it prints.
     """
     try:
-        if argv and argv[0] in COMMANDS:
-            _command(argv[0], argv[1:])
-        elif "TORCHELASTIC_RUN_ID" in os.environ:
-            from cgn.core.launch import under_torchrun
+        with _printing(argv[0] if argv else "the help"):
+            if argv and argv[0] in COMMANDS:
+                module, _, function = COMMANDS[argv[0]][0].partition(":")
+                getattr(importlib.import_module(module), function)(argv[1:])
+            elif "TORCHELASTIC_RUN_ID" in os.environ:
+                from cgn.core.launch import under_torchrun
 
-            under_torchrun(partial(run, argv))
-        else:
-            run(argv)
+                under_torchrun(partial(run, argv))
+            else:
+                run(argv)
     except CgnError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -149,21 +158,31 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _command(name: str, argv: Sequence[str]) -> None:
-    """Call a command. Raises ArtifactError where what it prints finds no room, SystemExit where nobody reads it."""
-    module, _, function = COMMANDS[name][0].partition(":")
+@contextmanager
+def _printing(name: str) -> Iterator[None]:
+    """Raises ArtifactError where what a command prints finds no room, SystemExit where nobody reads it."""
     try:
-        try:
-            getattr(importlib.import_module(module), function)(argv)
-        finally:
-            sys.stdout.flush()
+        yield
+        print(end="", flush=True)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or _printable():
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails once more as it ends
         if isinstance(error, BrokenPipeError):  # `| head`
             raise SystemExit(128 + signal.SIGPIPE) from None
-        raise ArtifactError(f"what {name} prints cannot be written: {error.strerror}; give it another place") from None
+        raise ArtifactError(
+            f"what {name} prints cannot be written: {error.strerror}; give it another place, and run the same command "
+            "again"
+        ) from None
+
+
+def _printable() -> bool:
+    """Whether an empty line gets out."""
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
 
 
 def tracks_with(verb: str) -> tuple[str, ...]:

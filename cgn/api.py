@@ -1,9 +1,11 @@
-"""Counterfactual images from Python: load a trained generator, draw, intervene, write shards, evaluate any network.
+"""Counterfactual images from Python: load a trained generator, draw, intervene, write shards; classify and evaluate.
 
     generator = load_generator("runs/mnist/digits/train_cgn")
     sample = generator.draw(shape=[3, 3], texture=[3, 7], background=[3, 0], seed=0)
     other = sample.intervene(background=8)          # the same noise, another background
     save_sheet({"before": sample.images, "after": other.images}, "threes.png")
+    classifier = load_classifier("runs/imagenet/miniature/train_classifier/ensemble")
+    classifier.classify(["dog.png"])[0].name
 
 Images are float tensors (B,3,H,W) in [-1,1]; B images of H x W pixels. Labels are class numbers.
 """
@@ -16,12 +18,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from cgn.classify import Prediction, TrainedClassifier, load_classifier
 from cgn.config import imagenet as imagenet_config
 from cgn.config import mnist as mnist_config
 from cgn.core.errors import ArtifactError, CgnError, ConfigError
 from cgn.core.facts import read_facts
 from cgn.core.files import folder_digest
-from cgn.core.images import Bytes, from_bytes, save_image, sheet
+from cgn.core.images import Bytes, from_bytes, png, save_image, sheet, to_bytes
 from cgn.core.metrics import Silent
 from cgn.core.outputs import building
 from cgn.core.parameters import LARGEST
@@ -45,8 +48,11 @@ __all__ = [
     "CgnError",
     "ConfigError",
     "CounterfactualGenerator",
+    "Prediction",
     "Sample",
+    "TrainedClassifier",
     "evaluate_models",
+    "load_classifier",
     "load_generator",
     "read_shards",
     "save_sheet",
@@ -98,6 +104,10 @@ class Sample:
             cause: Cause = getattr(self.causes, name)
             causes[name] = cause if label is None else replace(cause, label=self.generator.labels(label, count=count))
         return self.generator.render(Causes(**causes))
+
+    def pngs(self) -> list[bytes]:
+        """Each image as a PNG file. Equal images give equal bytes for one version of Pillow."""
+        return [png(image) for image in to_bytes(self.images)]
 
     def save(self, path: Path | str) -> None:
         """Save a sheet as PNG: the images, and below them their masks, foregrounds and backgrounds."""

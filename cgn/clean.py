@@ -5,7 +5,7 @@
     <output>.log              the record of a run; without an output it records nothing
 
 What today's parameters and code would continue is never stale, nor what a process is working on, nor anything of such a
-name that this project did not make.
+name that this project did not make. The cache of downloaded shards is listed too, and brought below its limit.
 """
 
 import argparse
@@ -24,9 +24,10 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import explained, read_json
 from cgn.core.outputs import DEFINITION, LOCK, locked, log_folder
 from cgn.core.run_record import as_json, code_digest
+from cgn.data.cache import LIMIT, cache_folder, contents, limit, make_room
 
 PARTIAL = re.compile(r"(.+)\.partial(?:-[0-9a-f]{8})?")
-LOGGED = {LOCK, "run.json", "metrics.jsonl", "metrics.json", "curves.csv"}
+LOGGED = {LOCK, "run.json", "metrics.jsonl", "metrics.json", "details.json", "curves.csv"}
 
 
 def clean(argv: Sequence[str]) -> None:
@@ -44,10 +45,28 @@ def clean(argv: Sequence[str]) -> None:
         word = "kept" if not left.stale else "removed" if given.yes else "stale"
         if left.stale and given.yes:
             remove(left)
-        print(f"{word:8}{left.bytes / 1e6:12,.1f} MB  {left.path}: {left.what}", flush=True)
+        _say(word, left.bytes, f"{left.path}: {left.what}")
     stale = [left for left in found if left.stale]
+    _clean_cache(remove=given.yes)
     total = f"{len(stale)} stale, {sum(left.bytes for left in stale) / 1e6:,.1f} MB"
     print(total + ("" if given.yes or not stale else "; the same command with --yes removes them"), flush=True)
+
+
+def _clean_cache(*, remove: bool) -> None:
+    """Say what the cache of shards holds, where there is one."""
+    cache, most = cache_folder(), limit()
+    removed = make_room(cache, 0) if remove else 0
+    if removed:
+        _say("removed", removed, f"{cache}: shards from object stores, over the limit of {LIMIT}")
+    if found := contents(cache):
+        note = f"limit {most / 1e6:,.1f} MB" if most is not None else f"no limit: {LIMIT}=200e9 sets one"
+        reading = f", {held:,} of them read now" if (held := sum(one.held for one in found)) else ""
+        what = f"{cache}: {len(found):,} shards from object stores{reading}; {note}"
+        _say("kept", sum(one.bytes for one in found), what)
+
+
+def _say(word: str, size: int, what: str) -> None:
+    print(f"{word:8}{size / 1e6:12,.1f} MB  {what}", flush=True)
 
 
 def _is_current(definition: Mapping[str, Any], *, params: Params, code: str) -> bool:

@@ -24,7 +24,8 @@ from flows.mlflow_client import flat
 IMAGE_BYTES = 1 << 20
 IMAGES = ("*", "sheets/*", "interpolations/*")
 KINDS = {".png": "png", ".gif": "gif"}
-SUMMARY = "summary.md"
+TEXTS = {"summary.md": "summary", "verdict.md": "verdict"}
+"""File at the top of an output, and its artifact's word."""
 VALUES = "details.json"
 ROWS, WHOLE = "name", "(all)"
 
@@ -59,10 +60,10 @@ def artifacts(stage: Stage) -> Iterator[Artifact]:
                 key=artifact_key(stage.name, _series(image.relative_to(out))),
                 description=f"{stage.name}: {image}",
             )
-        if (file := out / SUMMARY).is_file():
+        for file in [file for name in TEXTS if (file := out / name).is_file()]:
             yield MarkdownArtifact(
                 markdown=file.read_text(encoding="utf-8"),
-                key=artifact_key(stage.name, "summary"),
+                key=artifact_key(stage.name, TEXTS[file.name]),
                 description=f"{stage.name}: {file}",
             )
     for file in [out.with_name(out.name + ".log") / VALUES for out in stage.outs]:

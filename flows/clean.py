@@ -1,6 +1,8 @@
 """python -m flows.clean: list what is stale in runs/, in DVC's cache and among MLflow's artifacts; --yes removes it.
 
-    runs/             what `python -m cgn clean` finds: begun with other parameters or code, records of nothing
+    runs/             what `python -m cgn clean` finds: begun with other parameters or code, records of nothing; and
+                      the cache of shards from object stores
+    experiments       folders of experiments that did not end, which are kept without --experiments
     DVC's cache       objects that no workspace, branch, tag or experiment of this checkout names (`dvc gc`)
     MLflow            runs that were deleted there, whose artifacts stay until `mlflow gc`
 
@@ -13,13 +15,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from flows.database import ARTIFACTS, local_path, sqlite_file
-from flows.experiment import MARK, WORKSPACES
+from flows.experiment import MARK, WORKSPACES, lock_file
+from flows.experiment import remove as remove_workspace
 from flows.mlflow_client import address, shown
-from flows.untracked import project_root
+from flows.untracked import alone, project_root
 
 GC = (sys.executable, "-m", "dvc", "gc", "--workspace")
 RUN = re.compile("[0-9a-f]{32}")
@@ -30,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
     """Exit status: 0, or 1 where a part could not be listed or removed."""
     parser = argparse.ArgumentParser(prog="python -m flows.clean", description="free disk space of the pipeline")
     parser.add_argument("--yes", action="store_true", help="remove what is stale; without, it is only listed")
+    what = "experiments that did not end are stale, too, unless a run works on them"
+    parser.add_argument("--experiments", action="store_true", help=what)
     parser.add_argument("--params", default="params.yaml", help="default: %(default)s")
     given = parser.parse_args(argv)
     remove: bool = given.yes
@@ -37,11 +42,32 @@ def main(argv: Sequence[str]) -> int:
 
     print("runs/", flush=True)
     failed = cgn(["clean", "--params", given.params, *(["--yes"] if remove else [])]) != 0
+    print("experiments", flush=True)
+    clean_experiments(project_root(), remove=remove, unfinished=given.experiments)
     print("DVC's cache", flush=True)
     failed |= not clean_cache(remove=remove)
     print("MLflow", flush=True)
     failed |= not clean_store(project_root(), remove=remove)
     return 1 if failed else 0
+
+
+def clean_experiments(root: Path, *, remove: bool, unfinished: bool) -> None:
+    """List the workspaces of experiments, and `remove` half-made ones; `unfinished`: also what a run would continue.
+
+    What a run works in is kept.
+    """
+    for folder in sorted((root / WORKSPACES).glob("cgn-*/")):
+        size, word, what = _bytes(folder), "kept", "an experiment at work"
+        with suppress(BlockingIOError), alone(lock_file(root, folder.name), wait=False):
+            if whole := (folder / MARK).is_file():
+                what = "an experiment that did not end; the same run continues it, --experiments --yes removes it"
+            else:
+                what = "the beginning of an experiment"
+            if unfinished or not whole:
+                word = "removed" if remove else "stale"
+                if remove:
+                    remove_workspace(root, folder)
+        _say(word, size, f"{folder}: {what}")
 
 
 def clean_cache(*, remove: bool) -> bool:
@@ -60,8 +86,6 @@ def clean_cache(*, remove: bool) -> bool:
         _say("kept", 0, f"{cache}: outside this checkout, others may use it: dvc gc --projects names them")
         return True
     unfinished = [str(mark.parents[2]) for mark in root.glob(str(WORKSPACES / "*" / MARK))]  # they use this cache
-    for folder in unfinished:
-        _say("kept", _bytes(Path(folder)), f"{folder}: an experiment that did not end; the same run continues it")
     words = [*GC, *(NAMED_IN_GIT if named else ()), *(["--projects", *unfinished] if unfinished else ())]
     listed = subprocess.run([*words, "--dry"], capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -3,8 +3,8 @@
 MLflow creates its tables by some fifty migrations, and two processes that do so at once leave a file that nothing opens
 any more. So a new file is created under another name and linked to its own one when it is whole; whoever opens it,
 `mlflow ui` too, sees none or all of it. MLflow stores the locations of artifacts as absolute paths, and its client
-cannot change them: a copied store would write artifacts into the folder that it was copied from. Two columns are
-changed for that, in one transaction.
+cannot change them: a copied store would write artifacts into the folder that it was copied from. So `adopt` changes
+them, in one transaction.
 """
 
 import os
@@ -19,6 +19,23 @@ from urllib.request import url2pathname
 ARTIFACTS = "mlartifacts"
 OTHERS_SECONDS = 10.0  # since the last change of a file that another program is creating
 BUSY_SECONDS = 20.0
+
+LOCATIONS = (
+    (
+        "SELECT run_uuid, artifact_uri, status = 'RUNNING' FROM runs WHERE experiment_id = ?",
+        "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?",
+    ),
+    (
+        "SELECT model_id, artifact_location, status = 1 FROM logged_models WHERE experiment_id = ?",  # 1: pending
+        "UPDATE logged_models SET artifact_location = ? WHERE model_id = ?",
+    ),
+    (
+        "SELECT versions.name, version, storage_location, 0 FROM model_versions AS versions JOIN logged_models "
+        "ON source = 'models:/' || model_id WHERE experiment_id = ?",
+        "UPDATE model_versions SET storage_location = ? WHERE name = ? AND version = ?",
+    ),
+)
+"""Where artifacts of an experiment are: a query for keys, location, and whether more is written; how it is changed."""
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -65,15 +82,13 @@ def adopt(file: Path, *, experiment: str, home: str | None) -> None:
             return
         new = (file.parent / old.relative_to(base)).as_uri()
         database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, experiment))
-        runs = database.execute(
-            "SELECT run_uuid, artifact_uri, status FROM runs WHERE experiment_id = ?", (experiment,)
-        ).fetchall()
-        for run, uri, status in runs:
-            if not uri.startswith(f"{location}/"):
-                continue
-            moved = new + uri.removeprefix(location)
-            if status == "RUNNING" or _exists(moved) or not _exists(uri):
-                database.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (moved, run))
+        for select, update in LOCATIONS:
+            for *key, uri, unfinished in database.execute(select, (experiment,)).fetchall():
+                if not uri.startswith(f"{location}/"):
+                    continue
+                moved = new + uri.removeprefix(location)
+                if unfinished or _exists(moved) or not _exists(uri):
+                    database.execute(update, (moved, *key))
     print(f"note: MLflow's artifacts are now written to {new}, no longer to {location}", file=sys.stderr, flush=True)
 
 

@@ -82,7 +82,7 @@ def workspace(
     files = _files(root)
     name = _name(root, files, overrides=overrides, variants=variants)
     folder = root / WORKSPACES / name
-    lock = root / ".dvc" / "tmp" / f"{name}.lock"
+    lock = lock_file(root, name)
     try:
         with alone(lock, wait=False):
             pass
@@ -110,6 +110,11 @@ def pinned(root: Path) -> Iterator[None]:
         yield
     finally:
         _PINNED.reset(token)
+
+
+def lock_file(root: Path, name: str) -> Path:
+    """What the run that works in a workspace holds."""
+    return root / ".dvc" / "tmp" / f"{name}.lock"
 
 
 def changed(tree: dict[str, Any], *, overrides: Mapping[str, Any], variants: Sequence[str]) -> list[str]:

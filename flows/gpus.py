@@ -5,12 +5,17 @@ The stage then sees only these (CUDA_VISIBLE_DEVICES). A stage that finds none f
 hold them. The kernel frees a lock when its process ends, also when it is killed; a limit on a server would stay taken.
 Any number of stages without a GPU work at the same time. Where nvidia-smi lists no GPU, nothing is claimed.
 
+Another program that needs GPUs to itself, such as a node of Ray, claims them in the same way:
+
+    python -m flows.gpus ray start --address HEAD:6379 --block    # all that are free, until it ends
+
     CGN_SHARE_GPUS=1           stages may share GPUs: nothing is claimed
     CGN_GPU_LOCKS=FOLDER       where the locks are, for several users of one machine; all must be able to write there
 """
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +29,17 @@ QUERY = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
 LOOK_SECONDS = 1.0
 WAITING = "waiting for a GPU"
 """What the line begins with that a stage prints when it waits."""
+
+
+def main(command: Sequence[str]) -> int:
+    """Run a command that has all free GPUs to itself; its exit status."""
+    from flows.stage_runner import BOUND
+
+    if not command:
+        print("usage: python -m flows.gpus COMMAND ...", file=sys.stderr)
+        return 2
+    with claimed(None, holder=" ".join(command[:2])):
+        return subprocess.run([*BOUND, str(os.getpid()), *command], check=False).returncode
 
 
 @contextmanager
@@ -102,3 +118,7 @@ def _held(seen: Sequence[str], *, count: int | None, holder: str, stack: ExitSta
 
 def _lock(gpu: str) -> Path:
     return locks() / f"{gpu.replace('/', '-')}.lock"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,10 @@ WITHOUT_GIT = "run `uv run dvc config --local core.no_scm true` once, then DVC n
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One DVC stage: its name, its command, the stages it needs, its paths and parameters as dvc.yaml gives them."""
+    """One DVC stage: its name, its command, the stages it needs, its paths and parameters as dvc.yaml gives them.
+
+    `plots`: what plots are drawn from, beside the output: files in its log folder that are no metrics.
+    """
 
     name: str
     cmd: str
@@ -46,15 +49,16 @@ def read() -> dict[str, Stage]:
         for stage in order:
             if not stage.cmd:  # a tracked file: nothing to run
                 continue
-            outs = [(Path(out.def_path), bool(out.metric), bool(out.plot)) for out in stage.outs]
+            outs = [(Path(out.def_path), bool(out.metric)) for out in stage.outs]
+            beside = {path for path, metric in outs if metric or path.parent.suffix == ".log"}
             found[stage.addressing] = Stage(
                 name=stage.addressing,
                 cmd=" ".join(stage.cmd.split()) if isinstance(stage.cmd, str) else " && ".join(stage.cmd),
                 needs=tuple(sorted(needed.addressing for needed in graph.successors(stage) if needed.cmd)),
                 deps=tuple(Path(dep.def_path) for dep in stage.deps if not hasattr(dep, "params")),
-                outs=tuple(path for path, metric, plot in outs if not metric and not plot),
-                metrics=tuple(path for path, metric, _ in outs if metric),
-                plots=tuple(path for path, _, plot in outs if plot),
+                outs=tuple(path for path, _ in outs if path not in beside),
+                metrics=tuple(path for path, metric in outs if metric),
+                plots=tuple(path for path, metric in outs if path in beside and not metric),
                 params=tuple(key for dep in stage.deps for key in getattr(dep, "params", ())),
             )
     return found

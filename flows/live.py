@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import Logger, LoggerAdapter
 from uuid import UUID
 
 from prefect import get_client, get_run_logger
@@ -37,7 +38,7 @@ class Live:
     def state(self, name: str, *, message: str = "") -> None:
         """Show a state while the task goes on; without a name that it runs."""
         state: State[None] = Running(name=name, message=message) if name else Running()
-        with self._optional(), get_client(sync_client=True) as client:
+        with optional(self.logger), get_client(sync_client=True) as client:
             client.set_task_run_state(UUID(str(task_run.id)), state, force=True)
 
     def retry(self, reason: str, *, seconds: float) -> None:
@@ -47,7 +48,7 @@ class Live:
 
     def show(self, percent: float, *, text: str) -> None:
         """Move the progress artifact, which the first call creates."""
-        with self._optional():
+        with optional(self.logger):
             if self.progress is None:
                 key = artifact_key(self.stage, "progress")
                 artifact = create_progress_artifact(percent, key=key, description=f"{self.stage}: {text}")
@@ -60,9 +61,11 @@ class Live:
         if self.progress is not None:
             self.show(100.0, text="made")
 
-    @contextmanager
-    def _optional(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # of Prefect, or of the library by which it asks
-            self.logger.warning(f"not shown, because Prefect's server failed: {type(error).__name__}: {error}")
+
+@contextmanager
+def optional(logger: "Logger | LoggerAdapter[Logger]") -> Iterator[None]:
+    """What the pages show is not worth a stage: where Prefect's server fails, say so and go on."""
+    try:
+        yield
+    except Exception as error:  # of Prefect, or of the library by which it asks
+        logger.warning(f"not shown, because Prefect's server failed: {type(error).__name__}: {error}")

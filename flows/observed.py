@@ -5,7 +5,6 @@ stage was killed. All is written into the run's folder, and sent from there (`fl
 """
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,6 @@ TRAINING, PREPARATION = ("train_cgn", "train_classifier"), ("prepare", "generate
 """Verbs by what the datasets are for that they read; those of the others are for evaluation."""
 SAMPLE_SECONDS, LONG_SAMPLE_SECONDS, LONG_AFTER = 2.0, 10.0, 60.0
 """Between two samples of the machine, at first and once a run is older than LONG_AFTER."""
-SAMPLING = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 DAMAGE = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
 """What a damaged file raises."""
 
@@ -112,35 +110,40 @@ class Sampler:
     """Notes how the machine is used, by MLflow's own monitors, under MLflow's names (`system/...`)."""
 
     def __init__(self) -> None:
-        self.monitors: list[Any] = []
-        self.due = 0.0
-
-    def sample(self, runs: Iterable[Path]) -> None:
-        """Note a sample for each of these runs, if it is time for one; `step` is the second of the run."""
-        now = time.time()
-        if time.monotonic() < self.due or os.environ.get(SAMPLING, "true").lower() in ("false", "0"):
-            return
-        values, ages = self._measured(), [LONG_AFTER]
-        for run in runs:
-            with suppress(OSError, *DAMAGE):
-                ages.append(now - read_json(run / STAGE)["time"])
-                line = {"step": max(int(ages[-1]), 0), "time": now, **values}
-                with (run / untracked.SYSTEM).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-        self.due = time.monotonic() + (SAMPLE_SECONDS if min(ages) < LONG_AFTER else LONG_SAMPLE_SECONDS)
-
-    def _measured(self) -> dict[str, float]:
-        """Processor, memory, disk, network and, where there are any, GPUs."""
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
         from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
         from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
-        if not self.monitors:
-            always: Sequence[Any] = (CPUMonitor, DiskMonitor, NetworkMonitor)
-            self.monitors = [monitor() for monitor in always]
-            with suppress(Exception):  # whatever it raises, there is no GPU that can be asked
-                self.monitors.append(GPUMonitor())  # type: ignore[no-untyped-call]
+        self.monitors: list[Any] = []
+        for monitor in (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor):
+            with suppress(Exception):  # whatever it raises, there is none of it that can be asked
+                self.monitors.append(monitor())
+        self.due: dict[Path, float] = {}
+        self._measure()  # the first value of the processor's use is always 0
+
+    def sample(self, runs: Iterable[Path]) -> None:
+        """Note a sample for each of these runs whose stage works and has none yet, or an old one.
+
+        `step` is the second of the run.
+        """
+        now = time.monotonic()
+        due = [run for run in runs if now >= self.due.get(run, 0.0) and not (run / END).exists()]
+        values = self._measure() if due else {}
+        for run in due:
+            self.due[run] = now + SAMPLE_SECONDS
+            with suppress(OSError, *DAMAGE):
+                stage = read_json(run / STAGE)
+                age = time.time() - stage["time"]
+                if is_alive(stage["process"]):
+                    line = json.dumps({"step": max(int(age), 0), "time": time.time(), **values})
+                    with (run / untracked.SYSTEM).open("a", encoding="utf-8") as file:
+                        file.write(f"{line}\n")
+                if age > LONG_AFTER:
+                    self.due[run] = now + LONG_SAMPLE_SECONDS
+
+    def _measure(self) -> dict[str, float]:
+        """Processor, memory, disk, network and, where there are any, GPUs."""
         values: dict[str, float] = {}
         for monitor in self.monitors:
             monitor.clear_metrics()

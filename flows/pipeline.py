@@ -32,7 +32,7 @@ from cgn.core.devices import usable_cores
 from flows.artifacts import show, show_new
 from flows.experiment import Workspace, workspace
 from flows.graph import Stage, all_needs, onward, read, ready, share, wanted
-from flows.live import Live
+from flows.live import Live, optional
 from flows.processes import alive
 from flows.stage_runner import Outcome, StageRunner, StoppedError
 from flows.summary import summarize, title
@@ -64,10 +64,12 @@ def reproduce(stage: Stage, runner: StageRunner, cores: int, retries: int) -> St
     if outcome.status:
         return Failed(message=f"{outcome.reason} ({outcome.ended})", data=outcome.exit_status)
     if outcome.skipped:
-        show_new(stage)
+        with optional(live.logger):
+            show_new(stage)
         return Completed(name="Cached", message="up to date: nothing ran")
     live.made()
-    show(stage)
+    with optional(live.logger):
+        show(stage)
     return Completed(message=f"made in {time.monotonic() - begun:,.1f} s")
 
 
@@ -166,7 +168,8 @@ def _concluded(
     key = str(flow_run.id)
     cached = sum(state.name == "Cached" for state in ended.values())
     count_stages(place.root, key=key, counts={"cached": cached})
-    summarize(stages, ended=ended, name=name, place=place, key=key)
+    with optional(get_run_logger()):
+        summarize(stages, ended=ended, name=name, place=place, key=key)
     if failed := {stage: str(state.message) for stage, state in ended.items() if not state.is_completed()}:
         return Failed(message=failure(stages, failed=failed))
     place.save(stages, message=name, pipeline=key)
@@ -188,7 +191,7 @@ def rename(name: str) -> str:
     if first != (deployment.name or "cgn"):
         return first
     if flow_run.id:
-        with get_client(sync_client=True) as client:
+        with optional(get_run_logger()), get_client(sync_client=True) as client:
             client.set_flow_run_name(UUID(str(flow_run.id)), name)
     return name
 

@@ -88,7 +88,7 @@ def _cgn(argv: Sequence[str], tracked: UntrackedRun) -> None:
     facts |= {f"option.{key}": str(value) for key, value in call.defining.items()}
     inputs = {role: [str(path) for path in paths] for role, paths in call.inputs.items()}
     tracked.begin(facts | {"inputs": inputs}, out=call.out, log=call.log)
-    count = _gpus(call.verb, configured(call)[1])
+    count = _gpus(call, configured(call)[1])
     with ExitStack() as stack:
         try:
             stack.enter_context(gpus.claimed(count, holder=f"{call.verb} {call.target}"))
@@ -98,11 +98,19 @@ def _cgn(argv: Sequence[str], tracked: UntrackedRun) -> None:
         run(call, sinks=[tracked])
 
 
-def _gpus(verb: str, config: Any) -> int | None:
-    """How many GPUs a stage computes on where there are any; None: as many as it can get."""
+def _gpus(call: Any, config: Any) -> int | None:
+    """How many GPUs of this machine a stage computes on where there are any; None: as many as it can get.
+
+    One that computes on a Ray cluster takes those that Ray gives it. Its process here, which draws the sheets, then
+    sees none of this machine's.
+    """
     if getattr(config, "accelerator", "cpu") == "cpu":
         return 0
-    return None if verb == "generate" else getattr(config, "devices", 1)
+    cluster = call.options["ray"] or os.environ.get("RAY_ADDRESS", "") if "ray" in call.options else ""
+    if cluster not in ("", "local"):
+        os.environ[gpus.VISIBLE] = ""
+        return 0
+    return None if cluster or call.verb == "generate" else getattr(config, "devices", 1)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ NAMED = 3
 MLFLOW_UI = "http://127.0.0.1:5000"  # where `mlflow ui` shows a SQLite file
 PATIENCE_SECONDS = 4.0
 PAGE = "index.html"
+VERDICT = "gate.json"
 
 
 def title(
@@ -49,6 +50,7 @@ def summarize(
     lines = [f"# {name}", "", "| stage | | |", "|---|---|---|", *rows, ""]
     for stage in stages.values():
         lines += [f"- Report of {stage.name}: `{out / PAGE}`" for out in stage.outs if (out / PAGE).is_file()]
+        lines += [_verdict(stage, out / VERDICT) for out in stage.outs if (out / VERDICT).is_file()]
     if place.name:
         lines.append(f"- Experiment `{place.name}`: `uv run dvc exp apply {place.name}` applies it to the checkout")
     create_markdown_artifact("\n".join([*lines, *_mlflow(place.root, key=key)]), key="summary", description=name)
@@ -108,6 +110,14 @@ def _account(uri: str) -> str:
 
 def _experiment() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def _verdict(stage: Stage, file: Path) -> str:
+    """A gate's verdict on a line, with the reasons of one that refused."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    reasons = [f"{check['name']}: {check['reason']}" for check in found["checks"] if not check["passed"]]
+    verdict = f"{found['classifier']} {'refused' if reasons else 'passed'}"
+    return f"- Verdict of {stage.name}: **{verdict}**" + "".join(f"; {reason}" for reason in reasons)
 
 
 def _word(state: State[Any] | None) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 from cgn.core.metrics import parse_lines
 from flows import untracked
 from flows.mlflow_client import DROP, PARENT, PIPELINE, SWEEP, Client, RefusedError, flat
+from flows.models.tracked import Noted, evaluated, judge, register
 from flows.observed import DAMAGE, read_json
 from flows.untracked import END, STAGE, alone, write_json
 
@@ -181,20 +182,37 @@ class TrackedRun:
 
     def send_final(self, file: Path) -> None:
         """The values of metrics.json at the last step, so that MLflow shows them; if there are more, a table of all."""
-        values = flat(read_json(file), separator="/")
-        compared = flat(read_json(self.folder / untracked.METRICS), separator="/") or values
+        values, compared = flat(read_json(file), separator="/"), self._compared()
         last = {"step": self.sent.step, "time": file.stat().st_mtime}
-        self.client.log(self.sent.run_id, metrics=[self._grouped(compared) | last])
-        if not set(values) <= set(compared):
+        self.client.log(self.sent.run_id, metrics=[compared | last])
+        if not set(self._grouped(values)) <= set(compared):
             table = io.StringIO()
             csv.writer(table, lineterminator="\n").writerows([("metric", "value"), *values.items()])
             self.client.mlflow.log_text(self.sent.run_id, table.getvalue(), "metrics.csv")
+
+    def _compared(self) -> dict[str, Any]:
+        """The final values that are metrics in MLflow."""
+        files = (self.folder / name for name in (untracked.METRICS, untracked.DETAILS))
+        return self._grouped(next(filter(None, (flat(read_json(file), separator="/") for file in files)), {}))
 
     def send_values(self, file: Path) -> None:
         """Tags, params and metrics that are in no file of the stage's own (`UntrackedRun.values`)."""
         given, time = read_json(file), file.stat().st_mtime
         metrics = [{**given["metrics"], "step": self.sent.step, "time": time}]
         self.client.log(self.sent.run_id, metrics=metrics, tags=given["tags"], params=given["params"])
+
+    def send_model(self, file: Path) -> None:
+        """A trained network."""
+        register(file.parent, values=self._compared(), run=self._noted())
+
+    def send_verdict(self, file: Path) -> None:
+        """What a gate says of a classifier."""
+        judge(file.parent, run=self._noted())
+
+    def _noted(self) -> Noted:
+        return Noted(
+            client=self.client, run_id=self.sent.run_id, step=self.sent.step, stage=self.stage, folder=self.folder
+        )
 
     def send_image(self, file: Path) -> None:
         """sheets/000300.png is the image `sheets` at step 300; pages and films are artifacts by their place."""
@@ -212,6 +230,7 @@ class TrackedRun:
         client.log(run_id, tags={"cgn.message": end.get("message", "")})
         client.mlflow.set_terminated(run_id, end["status"], int(end["time"] * 1000))
         if facts.get("verb") == EVALUATE and end["status"] == "FINISHED":
+            evaluated(self._compared(), run=self._noted())
             options = [value for key, value in facts.items() if key.startswith("option.") and value != "all"]
             name, metrics = "/".join([facts["track"], facts["variant"], *options]), client.run(run_id).data.metrics
             own = ("system/", f"{EVALUATE}/")
@@ -250,6 +269,8 @@ KINDS: dict[str, Callable[[TrackedRun, Path], None]] = {
     untracked.DETAILS: TrackedRun.send_final,
     untracked.VALUES: TrackedRun.send_values,
     untracked.OUTPUT: TrackedRun.send_inputs,
+    f"{untracked.MODEL}/{untracked.WEIGHTS}": TrackedRun.send_model,
+    f"{untracked.VERDICT}/{untracked.GATE}": TrackedRun.send_verdict,
 }
 """What sends a file, by a pattern of its place in the folder, in the order in which files are sent."""
 

@@ -20,6 +20,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ RETRY_SECONDS = 10.0
 GRACE_SECONDS = 30.0  # after a pipeline's end; the first use of a SQLite database creates it
 EMPTY_SECONDS = 60.0  # a folder without stage.json: its stage was killed before it wrote the first file
 NICE = 10
+SAMPLING = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 
 
 def upload(folder: Path, *, process: str) -> None:
@@ -44,6 +46,8 @@ def upload(folder: Path, *, process: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # meant for the pipeline, whose end ends this too
     os.nice(NICE)
+    if os.environ.get(SAMPLING, "true").lower() not in ("false", "0"):
+        threading.Thread(target=sample, args=(folder,), daemon=True).start()  # a server that hangs leaves no gap
     uploader = Uploader(project_root())
     with suppress(BlockingIOError), alone(folder / untracked.LOCK, wait=False):  # else another stage was faster
         while is_alive(process):
@@ -57,12 +61,19 @@ def upload(folder: Path, *, process: str) -> None:
         send_left(uploader, patient=False)
 
 
+def sample(folder: Path) -> None:
+    """Note how the machine is used while the pipeline's stages work, as long as this process lives."""
+    sampler = Sampler()
+    while True:
+        time.sleep(TURN_SECONDS)
+        sampler.sample(runs(folder))
+
+
 class Uploader:
     """Sends the runs of pipelines, each pipeline's under its lock."""
 
     def __init__(self, root: Path, *, client: Client | None = None) -> None:
         self.root, self.client = root, client
-        self.sampler = Sampler()
         self.retry_at: dict[Path, float] = {}
         """When a run that is refused is tried next; of a pipeline's folder, a server that failed."""
         self.down = ""
@@ -71,7 +82,6 @@ class Uploader:
     def turn(self, folder: Path) -> bool:
         """Note what has happened, and send what is new unless that failed a moment ago. Whether more is to be sent."""
         ended = {run: observe(run) for run in runs(folder)}
-        self.sampler.sample([run for run, over in ended.items() if not over])
         if time.monotonic() < self.retry_at.get(folder, 0.0):
             return False
         try:

@@ -6,6 +6,8 @@ to MLflow and removes once all of it has arrived. The stage neither loads MLflow
     stage.json                 what runs: written first
     run.json metrics.jsonl metrics.json details.json     hard links into `<output>.log`
     images/                    hard links to sheets and pages, by their place in the output
+    model/                     hard links to a trained network and what describes it
+    verdict/                   hard links to gate.json, evaluate's definition.json and the judged classifier
     values.json                tags, params and metrics that are in none of these files
     end.json                   how it ended: written last
     inputs.json output.json    what the uploader sees of the stage: DVC's hashes, datasets, changed parameters
@@ -38,10 +40,13 @@ UNTRACKED = Path("runs") / "untracked"
 STAGE, INPUTS, OUTPUT, END, IMAGES = "stage.json", "inputs.json", "output.json", "end.json", "images"
 RUN, RECORD, METRICS, DETAILS = "run.json", "metrics.jsonl", "metrics.json", "details.json"
 VALUES, SYSTEM = "values.json", "system.jsonl"
+MODEL, WEIGHTS = "model", "model.safetensors"
+VERDICT, GATE, EVALUATED, CLASSIFIER = "verdict", "gate.json", "evaluate.json", "classifier"
 SENT, REFUSED = "sent.json", "refused.txt"
 LOCK, DOWN, LOG, COUNTS = "uploader.lock", "uploader.down", "uploader.log", "counts.json"
 SYNC = "python -m flows.tracking sync"
 PIPELINE, SWEEP = "CGN_PIPELINE", "CGN_SWEEP"
+TRAIN_CLASSIFIER = "train_classifier"
 EXPERIMENT = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
 
 
@@ -104,6 +109,7 @@ class UntrackedRun:
         self.pipeline, self.nested = pipeline, nested
         self.folder = root / UNTRACKED / pipeline.key / f"{time.time_ns()}-{os.getpid()}"
         self.out = self.log_folder = Path()
+        self.decisions: list[Path] = []
         self.broken = False
 
     def begin(self, facts: Mapping[str, Any], *, out: Path, log: Path) -> None:
@@ -112,6 +118,7 @@ class UntrackedRun:
         `facts` become tags; the uploader adds DVC's hashes of the paths in `facts["inputs"]` and `out`.
         """
         self.out, self.log_folder = out, log
+        self.decisions = [Path(path) for path in facts["inputs"].get("decisions", ())]
         described = {"time": time.time(), "facts": dict(facts), "cwd": str(Path.cwd()), "out": str(out)}
         experiment = {name.lower(): os.environ[name] for name in EXPERIMENT if name in os.environ}
         described |= {"process": alive(os.getpid()), "pipeline": asdict(self.pipeline), "experiment": experiment}
@@ -155,6 +162,8 @@ class UntrackedRun:
         if (self.folder / STAGE).is_file():
             # the files of the run before are still there where this one was refused before it wrote its own
             self._follow(*(name for name in (RUN, RECORD) if (self.folder / name).exists()))
+            if status == "FINISHED":
+                self._link_models()
             self.write(END, {"time": time.time(), "status": status, "message": message})
             if refused := read(self.folder / REFUSED):
                 _note(f"this run is not in MLflow: {refused}")
@@ -165,6 +174,22 @@ class UntrackedRun:
     def _follow(self, *names: str) -> None:
         for name in names:
             self.link(self.log_folder / name, name)
+
+    def _link_models(self) -> None:
+        """What is registered of the stage (`flows.models`): a trained network, or a verdict and whom it is of."""
+        if (self.out / WEIGHTS).is_file():
+            self._link_folder(self.out, MODEL)
+        if (self.out / GATE).is_file() and self.decisions:
+            with suppress(KeyError, TypeError, ValueError):  # without the classifier, the verdict moves nothing
+                name = json.loads(read(self.out / GATE))["classifier"]
+                self._link_folder(self.out.parent / TRAIN_CLASSIFIER / name, f"{VERDICT}/{CLASSIFIER}")
+            self.link(self.decisions[0] / "definition.json", f"{VERDICT}/{EVALUATED}")
+            self.link(self.out / GATE, f"{VERDICT}/{GATE}")
+
+    def _link_folder(self, folder: Path, name: str) -> None:
+        """The files of a folder, without those in folders below."""
+        for file in sorted(folder.glob("*")):
+            self.link(file, f"{name}/{file.name}")
 
     def link(self, file: Path, name: str) -> None:
         """Hold a file as it is now and as it grows; where links are not possible a copy, renewed at every call."""

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -673,17 +674,59 @@ def test_a_lock_file_that_runs_write_does_not_mark_the_revision(
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_command_whose_words_nobody_takes_ends_without_a_traceback(unbuffered: str) -> None:
-    command = [sys.executable, "-m", "cgn", "params", "mnist/digits"]
+@pytest.mark.parametrize("name", ["params", "fetch"])
+def test_a_command_whose_words_nobody_takes_ends_without_a_traceback(
+    tmp_path: Path, name: str, unbuffered: str
+) -> None:
+    command = [sys.executable, "-m", "cgn", name, "mnist/digits"]
+    command += ["--assets", str(tmp_path / "fetch")] if name == "fetch" else []
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     given: dict[str, Any] = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, check=False, **given)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: what params prints cannot be written: No space left on device")
+    assert done.stderr.startswith(f"error: what {name} prints cannot be written: No space left on device")
     assert done.stderr.count("\n") == 1
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(command, stdout=writer, check=False, **given)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_error_of_the_program_is_not_taken_for_one_of_printing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_: object, *, assets: Output) -> None:
+        raise BrokenPipeError(errno.EPIPE, f"no connection for {assets}")
+
+    monkeypatch.setattr("cgn.mnist.fetch.fetch", lost)
+    with pytest.raises(BrokenPipeError, match="no connection for"):
+        front.main(fetch(tmp_path))
+
+
+def test_a_verb_ends_well_without_a_stdout(tmp_path: Path) -> None:
+    command = f"exec '{sys.executable}' -m cgn fetch mnist/digits --assets '{tmp_path}/fetch' >&-"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_record_of_a_run_that_made_nothing_is_listed_and_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = front.run(fetch(tmp_path))
+    assert {path.name for path in call.log.iterdir()} >= {"run.json", "details.json", "lock"}
+    shutil.rmtree(call.out)
+    for words, word in ([], "stale"), (["--yes"], "removed"):
+        assert front.main(["clean", "--runs", str(tmp_path), *words]) == 0
+        assert f"{word:8}" in capsys.readouterr().out
+    assert not call.log.exists()
+
+
+def test_a_folder_of_runs_that_is_not_there_is_refused_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert front.main(["clean", "--runs", str(tmp_path / "nope")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --runs {tmp_path / 'nope'}: there is no such folder; name the one that holds the outputs\n"
+    )

@@ -25,7 +25,7 @@ LICENCES
 <head>
 <meta charset="utf-8">
 {refresh_tag}
-<title>Curves</title>
+<title>Plots</title>
 <style>body { font-family: system-ui, sans-serif; margin: 2rem; } body > div { margin-bottom: 2rem; }</style>
 <script>SCRIPT</script>
 </head>

@@ -28,6 +28,7 @@ Extra = Literal["imagenet9", "cue_conflict", "imagenet_c", "frost", "authors_cgn
 """`frost`: the photographs with which that corruption is made on the fly. `authors_cgn`: the published trained CGN."""
 Part = Literal["mask", "premask", "foreground", "background"]
 Suite = Literal["clean", "in9", "cue_conflict", "stylized", "imagenet_c"]
+Head = Literal["label", "shape", "texture", "background", "avg", "shape_texture"]
 Four = tuple[Weight, Weight, Weight, Weight]
 GRID = "0.02, 0.04, ..., 1 (BigGAN has statistics for these)"
 
@@ -299,6 +300,53 @@ class Evaluate(Config):
         return self
 
 
+class GapThreshold(Config):
+    """Background gap, accuracy on mixed_same minus that on mixed_rand: the upper end of its 95 % interval."""
+
+    heads: tuple[Head, ...] = ours(("shape_texture",), "Each must pass; `avg` is the mean of all heads.")
+    most: Number | None = ours(
+        0.073, "The published baseline's, of which the ensemble must be clear; null: not checked.", ge=-1, le=1
+    )
+
+
+class BiasThreshold(Config):
+    """Shape bias: the lower end of its 95 % interval."""
+
+    heads: tuple[Head, ...] = ours(("shape",), "Each must pass.")
+    least: Number | None = ours(
+        0.4, "Published: 0.21 of the baseline, 0.55 of the shape head, 0.49 in the replication; null: not checked.",
+        ge=0, le=1,
+    )  # fmt: skip
+    decided: Whole = ours(100, "For either cue; with fewer, the shape bias is undecided.", unit="decisions", ge=1)
+
+
+class TopThreshold(Config):
+    """Top-1 on clean images: the lower end of its 95 % interval."""
+
+    heads: tuple[Head, ...] = ours(("avg",), "Each must pass.")
+    least: Number | None = ours(0.5, "Published: 0.74; replication: 0.56; null: not checked.", ge=0, le=1)
+
+
+class Gate(Config):
+    """What a classifier must reach before it is offered to users; what is undecided does not pass."""
+
+    arm: Literal["baseline", "ensemble"] = ours("ensemble")
+    background_gap: GapThreshold = GapThreshold()
+    shape_bias: BiasThreshold = BiasThreshold()
+    top_1: TopThreshold = TopThreshold()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Gate":
+        thresholds = (self.background_gap.most, self.shape_bias.least, self.top_1.least)
+        checked = any(threshold is not None for threshold in thresholds)
+        require(checked, "top_1.least", None, "a number where every other threshold is null")
+        for name in ("background_gap", "shape_bias", "top_1"):
+            heads = getattr(self, name).heads
+            require(len(heads) >= 1, f"{name}.heads", heads, "one head or more")
+            require_distinct(f"{name}.heads", heads)
+        return self
+
+
 class Report(Config):
     """The page shows every table and sheet there is, and `examples` images of each kind."""
 
@@ -315,6 +363,7 @@ class ImageNet(Config):
     generate: Generate
     train_classifier: TrainClassifier
     evaluate: Evaluate
+    gate: Gate
     report: Report
 
     @model_validator(mode="after")

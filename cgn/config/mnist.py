@@ -252,6 +252,25 @@ class Evaluate(Config):
     batch_size: Whole = ours(500, unit="images", ge=1)
 
 
+class Gate(Config):
+    """What a classifier must reach before it is offered to users, on the test set with random looks.
+
+    Thresholds are for the lower end of a 95 % interval; what was not measured does not pass.
+    """
+
+    arm: Literal["original", "gan", "counterfactual", "original_counterfactual"] = ours("original_counterfactual")
+    accuracy: Number | None = ours(0.8, "Published: 0.86 to 0.95; null: not checked.", ge=0, le=1)
+    gain: Number | None = ours(
+        0.5, "Accuracy minus that of the arm `original`. Published: 0.59 to 0.79; null: not checked.", ge=-1, le=1
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Gate":
+        checked = self.accuracy is not None or self.gain is not None
+        require(checked, "accuracy", None, "a number where gain is null")
+        return self
+
+
 class Report(Config):
     """The page shows every table and sheet there is, and the first `examples` test images with their predictions."""
 
@@ -268,6 +287,7 @@ class Mnist(Config):
     generate: Generate
     train_classifier: TrainClassifier
     evaluate: Evaluate
+    gate: Gate
     report: Report
 
     @model_validator(mode="before")

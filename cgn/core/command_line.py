@@ -51,7 +51,7 @@ class Invocation:
 
     @property
     def log(self) -> Path:
-        """The folder of run.json, metrics.jsonl, metrics.json, details.json and curves.csv."""
+        """The folder of run.json, metrics.jsonl, metrics.json, headlines.json, details.json and curves.csv."""
         return log_folder(self.out)
 
     @property

@@ -93,13 +93,13 @@ def on_cluster(
     opening: Opening[Item, Result], items: Sequence[Item], *, workers: Workers, name: Callable[[Item], str]
 ) -> Iterator[tuple[Item, Result]]:
     """As `fan_out`, on the cluster of `workers`."""
-    with _connected(workers) as ray:
+    with connected(workers) as ray:
         run = _Run(ray, opening, workers=workers, name=name)
         yield from run.results(items)
 
 
 @contextmanager
-def _connected(workers: Workers) -> Iterator[ModuleType]:
+def connected(workers: Workers) -> Iterator[ModuleType]:
     """Ray, connected. Raises ConfigError where it is not installed, WorkerError where no cluster answers."""
     local = workers.ray == "local"
     os.environ.update(SETTINGS | (LOOPBACK if local else {}))
@@ -126,6 +126,20 @@ def _connected(workers: Workers) -> Iterator[ModuleType]:
         ray.shutdown()  # ends the tasks that still run; a local cluster altogether
 
 
+def resources_of_worker(ray: Any, workers: Workers) -> tuple[int, int]:
+    """How many cores and GPUs a task or a training's process asks for: a core, or a GPU and its share of the cores.
+
+    Raises ConfigError where GPUs are demanded of a cluster that has none.
+    """
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    if workers.accelerator == "cuda" and not gpus:
+        raise ConfigError(f"accelerator is 'cuda', but the Ray cluster at {workers.ray} has no GPU: set auto or cpu")
+    if not gpus or workers.accelerator == "cpu":
+        return 1, 0
+    return min(CORES_PER_GPU, max(1, int(resources.get("CPU", 1)) // gpus)), 1
+
+
 def _no_cluster(address: str, reason: str) -> WorkerError:
     return WorkerError(
         f"--ray {address}: no Ray cluster answers there ({reason}): start one by `ray start --head`, or give --ray "
@@ -140,23 +154,16 @@ class _Run:
         self, ray: ModuleType, opening: Opening[Any, Any], *, workers: Workers, name: Callable[[Any], str]
     ) -> None:
         self.ray, self.workers, self.name = ray, workers, name
-        resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0))
-        if workers.accelerator == "cuda" and not gpus:
-            raise ConfigError(
-                f"accelerator is 'cuda', but the Ray cluster at {workers.ray} has no GPU: set auto or cpu"
-            )
-        on_gpu = gpus > 0 and workers.accelerator != "cpu"
-        cpus = min(CORES_PER_GPU, max(1, int(resources.get("CPU", 1)) // gpus)) if on_gpu else 1
+        cpus, gpus = resources_of_worker(ray, workers)
         self.job = _Job(
             key=f"cgn-{uuid.uuid4().hex}",
             opening=[ray.put(pickle.dumps(opening))],
             folder=str(Path.cwd()),
-            software=_software(),
+            software=software(),
             cpus=cpus,
-            gpus=int(on_gpu),
+            gpus=gpus,
         )
-        options = {"num_cpus": cpus, "num_gpus": int(on_gpu), "max_retries": 0, "scheduling_strategy": "SPREAD"}
+        options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "scheduling_strategy": "SPREAD"}
         self.task = ray.remote(**options)(_run)
         self.head = ray.get_runtime_context().gcs_address
         self.answered = time.monotonic()
@@ -282,7 +289,7 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _software() -> tuple[str, str]:
+def software() -> tuple[str, str]:
     return code_digest(), f"Python {sys.version_info.major}.{sys.version_info.minor}, torch {torch.__version__}"
 
 
@@ -321,7 +328,7 @@ def _open(job: _Job) -> Callable[[Any], Any]:
         os.chdir(job.folder)
     except OSError:
         raise ArtifactError(f"{machine} does not see the folder {job.folder}: mount it on every machine") from None
-    if (here := _software()) != job.software:
+    if (here := software()) != job.software:
         raise ArtifactError(
             f"{machine} has other code than the command ({here[1]}, digest {here[0][:8]}; the command: "
             f"{job.software[1]}, {job.software[0][:8]}): install the same on every machine"

@@ -4,8 +4,8 @@ On one machine they are started here, all as children: the command waits for any
 one fails, the others are ended at once and its error is raised, instead of a collective call that never returns. When
 the command is killed, they end themselves. Only process 0's metrics go to the command's sink.
 
-On a Ray cluster (`--ray ADDRESS`) they are actors: `cgn.core.launch_ray`. On several machines without one, torchrun
-starts them, N on each, and sets their ranks in environment variables:
+On a Ray cluster (`--ray ADDRESS`) they are Ray Train's workers: `cgn.core.launch_ray`. On several machines without one,
+torchrun starts them, N on each, and sets their ranks in environment variables:
 
     torchrun --nnodes 2 --nproc_per_node 8 ... -m cgn train_cgn imagenet/full ...
 
@@ -50,6 +50,10 @@ LOST = (
     "another process of the training ended, or was stopped, or its machine cannot be reached: see its output, then "
     "run the same command again on all machines; it continues from the last checkpoint"
 )
+
+
+class LostProcessError(TrainingError):
+    """Another process of the training was lost. The same training, started again, continues."""
 
 
 def launch(
@@ -109,9 +113,11 @@ def together(work: Work, *, processes: int, sink: MetricSink) -> None:
 def under_torchrun(command: Callable[[], object]) -> None:
     """In the first of torchrun's processes call the command, in the others what it sends them until it ends.
 
-    Raises TrainingError where another process was lost.
+    Each may use its share of this machine's cores. Raises TrainingError where another process was lost.
     """
     signal.signal(signal.SIGTERM, _end)
+    _, here = processes_of_torchrun()
+    os.environ[CORES] = str(max(1, usable_cores() // here))
     with loss_explained():
         if os.environ["RANK"] == "0":
             try:
@@ -146,7 +152,7 @@ def _end(*_: object) -> None:
 
 @contextmanager
 def loss_explained() -> Iterator[None]:
-    """Turn what torch raises for a lost connection into a TrainingError."""
+    """Turn what torch raises for a lost connection into a LostProcessError."""
     try:
         yield
     except RuntimeError as error:
@@ -154,7 +160,7 @@ def loss_explained() -> Iterator[None]:
 
         if isinstance(error, CgnError) or not (isinstance(error, DistError) or "gloo" in str(error)):
             raise
-        raise TrainingError(f"{LOST} ({str(error).splitlines()[0]})") from error
+        raise LostProcessError(f"{LOST} ({str(error).splitlines()[0]})") from error
 
 
 def _send(work: Work | None) -> None:
@@ -224,27 +230,27 @@ def _listen(ends: Mapping[Connection, BaseProcess], sink: MetricSink) -> None:
 class PipeSink:
     """The sink of process 0 sends every call through a pipe."""
 
-    def __init__(self, pipe: "Connection | Any") -> None:
-        self.pipe = pipe
+    def __init__(self, send: Callable[[Any], object]) -> None:
+        self.send = send
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        self.pipe.send(("log", (dict(values),), {"step": step}))
+        self.send(("log", (dict(values),), {"step": step}))
 
     def summary(self, values: Mapping[str, float]) -> None:
-        self.pipe.send(("summary", (dict(values),), {}))
+        self.send(("summary", (dict(values),), {}))
 
     def picture(self, path: Path) -> None:
-        self.pipe.send(("picture", (path,), {}))
+        self.send(("picture", (path,), {}))
 
     def rewind(self, step: int) -> None:
-        self.pipe.send(("rewind", (step,), {}))
+        self.send(("rewind", (step,), {}))
 
 
 def _child(work: Work, variables: Mapping[str, str], pipe: Connection) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.update(variables)
     try:
-        work(PipeSink(pipe) if variables["LOCAL_RANK"] == "0" else Silent())
+        work(PipeSink(pipe.send) if variables["LOCAL_RANK"] == "0" else Silent())
     except CgnError as error:
         pipe.send(("failed", error, {}))
     except BaseException:

@@ -1,125 +1,149 @@
-"""The processes of one training on a Ray cluster: one actor for each device, on any machines with free ones.
+"""The processes of one training on a Ray cluster: Ray Train's workers, one for each device, on any machines.
 
-Each actor sets the environment variables that torchrun would set (ranks, address), and calls the same work as
-torchrun's processes do (`cgn.core.launch`). All of them are placed at once or none is, so that two trainings never wait
-for each other's devices. When one ends with an error or dies, the others are ended. All machines must see the output
-folder.
+Ray Train places all of them at once or none, so that two trainings never wait for each other's devices. It connects
+them, watches them, and ends the others when one fails. To Fabric a worker is a process of torchrun that is alone on its
+machine. Ray Train is told of no checkpoint: a training continues from its own. So, where a worker was lost, all are
+started again, RESTARTS times at most.
 """
 
 import os
 import pickle
 import socket
+import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cgn.core.devices import VISIBLE_SECONDS
-from cgn.core.errors import ArtifactError, CgnError, ConfigError, TrainingError, WorkerError
+from cgn.core.devices import CORES, VISIBLE_SECONDS
+from cgn.core.errors import ArtifactError, CgnError, ConfigError, WorkerError
 from cgn.core.fan_out import Workers
-from cgn.core.fan_out_ray import _connected, _software
-from cgn.core.launch import LOST, PipeSink, Work, free_port, loss_explained
+from cgn.core.fan_out_ray import connected, resources_of_worker, software
+from cgn.core.launch import LOST, LostProcessError, PipeSink, Work, loss_explained
 from cgn.core.metrics import MetricSink, Silent
+from cgn.core.progress import say
 
 ROOM_SECONDS = 600.0
 """How long a training waits for its devices: the cluster may be busy, or grow on demand."""
-RUN_ID = "ray"
+RESTARTS = 3
+"""Of one training, after a lost worker or machine."""
+TRAIN_SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # the paths of a command are relative to its own folder
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a machine that is taken away is a lost one
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES": "0",  # a worker sees its own GPU alone
+}
+"""Environment variables that Ray Train reads."""
 
 
 def together_on_ray(
     work: Work, *, address: str, accelerator: str, processes: int, folder: Path, sink: MetricSink
 ) -> None:
-    """Call `work`, picklable, in as many actors; what the first one measures goes to `sink`.
+    """Call `work`, picklable, in as many workers; what the first one measures goes to `sink`.
 
-    Raises what an actor raised, ConfigError for a cluster without room, TrainingError where an actor died.
+    Raises what a worker raised, ConfigError for a cluster without room, TrainingError where workers were lost again and
+    again.
     """
-    token = folder / ".shared.tmp"  # a name that `building` removes
     here = Workers(devices=(torch.device("cpu"),), ray=address, accelerator=accelerator, at_most=processes)
-    with _connected(here) as ray:
-        gpus = accelerator == "cuda" or (accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
-        bundle = {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}
-        group = ray.util.placement_group([bundle] * processes)
+    token = folder / ".shared.tmp"  # a name that `building` removes
+    os.environ.update(TRAIN_SETTINGS | {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(ROOM_SECONDS)})
+    with connected(here) as ray:
+        cpus, gpus = resources_of_worker(ray, here)
+        given = (pickle.dumps(work), Path.cwd(), token, software(), cpus)
+        restarts = 0
         try:
             token.touch()
-            ray.get(group.ready(), timeout=ROOM_SECONDS)
-            members = [_start(ray, group, bundle=bundle, number=number) for number in range(processes)]
-            host, port = ray.get(members[0].address.remote())
-            shared = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-            given = (pickle.dumps(work), str(Path.cwd()), str(token), _software())
-            running = {
-                member.run.remote(*given, {**shared, "RANK": str(rank), "GROUP_RANK": str(rank)})
-                for rank, member in enumerate(members)
-            }
-            while running:
-                done, _ = ray.wait([*running], timeout=1.0)
-                for name, arguments, options in ray.get(members[0].take.remote()):
-                    getattr(sink, name)(*arguments, **options)
-                running -= {*done}
-                if errors := [error for error in ray.get(done) if error is not None]:
-                    raise errors[0]
-        except ray.exceptions.GetTimeoutError:
-            device = "GPUs" if gpus else "cores"
-            raise ConfigError(
-                f"--ray {address}: the cluster had no {processes} free {device} for {ROOM_SECONDS:.0f} s: set devices "
-                "lower, or free some"
-            ) from None
-        except ray.exceptions.RayError as error:
-            raise TrainingError(f"{LOST} ({str(error).strip().splitlines()[0]})") from error
+            while True:
+                error = _fit(ray, given, processes=processes, resources={"CPU": cpus, "GPU": gpus}, sink=sink)
+                if error is None:
+                    return
+                reason = _reason(error, room=f"{processes} free {'GPUs' if gpus else 'cores'}", address=address)
+                restarts += 1
+                if not isinstance(reason, LostProcessError) or restarts > RESTARTS:
+                    raise reason from error
+                say("a process of the training was lost: all start again from the last checkpoint")
         finally:
             token.unlink(missing_ok=True)
-            ray.util.remove_placement_group(group)  # ends its actors
 
 
-def _start(ray: Any, group: Any, *, bundle: Mapping[str, int], number: int) -> Any:
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+def _fit(
+    ray: Any, given: tuple[Any, ...], *, processes: int, resources: dict[str, int], sink: MetricSink
+) -> Exception | None:
+    """Train once, and pass on what is measured meanwhile; how it failed."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchTrainer
+    from ray.util.queue import Queue
 
-    place = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=number)
-    options = {"num_cpus": bundle["CPU"], "num_gpus": bundle.get("GPU", 0), "max_concurrency": 2}
-    return ray.remote(**options)(_Member).options(scheduling_strategy=place).remote()
-
-
-class _Member:
-    """An actor: one process of the training. `take` answers while `run` computes."""
-
-    def __init__(self) -> None:
-        self.calls: list[Any] = []
-
-    def address(self) -> tuple[str, int]:
-        """Host and port at which the processes of the training connect."""
-        import ray
-
-        return str(ray.util.get_node_ip_address()), free_port()  # type: ignore[no-untyped-call]
-
-    def send(self, call: Any) -> None:
-        """Keep a call of the sink until `take` returns it."""
-        self.calls.append(call)
-
-    def take(self) -> list[Any]:
-        """The calls since the last time."""
-        count = len(self.calls)
-        taken, self.calls[:count] = self.calls[:count], []
-        return taken
-
-    def run(
-        self, work: bytes, folder: str, token: str, software: tuple[str, str], variables: Mapping[str, str]
-    ) -> Exception | None:
-        """Call the work; the error, as a value."""
-        os.environ.update({**variables, "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": RUN_ID})
-        try:
-            _check(Path(folder), Path(token), software)
-            with loss_explained():
-                pickle.loads(work)(PipeSink(self) if variables["RANK"] == "0" else Silent())
-        except CgnError as error:
-            return error
-        except Exception:
-            return WorkerError(f"process {variables['RANK']} on {socket.gethostname()}: {traceback.format_exc()}")
-        return None
+    node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # its loss ends the command in any case
+    calls = Queue(actor_options={"num_cpus": 0, "label_selector": node})
+    once = FailureConfig(max_failures=0, controller_failure_limit=0)  # type: ignore[call-arg]  # the old class has none
+    with tempfile.TemporaryDirectory(prefix="cgn-ray-") as empty:
+        trainer = TorchTrainer(
+            partial(_worker, *given, calls=calls),
+            scaling_config=ScalingConfig(
+                num_workers=processes, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
+            ),
+            run_config=RunConfig(storage_path=empty, failure_config=once),
+        )
+        outcome: Future[Any] = Future()
+        threading.Thread(target=_resolve, args=(outcome, trainer.fit), daemon=True).start()
+        ended = False
+        while not ended:
+            ended = bool(wait([outcome], timeout=1.0).done)
+            for name, arguments, options in calls.get_nowait_batch(calls.qsize()):
+                getattr(sink, name)(*arguments, **options)
+    calls.shutdown()
+    error = outcome.exception()
+    if not isinstance(error, TrainingFailedError | ray.exceptions.RayError | None):
+        raise error
+    return error
 
 
-def _check(folder: Path, token: Path, software: tuple[str, str]) -> None:
+def _resolve(outcome: "Future[Any]", function: Callable[[], Any]) -> None:
+    """In a thread: the main one passes on what is measured, and Ray Train would take over its Ctrl-C."""
+    try:
+        outcome.set_result(function())
+    except BaseException as error:
+        outcome.set_exception(error)
+
+
+def _reason(error: Exception, *, room: str, address: str) -> CgnError:
+    """Why a training failed: the first error of a worker that is not about the loss of another."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    if isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
+        return ConfigError(
+            f"--ray {address}: the cluster had no {room} for {ROOM_SECONDS:.0f} s: set devices lower, or free some"
+        )
+    failures = getattr(error, "worker_failures", {}).values()
+    own = [one for one in failures if isinstance(one, CgnError) and not isinstance(one, LostProcessError)]
+    lines = str(next((one for one in failures if not isinstance(one, CgnError)), error)).strip().splitlines()
+    return own[0] if own else LostProcessError(f"{LOST} ({lines[0] if lines else type(error).__name__})")
+
+
+def _worker(work: bytes, folder: Path, token: Path, expected: tuple[str, str], cores: int, *, calls: Any) -> None:
+    """In a process of the training: call the work."""
+    rank = os.environ["RANK"]
+    os.environ.update({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": rank, "TORCHELASTIC_RUN_ID": "ray"})
+    os.environ[CORES] = str(cores)
+    try:
+        _check(folder, token, expected)
+        with loss_explained():
+            pickle.loads(work)(PipeSink(calls.put) if rank == "0" else Silent())
+    except CgnError:
+        raise
+    except Exception:
+        raise WorkerError(f"process {rank} on {socket.gethostname()}: {traceback.format_exc()}") from None
+
+
+def _check(folder: Path, token: Path, expected: tuple[str, str]) -> None:
     """Go to the command's folder. Raises ArtifactError where this machine lacks it or the output, or has other code."""
     machine = socket.gethostname()
     deadline = time.monotonic() + VISIBLE_SECONDS
@@ -130,5 +154,5 @@ def _check(folder: Path, token: Path, software: tuple[str, str]) -> None:
             f"{machine} does not see the output {token.parent}: put it on a file system that all machines share"
         )
     os.chdir(folder)
-    if _software() != software:
+    if software() != expected:
         raise ArtifactError(f"{machine} has other code than the command: install the same on every machine")

@@ -1,9 +1,10 @@
 """How numbers and images leave the library: a small protocol, and the sink that is always there, files.
 
 `metrics.jsonl` is the record: one line a step, appended and flushed; all else replaces a file as a whole, so whoever
-holds a link to one keeps what it was. `details.json` holds all final values, `metrics.json` the few of them that one
-compares between runs (the verb says which; how fast a run was is never among them), and `curves.csv` the steps, one
-line a value, so that one plot shows any number of curves. A run that continues from step n drops the lines after n
+holds a link to one keeps what it was. `details.json` holds all final values, `metrics.json` those of them that one
+compares between runs (the verb says which; how fast a run was is never among them), `headlines.json` two or three of
+these by short names, for tables, and `curves.csv` the steps, one line a value, so that one plot shows any number of
+curves. A run that continues from step n drops the lines after n
 first, so a resumed record reads like an unbroken one. A line that cannot be read (half a line of a killed run, a
 damaged file) is left out and stops nothing. The platform adds a sink of its own (for MLflow).
 """
@@ -76,11 +77,14 @@ class Fanout:
 class Files:
     """The sink that is always there: a log folder beside the stage's output.
 
-    `compared`: patterns of the final values' names that go to metrics.json.
+    `compared`: patterns of the final values' names that go to metrics.json; `headlines`: short name -> name of those
+    that go to headlines.json, which is not written without them.
     """
 
-    def __init__(self, folder: Path, *, compared: Sequence[str] = ("*",)) -> None:
-        self.folder, self.compared = folder, tuple(compared)
+    def __init__(
+        self, folder: Path, *, compared: Sequence[str] = ("*",), headlines: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder, self.compared, self.headlines = folder, tuple(compared), headlines or {}
         self.record = folder / "metrics.jsonl"
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +102,9 @@ class Files:
             if not _is_pace(name) and any(fnmatchcase(name, pattern) for pattern in self.compared)
         }
         write_json(self.folder / "metrics.json", _nested(compared))
+        if self.headlines:
+            found = {short: values[name] for short, name in self.headlines.items() if name in values}
+            write_json(self.folder / "headlines.json", found)
         write_json(self.folder / "details.json", _nested(values))
         write_text(self.folder / "curves.csv", _table(read_lines(self.record)))
 

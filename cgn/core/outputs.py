@@ -29,7 +29,7 @@ def partial_folder(out: Path) -> Path:
 
 
 def log_folder(out: Path) -> Path:
-    """The folder for metrics.jsonl, metrics.json, details.json, curves.csv and run.json of the run that makes `out`."""
+    """The folder for the record of the run that makes `out`: run.json and what `cgn.core.metrics` writes."""
     return _beside(out, ".log")
 
 

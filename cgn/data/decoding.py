@@ -7,6 +7,7 @@ to white; and an image is rotated as its EXIF says. A broken EXIF block is ignor
 is not read: it would take hundreds of megabytes in each process that reads some.
 """
 
+import io
 import re
 import struct
 import warnings
@@ -38,17 +39,20 @@ def check_pixels(image: Image.Image) -> None:
         raise ValueError(f"it has {width} x {height} = {width * height:,} pixels, allowed: {MAX_PIXELS:,}")
 
 
-def decode(path: Path) -> Image.Image:
-    """A file as mode RGB. Raises ArtifactError naming it when its pixels cannot all be read, or are too many."""
+def decode(file: Path | bytes, *, name: str = "") -> Image.Image:
+    """An image file, or its bytes, as mode RGB.
+
+    Raises ArtifactError naming it, by its path or `name`, when its pixels cannot all be read, or are too many.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which does not matter here
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
                 check_pixels(image)
                 image.load()
                 return _rgb(_upright(image))
     except DECODE_ERRORS as error:
-        raise ArtifactError(f"{readable(str(path))} cannot be read: {_reason(error)}") from None
+        raise ArtifactError(f"{name or readable(str(file))} cannot be read: {_reason(error)}") from None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -24,8 +24,8 @@ from PIL import Image
 from cgn.core.errors import ArtifactError
 from cgn.core.files import json_value
 from cgn.core.images import Bytes, png
+from cgn.data.cache import cache_folder
 from cgn.data.decoding import DECODE_ERRORS, check_pixels
-from cgn.data.store import cache_folder
 
 PARTS = ("mask", "premask", "foreground", "background")
 """What a sample may hold besides its image, as PNG; a mask (H,W), the others (H,W,3)."""

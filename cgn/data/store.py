@@ -2,27 +2,24 @@
 
 An object is named by its shard and its SHA-256, and never replaced. So every manifest, also an older one with another
 seed, finds its own shards, and a stored shard is not uploaded again. S3 shows an object only when it is complete; other
-stores may show a part, which has another size. A reader downloads each object once into a cache folder
-(CGN_CACHE, by default ~/.cache/cgn), checks size and SHA-256, and renames it there. The folder may be removed at any
-time; it grows to the size of the shards that are read on this machine.
+stores may show a part, which has another size. A reader downloads each object once into the cache of this machine
+(`cgn.data.cache`), checks size and SHA-256, and renames it there.
 """
 
 import errno
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgn.core.errors import ArtifactError
-from cgn.core.files import explained, replacing, sha256, user_path
+from cgn.core.files import explained, replacing, sha256
+from cgn.data.cache import cache_folder, hold, make_room
 
 if TYPE_CHECKING:
     from cgn.data.shards import Shard
 
-CACHE = "CGN_CACHE"
-"""Environment variable: the folder for downloaded shards."""
 REMEDIES = {
     "NoCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write ~/.aws/credentials",
     "PermissionError": "the credentials may not read and write there: set others, or choose another folder",
@@ -32,11 +29,6 @@ REMEDIES = {
 }
 """Name of an error's class -> what to do."""
 UNREACHABLE = "check the network, the URL, and AWS_ENDPOINT_URL for a store other than Amazon's; then run it again"
-
-
-def cache_folder() -> Path:
-    """Where downloaded shards are."""
-    return user_path(os.environ.get(CACHE) or str(Path.home() / ".cache" / "cgn"))
 
 
 def refuse_unusable(store: str) -> None:
@@ -71,9 +63,10 @@ def downloaded(shard: "Shard", *, store: str) -> Path:
     """
     cache, where = cache_folder(), f"{store}/{_name(shard)}"
     path = cache / _name(shard)
-    if _whole(path, shard):
-        return path
     with explained(cache):
+        hold(path)
+        if _whole(path, shard):
+            return path
         (cache / "locks").mkdir(parents=True, exist_ok=True)
         lock = (cache / "locks" / path.stem).open("ab")
     with lock:
@@ -82,6 +75,7 @@ def downloaded(shard: "Shard", *, store: str) -> Path:
             return path
         for left in cache.glob(f".{path.name}.*.tmp"):  # by a process that was killed
             left.unlink()
+        make_room(cache, shard.bytes)
         with replacing(path) as temporary, _filesystem(store) as (files, root):
             again = "run generate again, which makes what is missing"
             try:

@@ -23,9 +23,10 @@ from torch import nn
 from cgn.config.imagenet import Evaluate, Suite
 from cgn.core.devices import limit_threads, resolve_device
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.fan_out import choose_workers
 from cgn.core.files import sha256
 from cgn.core.metrics import MetricSink
-from cgn.core.parameters import Input, Inputs, OptionalInput, Output
+from cgn.core.parameters import Cluster, Input, Inputs, OptionalInput, Output, Speed
 from cgn.core.validation import build
 from cgn.evaluation.predictions import Predictions
 from cgn.evaluation.suites import Numbers, numbers
@@ -33,11 +34,11 @@ from cgn.imagenet.classifiers import Classifier, by_name
 from cgn.imagenet.data.prepared_sets import PreparedSets
 from cgn.imagenet.data.preprocessing import Preparation, weights_preparation
 from cgn.imagenet.evaluation.predict import predict_suites, write_evaluation
-from cgn.imagenet.evaluation.suites import ALL, HEADLINES, check_options, open_data
+from cgn.imagenet.evaluation.suites import ALL, COMPARED_VALUES, check_options, open_data
 from cgn.nets.classifiers import BASELINE, SingleHead, load_network, refuse_unknown
 from cgn.report.figures import pictures
 
-COMPARED = HEADLINES
+COMPARED = COMPARED_VALUES
 SECTION = "evaluate"
 """The section of params.yaml that it reads."""
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -61,16 +62,19 @@ def evaluate_network(
     decisions: Output,
     assets: OptionalInput = None,
     suite: str = ALL,
+    workers: Speed = 0,
+    ray: Cluster = "",
 ) -> None:
     """Evaluate a network, with the weights of one file or of several, each a classifier of its own.
 
-    `network`: NAME or NAME@PREPARATION; `weights`: files, or folders that hold one file each; `suite`, `assets` as in
-    evaluate. Raises ConfigError for an unknown suite, corruption, network or preparation, ArtifactError for data or
-    weights that are broken or do not fit each other.
+    `network`: NAME or NAME@PREPARATION; `weights`: files, or folders that hold one file each; `suite`, `assets`,
+    `workers`, `ray`: as in evaluate. Raises ConfigError for an unknown suite, corruption, network or preparation,
+    ArtifactError for data or weights that are broken or do not fit each other.
     """
     limit_threads()
     check_options(suite, corruptions=config.corruptions, variant=variant)
-    device = torch.device(resolve_device(config.accelerator))
+    chosen = choose_workers(config.accelerator, workers=workers, ray=ray, here=1)
+    device = chosen.devices[0] if chosen.in_this_process else torch.device("cpu")
     collection = open_data(data, variant=variant)
     networks = open_networks(weights, network=network, collection=collection, device=device)
     predictions = predict_suites(
@@ -82,6 +86,7 @@ def evaluate_network(
         suite=suite,
         assets=assets,
         folder=decisions,
+        workers=chosen,
         sink=sink,
     )
     for name, figure in pictures(predictions).items():

@@ -1,4 +1,4 @@
-"""imagenet report: the stored decisions and the sheets of a run -> index.html and summary.md.
+"""imagenet report: the stored decisions and the sheets of a run -> index.html, summary.md, bars.csv, confusion.csv.
 
 Every number of a classifier is computed again from decisions.parquet; no network is loaded. What the counterfactuals
 changed against the baseline comes first, in the four questions that the paper asks: of the mean of heads, the
@@ -13,6 +13,7 @@ published one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from cgn.core.parameters import Input, Output
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from cgn.evaluation.expected import remarks
 from cgn.evaluation.intervals import compared, difference
-from cgn.evaluation.metrics import CHANCE, RANDOM, SAME
+from cgn.evaluation.metrics import CHANCE, RANDOM, SAME, confusion
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9
 from cgn.evaluation.suites import span
 from cgn.imagenet.data.image_folders import VARIATIONS
@@ -56,6 +57,7 @@ from cgn.imagenet.report_parts.published import (
 )
 from cgn.report.figures import CURVES, bars, curve_panels, shape_bias_panel
 from cgn.report.page import LINKS, PAPER, sheets, write_page
+from cgn.report.plots import write_bars, write_confusion
 from cgn.report.run import read_run
 from cgn.report.settings import departure_table, settings
 from cgn.report.tables import Cell, Measure, Row, Table, interval, percent, points, printed
@@ -141,9 +143,28 @@ def report(
         departures=departure_table(ImageNet, run.params),
         settings=settings(ImageNet, run.params, devices=run.devices, facts=facts, known=KNOWN),
     )
+    _write_plots(page, results)
     for remark in expected:
         print(remark, flush=True)
     sink.picture(page / "index.html")
+
+
+def _write_plots(page: Path, results: Results) -> None:
+    """What `dvc plots` draws: each question's numbers, and the category that is decided for on the cue conflicts."""
+    write_bars(
+        page,
+        [
+            (question, head.title, of)
+            for name, (question, _) in QUESTIONS.items()
+            for head in results.heads
+            if (found := head.measures.get(name)) and (of := found.quoted)
+        ],
+    )
+    names, matrices = results.stored.facts["categories"], {}
+    for head in (head for key in CHOSEN if (head := results.head(key))):
+        rows = results.stored.of(CUE_CONFLICT, classifier=head.key[0], head=head.key[1])
+        matrices[head.title] = confusion(rows.assign(top_1=rows["category"]), classes=len(names))
+    write_confusion(page, matrices, labels=names)
 
 
 def _headline(results: Results) -> dict[str, Any]:

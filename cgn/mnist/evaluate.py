@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cgn.data.shards import Images
+    from cgn.nets.classifiers import Cnn
 
 CONDITIONS = ("train", "test_iid", "test_random")
 """The splits."""
@@ -41,6 +42,11 @@ HEAD = "label"
 """What the one head of a classifier is called."""
 COMPARED = ("accuracy/*/test_random",)
 """Of the final values, those that go to metrics.json; the others are in accuracy.json."""
+HEADLINES = {
+    "accuracy": "accuracy/original_counterfactual/test_random",
+    "baseline": "accuracy/original/test_random",
+}
+"""Short name -> final value, for headlines.json: does training on counterfactual images help where only shape does?"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +169,11 @@ def called(condition: str) -> str:
     return "original_training_set" if condition == "train" else condition
 
 
-def _open(folder: Path, *, variant: str) -> Classifier:
+def load_trained(folder: Path, *, variant: str) -> tuple["Cnn", Mapping[str, Any]]:
+    """The network that train_classifier left in `folder`, on the CPU, in eval mode, and the facts of its file.
+
+    Facts: track, variant, arm, classes, image_size. Raises ArtifactError for a missing, broken or foreign file.
+    """
     from cgn.core.checkpoints import load_model, load_strictly
     from cgn.nets.classifiers import Cnn
 
@@ -178,10 +188,15 @@ def _open(folder: Path, *, variant: str) -> Classifier:
         )
     module = Cnn(classes=CLASSES)
     load_strictly(module, tensors, source=str(path))
+    return module.eval().requires_grad_(False), facts
+
+
+def _open(folder: Path, *, variant: str) -> Classifier:
+    module, facts = load_trained(folder, variant=variant)
     definition = read_object(folder / DEFINITION) if (folder / DEFINITION).is_file() else {}
     return Classifier(
         arm=facts["arm"],
-        module=module.eval(),
+        module=module,
         image_size=facts["image_size"],
         training=read_object(folder / "training.json"),
         definition={key: definition[key] for key in ("params", "seed") if key in definition},

@@ -1,4 +1,4 @@
-"""mnist report: the stored decisions and the sheets of a run -> index.html and summary.md.
+"""mnist report: the stored decisions and the sheets of a run -> index.html, summary.md, bars.csv, confusion.csv.
 
 Every accuracy is computed again from decisions.parquet; no network is loaded. The test on random looks comes first,
 because it is the question: only the shape of the digit tells its class there. A number stands beside what it can be
@@ -7,6 +7,7 @@ compared with; the words are in report/templates/mnist.jinja. A sheet that does 
 
 from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
 from cgn.mnist.published import published
 from cgn.report.figures import bars, confusion_panel
 from cgn.report.page import PAPER, REPLICATION, image, last_sheet, sheets, write_page
+from cgn.report.plots import write_bars, write_confusion
 from cgn.report.run import Run, read_decisions, read_run
 from cgn.report.settings import departure_table, settings
 from cgn.report.tables import Cell, Measure, Row, Table, measure, percent
@@ -101,9 +103,21 @@ def report(
             Mnist, params, devices=run.devices, facts={"Variant": target, "Seed": seed} | _counts(stored), known=KNOWN
         ),
     )
+    _write_plots(page, stored)
     for remark in expected:
         print(remark, flush=True)
     sink.picture(page / "index.html")
+
+
+def _write_plots(page: Path, stored: Predictions) -> None:
+    """What `dvc plots` draws: every accuracy, and what each classifier decides on random looks."""
+    found, tested = accuracies(stored), stored.of(condition=RANDOMISED)
+    arms = _arms(stored.rows)
+    splits = [(title, split) for split, title in reversed(SPLITS.items())]
+    measured = [(title, arm, found[arm].get(split)) for title, split in splits for arm in arms]
+    write_bars(page, [(title, arm, estimate(share)) for title, arm, share in measured if share])
+    matrices = {arm: confusion(tested[tested["classifier"] == arm], classes=stored.classes) for arm in arms}
+    write_confusion(page, matrices, labels=[str(digit) for digit in range(stored.classes)])
 
 
 def headlines(stored: Predictions) -> list[Headline]:

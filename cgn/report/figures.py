@@ -26,17 +26,15 @@ if TYPE_CHECKING:
 
 COLOURS = {
     "ink": "#1c2026", "muted": "#5b636e", "line": "#dfe3e8", "card": "#ffffff",
-    "shape": "#1f63b5", "texture": "#b3591d", "background": "#1b7f63",
+    "shape": "#1f63b5", "texture": "#b3591d", "background": "#1b7f63", "cell": "#5b8fd0",
 }  # fmt: skip
 """CSS variable of style.css -> its value on a light page, in which figures are drawn."""
-INK, MUTED, LINE, CARD, SHAPE, TEXTURE, BACKGROUND = COLOURS.values()
+INK, MUTED, LINE, CARD, SHAPE, TEXTURE, BACKGROUND, CELL = COLOURS.values()
 CURVES = ((INK, "-"), (SHAPE, "--"), (TEXTURE, "-."), (BACKGROUND, ":"), (MUTED, "--"), (MUTED, ":"))
 """Colour and style of the lines of one figure, in order."""
 FONT = 11
 WIDTH = 370
 """Pixels of a panel in the page: a phone's width."""
-TURN = 0.65
-"""Above this share a cell's number has the colour of the page."""
 PNG_SCALE = 2
 LEGEND = "legend"
 
@@ -283,9 +281,8 @@ def _draw_confusion(axes: "Axes", *, matrix: Matrix, title: str, cue: str) -> No
     for row, line in enumerate(shares):
         for column, share in enumerate(line):
             if share >= 0.005:
-                box((column - 0.47, row - 0.47), 0.94, color=SHAPE, alpha=float(share))
-                colour = CARD if share > TURN else INK
-                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour)
+                box((column - 0.47, row - 0.47), 0.94, color=CELL, alpha=float(share))
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=INK)
     axes.set_title(title, loc="left", color=INK, fontsize=FONT + 1, fontweight="bold")
     outside: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "color": MUTED}
     axes.annotate("decision", (0.5, 0), (0, -22), ha="center", va="top", **outside)

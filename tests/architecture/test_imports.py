@@ -35,8 +35,10 @@ ALLOWED = {
     "cgn.doctor": {"requests", "torch"},
     "cgn.dry_run": set(),
     "cgn.api": {*TENSORS},
+    "cgn.publish": {*TENSORS, "PIL", "onnx", "onnxruntime", "onnxscript"},
+    "cgn.classify": {*TENSORS, "PIL"},
     "cgn.__main__": set(),
-    "flows": {"PIL", "dvc", "dvc_data", "mlflow", "networkx", "optuna", "prefect", "psutil", "ruamel"},
+    "flows": {"PIL", "dvc", "dvc_data", "mlflow", "networkx", "optuna", "pandas", "prefect", "psutil", "ruamel"},
 }
 
 
@@ -63,7 +65,8 @@ def test_what_the_library_imports_is_declared(graph: grimp.ImportGraph) -> None:
     library = {_name(text) for text in project["project"]["dependencies"]}
     platform = {_name(text) for text in project["dependency-groups"]["platform"]}
     cluster = {_name(text) for text in project["dependency-groups"]["cluster"]}
-    assert _missing(_packages(graph, "cgn"), library | cluster) == set()
+    publish = {_name(text) for text in project["dependency-groups"]["publish"]}
+    assert _missing(_packages(graph, "cgn"), library | cluster | publish) == set()
     of_dvc = {"dvc_data", "networkx", "psutil"}
     assert _missing(_packages(graph, "flows"), library | platform) <= of_dvc, "DVC depends on these"
 
@@ -77,6 +80,13 @@ def test_ray_is_optional(graph: grimp.ImportGraph) -> None:
     }
     assert graph.find_modules_that_directly_import("cgn.core.launch_ray") == {"cgn.core.launch"}
     words = "import sys; sys.modules['ray'] = None; import cgn.core.launch_ray, cgn.imagenet.generate"
+    subprocess.run([sys.executable, "-c", words], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_what_publishes_is_optional(graph: grimp.ImportGraph, package: str) -> None:
+    assert graph.find_modules_that_directly_import(package) <= {"cgn.publish.export"}
+    words = f"import sys; sys.modules['{package}'] = None; import cgn.publish.export, cgn.publish.graphs"
     subprocess.run([sys.executable, "-c", words], cwd=ROOT, check=True)
 
 

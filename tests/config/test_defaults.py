@@ -162,7 +162,7 @@ def test_params_of_an_unknown_variant_lists_the_known_ones(capsys: pytest.Captur
 
 
 def test_an_imagenet_variant_of_published_nets_has_the_papers_defaults() -> None:
-    blocks: dict[str, Any] = {verb: {} for verb in ("fetch", "generate", "evaluate", "report")}
+    blocks: dict[str, Any] = {verb: {} for verb in ("fetch", "generate", "evaluate", "gate", "report")}
     record = ImageNet.model_validate(
         blocks
         | {"seed": 0, "prepare": {"folders": {"train": "a", "val": "b"}}, "train_cgn": {"nets": "published"}}

@@ -120,3 +120,28 @@ def test_torchrun_starts_the_processes_of_a_training(tmp_path: Path) -> None:
     refused = run([*torchrun, "1", *command, "refused"], capture_output=True, text=True)
     assert "torchrun started 1 processes on this machine, but devices is 2: set devices to 1" in refused.stderr
     assert refused.returncode
+
+
+SHARING = """
+import os
+from pathlib import Path
+from cgn.core.devices import usable_cores
+from cgn.core.launch import together, under_torchrun
+from cgn.core.metrics import Silent
+
+def work(_):
+    Path(os.environ["RANK"] + ".cores").write_text(str(usable_cores()))
+
+under_torchrun(lambda: together(work, processes=2, sink=Silent()))
+"""
+
+
+@pytest.mark.long
+def test_torchruns_processes_share_the_cores_of_their_machine(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SHARING)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "script.py"]
+    subprocess.run(torchrun, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    expected = str(max(1, usable_cores() // 2))
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.cores")} == {
+        "0.cores": expected, "1.cores": expected,
+    }  # fmt: skip

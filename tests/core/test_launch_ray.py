@@ -1,4 +1,4 @@
-"""A training on a local Ray cluster: weights, resume after an actor was killed, and what is refused."""
+"""A training on a local Ray cluster: weights, a worker that was killed, a command that was, and what is refused."""
 
 import os
 import subprocess
@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from cgn.core import launch_ray
-from cgn.core.errors import ConfigError, WorkerError
+from cgn.core.devices import usable_cores
+from cgn.core.errors import ConfigError, TrainingError, WorkerError
 from cgn.core.launch import launch
 from cgn.core.metrics import Files, MetricSink, Silent
 from tests.core.test_several_machines import GAN, ROOT, ROUNDING, SECONDS, alone, difference, home, write_params
@@ -36,7 +37,7 @@ def command(*words: str, home: Path) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def test_actors_train_as_one_process_and_continue_after_one_was_killed(home: Path) -> None:
+def test_a_cluster_trains_as_one_process_and_continues_by_itself_after_a_worker_was_killed(home: Path) -> None:
     alone(*GAN, "one", home=home)
     write_params(home, train_cgn={**read_gan(home), "devices": 2})
     command(*GAN, "two", home=home).communicate(timeout=SECONDS)
@@ -44,20 +45,37 @@ def test_actors_train_as_one_process_and_continue_after_one_was_killed(home: Pat
     lines = [(home / f"{name}.log" / "metrics.jsonl").read_text().count("\n") for name in ("one", "two")]
     assert lines[0] == lines[1]
 
-    killed = command(*GAN, "killed", home=home)
-    while not (home / "killed.partial" / "state.pt").is_file():
-        assert killed.poll() is None
-        time.sleep(0.05)
-    everyone = psutil.Process(killed.pid).children(recursive=True)
-    (actor, _) = (process for process in everyone if "_Member" in "".join(process.cmdline()))
-    actor.kill()
-    printed, _ = killed.communicate(timeout=SECONDS)
-    assert "error: another process of the training ended, or was stopped, or its machine cannot be reached" in printed
-    assert killed.returncode == 2
+    training = command(*GAN, "killed", home=home)
+    _wait_for(home / "killed.partial" / "state.pt", training)
+    everyone = psutil.Process(training.pid).children(recursive=True)
+    first, _ = (process for process in everyone if "RayTrainWorker" in "".join(process.cmdline()))
+    first.kill()
+    printed, _ = training.communicate(timeout=SECONDS)
+    assert "a process of the training was lost: all start again from the last checkpoint" in printed
+    assert training.returncode == 0
     assert not psutil.wait_procs(everyone, timeout=SECONDS)[1]
-    assert not list((home / "killed.partial").glob(".*"))
-    command(*GAN, "killed", home=home).communicate(timeout=SECONDS)
     assert (home / "killed" / "model.safetensors").read_bytes() == (home / "two" / "model.safetensors").read_bytes()
+    assert (home / "killed.log" / "metrics.jsonl").read_text().count("\n") == lines[1], "no update is logged twice"
+
+
+def test_a_killed_command_leaves_no_worker_and_is_continued(home: Path) -> None:
+    write_params(home, train_cgn={**read_gan(home), "devices": 2})
+    training = command(*GAN, "killed", home=home)
+    _wait_for(home / "killed.partial" / "state.pt", training)
+    everyone = psutil.Process(training.pid).children(recursive=True)
+    training.kill()
+    training.communicate()
+    assert not psutil.wait_procs(everyone, timeout=SECONDS)[1]
+    again = command(*GAN, "killed", home=home)
+    again.communicate(timeout=SECONDS)
+    assert again.returncode == 0
+    assert not list((home / "killed").glob(".*"))
+
+
+def _wait_for(path: Path, training: "subprocess.Popen[str]") -> None:
+    while not path.is_file():
+        assert training.poll() is None
+        time.sleep(0.05)
 
 
 def read_gan(home: Path) -> dict[str, object]:
@@ -70,7 +88,7 @@ def measuring(sink: MetricSink, *, error: Exception | None) -> None:
     if error is not None and os.environ["RANK"] == "1":
         raise error
     sink.rewind(-1)
-    sink.log({"world": float(os.environ["WORLD_SIZE"])}, step=0)
+    sink.log({"world": float(os.environ["WORLD_SIZE"]), "cores": usable_cores()}, step=0)
 
 
 def launched(tmp_path: Path, *, error: Exception | None = None, accelerator: str = "cpu", ray: str = "local") -> None:
@@ -83,7 +101,7 @@ def launched(tmp_path: Path, *, error: Exception | None = None, accelerator: str
 def test_the_first_process_measures(tmp_path: Path) -> None:
     launched(tmp_path)
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert '"world": 2.0' in line
+    assert '"world": 2.0, "cores": 1' in line, "those that Ray gave it"
 
 
 @pytest.mark.parametrize("error", [ConfigError("lower batch_size"), KeyError("surprise")])
@@ -93,9 +111,35 @@ def test_an_error_of_any_process_is_raised(tmp_path: Path, error: Exception) -> 
         launched(tmp_path, error=error)
 
 
+def dying(_: MetricSink) -> None:
+    if os.environ["RANK"] == "1":
+        os._exit(1)
+    time.sleep(SECONDS)
+
+
+def test_a_process_that_dies_again_and_again_ends_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch_ray, "RESTARTS", 1)
+    with pytest.raises(TrainingError, match=r"another process of the training ended, or was stopped, or its machine"):
+        launch(
+            dying, accelerator="cpu", devices=2, batch_size=1, folder=tmp_path, ray="local", sink=Silent()
+        )  # fmt: skip
+    assert capsys.readouterr().out.count("all start again from the last checkpoint") == 1
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_cluster_without_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster has two cores; the two processes ask for six."""
     monkeypatch.setattr(launch_ray, "ROOM_SECONDS", 1.0)
-    with pytest.raises(ConfigError, match=r"--ray local: the cluster had no 2 free GPUs for 1 s: set devices lower"):
+    monkeypatch.setattr(launch_ray, "resources_of_worker", lambda *_: (3, 0))
+    with pytest.raises(ConfigError, match=r"--ray local: the cluster had no 2 free cores for 1 s: set devices lower"):
+        launched(tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_cluster_without_gpus_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="accelerator is 'cuda', but the Ray cluster at local has no GPU: set auto"):
         launched(tmp_path, accelerator="cuda")
     assert not list(tmp_path.glob(".*"))
 

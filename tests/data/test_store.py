@@ -16,6 +16,7 @@ from cgn.config.mnist import Generate, TrainClassifier
 from cgn.core.errors import ArtifactError
 from cgn.core.files import sha256
 from cgn.core.metrics import Silent
+from cgn.data import cache as caches
 from cgn.data import store as stores
 from cgn.data.shards import load_split, read_manifest, samples, verify
 from cgn.imagenet.data.datasets import open_shards
@@ -30,7 +31,7 @@ SHARDS = 5
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(stores.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(caches.FOLDER, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -171,7 +172,7 @@ def test_another_seed_replaces_nothing(model: Path, store: str, tmp_path: Path) 
 
 def test_objects_that_are_missing_cut_short_or_changed_are_named(model: Path, store: str, tmp_path: Path) -> None:
     folder = generated(model, tmp_path / "stored", store=store, seed=7)
-    shutil.rmtree(stores.cache_folder())
+    shutil.rmtree(caches.cache_folder())
     whole = read_manifest(folder).shards[0].bytes
     name = overwrite(store, 0, b"0" * whole)
     with pytest.raises(ArtifactError, match=rf"{name} has other bytes than its manifest says: remove it, then run"):
@@ -183,8 +184,8 @@ def test_objects_that_are_missing_cut_short_or_changed_are_named(model: Path, st
     files.rm(listed(store)[0])
     with pytest.raises(ArtifactError, match=rf"{name} is missing: run"):
         load_split(folder, split="counterfactual")
-    assert not list(stores.cache_folder().glob("**/*.tar"))
-    assert not list(stores.cache_folder().glob(".*"))
+    assert not list(caches.cache_folder().glob("**/*.tar"))
+    assert not list(caches.cache_folder().glob(".*"))
     verify(generated(model, folder, store=store, seed=7))
 
 
@@ -198,6 +199,20 @@ def test_a_broken_file_in_the_cache_says_what_to_remove(model: Path, s3: str, tm
     path.write_bytes(b"?" + content[1:])
     with pytest.raises(ArtifactError, match=f"has other bytes.*: remove {cache} and what is needed is down"):
         verify(folder)
+
+
+def test_the_cache_keeps_its_limit(
+    model: Path, store: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing held: what this process reads would stay."""
+    folder = generated(model, tmp_path / "stored", store=store)
+    shards = read_manifest(folder).shards
+    most = 2 * max(shard.bytes for shard in shards)
+    monkeypatch.setenv(caches.LIMIT, str(most))
+    monkeypatch.setattr(stores, "hold", lambda _: None)
+    shutil.rmtree(cache, ignore_errors=True)
+    verify(folder)
+    assert 0 < sum(path.stat().st_size for path in cache.glob("*.tar")) <= most
 
 
 def refused(model: Path, folder: Path, *, store: str) -> str:

@@ -108,6 +108,23 @@ def test_how_fast_a_run_was_is_no_metric(tmp_path: Path, pace: str) -> None:
     assert read_record(tmp_path / "out").metric(pace) == 3.0
 
 
+def test_headlines_are_final_values_by_short_names(tmp_path: Path) -> None:
+    """Those that were measured; a verb without headlines writes no file."""
+    files = Files(tmp_path, headlines={"top_1": "ensemble/avg/clean/top_1", "bg_gap": "ensemble/shape/in9/bg_gap"})
+    files.summary({"ensemble/avg/clean/top_1": 0.5, "baseline/label/clean/top_1": 0.25})
+    assert finals(tmp_path, "headlines.json") == {"top_1": 0.5}
+    Files(tmp_path / "other").summary({"loss": 1.0})
+    assert not (tmp_path / "other" / "headlines.json").exists()
+
+
+def test_headlines_name_values_that_evaluations_have(tmp_path: Path) -> None:
+    shares = summary(numbers(predictions()))
+    assert set(imagenet_evaluate.HEADLINES.values()) <= shares.keys()
+    known = {f"accuracy/{arm}/{split}" for arm in ARMS for split in mnist_evaluate.CONDITIONS}
+    assert set(mnist_evaluate.HEADLINES.values()) <= known
+    assert not set(mnist_evaluate.HEADLINES) & set(imagenet_evaluate.HEADLINES), "DVC shows them in one table"
+
+
 def test_curves_have_a_line_for_each_value_of_a_step(tmp_path: Path) -> None:
     files = Files(tmp_path)
     files.log({"loss/l1": 2.0, "loss/binary": 0.5}, step=10)

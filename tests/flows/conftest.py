@@ -132,6 +132,20 @@ def answers(url: str) -> bool:
         return False
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of the commands in a project: this interpreter, nothing of the user's."""
+    return {name: os.environ[name] for name in KEPT if name in os.environ} | {
+        "PATH": os.pathsep.join([str(SCRIPTS), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT),
+        "PREFECT_HOME": str(folder / ".prefect"),
+        "DO_NOT_TRACK": "true",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        **{f"GIT_{who}_{what}": "toy@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    }
+
+
 def make_project(folder: Path) -> Project:
     """The toy project, committed, with this checkout's platform linked in."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,17 +161,7 @@ def make_project(folder: Path) -> Project:
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc")
     for name in ("cgn", "flows"):
         (folder / name).symlink_to(ROOT / name)
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
-        "PATH": os.pathsep.join([str(SCRIPTS), os.environ["PATH"]]),
-        "PYTHONPATH": str(ROOT),
-        "PREFECT_HOME": str(folder / ".prefect"),
-        "DO_NOT_TRACK": "true",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        **{f"GIT_{who}_{what}": "toy@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-    }
-    project = Project(folder=folder, environment=environment)
+    project = Project(folder=folder, environment=environment(folder))
     with (folder / ".gitignore").open("a", encoding="utf-8") as ignored:
         ignored.write("/ran.txt\n/running.log\n/.prefect\n")
     project.run("git", "init", "-q")

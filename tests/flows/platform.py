@@ -5,7 +5,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -104,13 +104,13 @@ class Platform:
 
 
 @contextmanager
-def started(plain: Project) -> Iterator[Platform]:
+def started(plain: Project, *, server: Sequence[str] = SERVER, port: int | None = None) -> Iterator[Platform]:
     """A server and a worker for a project, with its deployments."""
-    port = free_port()
+    port = port or free_port()
     api = f"http://127.0.0.1:{port}/api"
     extra = {"PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": "1"}
     project = replace(plain, environment=plain.environment | extra)
-    with project.running(*SERVER, str(port)):
+    with project.running(*server, str(port)):
         until(lambda: answers(f"{api}/health"), what="the server")
         with project.running(*WORKER) as worker:
             until(lambda: answers(f"{api}/work_pools/cgn"), what="the worker's pool")

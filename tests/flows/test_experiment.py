@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.clean import clean_cache
+from flows.clean import clean_cache, clean_experiments
 from flows.experiment import MARK, Workspace, changed, remove, workspace
 from tests.flows.conftest import ROOT, Project, make_project
 
@@ -233,5 +233,25 @@ def test_cleaning_keeps_what_an_unfinished_experiment_has_made(
     assert clean_cache(remove=True)
     said = capsys.readouterr().out
     assert ": 1 objects that no workspace" in said
-    assert f"{place.folder}: an experiment that did not end" in said
     assert {path for path in cache.rglob("*") if path.is_file()} == objects
+
+
+def test_an_unfinished_experiment_is_listed_and_removed_only_if_that_is_asked_for(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cleaned(*, unfinished: bool) -> str:
+        clean_experiments(project.folder, remove=True, unfinished=unfinished)
+        return capsys.readouterr().out
+
+    with experiment(project) as place:
+        assert f"{place.folder}: an experiment at work" in cleaned(unfinished=True)
+    half = place.folder.with_name("cgn-12345678")
+    half.mkdir()
+    said = cleaned(unfinished=False)
+    assert said.count("removed") == said.count("kept") == 1
+    assert "an experiment that did not end; the same run continues it" in said
+    assert (half.exists(), place.folder.is_dir()) == (False, True)
+    assert cleaned(unfinished=True).startswith("removed")
+    assert not place.folder.exists()
+    assert place.name not in project.run("git", "worktree", "list")
+    assert not cleaned(unfinished=True)

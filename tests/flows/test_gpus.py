@@ -1,5 +1,7 @@
 """GPUs are shared out by file locks. No GPU is needed: a script stands in for nvidia-smi."""
 
+import importlib
+import inspect
 import os
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 
 from cgn.core.errors import ConfigError
 from flows import gpus
-from flows.stage import _cgn
+from flows.stage import _cgn, _gpus
 from tests.flows.conftest import ROOT, until
 
 STAGE = """
@@ -24,6 +26,14 @@ count = None if sys.argv[1] == "all" else int(sys.argv[1])
 with gpus.claimed(count, holder=sys.argv[2]):
     print("sees", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
     time.sleep(60)
+"""
+
+
+NODE = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+print("sees", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+time.sleep(60)
 """
 
 
@@ -143,12 +153,46 @@ def test_without_gpus_nothing_is_claimed(machine: Machine) -> None:
         ("report", "imagenet/full", 0),
     ],
 )
-def test_a_stage_claims_what_it_computes_on(verb: str, target: str, expected: int | None) -> None:
-    import importlib
+def test_a_stage_claims_what_it_computes_on(
+    verb: str, target: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert claims(verb, target) == expected
 
+
+def claims(verb: str, target: str, **options: str) -> int | None:
+    """How many GPUs a verb claims; its options are those that it has."""
     from cgn.config.load import load
-    from flows.stage import _gpus
 
     module = importlib.import_module(f"cgn.{target.partition('/')[0]}.{verb}")
+    has_ray = "ray" in inspect.signature(getattr(module, verb)).parameters
+    call: Any = SimpleNamespace(verb=verb, options=({"ray": ""} if has_ray else {}) | options)
     section = getattr(module, "SECTION", verb)
-    assert _gpus(verb, getattr(load(ROOT / "params.yaml").variant(target), section)) == expected
+    return _gpus(call, getattr(load(ROOT / "params.yaml").variant(target), section))
+
+
+def test_what_a_cluster_computes_claims_no_gpu_of_this_machine_and_sees_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gpus.VISIBLE, "0,1")
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert claims("train_classifier", "imagenet/full", ray="local") is None  # a local Ray is given all that are free
+    assert os.environ[gpus.VISIBLE] == "0,1"
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert claims("train_cgn", "mnist/digits") == 1  # it never works on a cluster
+    assert os.environ[gpus.VISIBLE] == "0,1"
+    for verb in ("train_cgn", "generate", "evaluate"):
+        assert claims(verb, "imagenet/full") == 0
+    assert os.environ[gpus.VISIBLE] == ""
+
+
+def test_a_node_of_ray_may_claim_what_is_free(machine: Machine) -> None:
+    """Any command may; it ends with the one that claims."""
+    command = [sys.executable, "-m", "flows.gpus", sys.executable, "-c", NODE]
+    with (machine.folder / "node.log").open("wb") as log:
+        node = subprocess.Popen(command, env=machine.environment, cwd=ROOT, stdout=log, stderr=log)
+    machine.stages.append(node)
+    machine.said("node", "sees GPU-1")
+    machine.start("stage", "1")
+    machine.said("stage", f"waiting for a GPU: GPU-1 is used by PID {node.pid}, {sys.executable} -c")
+    node.terminate()
+    machine.said("stage", "sees GPU-1")
+    machine.said("node", "ended")

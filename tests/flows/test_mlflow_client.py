@@ -404,16 +404,19 @@ def test_a_run_says_where_it_comes_from_and_what_it_is(root: Path) -> None:
 # How the machine is used
 
 
-def test_the_machine_is_sampled_under_the_names_of_mlflow(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_is_sampled_under_the_names_of_mlflow(root: Path) -> None:
     run, _ = begun(root, "train_cgn", pipeline=pipeline(process=alive(os.getpid())))
     sampler = Sampler()
     sampler.sample([run.folder])
     sampler.sample([run.folder])  # it is not time yet
-    monkeypatch.setattr(sampler, "due", 0.0)
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    sampler.sample([run.folder])
     assert len(read_lines(run.folder / untracked.SYSTEM)) == 1
+    sampler.due.clear()
+    sampler.sample([run.folder])
+    assert len(read_lines(run.folder / untracked.SYSTEM)) == 2
     run.end("FINISHED")
+    sampler.due.clear()
+    sampler.sample([run.folder])  # it has ended
+    assert len(read_lines(run.folder / untracked.SYSTEM)) == 2
     assert sync(root) == 0
     found = runs(uri(root))["mnist/toy/train_cgn"]
     expected = {"cpu_utilization_percentage", "system_memory_usage_megabytes", "disk_usage_percentage"}

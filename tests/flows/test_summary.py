@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
-from flows import live, summary
+from flows import live, pipeline, summary
 from flows.experiment import Workspace
 from flows.graph import Stage, onward, variants
 from flows.mlflow_client import shown
@@ -116,6 +116,23 @@ def test_a_server_that_fails_stops_no_stage(monkeypatch: pytest.MonkeyPatch, err
     assert type(error).__name__ in said[0]
 
 
+@pytest.mark.parametrize("line", ["", "Stage 'a' didn't change, skipping"])
+def test_a_stage_ends_well_where_its_artifacts_cannot_be_shown(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    said: list[str] = []
+
+    def fail(*_: Any) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr(live, "get_run_logger", lambda: SimpleNamespace(info=print, warning=said.append))
+    for name in ("show", "show_new"):
+        monkeypatch.setattr(pipeline, name, fail)
+    runner: Any = SimpleNamespace(reproduce=lambda *_, **__: Outcome(status=0, lines=(line,)))
+    state = pipeline.reproduce.fn(reading(a="x")["a"], runner, 1, 0)
+    assert state.is_completed()
+    assert (state.name == "Cached") is bool(line)
+    assert said == ["not shown, because Prefect's server failed: OSError: refused"]
+
+
 def test_the_line_of_a_long_stage_is_one_that_the_flow_knows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +155,7 @@ def test_the_summary_links_what_was_made(here: Path, monkeypatch: pytest.MonkeyP
     report.mkdir(parents=True)
     (report / "index.html").touch()
     stages["mnist_report"] = Stage(**{**vars(stages["mnist_report"]), "outs": (Path("runs/report"),)})
+    stages |= gated(here, mnist_gate=True, imagenet_gate=False)
     ended: dict[str, State[Any]] = {"mnist_report": Completed(message="made in 3.0 s")}
     place = Workspace(folder=here, root=here, name="cgn-12345678")
     mlflow(here / "mlflow.db")
@@ -146,6 +164,8 @@ def test_the_summary_links_what_was_made(here: Path, monkeypatch: pytest.MonkeyP
     assert "| mnist_report | Completed | made in 3.0 s |" in lines
     assert "| mnist_other | not started |  |" in lines
     assert "- Report of mnist_report: `runs/report/index.html`" in lines
+    assert "- Verdict of mnist_gate: **a passed**" in lines
+    assert "- Verdict of imagenet_gate: **a refused**; bias: too low; gap: undecided" in lines
     assert "dvc exp apply cgn-12345678" in made["text"]
     assert lines[-2:] == [
         "- MLflow: [the pipeline](http://127.0.0.1:5000/#/experiments/7/runs/p)",
@@ -194,6 +214,19 @@ def test_a_server_is_asked_by_its_interface(monkeypatch: pytest.MonkeyPatch) -> 
         (f"{api}/runs/search", "Basic bWU6c2U6Y3JldA=="),
     ]
     assert asked[1][1] == {"experiment_ids": ["7"], "filter": "tags.`cgn.pipeline` = 'flow-1'"}
+
+
+def gated(here: Path, **verdicts: bool) -> dict[str, Stage]:
+    """Stages whose output is a verdict."""
+    stages = reading(**dict.fromkeys(verdicts, "mnist.digits.gate"))
+    for name, passed in verdicts.items():
+        reasons = {"bias": "" if passed else "too low", "gap": "" if passed else "undecided", "top_1": ""}
+        checks = [{"name": of, "reason": reason, "passed": not reason} for of, reason in reasons.items()]
+        (here / name).mkdir()
+        verdict = {"passed": passed, "classifier": "a", "checks": checks}
+        (here / name / "gate.json").write_text(json.dumps(verdict), encoding="utf-8")
+        stages[name] = Stage(**{**vars(stages[name]), "outs": (Path(name),)})
+    return stages
 
 
 def mlflow(file: Path) -> None:

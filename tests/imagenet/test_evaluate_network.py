@@ -1,6 +1,7 @@
 """imagenet evaluate_network and evaluate: files of published networks, folders of ours, any module; what is refused."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,9 @@ class Pictures(Silent):
         self.names.append(path.name)
 
 
-def make_in9(root: Path) -> None:
+def make_in9(root: Path, *, variation: str = "original") -> None:
     for number in range(3):
-        path = root / "imagenet9" / "original" / "val" / "00_dog" / f"{number}.png"
+        path = root / "imagenet9" / variation / "val" / "00_dog" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (224, 224), (80 * number, 0, 0)).save(path)
 
@@ -62,6 +63,9 @@ def published(
     variant: str = "mini",
     suite: Suite = "in9",
     sink: MetricSink | None = None,
+    out: str = "out",
+    processes: int = 0,
+    ray: str = "",
 ) -> dict[str, Any]:
     """classifiers.json of files, evaluated on ImageNet-9 or another suite."""
     params = Evaluate(
@@ -75,9 +79,11 @@ def published(
         network=name,
         weights=files,
         data=data,
-        decisions=tmp_path / "out",
+        decisions=tmp_path / out,
+        workers=processes,
+        ray=ray,
     )
-    stored: dict[str, Any] = json.loads((tmp_path / "out" / "classifiers.json").read_text())
+    stored: dict[str, Any] = json.loads((tmp_path / out / "classifiers.json").read_text())
     return stored
 
 
@@ -107,6 +113,26 @@ def test_a_network_of_ones_own_is_evaluated_by_its_file_or_folder(tmp_path: Path
     assert stored["mine"]["preparation"]["mean"] == [123.0, 117.0, 104.0]
     with pytest.raises(ConfigError, match="unknown preparation 'caffe'; known: IMAGENET1K_V1, imagenet, imagenet299, "):
         published(tmp_path, tmp_path, name="squeezenet1_1@caffe", files=(file,))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ray", ["", "local"])
+def test_processes_and_a_cluster_share_the_conditions_and_change_nothing(
+    tmp_path: Path, ray: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if ray:
+        pytest.importorskip("ray", reason="Ray is in the dependency group `cluster`")
+        monkeypatch.setenv("RAY_TMPDIR", tempfile.mkdtemp(prefix="ray"))  # short, because Ray's sockets are there
+    for variation in ("original", "mixed_rand"):
+        make_in9(tmp_path, variation=variation)
+    file = weights(tmp_path / "mine.pth")
+    published(tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(file,))
+    published(
+        tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(file,), out="shared", processes=2, ray=ray
+    )
+    alone, shared = (read(tmp_path / name) for name in ("out", "shared"))
+    assert alone.rows.equals(shared.rows)
+    assert (tmp_path / "out" / "results.json").read_text() == (tmp_path / "shared" / "results.json").read_text()
 
 
 def test_a_network_of_ones_own_gets_figures_because_it_has_no_report(tmp_path: Path) -> None:

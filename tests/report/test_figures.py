@@ -133,7 +133,7 @@ def test_the_panel_of_an_undecided_head_quotes_no_bias() -> None:
 
 def test_cells_show_each_share_by_its_opacity_and_number() -> None:
     svg = confusion_panel(np.array([[4, 0], [1, 1]]), title="t", cue="shape").svg
-    shades = re.findall(r'style="fill: var\(--shape\)(?:; opacity: ([\d.]+))?"', svg)
+    shades = re.findall(r'style="fill: var\(--cell\)(?:; opacity: ([\d.]+))?"', svg)
     assert shades == ["", "0.5", "0.5"], "opaque where it is the whole row; nothing where it is none of it"
     assert sorted(words for words in texts(svg) if words in ("100", "50")) == ["100", "50", "50"]
     assert {"t", "shape label", "decision"} <= set(texts(svg))

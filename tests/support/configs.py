@@ -19,7 +19,9 @@ def replace(record: Record, **changes: Any) -> Record:
 
 def mnist(look: str, **changes: Any) -> Mnist:
     """The paper's variant of a look, with changes by verb as params.yaml would state them."""
-    values: dict[str, Any] = {verb: {} for verb in ("fetch", "generate", "train_classifier", "evaluate", "report")}
+    values: dict[str, Any] = {
+        verb: {} for verb in ("fetch", "generate", "train_classifier", "evaluate", "gate", "report")
+    }
     values |= {"seed": 0, "prepare": {"digits": "mnist", "look": look}}
     values |= {"train_cgn": {"losses": {"perceptual": {"features": "vgg16"}}}}
     return Mnist.model_validate(_merged(values, changes))

@@ -37,7 +37,7 @@ SETS: Mapping[str, tuple[SetName, ...]] = {
 """Suite -> the sets that it can be built from, the best first."""
 ALL = "all"
 """Stands for every suite that the parameters name."""
-HEADLINES = (
+COMPARED_VALUES = (
     *(f"*/{head}/clean/top_1" for head in ("label", "avg")),
     *(f"*/{head}/cue_conflict/{number}" for head in ("label", "avg", "shape") for number in ("shape_bias", "decided")),
     *(f"*/{head}/in9/bg_gap" for head in ("label", "shape_texture")),

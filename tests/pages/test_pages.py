@@ -1,0 +1,144 @@
+"""What people see of a whole run in a browser: Prefect's pages, MLflow's, and the reports."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.pages.browser import (
+    FAINT_TEXT,
+    LOADED_IMAGES,
+    WIDER_THAN_THE_PAGE,
+    address,
+    brightness,
+    chromium,
+    pixels,
+    visit,
+)
+from tests.pages.served import Served, served
+
+pytestmark = pytest.mark.long
+REPORTS = {"mnist/digits": "Does it see the digit", "imagenet/miniature": "Does it see the object"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:  # noqa: ARG001 skips without one
+    with served(tmp_path_factory.mktemp("pages") / "cgn") as shown:
+        yield shown
+
+
+def test_prefect_lists_the_deployments(shown: Served, browser: Any) -> None:
+    with visit(browser, f"{shown.prefect}/deployments") as page:
+        for name in ("cgn-full", "cgn-imagenet", "cgn-mnist", "cgn-nightly"):
+            row = page.locator("tr", has=page.get_by_text(name, exact=True))
+            row.get_by_text("Ready").wait_for()
+        page.get_by_text("At 03:00 AM every day").wait_for()
+
+
+def test_prefect_opens_on_a_page_that_asks_no_other_server(shown: Served, browser: Any) -> None:
+    with visit(browser, shown.prefect) as page:
+        page.get_by_text("Active Work Pools").wait_for()
+        page.wait_for_load_state("networkidle")
+        assert not page.get_by_text("Upgrade").count()
+
+
+def test_prefect_shows_the_run_with_its_timeline(shown: Served, browser: Any) -> None:
+    stages = shown.platform.tasks(shown.run)
+    with visit(browser, f"{shown.prefect}/runs/flow-run/{shown.run}") as page:
+        page.get_by_text("cgn-full · miniature seed 0, digits seed 0").first.wait_for()
+        page.get_by_text("Completed").first.wait_for()
+        page.get_by_text(f"{len(stages)} Task runs").wait_for()
+        assert timeline(page) > 1000, "bars of completed tasks"
+        page.get_by_text("Task Runs", exact=True).click()
+        for name in stages:
+            page.get_by_role("link", name=name, exact=True).first.wait_for()
+        page.get_by_text("Logs", exact=True).click()
+        page.get_by_text(f"{len(stages)} stages: ").wait_for()
+
+
+def timeline(page: Any) -> int:
+    """The pixels of the run's graph that have the colour of a completed task. It is a canvas, so there is no text."""
+    canvas = page.locator("canvas").first
+    canvas.wait_for()
+    found = 0
+    for _ in range(40):
+        red, green, blue = np.moveaxis(pixels(canvas.screenshot()), 2, 0)
+        found = int((green > 2 * np.maximum(red, blue)).sum())
+        if found:
+            return found
+        page.wait_for_timeout(500)
+    return 0
+
+
+def test_prefect_shows_the_summary_with_a_link_to_mlflow(shown: Served, browser: Any) -> None:
+    stages = shown.platform.tasks(shown.run)
+    with visit(browser, artifact(shown, "summary")) as page:
+        for name in stages:
+            page.locator("tr", has=page.get_by_text(name, exact=True)).get_by_text("Completed").wait_for()
+        for target in REPORTS:
+            page.get_by_text(f"runs/{target}/report/index.html").wait_for()
+        link = page.locator(f"a[href^='{shown.mlflow}']").first.get_attribute("href")
+    with visit(browser, link) as page:
+        page.get_by_role("heading", name="cgn-full · miniature seed 0, digits seed 0").wait_for()
+
+
+def artifact(shown: Served, key: str) -> str:
+    """The address of the newest artifact of a key."""
+    found = shown.platform.post(
+        "artifacts/filter", {"artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [shown.run]}}}
+    )
+    assert found, f"{key} is not among {sorted(shown.platform.artifacts(shown.run))}"
+    return f"{shown.prefect}/artifacts/artifact/{found[0]['id']}"
+
+
+def test_prefect_lists_the_artifacts(shown: Served, browser: Any) -> None:
+    with visit(browser, f"{shown.prefect}/artifacts") as page:
+        page.get_by_text(f"{len(shown.platform.artifacts(shown.run))} Artifacts").wait_for()
+        page.get_by_text("mnist-train-cgn-digits-sheets").first.wait_for()
+
+
+@pytest.mark.parametrize("key", ["mnist-train-cgn-digits-sheets", "imagenet-generate-miniature-examples"])
+def test_prefect_shows_images(shown: Served, browser: Any, key: str) -> None:
+    with visit(browser, artifact(shown, key)) as page:
+        page.locator("img[src^='data:image/png']").wait_for()
+        assert [image for image in page.evaluate(LOADED_IMAGES) if image.startswith("data:image/png")]
+
+
+def test_prefect_shows_values_and_progress(shown: Served, browser: Any) -> None:
+    with visit(browser, artifact(shown, "mnist-evaluate-digits-values")) as page:
+        page.get_by_text("original_counterfactual").first.wait_for()
+    with visit(browser, artifact(shown, "imagenet-train-classifier-miniature-progress")) as page:
+        page.get_by_text("100%").first.wait_for()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("target", REPORTS)
+def test_reports_are_readable(shown: Served, browser: Any, target: str, width: int, dark: bool) -> None:
+    page_file = shown.project.folder / "runs" / target / "report/index.html"
+    with visit(browser, address(page_file), width=width, dark=dark) as page:
+        page.get_by_role("heading", name=REPORTS[target]).wait_for()
+        assert brightness(page) < 0.1 if dark else brightness(page) > 0.8
+        images = len(page.evaluate(LOADED_IMAGES))
+        page.evaluate("() => document.querySelectorAll('details').forEach(part => { part.open = true; })")
+        assert len(page.evaluate(LOADED_IMAGES)) > images > 0
+        assert page.evaluate(WIDER_THAN_THE_PAGE) == []
+        assert page.evaluate(FAINT_TEXT, 4.5) == []
+
+
+@pytest.mark.parametrize("target", REPORTS)
+def test_a_section_of_a_report_opens_by_keyboard(shown: Served, browser: Any, target: str) -> None:
+    with visit(browser, address(shown.project.folder / "runs" / target / "report/index.html")) as page:
+        settings = page.get_by_text("Settings of this run")
+        seed = page.get_by_role("row", name="Seed 0")
+        assert not seed.count()
+        settings.locator("xpath=ancestor::summary").focus()
+        page.keyboard.press("Enter")
+        seed.wait_for()
