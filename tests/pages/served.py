@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from tests.flows.conftest import ROOT, Project, answers, environment, free_port, until
 from tests.flows.platform import Platform, started
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "mnist.digits.prepare": {"train_images": 100, "jitter": None},
     "mnist.digits.train_cgn": {"updates": 30, "intervals": {"log": 5, "checkpoint": 30, "sheet": 10}},
     "mnist.digits.generate": {"factual_images": 100, "counterfactual_images": 100, "images_per_shard": 100},
