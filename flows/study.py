@@ -136,11 +136,15 @@ def importance(found: Any) -> dict[str, float]:
     """How much of the variance each parameter explains; empty where too few trials tell, or one parameter alone."""
     optuna = _optuna()
     done = [trial for trial in _counted(found) if trial.value is not None]
-    if len(done) < STARTUP_TRIALS or len({trial.value for trial in done}) < 2 or len(done[0].params) < 2:
+    if len(done) < STARTUP_TRIALS or len({trial.value for trial in done}) < 2:
+        return {}
+    varied = [key for key in done[0].params if len({str(trial.params[key]) for trial in done}) > 1]
+    if len(varied) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return {
-        key: float(value) for key, value in optuna.importance.get_param_importances(found, evaluator=evaluator).items()
+        key: float(value)
+        for key, value in optuna.importance.get_param_importances(found, evaluator=evaluator, params=varied).items()
     }
 
 
