@@ -15,7 +15,9 @@ from typing import Any
 
 from PIL import Image
 
+from flows.summary import VIEW
 from tests.flows.conftest import ROOT
+from tests.flows.stored import runs
 from tests.pages.browser import address, chromium, visit
 from tests.pages.served import Served, served
 
@@ -51,14 +53,53 @@ def prefect_artifacts(browser: Any, shown: Served) -> bytes:
         return shot(page, left=240, height=760)
 
 
+def mlflow_runs(browser: Any, shown: Served) -> bytes:
+    """The experiment, with the stages of the pipeline's run."""
+    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs{VIEW}", width=1900) as page:
+        page.locator(".ag-row").first.wait_for()
+        page.get_by_text("Expand rows").click()
+        page.get_by_role("link", name="report mnist/digits").first.wait_for()
+        return without_assistant(page, height=880)
+
+
+def mlflow_images(browser: Any, shown: Served) -> bytes:
+    """The sheets of the digits' training, at its end."""
+    run = runs(shown.mlflow)["train_cgn mnist/digits"].info.run_id
+    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}") as page:
+        page.locator(".js-plotly-plot").first.wait_for()
+        page.get_by_text("Add section").scroll_into_view_if_needed()
+        page.get_by_role("slider").first.press("End")
+        page.wait_for_timeout(3000)
+        return without_assistant(page, height=890)
+
+
+def mlflow_model(browser: Any, shown: Served) -> bytes:
+    """A registered model and its versions."""
+    return model(browser, f"{shown.mlflow}/#/models/cgn-imagenet-miniature-classifier{VIEW}")
+
+
+def model(browser: Any, url: str) -> bytes:
+    """The page of the miniature's classifiers."""
+    with visit(browser, url, width=1600) as page:
+        page.get_by_text("imagenet-miniature-ensemble").first.wait_for()
+        return without_assistant(page, height=890)
+
+
+def without_assistant(page: Any, *, height: int) -> bytes:
+    """A page of MLflow without its bars at the left and the right."""
+    page.get_by_role("button", name="Close").last.click()
+    page.wait_for_timeout(1000)
+    return shot(page, left=195, height=height)
+
+
 def report_digits(browser: Any, shown: Served) -> bytes:
     """The digits' report, dark."""
-    return report(browser, shown, target="mnist/digits", dark=True, height=900)
+    return report(browser, shown, target="mnist/digits", dark=True, height=800)
 
 
 def report_miniature(browser: Any, shown: Served) -> bytes:
     """The miniature's report, light."""
-    return report(browser, shown, target="imagenet/miniature", dark=False, height=900)
+    return report(browser, shown, target="imagenet/miniature", dark=False, height=800)
 
 
 def report(browser: Any, shown: Served, *, target: str, dark: bool, height: int) -> bytes:
@@ -78,6 +119,9 @@ SHOTS: dict[str, Shot] = {
     "prefect-run": prefect_run,
     "prefect-summary": prefect_summary,
     "prefect-image": prefect_artifacts,
+    "mlflow-runs": mlflow_runs,
+    "mlflow-images": mlflow_images,
+    "mlflow-model": mlflow_model,
     "report-digits": report_digits,
     "report-miniature": report_miniature,
 }
