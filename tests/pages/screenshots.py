@@ -63,12 +63,12 @@ def mlflow_runs(browser: Any, shown: Served) -> bytes:
 
 
 def mlflow_images(browser: Any, shown: Served) -> bytes:
-    """The sheets of the digits' training, at its end."""
+    """The curves and the sheets of the digits' training."""
     run = runs(shown.mlflow)["train_cgn mnist/digits"].info.run_id
     with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}") as page:
         page.locator(".js-plotly-plot").first.wait_for()
         page.get_by_text("Add section").scroll_into_view_if_needed()
-        page.get_by_role("slider").first.press("End")
+        page.get_by_role("slider").first.press("ArrowRight")
         page.wait_for_timeout(3000)
         return without_assistant(page, height=890)
 
