@@ -53,6 +53,7 @@ COMMANDS = {
     "doctor": ("cgn.doctor:doctor", "check this machine for a run: devices, memory, disk, files, servers; what to do"),
     "export": ("cgn.publish.export:export", "write a classifier or a generator as an ONNX file, compared with torch"),
     "params": ("cgn.config.show:show", "print every resolved value of a variant, its unit and where it comes from"),
+    "push": ("cgn.publish.push:push", "write networks or generated images as a repository, in a folder or on the Hub"),
     "survey": ("cgn.imagenet.survey:survey", "note which images the folders of a variant of imagenet hold"),
 }
 """Commands that are no verbs: a function that takes the words that follow, and what it does."""

@@ -25,7 +25,8 @@ from flows.untracked import UNTRACKED, alone
 EXPERIMENT = "cgn"
 PIPELINE, SWEEP, PARENT, HOME = "cgn.pipeline", "cgn.sweep", "mlflow.parentRunId", "cgn.store"
 EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # else MLflow opens it on its view for language models
+    # the view of trainings; the page of MLflow 3.17 follows ?workflowType=machine_learning or the browser's last choice
+    "mlflow.experimentKind": "custom_model_development",
     "mlflow.note.content": "Counterfactual Generative Networks: one run a stage, nested in the run of its pipeline "
     "(`dvc repro`, `dvc exp run` or a Prefect flow run). Compare pipelines by the metrics of their evaluations, and "
     "trainings by their curves.",

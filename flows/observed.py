@@ -17,8 +17,11 @@ from flows.processes import is_alive
 from flows.untracked import END, STAGE, read, write_json
 
 PARAMS = "params.yaml"
-DATA, OTHER_DATA = "data", ("assets", "images", "decisions")
-"""Roles of inputs and outputs that are datasets in MLflow: prepared images, named like their variant, and others."""
+DATASETS = {"data": "", "images": " images", "decisions": " decisions", "assets": " assets"}
+"""Roles of inputs and outputs that are datasets in MLflow, and what their names have after the variant's.
+
+Fetched assets are one only where there is no other: beside prepared images they are pretrained networks.
+"""
 TRAINING, PREPARATION = ("train_cgn", "train_classifier"), ("prepare", "generate")
 """Verbs by what the datasets are for that they read; those of the others are for evaluation."""
 SAMPLE_SECONDS, LONG_SAMPLE_SECONDS, LONG_AFTER = 2.0, 10.0, 60.0
@@ -63,12 +66,11 @@ def datasets(
     `hashes`: DVC's hashes by path, by the role of the path.
     """
     variant = "/".join(filter(None, map(facts.get, ("track", "variant"))))
-    names = {DATA: variant} | {role: f"{variant} {role}" for role in OTHER_DATA}
+    roles = [role for role in DATASETS if hashes.get(role)]
     return [
-        {"name": names[role], "digest": digest, "path": path, "context": context}
-        for role, found in hashes.items()
-        if role in names
-        for path, digest in found.items()
+        {"name": f"{variant}{DATASETS[role]}", "digest": digest, "path": path, "context": context}
+        for role in (roles if roles[:1] == ["assets"] else [role for role in roles if role != "assets"])
+        for path, digest in hashes[role].items()
     ]
 
 

@@ -23,6 +23,7 @@ from flows.mlflow_client import EXPERIMENT, PARENT, PIPELINE, address, shown
 NAMED = 3
 """Variants that a name lists; of more it says how many."""
 MLFLOW_UI = "http://127.0.0.1:5000"  # where `mlflow ui` shows a SQLite file
+VIEW = "?workflowType=machine_learning"  # else MLflow's page shows what it has for language models
 PATIENCE_SECONDS = 4.0
 PAGE = "index.html"
 VERDICT = "gate.json"
@@ -68,7 +69,7 @@ def _mlflow(root: Path, *, key: str) -> list[str]:
         return ["- MLflow has no run of it: nothing ran, or its upload is not there yet"]
     base = MLFLOW_UI if sqlite_file(uri) else shown(uri).rstrip("/")
     links = [(run, f"{base}/#/experiments/{run['experiment']}/runs/{quote(run['id'])}") for run in found + below]
-    return [f"- MLflow: [{run['name']}]({link}{'/artifacts' if run in below else ''})" for run, link in links]
+    return [f"- MLflow: [{run['name']}]({link}{'/artifacts' if run in below else ''}{VIEW})" for run, link in links]
 
 
 def _runs(uri: str, tags: Mapping[str, str]) -> list[dict[str, str]]:

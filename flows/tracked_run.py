@@ -102,10 +102,10 @@ class TrackedRun:
     def _begin(self) -> None:
         """Open the run, below its pipeline's, which is created if this stage is its first."""
         facts, start, client = self.stage["facts"], self.stage["time"], self.client
-        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs", "about")}
+        tags = {f"cgn.{key}": value for key, value in facts.items() if key not in ("name", "inputs", "about", "output")}
         tags |= {f"dvc.{key}": value for key, value in self.stage["experiment"].items()}
         if "verb" in facts:
-            note = f"{facts.get('about', facts['verb'])}: `{self.stage['out']}`\n\n`{facts.get('command', '')}`"
+            note = f"{facts.get('about', facts['verb'])}\n\n`python -m cgn {facts.get('command', facts['verb'])}`"
             tags |= client.described(f"cgn/{facts.get('track')}/{facts['verb']}.py", note=note)
         if self.stage.get("nested", True):
             tags[PARENT] = self._open_pipeline()
@@ -135,11 +135,18 @@ class TrackedRun:
         return known or self.client.create(sweep["name"], start=self.stage["time"], tags={SWEEP: sweep["key"]})
 
     def send_inputs(self, file: Path) -> None:
-        """Datasets and DVC's hashes of the inputs or the output; the pipeline's run gets the changed parameters."""
+        """Datasets and DVC's hashes of the inputs or the output.
+
+        The pipeline's run gets the changed parameters, and the datasets that are named like a variant.
+        """
         noted = read_json(file)
+        given = noted.get("datasets", [])
         self.client.log(self.sent.run_id, tags=noted.get("tags", {}))
-        self.client.log_datasets(self.sent.run_id, noted.get("datasets", []))
+        self.client.log_datasets(self.sent.run_id, given)
         self._log_above(params=noted.get("changed", {}))
+        main = [dataset for dataset in given if " " not in dataset["name"]]
+        if main and (parent := self._parent()):
+            self.client.log_datasets(parent.info.run_id, main)
 
     def send_note(self, file: Path) -> None:
         """run.json, and what it says; the pipeline's run gets the revision and the variant's seed."""
@@ -203,7 +210,8 @@ class TrackedRun:
 
     def send_model(self, file: Path) -> None:
         """A trained network."""
-        register(file.parent, values=self._compared(), run=self._noted())
+        with alone(self.client.lock.with_name(f"{self.client.lock.name}.models")):  # else equal weights twice at once
+            register(file.parent, values=self._compared(), run=self._noted())
 
     def send_verdict(self, file: Path) -> None:
         """What a gate says of a classifier."""
@@ -234,7 +242,9 @@ class TrackedRun:
             options = [value for key, value in facts.items() if key.startswith("option.") and value != "all"]
             name, metrics = "/".join([facts["track"], facts["variant"], *options]), client.run(run_id).data.metrics
             own = ("system/", f"{EVALUATE}/")
-            values = {f"{name}/{key}": value for key, value in metrics.items() if not key.startswith(own)}
+            # with dots, as DVC shows them, all of a variant are in one group of charts
+            kept = {key: value for key, value in metrics.items() if not key.startswith(own)}
+            values = {f"{name}/{key.replace('/', '.')}": value for key, value in kept.items()}
             self._log_above(metrics=[{**values, "step": 0, "time": end["time"]}])
         if not (parent := self._parent()):
             return

@@ -163,7 +163,8 @@ class UntrackedRun:
             # the files of the run before are still there where this one was refused before it wrote its own
             self._follow(*(name for name in (RUN, RECORD) if (self.folder / name).exists()))
             if status == "FINISHED":
-                self._link_models()
+                with self._optional():
+                    self._link_models()
             self.write(END, {"time": time.time(), "status": status, "message": message})
             if refused := read(self.folder / REFUSED):
                 _note(f"this run is not in MLflow: {refused}")

@@ -3,10 +3,10 @@
 `metrics.jsonl` is the record: one line a step, appended and flushed; all else replaces a file as a whole, so whoever
 holds a link to one keeps what it was. `details.json` holds all final values, `metrics.json` those of them that one
 compares between runs (the verb says which; how fast a run was is never among them), `headlines.json` two or three of
-these by short names, for tables, and `curves.csv` the steps, one line a value, so that one plot shows any number of
-curves. A run that continues from step n drops the lines after n
-first, so a resumed record reads like an unbroken one. A line that cannot be read (half a line of a killed run, a
-damaged file) is left out and stops nothing. The platform adds a sink of its own (for MLflow).
+these by short names and rounded, for tables, and `curves.csv` the steps, one line a value, so that one plot shows any
+number of curves. A run that continues from step n drops the lines after n first, so a resumed record reads like an
+unbroken one. A line that cannot be read (half a line of a killed run, a damaged file) is left out and stops nothing.
+The platform adds a sink of its own (for MLflow).
 """
 
 import csv
@@ -103,7 +103,7 @@ class Files:
         }
         write_json(self.folder / "metrics.json", _nested(compared))
         if self.headlines:
-            found = {short: values[name] for short, name in self.headlines.items() if name in values}
+            found = {short: round(values[name], 4) for short, name in self.headlines.items() if name in values}
             write_json(self.folder / "headlines.json", found)
         write_json(self.folder / "details.json", _nested(values))
         write_text(self.folder / "curves.csv", _table(read_lines(self.record)))

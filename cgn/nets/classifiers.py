@@ -229,24 +229,35 @@ class Cnn(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B,3,H,W) in [-1,1] -> log-probabilities (B,K)."""
-        maps: torch.Tensor = self.model[2:](self._first_maps(images))
+        return self.classify(self.normalize(images))
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """(B,3,H,W) in [-1,1] -> the same of mean 0 and deviation 1, by the batch's statistics in training mode.
+
+        It is the only step that mixes the images of a batch, and no gradient passes it.
+        """
+        norm = cast(nn.BatchNorm2d, self.model[0])
+        if self.training and norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        return functional.batch_norm(
+            images, norm.running_mean, norm.running_var, training=self.training, momentum=0.1, eps=norm.eps
+        )
+
+    def classify(self, normal: torch.Tensor) -> torch.Tensor:
+        """What `normalize` returned, (B,3,H,W) -> log-probabilities (B,K)."""
+        maps: torch.Tensor = self.model[2:](self._first_maps(normal))
         if maps.shape[-2:] == (PUBLISHED_SIDE, PUBLISHED_SIDE):
             maps = maps[..., :PUBLISHED_POOL, :PUBLISHED_POOL]
         scores: torch.Tensor = self.cls(maps.mean(dim=(2, 3)))
         return scores
 
-    def _first_maps(self, images: torch.Tensor) -> torch.Tensor:
+    def _first_maps(self, normal: torch.Tensor) -> torch.Tensor:
         """The output of `model[:2]`, (B,32,H,W): scaled weights on normalized images, plus the maps of the shift.
 
         The shift is convolved as an image, because the zero padding at the border replaces the shift, too.
         """
         norm, convolve = cast(nn.BatchNorm2d, self.model[0]), cast(nn.Conv2d, self.model[1])
-        if self.training and norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
         scaled = convolve.weight * norm.weight.view(1, 3, 1, 1)
-        shift = norm.bias.view(1, 3, 1, 1).expand(1, 3, *images.shape[-2:])
+        shift = norm.bias.view(1, 3, 1, 1).expand(1, 3, *normal.shape[-2:])
         offset = functional.conv2d(shift, convolve.weight, convolve.bias, padding=2)
-        normal = functional.batch_norm(
-            images, norm.running_mean, norm.running_var, training=self.training, momentum=0.1, eps=norm.eps
-        )
         return functional.conv2d(normal, scaled, padding=2) + offset

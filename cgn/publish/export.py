@@ -96,17 +96,21 @@ def to_onnx(graph: Any) -> bytes:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")  # torch's own exporter uses what torch has deprecated
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            graph.module,
-            traced,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(graph.inputs),
-            output_names=graph.outputs,
-            dynamic_shapes=sizes if graph.inputs.keys() == {"images"} else (sizes,),
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                graph.module,
+                traced,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(graph.inputs),
+                output_names=graph.outputs,
+                dynamic_shapes=sizes if graph.inputs.keys() == {"images"} else (sizes,),
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = [line for line in str(error).splitlines() if line][-2:]
+            raise ArtifactError(f"torch cannot write this network as ONNX with a dynamic batch: {reason}") from None
     assert program is not None
     proto = program.model_proto
     for entry in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):

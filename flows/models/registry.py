@@ -6,16 +6,18 @@ it is repeated without harm: what exists is found and not created again.
 The alias `champion` moves to a version when a gate has passed this very classifier, and never back to an older verdict.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flows.mlflow_client import PATIENCE, Client
-from flows.models.saving import Weights, save
+from flows.models.saving import CLASSIFIER, Weights, save
 
 CHAMPION = "champion"
 SHA256, FOLDER, GATE, JUDGED, SINCE = "sha256", "folder", "gate", "gate_time", "champion_since"
@@ -26,6 +28,8 @@ LARGEST_MB = 256.0
 UPLOAD_BYTES_A_SECOND = 1 << 20
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 TAG_LENGTH = 5000
+VERSIONS = "mlflow.modelVersions"
+ADDRESS = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +46,7 @@ class Registry:
     """The registered models of the project, through an open client."""
 
     def __init__(self, client: Client) -> None:
-        import mlflow
-
         self.client, self.mlflow = client, client.mlflow
-        # MLflow's SQL store resolves models:/ID by the address that is set for the whole process
-        mlflow.set_tracking_uri(client.uri)
 
     def add(self, weights: Weights, *, origin: Origin) -> Any:
         """The version of these weights, which is created if it does not exist, and their logged model with it."""
@@ -54,7 +54,12 @@ class Registry:
         model = self._model(version) or self._logged(weights, origin=origin)
         if origin.run_id:
             self._link_output(model, run_id=origin.run_id)
-        return version if version and self._model(version) else self._register(weights, model, origin=origin)
+        if self._model(version) is None:
+            version = self._register(weights, model, origin=origin)
+        shown = json.dumps([{"name": version.name, "version": str(version.version)}])  # on the model's page
+        if model.tags.get(VERSIONS) != shown:
+            self.mlflow.set_logged_model_tags(model.model_id, {VERSIONS: shown})
+        return version
 
     def version(self, name: str, *, sha256: str) -> Any:
         """The newest version of a registered model that has these weights; None where it has none."""
@@ -110,17 +115,17 @@ class Registry:
         """Note a gate's verdict on a version. One that passed is the champion, unless that was chosen later."""
         reasons = [f"{check['name']}: {check['reason']}" for check in verdict["checks"] if not check["passed"]]
         said = PASSED if verdict["passed"] is True else f"{REFUSED}: {'; '.join(reasons)}"
-        if float(version.tags.get(JUDGED, 0)) <= time:
+        if version.tags.get(JUDGED, "") <= _stamp(time):
             self.mlflow.set_model_version_tag(version.name, version.version, GATE, said[:TAG_LENGTH])
-            self.mlflow.set_model_version_tag(version.name, version.version, JUDGED, str(time))
-            since = self.mlflow.get_registered_model(version.name).tags.get(SINCE, 0)
-            if verdict["passed"] is True and float(since) <= time:
+            self.mlflow.set_model_version_tag(version.name, version.version, JUDGED, _stamp(time))
+            since = self.mlflow.get_registered_model(version.name).tags.get(SINCE, "")
+            if verdict["passed"] is True and since <= _stamp(time):
                 self.promote(version, time=time)
 
     def promote(self, version: Any, *, time: float) -> None:
         """Make a version the champion."""
         self.mlflow.set_registered_model_alias(version.name, CHAMPION, version.version)
-        self.mlflow.set_registered_model_tag(version.name, SINCE, str(time))
+        self.mlflow.set_registered_model_tag(version.name, SINCE, _stamp(time))
 
     def _model(self, version: Any) -> Any:
         """The logged model of a version; None where there is none, or it was deleted."""
@@ -142,7 +147,10 @@ class Registry:
         if found:
             model = found[0]
         else:
-            tags, params = self._tags(weights, origin=origin), {key: str(value) for key, value in origin.params.items()}
+            verb = "train_classifier" if weights.kind == CLASSIFIER else "train_cgn"
+            source = f"cgn/{weights.facts['track']}/{verb}.py"
+            tags = self._tags(weights, origin=origin) | self.client.described(source, note=_described(weights))
+            params = {key: str(value) for key, value in origin.params.items()}
             model = self.mlflow.create_logged_model(
                 experiment, weights.name, origin.run_id or None, tags=tags, params=params, model_type=weights.kind
             )
@@ -179,19 +187,23 @@ class Registry:
 
         name, target = weights.registered_name, f"{weights.facts['track']}/{weights.facts['variant']}"
         try:
-            self.mlflow.create_registered_model(name, description=f"The {weights.kind}s of {target}")
+            about = f"The trained {weights.kind}s of {target}."
+            if weights.kind == CLASSIFIER:
+                about += " The alias `champion` names the last version that a gate has passed."
+            self.mlflow.create_registered_model(name, description=about)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        return self.mlflow.create_model_version(
-            name,
-            f"models:/{model.model_id}",
-            run_id=origin.run_id or None,
-            tags=self._tags(weights, origin=origin),
-            description=weights.name,
-            model_id=model.model_id,
-            await_creation_for=0,
-        )
+        with _address_of_process(self.client.uri):
+            return self.mlflow.create_model_version(
+                name,
+                f"models:/{model.model_id}",
+                run_id=origin.run_id or None,
+                tags=self._tags(weights, origin=origin),
+                description=_described(weights),
+                model_id=model.model_id,
+                await_creation_for=0,
+            )
 
     def _tags(self, weights: Weights, *, origin: Origin) -> dict[str, str]:
         tags = {SHA256: weights.sha256, "arm": str(weights.facts.get("arm", "")), **origin.tags}
@@ -200,9 +212,34 @@ class Registry:
         return {name: text[:TAG_LENGTH] for name, text in tags.items() if text}
 
 
+def _stamp(time: float) -> str:
+    """Seconds as text that sorts by time."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+
+
+def _described(weights: Weights) -> str:
+    arm = f", arm `{weights.facts['arm']}`" if weights.kind == CLASSIFIER else ""
+    return f"{weights.kind.capitalize()} of {weights.facts['track']}/{weights.facts['variant']}{arm}"
+
+
 def copied(weights: Weights) -> bool:
     """Whether weights of this size are copied into MLflow: CGN_MODEL_MB says up to which, 0 copies none."""
     return weights.file.stat().st_size <= float(os.environ.get(LARGEST) or LARGEST_MB) * 1e6
+
+
+@contextmanager
+def _address_of_process(uri: str) -> Iterator[None]:
+    """MLflow's SQL store resolves models:/ID by the address that is set for the whole process, not by its client's."""
+    import mlflow
+
+    given = os.environ.get(ADDRESS)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # it takes the variable away, too
+        if given is not None:
+            os.environ[ADDRESS] = given
 
 
 @contextmanager

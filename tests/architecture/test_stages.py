@@ -1,11 +1,13 @@
 """dvc.yaml says what is true: code deps are import closures, paths in commands are deps and outs, params the verb's."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -188,6 +190,35 @@ def test_paths_of_a_command_are_its_deps_and_outs(stages: dict[str, Stage]) -> N
         (out,) = stage.outs
         beside = {*stage.metrics, *stage.plots}
         assert {path.parent for path in beside} <= {out.with_name(out.name + ".log")}, stage.name
+
+
+@pytest.fixture(scope="module")
+def shown() -> dict[str, Any]:
+    """dvc.yaml with the variants that `shown` names."""
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    for track, variant in yaml.safe_load(text)["vars"][0]["shown"].items():
+        text = text.replace(f"${{shown.{track}}}", variant)
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def test_plots_are_drawn_from_outputs_by_templates_that_exist(shown: dict[str, Any], every: dict[str, Stage]) -> None:
+    made = {path for stage in every.values() for path in (*stage.outs, *stage.plots)}
+    for plot in shown["plots"]:
+        for of in plot.values() if isinstance(plot, dict) else [{"y": [plot]}]:
+            for path in map(Path, of["y"]):
+                assert made & {path, *path.parents}, f"{path} is no output, so other revisions would not have it"
+            assert isinstance(plot, str) or (ROOT / f".dvc/plots/{of['template']}.json").is_file()
+
+
+def test_artifacts_are_outputs_with_names_that_dvc_takes(shown: dict[str, Any], every: dict[str, Stage]) -> None:
+    made = {out for stage in every.values() for out in stage.outs}
+    for name, artifact in shown["artifacts"].items():
+        assert re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9-/_]*[a-zA-Z0-9]", name), "gto.constants.name"
+        assert Path(artifact["path"]) in made
+        assert artifact["type"] in {"model", "dataset"}
+        assert artifact["desc"]
+        assert artifact["labels"]
 
 
 def test_a_stage_reads_its_own_parameters(declared: dict[str, dict[str, object]]) -> None:

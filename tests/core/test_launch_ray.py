@@ -21,7 +21,10 @@ from tests.core.test_several_machines import GAN, ROOT, ROUNDING, SECONDS, alone
 
 __all__ = ["home"]  # the fixture of a folder with assets and params.yaml
 pytest.importorskip("ray", reason="Ray is in the dependency group `cluster`")
-pytestmark = pytest.mark.long
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray Data, which Ray Train loads, deprecates its own
+]
 
 
 @pytest.fixture(autouse=True)

@@ -111,13 +111,13 @@ def test_how_fast_a_run_was_is_no_metric(tmp_path: Path, pace: str) -> None:
 def test_headlines_are_final_values_by_short_names(tmp_path: Path) -> None:
     """Those that were measured; a verb without headlines writes no file."""
     files = Files(tmp_path, headlines={"top_1": "ensemble/avg/clean/top_1", "bg_gap": "ensemble/shape/in9/bg_gap"})
-    files.summary({"ensemble/avg/clean/top_1": 0.5, "baseline/label/clean/top_1": 0.25})
-    assert finals(tmp_path, "headlines.json") == {"top_1": 0.5}
+    files.summary({"ensemble/avg/clean/top_1": 0.54321, "baseline/label/clean/top_1": 0.25})
+    assert finals(tmp_path, "headlines.json") == {"top_1": 0.5432}
     Files(tmp_path / "other").summary({"loss": 1.0})
     assert not (tmp_path / "other" / "headlines.json").exists()
 
 
-def test_headlines_name_values_that_evaluations_have(tmp_path: Path) -> None:
+def test_headlines_name_values_that_evaluations_have() -> None:
     shares = summary(numbers(predictions()))
     assert set(imagenet_evaluate.HEADLINES.values()) <= shares.keys()
     known = {f"accuracy/{arm}/{split}" for arm in ARMS for split in mnist_evaluate.CONDITIONS}

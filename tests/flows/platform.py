@@ -17,6 +17,7 @@ from tests.flows.conftest import Project, answers, free_port, until
 NOBODY = "http://127.0.0.1:9"  # these tests do not track, and loading MLflow takes seconds
 SERVER = ("prefect", "server", "start", "--host", "127.0.0.1", "--no-ui", "--port")
 WORKER = ("prefect", "worker", "start", "--pool", "cgn", "--type", "process")
+PATIENCE_SECONDS = 600  # on a machine that is busy
 DEPLOY = ("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "pipelines.yaml")
 
 
@@ -35,7 +36,7 @@ class Platform:
 
     def typed(self, name: str, *words: str) -> str:
         """Type `prefect deployment run NAME`, with `words` after it; the id of the flow run."""
-        said = self.project.run("prefect", "deployment", "run", name, *words)
+        said = self.project.run("prefect", "deployment", "run", name, *words, timeout=PATIENCE_SECONDS)
         (found,) = [line.split()[-1] for line in said.splitlines() if "UUID:" in line]
         return found
 
@@ -114,7 +115,7 @@ def started(plain: Project, *, server: Sequence[str] = SERVER, port: int | None 
         until(lambda: answers(f"{api}/health"), what="the server")
         with project.running(*WORKER) as worker:
             until(lambda: answers(f"{api}/work_pools/cgn"), what="the worker's pool")
-            project.run(*DEPLOY)
+            project.run(*DEPLOY, timeout=PATIENCE_SECONDS)
             yield Platform(project, api=api, worker=worker)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -48,7 +47,7 @@ if out.name == "report":
 for file in beside:
     file.parent.mkdir(parents=True, exist_ok=True)
     names = ("accuracy", "baseline") if "mnist" in file.parts else ("shape_bias", "bg_gap", "top_1")
-    values = {name: (digest[number] + 1) / 257 for number, name in enumerate(names)}
+    values = {name: round((digest[number] + 1) / 257, 4) for number, name in enumerate(names)}
     curve = f"step,name,value\\n1,loss/a,2\\n2,loss/a,{digest[0]}\\n1,loss/b,3\\n2,loss/b,1\\n"
     file.write_text(curve if file.suffix == ".csv" else json.dumps(values))
 '''
@@ -61,11 +60,12 @@ def checkout(folder: Path) -> Path:
         shutil.copy(ROOT / name, folder / name)
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     for stage in declared["stages"].values():
-        stage["deps"] = [dep for dep in stage.get("deps", ()) if dep.startswith("runs/")]
+        stage["deps"] = ["code", *(dep for dep in stage.get("deps", ()) if dep.startswith("runs/"))]
         outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
         stage["outs"], stage["always_changed"] = outs, False
         stage["cmd"] = f"{sys.executable} stand_in.py {' '.join([*outs, *stage.get('metrics', ())])}"
     (folder / "dvc.yaml").write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
+    (folder / "code").touch()
     (folder / "stand_in.py").write_text(STAND_IN, encoding="utf-8")
     run(folder, "git", "init", "--quiet", "--initial-branch", "main")
     return folder
@@ -176,10 +176,8 @@ def test_plots_are_drawn_without_a_network(compared: Path, tmp_path: Path, words
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"file://{tmp_path}/page/index.html")
-        page.wait_for_function("document.querySelectorAll('.vega-embed canvas, .vega-embed svg').length >= 8")
-        drawn = page.evaluate(
-            "[...document.querySelectorAll('.vega-embed canvas')].map(c => c.toDataURL().length > 5000)"
-        )
+        page.wait_for_function(f"document.querySelectorAll('.vega-embed .marks').length == {len(titles)}")
+        drawn = page.evaluate("[...document.querySelectorAll('.vega-embed .marks')].map(m => m.clientWidth > 100)")
         images = page.evaluate("[...document.images].map(image => image.naturalWidth)")
         source = page.content()
         browser.close()
@@ -205,11 +203,3 @@ def test_a_variant_that_has_not_run_has_no_plots_and_breaks_nothing(tmp_path: Pa
     run(folder, "dvc", "plots", "show")
     run(folder, "dvc", "status")
     assert "accuracy" in run(folder, "dvc", "metrics", "show")
-
-
-@pytest.mark.long
-def test_artifacts_are_copied_by_their_names(compared: Path, tmp_path: Path) -> None:
-    """From a commit that a Git tag names, as DVC's registry does."""
-    run(compared, "git", "tag", "cgn-mnist-digits-generator@v1.0.0")
-    run(tmp_path, "dvc", "artifacts", "get", str(compared), "cgn-mnist-digits-generator", "--out", "copy")
-    assert Image.open(tmp_path / "copy" / "sheets" / "000600.png").size == (64, 32)

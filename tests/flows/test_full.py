@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_variants_and_a_first_stage_are_chosen(platform: Platform) -> None:
     ],
 )
 def test_a_name_that_is_refused_runs_nothing_and_says_what_is_allowed(
-    platform: Platform, parameters: dict[str, object], said: str
+    platform: Platform, parameters: dict[str, Any], said: str
 ) -> None:
     ran(platform.project)
     run = platform.start("cgn-full", **parameters)

@@ -23,6 +23,7 @@ from flows import untracked
 from flows.database import create
 from flows.mlflow_client import HOME, PATIENCE, Client, RefusedError, refusal_status
 from flows.observed import Sampler, observe
+from flows.observed import datasets as datasets_of
 from flows.processes import alive
 from flows.tracked_run import TrackedRun
 from flows.tracking import drop, sync
@@ -316,7 +317,7 @@ def test_a_pipeline_has_its_parameters_revision_and_the_metrics_of_its_evaluatio
     assert run.data.tags["mlflow.source.git.commit"] == "abc"
     assert run.data.metrics.pop("seconds") >= 0
     assert run.data.metrics == {
-        "mnist/toy/accuracy/original/test": 0.75,
+        "mnist/toy/accuracy.original.test": 0.75,
         "stages/made": 2,
         "stages/failed": 0,
         "stages/killed": 0,
@@ -384,9 +385,22 @@ def test_what_is_sent_again_after_a_crash_is_there_once(root: Path) -> None:
     found = runs(uri(root))["mnist/toy/train_cgn"]
     assert found.info.run_id == number
     assert images(uri(root), found) == [("sheets", 100)]
-    assert datasets(uri(root), found) == [("mnist/toy", "abc.dir", "training")]
+    for run_with_it in (found, runs(uri(root))["flow"]):
+        assert datasets(uri(root), run_with_it) == [("mnist/toy", "abc.dir", "training")]
     assert history(uri(root), found, "train/loss") == [(100, 0.5)]
     assert history(uri(root), found, "system/cpu") == [(1, 7.0)]
+
+
+def test_fetched_assets_are_a_dataset_only_where_there_is_no_other() -> None:
+    facts, hashes = (
+        {"track": "mnist", "variant": "toy"},
+        {"assets": {"a": "1"}, "data": {"b": "2"}, "model": {"c": "3"}},
+    )
+    (given,) = datasets_of(facts, hashes, context="training")
+    assert given == {"name": "mnist/toy", "digest": "2", "path": "b", "context": "training"}
+    (given,) = datasets_of(facts, {"assets": {"a": "1"}}, context="preparation")
+    assert (given["name"], given["digest"]) == ("mnist/toy assets", "1")
+    assert not datasets_of(facts, {"model": {"c": "3"}}, context="preparation")
 
 
 def test_a_run_says_where_it_comes_from_and_what_it_is(root: Path) -> None:
@@ -397,7 +411,7 @@ def test_a_run_says_where_it_comes_from_and_what_it_is(root: Path) -> None:
     assert (tags["mlflow.source.name"], above["mlflow.source.name"]) == ("cgn/mnist/train_cgn.py", "dvc.yaml")
     assert tags["mlflow.source.type"] == above["mlflow.source.type"] == "LOCAL"
     assert tags["mlflow.user"] == above["mlflow.user"] == getpass.getuser()
-    assert "runs/mnist/toy/train_cgn" in tags["mlflow.note.content"]
+    assert "`python -m cgn train_cgn`" in tags["mlflow.note.content"]
     assert "nested in it" in above["mlflow.note.content"]
 
 

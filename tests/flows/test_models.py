@@ -1,5 +1,6 @@
 """Trained networks in MLflow: models from code, versions, the champion's alias. MLflow is real, stages are not."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ def test_a_trained_classifier_is_a_model_and_a_version_that_are_linked_to_their_
     assert {metric.key: metric.value for metric in model.metrics} == {"train/loss": 0.5}
     assert model.params == {"epochs": "3", "seed": "7"}
     assert version.source == f"models:/{model.model_id}"
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": str(version.version)}]
+    assert version.description == "Classifier of mnist/toy, arm `original`"
     assert version.run_id == run.info.run_id
     assert {"arm": "original", "folder": digest, "dvc.path": str(folder)}.items() <= version.tags.items()
     assert version.aliases == []
@@ -152,7 +155,7 @@ def test_what_is_stored_loads_without_pickle_and_answers_as_the_library(
     assert sync(root) == 0
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     Image.effect_noise((16, 16), 90).convert("RGB").save(root / "noise.png")
-    mlflow.set_tracking_uri(uri(root))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri(root))
     loaded = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     (answer,) = loaded.predict(pd.DataFrame({"image": [(root / "noise.png").read_bytes()]}), params={"top": 3})
     (said,) = cgn.load_classifier(folder).classify([root / "noise.png"])
@@ -167,7 +170,7 @@ def test_what_is_stored_loads_without_pickle_and_answers_as_the_library(
     assert loaded.input_example["image"][0][:4] == b"\x89PNG"
 
 
-def test_a_trained_generator_draws_the_labels_of_a_request(root: Path) -> None:
+def test_a_trained_generator_draws_the_labels_of_a_request(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import base64
 
     import mlflow
@@ -182,7 +185,7 @@ def test_a_trained_generator_draws_the_labels_of_a_request(root: Path) -> None:
     save_model(out / "model.safetensors", build_generator(**NET).state_dict(), facts=facts)
     stage(root, "train_cgn", out)
     assert sync(root) == 0
-    mlflow.set_tracking_uri(uri(root))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri(root))
     loaded = mlflow.pyfunc.load_model("models:/cgn-mnist-toy-generator/1")
     rows = [{"shape": 3, "texture": 7, "background": 1, "seed": 4}, {"shape": 2}]
     answers = [base64.b64decode(answer["image"]) for answer in loaded.predict(pd.DataFrame(rows))]
@@ -355,6 +358,32 @@ def test_large_weights_are_not_copied_and_say_where_they_are(root: Path, monkeyp
     assert version.tags["weights"].startswith("not copied")
     assert version.tags["dvc.path"] == str(folder)
     assert client(root).list_logged_model_artifacts(model.model_id) == []
+
+
+@pytest.mark.long
+def test_a_copied_store_serves_its_own_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    classifier(root)
+    assert sync(root) == 0
+    copy = root.with_name("copy")
+    shutil.copytree(root, copy)
+    monkeypatch.chdir(copy)
+    classifier(copy, seed=1, key="b")
+    assert sync(copy) == 0
+    shutil.rmtree(root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri(copy))
+    for number in (1, 2):
+        assert mlflow.pyfunc.load_model(f"models:/{NAME}/{number}").metadata.signature is not None
+
+
+def test_damaged_weights_are_refused_and_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classifier(root)
+    (held,) = (root / "runs/untracked").glob("*/*/model/model.safetensors")
+    held.unlink()
+    held.write_bytes(b"no weights")
+    assert sync(root) == 2
+    assert "its files are damaged" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -168,8 +168,8 @@ def test_the_summary_links_what_was_made(here: Path, monkeypatch: pytest.MonkeyP
     assert "- Verdict of imagenet_gate: **a refused**; bias: too low; gap: undecided" in lines
     assert "dvc exp apply cgn-12345678" in made["text"]
     assert lines[-2:] == [
-        "- MLflow: [the pipeline](http://127.0.0.1:5000/#/experiments/7/runs/p)",
-        "- MLflow: [report mnist/digits](http://127.0.0.1:5000/#/experiments/7/runs/r/artifacts)",
+        f"- MLflow: [the pipeline](http://127.0.0.1:5000/#/experiments/7/runs/p{summary.VIEW})",
+        f"- MLflow: [report mnist/digits](http://127.0.0.1:5000/#/experiments/7/runs/r/artifacts{summary.VIEW})",
     ]
     failed: dict[str, State[Any]] = {"mnist_report": Failed(message="error: a | b\n(exit status 2)")}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")

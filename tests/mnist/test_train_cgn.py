@@ -17,7 +17,7 @@ from cgn.core.seeding import torch_stream
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mechanisms import Prior, factual
 from cgn.mnist.generator import build_generator, soften
-from cgn.mnist.train_cgn import by_class, train_cgn
+from cgn.mnist.train_cgn import by_class, example_rows, train_cgn
 from cgn.nets.features import VggFeatures
 from tests.support.configs import replace
 
@@ -180,6 +180,16 @@ def test_losses_are_a_record_of_weights() -> None:
     with pytest.raises(ValueError, match="mismatched"):
         replace(PARAMS["digits"].train_cgn.losses, mismatched=-1.0)
     assert isinstance(PARAMS["digits"].train_cgn.losses, Losses)
+
+
+def test_a_sheet_shows_the_same_noise_at_every_step() -> None:
+    """Else MLflow's slider over steps would show other images, not the training of these."""
+    torch.manual_seed(0)
+    model = build_generator(shape_width=4, tile_width=4, noise_size=5, image_size=16).eval()
+    prior = Prior(noise_size=5, tile_size=16)
+    early, late, other = (dict(example_rows(model, prior=prior, seed=seed)) for seed in (3, 3, 4))
+    assert all(early[name].equal(late[name]) for name in early)
+    assert not early["factual"].equal(other["factual"])
 
 
 def test_softened_tiles_start_nearer_to_grey() -> None:

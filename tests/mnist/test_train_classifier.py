@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from cgn.config.mnist import TrainClassifier
 from cgn.core.checkpoints import load_model, load_strictly
@@ -15,7 +16,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Files, MetricSink, Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.mnist.arms import ARMS
-from cgn.mnist.train_classifier import SOURCES, initial_classifier, train_classifier
+from cgn.mnist.train_classifier import SOURCES, Examples, backward, initial_classifier, train_classifier
 from cgn.nets.classifiers import Cnn
 
 PARAMS = TrainClassifier(
@@ -171,3 +172,30 @@ def test_a_missing_split_is_named(data: Path, tmp_path: Path) -> None:
     lacking = shards(tmp_path / "lacking", {"factual": 16})
     with pytest.raises(ArtifactError, match="lacking has no split 'counterfactual'; it has: factual"):
         refused(data, lacking)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_halves_of_a_batch_give_the_gradients_of_the_whole(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    stream = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, 16, 16, 3), generator=stream, dtype=torch.uint8)
+    batch = Examples(pixels=pixels, labels=torch.randint(10, (count,), generator=stream))
+    found = {}
+    for cores in ("1", "2"):
+        monkeypatch.setenv("CGN_CORES", cores)
+        module = initial_classifier(0).train()
+        loss, log_probabilities = backward(module, batch)
+        found[cores] = [loss, log_probabilities, *gradients(module)]
+    for one, two in zip(found["1"], found["2"], strict=True):
+        assert torch.equal(one, two), "the number of cores changes no bit"
+    module = initial_classifier(0).train()
+    log_probabilities = module(batch.images())
+    loss = functional.nll_loss(log_probabilities, batch.labels)
+    torch.autograd.backward(loss)
+    torch.testing.assert_close(found["1"], [loss, log_probabilities, *gradients(module)])
+
+
+def gradients(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Of all parameters; each must have one."""
+    found = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    assert len(found) == len(list(module.parameters()))
+    return found

@@ -182,7 +182,7 @@ def test_a_gpu_that_runs_out_of_memory_in_training_says_what_to_lower(
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("cgn.nets.classifiers.Cnn.forward", full)
+    monkeypatch.setattr("cgn.nets.classifiers.Cnn.classify", full)
     with pytest.raises(ConfigError, match=r"does not hold batch_size 16 .*lower batch_size or set accelerator to cpu"):
         train(data, tmp_path)
 

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from tests.flows.conftest import ROOT, Project, answers, environment, free_port, until
 from tests.flows.platform import Platform, started
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "mnist.digits.prepare": {"train_images": 100, "jitter": None},
     "mnist.digits.train_cgn": {"updates": 30, "intervals": {"log": 5, "checkpoint": 30, "sheet": 10}},
     "mnist.digits.generate": {"factual_images": 100, "counterfactual_images": 100, "images_per_shard": 100},
@@ -41,6 +41,13 @@ class Served:
     @property
     def project(self) -> Project:
         return self.platform.project
+
+    def artifact(self, key: str) -> str:
+        """The address in Prefect of the run's newest artifact of a key."""
+        wanted = {"key": {"any_": [key]}, "flow_run_id": {"any_": [self.run]}}
+        found = self.platform.post("artifacts/filter", {"artifacts": wanted, "sort": "CREATED_DESC"})
+        assert found, f"{key} is not among {sorted(self.platform.artifacts(self.run))}"
+        return f"{self.prefect}/artifacts/artifact/{found[0]['id']}"
 
 
 def make_checkout(folder: Path, *, changes: Mapping[str, Mapping[str, Any]]) -> Project:

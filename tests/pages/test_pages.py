@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flows.summary import VIEW
+from tests.flows.stored import runs
 from tests.pages.browser import (
     FAINT_TEXT,
     LOADED_IMAGES,
@@ -19,6 +21,7 @@ from tests.pages.browser import (
 from tests.pages.served import Served, served
 
 pytestmark = pytest.mark.long
+TITLE = "cgn-full · miniature seed 0, digits seed 0"
 REPORTS = {"mnist/digits": "Does it see the digit", "imagenet/miniature": "Does it see the object"}
 
 
@@ -52,7 +55,7 @@ def test_prefect_opens_on_a_page_that_asks_no_other_server(shown: Served, browse
 def test_prefect_shows_the_run_with_its_timeline(shown: Served, browser: Any) -> None:
     stages = shown.platform.tasks(shown.run)
     with visit(browser, f"{shown.prefect}/runs/flow-run/{shown.run}") as page:
-        page.get_by_text("cgn-full · miniature seed 0, digits seed 0").first.wait_for()
+        page.get_by_text(TITLE).first.wait_for()
         page.get_by_text("Completed").first.wait_for()
         page.get_by_text(f"{len(stages)} Task runs").wait_for()
         assert timeline(page) > 1000, "bars of completed tasks"
@@ -79,23 +82,14 @@ def timeline(page: Any) -> int:
 
 def test_prefect_shows_the_summary_with_a_link_to_mlflow(shown: Served, browser: Any) -> None:
     stages = shown.platform.tasks(shown.run)
-    with visit(browser, artifact(shown, "summary")) as page:
+    with visit(browser, shown.artifact("summary")) as page:
         for name in stages:
             page.locator("tr", has=page.get_by_text(name, exact=True)).get_by_text("Completed").wait_for()
         for target in REPORTS:
             page.get_by_text(f"runs/{target}/report/index.html").wait_for()
         link = page.locator(f"a[href^='{shown.mlflow}']").first.get_attribute("href")
     with visit(browser, link) as page:
-        page.get_by_role("heading", name="cgn-full · miniature seed 0, digits seed 0").wait_for()
-
-
-def artifact(shown: Served, key: str) -> str:
-    """The address of the newest artifact of a key."""
-    found = shown.platform.post(
-        "artifacts/filter", {"artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [shown.run]}}}
-    )
-    assert found, f"{key} is not among {sorted(shown.platform.artifacts(shown.run))}"
-    return f"{shown.prefect}/artifacts/artifact/{found[0]['id']}"
+        page.get_by_role("heading", name=TITLE).wait_for()
 
 
 def test_prefect_lists_the_artifacts(shown: Served, browser: Any) -> None:
@@ -106,16 +100,74 @@ def test_prefect_lists_the_artifacts(shown: Served, browser: Any) -> None:
 
 @pytest.mark.parametrize("key", ["mnist-train-cgn-digits-sheets", "imagenet-generate-miniature-examples"])
 def test_prefect_shows_images(shown: Served, browser: Any, key: str) -> None:
-    with visit(browser, artifact(shown, key)) as page:
+    with visit(browser, shown.artifact(key)) as page:
         page.locator("img[src^='data:image/png']").wait_for()
         assert [image for image in page.evaluate(LOADED_IMAGES) if image.startswith("data:image/png")]
 
 
 def test_prefect_shows_values_and_progress(shown: Served, browser: Any) -> None:
-    with visit(browser, artifact(shown, "mnist-evaluate-digits-values")) as page:
+    with visit(browser, shown.artifact("mnist-evaluate-digits-values")) as page:
         page.get_by_text("original_counterfactual").first.wait_for()
-    with visit(browser, artifact(shown, "imagenet-train-classifier-miniature-progress")) as page:
+    with visit(browser, shown.artifact("imagenet-train-classifier-miniature-progress")) as page:
         page.get_by_text("100%").first.wait_for()
+
+
+def stage_run(shown: Served, name: str, *, tab: str = "") -> str:
+    """The address in MLflow of the run of a stage, such as `train_cgn mnist/digits`."""
+    return f"{shown.mlflow}/#/experiments/1/runs/{runs(shown.mlflow)[name].info.run_id}{tab}{VIEW}"
+
+
+def test_mlflow_lists_the_runs_with_their_datasets(shown: Served, browser: Any) -> None:
+    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs{VIEW}", width=1900) as page:
+        page.get_by_text("Counterfactual Generative Networks: ").first.wait_for()
+        page.locator(".ag-row").first.wait_for()
+        page.get_by_role("link", name=TITLE).first.wait_for()
+        page.get_by_text("Expand rows").click()
+        for name in ("train_cgn mnist/digits", "evaluate imagenet/miniature"):
+            page.get_by_role("link", name=name).first.wait_for()
+        page.locator(".ag-row", has_text="mnist/digits (").first.wait_for()
+
+
+def test_mlflow_shows_a_training(shown: Served, browser: Any) -> None:
+    with visit(browser, stage_run(shown, "train_cgn mnist/digits")) as page:
+        page.get_by_role("heading", name="train_cgn mnist/digits").wait_for()
+        page.get_by_text("Finished", exact=True).first.wait_for()
+        page.get_by_role("link", name=TITLE).first.wait_for()  # of its pipeline
+        for words in ("loss/binary", "mechanisms.shape_width", "Training", "mnist-digits-generator"):
+            page.get_by_text(words).first.wait_for()
+
+
+def test_mlflow_shows_curves_and_a_slider_over_the_sheets(shown: Served, browser: Any) -> None:
+    with visit(browser, stage_run(shown, "train_cgn mnist/digits", tab="/model-metrics")) as page:
+        page.locator(".js-plotly-plot").first.wait_for()
+        page.get_by_text("Add section").scroll_into_view_if_needed()
+        slider = page.get_by_role("slider").first
+        slider.press("End")
+        page.wait_for_function(f"() => ({LOADED_IMAGES})().some(image => image.includes('sheets'))")
+        last = page.evaluate(LOADED_IMAGES)
+        slider.press("ArrowLeft")
+        page.wait_for_function(
+            f"old => ({LOADED_IMAGES})().some(image => image.includes('sheets') && !old.includes(image))", arg=last
+        )
+
+
+def test_mlflow_shows_the_models(shown: Served, browser: Any) -> None:
+    names = ("mnist-digits-generator", "mnist-digits-original_counterfactual", "imagenet-miniature-ensemble")
+    with visit(browser, f"{shown.mlflow}/#/experiments/1/models{VIEW}", width=1900) as page:
+        for name in names:
+            page.get_by_text(name).first.wait_for()
+    with visit(browser, f"{shown.mlflow}/#/models{VIEW}") as page:
+        for kind in ("classifier", "generator"):
+            page.get_by_role("link", name=f"cgn-mnist-digits-{kind}").first.wait_for()
+    with visit(browser, f"{shown.mlflow}/#/models/cgn-mnist-digits-classifier{VIEW}", width=1900) as page:
+        for arm in ("original", "gan", "counterfactual", "original_counterfactual"):
+            page.get_by_text(f"mnist-digits-{arm}", exact=True).first.wait_for()
+
+
+def test_mlflow_shows_the_report(shown: Served, browser: Any) -> None:
+    with visit(browser, stage_run(shown, "report mnist/digits", tab="/artifacts")) as page:
+        page.get_by_text("index.html").first.click()
+        page.frame_locator("iframe").get_by_role("heading", name=REPORTS["mnist/digits"]).wait_for()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

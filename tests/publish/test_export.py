@@ -10,7 +10,9 @@ import torch
 
 from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
+from cgn.core.files import sha256
 from cgn.data.shards import Sample, write_manifest, write_shard
+from cgn.mnist.evaluate import load_trained
 from cgn.mnist.generator import build_generator, model_facts
 from cgn.mnist.train_classifier import initial_classifier
 from cgn.publish import graphs
@@ -61,14 +63,14 @@ def test_a_classifier_takes_any_batch_of_plain_images(
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     images = torch.rand(7, 3, 16, 16)
     (answer,) = answered(file, {"images": images})
-    network, _ = graphs.load_mnist(run / "classifier", variant="digits")
+    network, _ = load_trained(run / "classifier", variant="digits")
     assert torch.allclose(torch.from_numpy(answer), network(images * 2 - 1), atol=1e-5)
     model = onnx.load(file)
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import if not entry.domain] == [("", export.OPSET)]
     said = {entry.key: entry.value for entry in model.metadata_props}
     assert said["cgn.class_names"].split("\n") == list("0123456789")
-    assert said["cgn.weights_sha256"] == graphs.sha256(run / "classifier" / "model.safetensors")
+    assert said["cgn.weights_sha256"] == sha256(run / "classifier" / "model.safetensors")
     assert "RGB in [0,1]" in said["cgn.input"]
     assert str(Path.cwd()).encode() not in file.read_bytes()
     first = file.read_bytes()

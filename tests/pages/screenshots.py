@@ -1,0 +1,109 @@
+"""Make the screenshots of docs/tour.md again: python -m tests.pages.screenshots [NAME ...]
+
+It runs the default pipeline through Prefect and MLflow in a checkout of its own, at the ports that the README names,
+and opens the pages in a browser. Needs the dependency group `services` and an installed Chromium.
+"""
+
+import argparse
+import io
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.flows.conftest import ROOT
+from tests.pages.browser import address, chromium, visit
+from tests.pages.served import Served, served
+
+FOLDER = ROOT / "docs/screenshots"
+PORTS = (4200, 5000)
+COLOURS = 192
+Shot = Callable[[Any, Served], bytes]
+
+
+def prefect_run(browser: Any, shown: Served) -> bytes:
+    """The run with its timeline and the beginning of its log."""
+    with visit(browser, f"{shown.prefect}/runs/flow-run/{shown.run}", width=1280) as page:
+        page.get_by_text("Task Runs", exact=True).click()
+        page.get_by_role("link", name="mnist_report@digits").first.wait_for()
+        page.locator("canvas").first.wait_for()
+        page.wait_for_timeout(5000)
+        page.keyboard.press("c")  # centers the timeline
+        page.wait_for_timeout(2000)
+        return shot(page, left=240, height=720)
+
+
+def prefect_summary(browser: Any, shown: Served) -> bytes:
+    """The summary artifact."""
+    with visit(browser, shown.artifact("summary"), width=1280) as page:
+        page.get_by_text("report/index.html").first.wait_for()
+        return shot(page, left=240, height=840)
+
+
+def prefect_artifacts(browser: Any, shown: Served) -> bytes:
+    """The sheet of the digits' training."""
+    with visit(browser, shown.artifact("mnist-train-cgn-digits-sheets"), width=1280) as page:
+        page.locator("img[src^='data:image/png']").wait_for()
+        return shot(page, left=240, height=760)
+
+
+def report_digits(browser: Any, shown: Served) -> bytes:
+    """The digits' report, dark."""
+    return report(browser, shown, target="mnist/digits", dark=True, height=900)
+
+
+def report_miniature(browser: Any, shown: Served) -> bytes:
+    """The miniature's report, light."""
+    return report(browser, shown, target="imagenet/miniature", dark=False, height=900)
+
+
+def report(browser: Any, shown: Served, *, target: str, dark: bool, height: int) -> bytes:
+    """The upper part of a report."""
+    page_file = shown.project.folder / "runs" / target / "report/index.html"
+    with visit(browser, address(page_file), width=1000, dark=dark) as page:
+        return shot(page, height=height)
+
+
+def shot(page: Any, *, height: int, left: int = 0) -> bytes:
+    """The upper part of a page, without `left` pixels of its navigation."""
+    width = page.viewport_size["width"]
+    return bytes(page.screenshot(clip={"x": left, "y": 0, "width": width - left, "height": height}, full_page=True))
+
+
+SHOTS: dict[str, Shot] = {
+    "prefect-run": prefect_run,
+    "prefect-summary": prefect_summary,
+    "prefect-image": prefect_artifacts,
+    "report-digits": report_digits,
+    "report-miniature": report_miniature,
+}
+
+
+def small(png: bytes) -> bytes:
+    """The same image with fewer colours."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def main() -> None:
+    """Write the images into docs/screenshots."""
+    parser = argparse.ArgumentParser(prog="python -m tests.pages.screenshots", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*SHOTS, []], help="of images; all by default")
+    names = parser.parse_args().names or list(SHOTS)
+    FOLDER.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "cgn"
+        browser = stack.enter_context(chromium())
+        shown = stack.enter_context(served(folder, changes={}, ports=PORTS, seconds=3600))
+        for name in names:
+            (FOLDER / f"{name}.png").write_bytes(small(SHOTS[name](browser, shown)))
+            print(f"{os.path.relpath(FOLDER)}/{name}.png", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Every command of README.md and docs/: run here in a fresh clone, run by another test, or not possible here.
+
+The commands of the bash blocks run as they are typed, page by page, in one clone, whose sizes in params.yaml are small.
+`uv run` and `pip install uv` come from stand-ins that use the environment of the tests; paths outside the checkout are
+the test's own. A command that needs more than this is in RUN_BY (another test runs it, or the same with a toy) or in
+CANNOT, with the reason.
+"""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+BLOCK = re.compile(r"^( *)```(?:bash|sh|shell|console)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMENT = re.compile(r"(^|\s)#(?=\s|$).*")
+SUITE = re.compile(r"uv run (?:--group \w+ )?pytest\b(?! --long).*")
+"""Runs a part of the tests, as .ci/run does with all."""
+RUN_BY = {
+    "uv run prefect server start .*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
+    "export PREFECT_API_URL=.*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
+    "uv run prefect worker start .*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
+    "uv run prefect --no-prompt deploy .*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
+    "uv run prefect deployment run cgn-full": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
+    "uv run prefect flow-run cancel ID": "tests/flows/test_pipeline.py::test_a_cancelled_run_leaves_nothing",
+    "uv run prefect deployment run cgn-full -p overrides=.*": (
+        "tests/flows/test_full.py::test_overrides_run_as_an_experiment_as_typed"
+    ),
+    "uv run prefect deployment run cgn-full -p (variants|from_stage)=.*": (
+        "tests/flows/test_full.py::test_variants_and_a_first_stage_are_chosen"
+    ),
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false uv run mlflow ui .*": (
+        "tests/pages/test_pages.py::test_prefect_shows_the_summary_with_a_link_to_mlflow"
+    ),
+    "uv run prefect deployment run cgn-sweep .*": (
+        "tests/flows/test_sweep.py::test_a_sweep_by_prefect_runs_below_one_flow_run"
+    ),
+    "uv run python -m flows.sweep seeds .*": "tests/flows/test_sweep.py::test_seeds_become_experiments_and_one_table",
+    "uv run python -m flows.sweep grid .*": "tests/flows/test_sweep.py::test_a_grid_groups_its_seeds_by_their_values",
+    "uv run python -m flows.sweep study .*": (
+        "tests/flows/test_sweep.py::test_a_killed_study_asks_for_what_it_would_have_asked_for"
+    ),
+    "uv run python -m cgn compare runs/sweeps/.*": (
+        "tests/flows/test_sweep.py::test_seeds_become_experiments_and_one_table"
+    ),
+    "uv run python -m cgn compare .*=../other/runs": "tests/test_compare.py::test_a_label_sets_a_run_apart",
+    "uv run python -m cgn compare SEED0/runs .*": "tests/test_compare.py::test_saved_figures_are_a_run_again",
+    "uv run python -m cgn compare --write .*": (
+        "tests/test_compare.py::test_the_tables_of_the_pages_are_what_the_command_makes"
+    ),
+    "uv run python -m flows.models (list|promote .*)": "tests/flows/test_models.py::test_list_and_promote",
+    "uv run python -m flows.models save .*": (
+        "tests/flows/test_models.py::test_a_folder_to_serve_is_written_without_mlflow"
+    ),
+    "export MLFLOW_TRACKING_URI=.*": "tests/flows/test_serving.py::test_a_batch_is_answered_as_by_the_library",
+    "uv run mlflow models serve .*": "tests/flows/test_serving.py::test_a_batch_is_answered_as_by_the_library",
+    "image=.*": "tests/flows/test_serving.py::test_a_batch_is_answered_as_by_the_library",
+    "curl -s http://127.0.0.1:5001/.*": "tests/flows/test_serving.py::test_a_batch_is_answered_as_by_the_library",
+    "curl -s http://127.0.0.1:5002/.*": (
+        "tests/flows/test_models.py::test_a_trained_generator_draws_the_labels_of_a_request"
+    ),
+    "uv run python -m tests.gpu --device cpu .*": (
+        "tests/gpu/test_command.py::test_the_command_runs_on_a_cpu_and_writes_its_rows"
+    ),
+    "python -m cgn evaluate_network .*": (
+        "tests/imagenet/test_evaluate_network.py::test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest"
+    ),
+    "uv run --group cluster python -m cgn generate .*": (
+        "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
+    ),
+    "uv run --group cluster python -m cgn train_cgn .* --ray auto": (
+        "tests/core/test_launch_ray.py::test_a_cluster_trains_as_one_process_and_continues_by_itself_after_a_worker_was_killed"
+    ),
+    "uv run --group cluster ray start .*": (
+        "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
+    ),
+    "export RAY_USAGE_STATS_ENABLED=0 .*": (
+        "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
+    ),
+    "torchrun .*": "tests/core/test_launch.py::test_torchrun_starts_the_processes_of_a_training",
+    "RAY_ADDRESS=.* dvc repro": "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run",
+}
+"""Commands, as patterns, and the test that runs the same on a toy, a small network or own ports."""
+CANNOT = {
+    "uv run python -m tests.gpu": "needs a GPU",
+    ".*docker compose .*": "needs a container runtime; test_services starts the same services from packages",
+    "(uv run dvc repro && )?uv run (--group cluster )?python -m tests.benchmarks.*": (
+        "a measurement, which takes minutes to an hour on a machine that does nothing else"
+    ),
+}
+STATUSES = {"python -m cgn doctor": {0, 1}}
+"""Commands that may end with another status than 0: doctor with 1 on a machine with a problem."""
+OUTSIDE = {"/mnt/shared/cgn": "store", "/tmp/gpu": "gpu"}
+"""Paths outside the checkout, and the test's own in their place."""
+SMALL = {
+    "mnist.digits.train_cgn.updates": 8,
+    "mnist.digits.train_cgn.intervals": {"log": 2, "checkpoint": 4, "sheet": 4},
+    "mnist.digits.generate": {"factual_images": 100, "counterfactual_images": 100, "images_per_shard": 50},
+    "mnist.digits.train_classifier.epochs": 1,
+    "imagenet.miniature.prepare.world": {"train_per_class": 4, "val_per_class": 3, "per_variation": 2, "per_pair": 1},
+    "imagenet.miniature.train_cgn.updates": 2,
+    "imagenet.miniature.train_cgn.batch_size": 9,
+    "imagenet.miniature.train_cgn.intervals": {"log": 1, "checkpoint": 1, "sheet": 1},
+    "imagenet.miniature.generate": {"counterfactual_images": 36, "images_per_shard": 36, "batch_size": 36},
+    "imagenet.miniature.train_classifier.epochs": 1,
+    "imagenet.miniature.evaluate": {"corruption_images": 9, "corruptions": ["contrast"], "workers": 0},
+    "imagenet.miniature.report.examples": 1,
+}
+UV = """#!/bin/sh
+# uv run COMMAND, in the environment of the tests
+[ "$1" = run ] || exit 2
+shift
+while :; do case "$1" in --group) shift 2 ;; --no-default-groups) shift ;; *) break ;; esac; done
+exec "$@"
+"""
+PIP = """#!/bin/sh
+[ "$*" = "install uv" ]
+"""
+
+
+def commands(text: str) -> list[str]:
+    """The commands of the bash blocks of a page, one line each, without comments."""
+    found = []
+    for block in BLOCK.finditer(text):
+        joined = re.sub(r"\|\n", "| ", block[2].replace("\\\n", " "))
+        lines = (" ".join(COMMENT.sub("", line).split()) for line in joined.splitlines())
+        found += [line for line in lines if line]
+    return found
+
+
+def elsewhere(command: str) -> str | None:
+    """The test that runs a command, or why none can; None for one that runs here."""
+    found = [said for table in (RUN_BY, CANNOT) for of, said in table.items() if re.fullmatch(of, command)]
+    assert len(found) <= 1, f"{command}: more than one entry: {found}"
+    if SUITE.fullmatch(command):
+        return "this suite"
+    return found[0] if found else None
+
+
+def here(page: Path) -> list[str]:
+    """The commands of a page that run in the clone."""
+    return [command for command in commands(page.read_text(encoding="utf-8")) if elsewhere(command) is None]
+
+
+def test_commands_are_found() -> None:
+    first = "```bash\na --b '#1'    # said\n# alone\nc \\\n    d | \\\n    e\n```\n"
+    text = f"{first}```python\nx\n```\n1. y\n   ```bash\n   f\n   ```\n"
+    assert commands(text) == ["a --b '#1'", "c d | e", "f"]
+    assert commands("```bash\na |\n  b\n```\n") == ["a | b"]
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert len(BLOCK.findall(text)) == len(re.findall(r"```(?:bash|sh|shell|console)\b", text)), page
+
+
+def test_tests_that_run_a_command_exist() -> None:
+    for name in sorted(set(RUN_BY.values())):
+        file, _, function = name.partition("::")
+        assert re.search(rf"^def {function}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), name
+    ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert re.search(r"^uv run --group services pytest --long$", ci, re.MULTILINE), "CI runs all tests"
+
+
+def test_every_entry_is_of_a_command() -> None:
+    """And the list of what cannot run here stays short."""
+    every = [command for page in PAGES for command in commands(page.read_text(encoding="utf-8"))]
+    for command in every:
+        elsewhere(command)
+    patterns = [*RUN_BY, *CANNOT, *map(re.escape, STATUSES)]
+    assert [of for of in patterns if not any(re.fullmatch(of, command) for command in every)] == []
+    assert len(CANNOT) <= 5
+    assert any(here(page) for page in PAGES)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A fresh clone with small sizes, in which the first command of the README ran; and the environment."""
+    home = tmp_path_factory.mktemp("docs")
+    for name, text in (("uv", UV), ("pip", PIP)):
+        path = home / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_", "GIT_"))}
+    people = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    paths = os.pathsep.join([str(home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = kept | people | {"PATH": paths, "PREFECT_HOME": str(home / "prefect")}
+    _commit(home / "source", environment)
+    for words in (("--bare", "source", "origin"), ("origin", "checkout")):
+        subprocess.run(["git", "clone", "--quiet", *words], cwd=home, env=environment, check=True)
+    checkout = home / "checkout"
+    typed(commands((ROOT / "README.md").read_text(encoding="utf-8"))[0], checkout, environment)
+    return checkout, environment
+
+
+def _commit(folder: Path, environment: dict[str, str]) -> None:
+    """A repository with the files of this one, changes included, and small sizes."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    tree = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in SMALL.items():
+        *above, last = key.split(".")
+        section = tree
+        for part in above:
+            section = section[part]
+        section[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    for words in (("init", "--quiet", "--initial-branch", "main"), ("add", "."), ("commit", "--quiet", "-m", "small")):
+        subprocess.run(["git", *words], cwd=folder, env=environment, check=True)
+
+
+def typed(command: str, checkout: Path, environment: dict[str, str]) -> str:
+    """Run a command as it is typed into a shell; its output. It must end with a status that is allowed."""
+    for path, name in OUTSIDE.items():
+        command = command.replace(path, str(checkout.parent / name))
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=checkout,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in STATUSES.get(command, {0}), f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", [page for page in PAGES if here(page)], ids=lambda page: page.name)
+def test_the_commands_of_a_page_run_as_typed(clone: tuple[Path, dict[str, str]], page: Path) -> None:
+    for command in here(page):
+        typed(command, *clone)
+
+
+@pytest.mark.long
+def test_the_python_of_the_readme_runs(clone: tuple[Path, dict[str, str]]) -> None:
+    checkout, environment = clone
+    (code,) = PYTHON.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, check=True)
+    assert (checkout / "threes.png").stat().st_size > 0
