@@ -50,7 +50,8 @@ def upload(folder: Path, *, process: str) -> None:
         threading.Thread(target=sample, args=(folder,), daemon=True).start()  # a server that hangs leaves no gap
     uploader = Uploader(project_root())
     with suppress(BlockingIOError), alone(folder / untracked.LOCK, wait=False):  # else another stage was faster
-        while is_alive(process):
+        # a sweep's process outlives its pipelines: their counts say that they have ended
+        while is_alive(process) and not (folder / untracked.COUNTS).exists():
             uploader.turn(folder)
             time.sleep(TURN_SECONDS)
         uploader.retry_at, deadline = {}, time.monotonic() + GRACE_SECONDS

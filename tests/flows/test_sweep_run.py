@@ -1,6 +1,9 @@
 """The run of a sweep in MLflow, and the runs below it. MLflow is real, the stages are not."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from flows.processes import alive
 from flows.sweep_run import log_means, log_study, tracked
 from flows.tracking import sync
 from flows.untracked import Pipeline, UntrackedRun
+from tests.flows.conftest import ROOT
 from tests.flows.stored import files, history, runs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database layer
@@ -139,3 +143,14 @@ def test_a_study_has_its_trials_by_number(sweep: Sweep) -> None:
     assert history(uri(sweep), run, "study/value") == [(1, 0.5), (2, 0.4)]
     assert history(uri(sweep), run, "study/best") == [(1, 0.5), (2, 0.5)]
     assert run.data.tags["cgn.best.a"] == "3"
+
+
+def test_an_uploader_ends_with_its_pipeline_not_with_the_sweep(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else ten trials would leave ten uploaders at work until the last one."""
+    stage(sweep, experiment="cgn-0", monkeypatch=monkeypatch)
+    untracked.count_stages(sweep.root, key="cgn-0", counts={})
+    folder = sweep.root / "runs/untracked/cgn-0"
+    command = [sys.executable, "-m", "flows.tracking", "upload", str(folder), alive(os.getpid())]
+    subprocess.run(command, cwd=sweep.root, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300, check=True)
+    assert runs(uri(sweep))["cgn-0"].info.status == "FINISHED"
+    assert not folder.exists()
