@@ -120,7 +120,10 @@ def test_a_label_sets_a_run_apart(runs: Path, tmp_path: Path, capsys: pytest.Cap
     other = evaluated(tmp_path / "other" / "deep", seed=0, right=10)
     assert front.main(["compare", str(runs / "seed-0"), str(runs / "seed-1"), str(other)]) == 2
     assert "two runs are seed 0 of mnist/digits: set one apart by a label, LABEL=RUN" in capsys.readouterr().err
-    lines = table(read_runs([str(runs / "seed-0"), str(runs / "seed-1"), f"AVX2={other}"]), layout="seeds")
+    words = [str(runs / "seed-0"), str(runs / "seed-1"), f"AVX2={other}"]
+    assert front.main(["compare", *words]) == 0
+    assert "10.0 %" in capsys.readouterr().out
+    lines = table(read_runs(words), layout="seeds")
     assert lines[0] == ["", "seed 0", "seed 1", "seed 0, AVX2", "mean of the seeds"]
     assert lines[1][-1] == "71.0 % (58.3 to 83.7)"  # of the plain two
 

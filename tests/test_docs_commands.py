@@ -7,15 +7,20 @@ CANNOT, with the reason.
 """
 
 import os
+import random
 import re
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.flows.conftest import answers, end_group, until
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -53,40 +58,29 @@ RUN_BY = {
     ),
     "uv run python -m cgn compare .*=../other/runs": "tests/test_compare.py::test_a_label_sets_a_run_apart",
     "uv run python -m cgn compare SEED0/runs .*": "tests/test_compare.py::test_saved_figures_are_a_run_again",
-    "uv run python -m cgn compare --write .*": (
-        "tests/test_compare.py::test_the_tables_of_the_pages_are_what_the_command_makes"
-    ),
-    "uv run python -m flows.models (list|promote .*)": "tests/flows/test_models.py::test_list_and_promote",
-    "uv run python -m flows.models save .*": (
-        "tests/flows/test_models.py::test_a_folder_to_serve_is_written_without_mlflow"
-    ),
-    "export MLFLOW_TRACKING_URI=.*": "tests/flows/test_serving.py::test_a_batch_is_answered_as_by_the_library",
-    "uv run mlflow models serve .*": "tests/flows/test_serving.py::test_a_batch_is_answered_as_by_the_library",
-    "image=.*": "tests/flows/test_serving.py::test_a_batch_is_answered_as_by_the_library",
-    "curl -s http://127.0.0.1:5001/.*": "tests/flows/test_serving.py::test_a_batch_is_answered_as_by_the_library",
-    "curl -s http://127.0.0.1:5002/.*": (
-        "tests/flows/test_models.py::test_a_trained_generator_draws_the_labels_of_a_request"
-    ),
     "uv run python -m tests.gpu --device cpu .*": (
         "tests/gpu/test_command.py::test_the_command_runs_on_a_cpu_and_writes_its_rows"
     ),
     "python -m cgn evaluate_network .*": (
         "tests/imagenet/test_evaluate_network.py::test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest"
     ),
-    "uv run --group cluster python -m cgn generate .*": (
+    "uv run --group cluster python -m cgn generate .* --ray local": (
+        "tests/core/test_fan_out_ray.py::test_a_ray_of_its_own_writes_the_bytes_of_a_local_run"
+    ),
+    "uv run --group cluster python -m cgn generate .* --ray HEAD:6379": (
         "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
+    ),
+    "RAY_ADDRESS=.* dvc repro": "tests/core/test_fan_out_ray.py::test_a_cluster_is_started_as_typed",
+    "export RAY_USAGE_STATS_ENABLED=0 .*": "tests/core/test_fan_out_ray.py::test_a_cluster_is_started_as_typed",
+    "uv run --group cluster (python -m flows.gpus )?ray start .*": (
+        "tests/core/test_fan_out_ray.py::test_a_cluster_is_started_as_typed"
     ),
     "uv run --group cluster python -m cgn train_cgn .* --ray auto": (
         "tests/core/test_launch_ray.py::test_a_cluster_trains_as_one_process_and_continues_by_itself_after_a_worker_was_killed"
     ),
-    "uv run --group cluster ray start .*": (
-        "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
+    "torchrun .*": (
+        "tests/core/test_several_machines.py::test_two_machines_train_as_one_and_continue_after_one_was_lost"
     ),
-    "export RAY_USAGE_STATS_ENABLED=0 .*": (
-        "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
-    ),
-    "torchrun .*": "tests/core/test_launch.py::test_torchrun_starts_the_processes_of_a_training",
-    "RAY_ADDRESS=.* dvc repro": "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run",
 }
 """Commands, as patterns, and the test that runs the same on a toy, a small network or own ports."""
 CANNOT = {
@@ -98,9 +92,12 @@ CANNOT = {
 }
 STATUSES = {"python -m cgn doctor": {0, 1}}
 """Commands that may end with another status than 0: doctor with 1 on a machine with a problem."""
+PORT = str(random.randrange(20_000, 30_000))  # the system gives none of these to others
 OUTSIDE = {"/mnt/shared/cgn": "store", "/tmp/gpu": "gpu"}
 """Paths outside the checkout, and the test's own in their place."""
 SMALL = {
+    "mnist.digits.prepare.train_images": 100,
+    "mnist.digits.prepare.jitter": None,
     "mnist.digits.train_cgn.updates": 8,
     "mnist.digits.train_cgn.intervals": {"log": 2, "checkpoint": 4, "sheet": 4},
     "mnist.digits.generate": {"factual_images": 100, "counterfactual_images": 100, "images_per_shard": 50},
@@ -109,11 +106,24 @@ SMALL = {
     "imagenet.miniature.train_cgn.updates": 2,
     "imagenet.miniature.train_cgn.batch_size": 9,
     "imagenet.miniature.train_cgn.intervals": {"log": 1, "checkpoint": 1, "sheet": 1},
-    "imagenet.miniature.generate": {"counterfactual_images": 36, "images_per_shard": 36, "batch_size": 36},
+    "imagenet.miniature.generate": {
+        "counterfactual_images": 36,
+        "images_per_shard": 36,
+        "batch_size": 36,
+        "interpolations": [],
+    },
     "imagenet.miniature.train_classifier.epochs": 1,
     "imagenet.miniature.evaluate": {"corruption_images": 9, "corruptions": ["contrast"], "workers": 0},
     "imagenet.miniature.report.examples": 1,
+    "mnist.digits.gate": {"accuracy": 0.0, "gain": None},  # any classifier passes, so there is a champion to serve
+    "imagenet.miniature.gate": {"background_gap": {"most": None}, "shape_bias": {"least": None}, "top_1": {"least": 0}},
 }
+ASSIGNMENT = re.compile(r"export .*|\w+=\$\(.*\)")
+"""Holds for the commands of its page that follow."""
+SERVE = re.compile(r"uv run mlflow models serve .*")
+"""Ends when the next server starts, or with its page."""
+GROUPS = {"cluster": "ray", "publish": "onnx"}
+"""Dependency groups that a command names, and a package of each."""
 UV = """#!/bin/sh
 # uv run COMMAND, in the environment of the tests
 [ "$1" = run ] || exit 2
@@ -197,6 +207,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
         subprocess.run(["git", "clone", "--quiet", *words], cwd=home, env=environment, check=True)
     checkout = home / "checkout"
     typed(commands((ROOT / "README.md").read_text(encoding="utf-8"))[0], checkout, environment)
+    typed("python -m flows.tracking sync", checkout, environment)  # what a user waits for some seconds
     return checkout, environment
 
 
@@ -222,10 +233,8 @@ def _commit(folder: Path, environment: dict[str, str]) -> None:
 
 def typed(command: str, checkout: Path, environment: dict[str, str]) -> str:
     """Run a command as it is typed into a shell; its output. It must end with a status that is allowed."""
-    for path, name in OUTSIDE.items():
-        command = command.replace(path, str(checkout.parent / name))
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"],
+        ["bash", "-c", f"set -eo pipefail; {own(command, checkout)}"],
         cwd=checkout,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -238,11 +247,51 @@ def typed(command: str, checkout: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
+def own(command: str, checkout: Path) -> str:
+    """The command with the test's own paths and port."""
+    for path, name in OUTSIDE.items():
+        command = command.replace(path, str(checkout.parent / name))
+    return re.sub(r"\b500[12]\b", PORT, command)
+
+
+@contextmanager
+def serving(command: str, checkout: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A server, started as it is typed, that answers."""
+    with (checkout.parent / "server.log").open("w+b") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", own(command, checkout)],
+            cwd=checkout,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{PORT}/ping"), what=command)
+            assert process.poll() is None, (checkout.parent / "server.log").read_text(encoding="utf-8")
+            yield
+        finally:
+            end_group(process)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("page", [page for page in PAGES if here(page)], ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_as_typed(clone: tuple[Path, dict[str, str]], page: Path) -> None:
-    for command in here(page):
-        typed(command, *clone)
+    assigned: list[str] = []
+    with ExitStack() as servers:
+        for command in here(page):
+            for group in re.findall(r"--group (\w+)", command):
+                pytest.importorskip(GROUPS[group], reason=f"a package of the group {group}")
+            line = "\n".join([*assigned, command])
+            if ASSIGNMENT.fullmatch(command):
+                assigned.append(command)
+            elif SERVE.fullmatch(command):
+                servers.close()
+                servers.enter_context(serving(line, *clone))
+            else:
+                said = typed(line, *clone)
+                assert not re.fullmatch(r"curl [^|]*", command) or '"predictions"' in said, said
 
 
 @pytest.mark.long

@@ -26,7 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Changes of params.yaml, by section, with which every stage takes seconds."""
 PREFECT = ("prefect", "server", "start", "--host", "127.0.0.1", "--port")
-MLFLOW = ("mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port")
+MLFLOW = ("mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port")
 
 
 @dataclass(frozen=True, kw_only=True)
