@@ -54,8 +54,14 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a warning in every worker
 }
 """Environment variables that Ray reads when it is imported."""
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""With it all servers of a local Ray listen on 127.0.0.1 alone, on any system."""
+LOCAL = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its servers listen on 127.0.0.1 alone, on any system
+    "RAY_worker_niceness": "0",  # as local processes have; by default 15 more
+    "RAY_worker_register_timeout_seconds": "600",  # a busy machine starts no worker within 60
+}
+"""The same, for a cluster that the command starts on this machine."""
+STARTS = 3
+"""Of a local Ray: it gives up a start after 30 s, which a busy machine may exceed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +108,7 @@ def on_cluster(
 def connected(workers: Workers) -> Iterator[ModuleType]:
     """Ray, connected. Raises ConfigError where it is not installed, WorkerError where no cluster answers."""
     local = workers.ray == "local"
-    os.environ.update(SETTINGS | (LOOPBACK if local else {}))
+    os.environ.update(SETTINGS | (LOCAL if local else {}))
     try:
         import ray
     except ImportError:
@@ -115,11 +121,15 @@ def connected(workers: Workers) -> Iterator[ModuleType]:
     cores: dict[str, Any] = {}
     if local:  # Ray would take os.cpu_count(), more than an affinity mask or a cgroup allows
         cores = {"num_cpus": workers.at_most or usable_cores(), "include_dashboard": False}
-    try:
-        ray.init(address=workers.ray, log_to_driver=False, logging_level=logging.ERROR, **cores)
-    except Exception as error:  # a node that could not start in time is no more than that
-        lines = str(error).strip().splitlines()
-        raise _no_cluster(workers.ray, lines[0] if lines else type(error).__name__) from None
+    for left in reversed(range(STARTS if local else 1)):
+        try:
+            ray.init(address=workers.ray, log_to_driver=False, logging_level=logging.ERROR, **cores)
+            break
+        except Exception as error:  # Ray raises a plain one for a node that could not start in time
+            if left and "timed out during startup" in str(error):
+                continue
+            lines = str(error).strip().splitlines()
+            raise _no_cluster(workers.ray, lines[0] if lines else type(error).__name__) from None
     try:
         yield ray
     finally:

@@ -81,7 +81,7 @@ def make_room(cache: Path, needed: int) -> int:
     if most is None or not cache.is_dir():
         return 0
     with _locked(cache, fcntl.LOCK_EX):
-        found = contents(cache)
+        found = _contents(cache)
         excess, removed = sum(one.bytes for one in found) + needed - most, 0
         for one in sorted(found, key=lambda one: one.used):
             if removed >= excess:
@@ -93,7 +93,15 @@ def make_room(cache: Path, needed: int) -> int:
 
 
 def contents(cache: Path) -> list[Cached]:
-    """The shards in the cache. Lists of processes that have ended are removed."""
+    """The shards in the cache."""
+    if not cache.is_dir():
+        return []
+    with _locked(cache, fcntl.LOCK_EX):
+        return _contents(cache)
+
+
+def _contents(cache: Path) -> list[Cached]:
+    """The shards in the locked cache. Lists of processes that have ended are removed."""
     held: set[str] = set()
     for reader in (cache / READERS).glob("*-*"):
         with reader.open(encoding="utf-8") as file:
@@ -109,7 +117,7 @@ def contents(cache: Path) -> list[Cached]:
 
 @contextmanager
 def _locked(cache: Path, kind: int) -> Iterator[None]:
-    """While a process removes, none begins to hold."""
+    """While a process looks or removes, none begins to hold."""
     with (cache / ".lock").open("ab") as file:
         fcntl.flock(file, kind)
         yield
