@@ -149,9 +149,14 @@ class Training:
 
     def log_start(self, values: Mapping[str, float]) -> None:
         """Log at step 0 what is measured before the first update; a resumed run does not log it again."""
-        if self.fabric.is_global_zero and self.update == 0:
+        if self.starts:
             self.sink.rewind(-1)
             self.sink.log(values, step=0)
+
+    @property
+    def starts(self) -> bool:
+        """Whether this process writes what there is before the first update; a resumed run has written it already."""
+        return self.fabric.is_global_zero and self.update == 0
 
     @property
     def sheet_due(self) -> bool:
@@ -159,14 +164,14 @@ class Training:
         done = self.update + 1
         return self.fabric.is_global_zero and (done % self.sheet_every == 0 or done == self.updates)
 
-    def sheet(self, rows: Rows) -> None:
-        """Save labelled rows of images in sheets/, and print a line of progress."""
-        done = self.update + 1
+    def sheet(self, rows: Rows, *, start: bool = False) -> None:
+        """Save labelled rows of images in sheets/, and print a line of progress. `start`: before the first update."""
+        done = 0 if start else self.update + 1
         path = self.folder / "sheets" / f"{done:06d}.png"
         save_image(sheet(rows), path)
         self.sink.picture(path)
         losses = ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in self.values.items())
-        say(f"update {done:,}/{self.updates:,}: {losses}")
+        say(f"update {done:,}/{self.updates:,}: {losses or 'the untrained network is drawn'}")
 
     @property
     def epoch(self) -> int:

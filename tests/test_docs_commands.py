@@ -42,7 +42,7 @@ RUN_BY = {
     "uv run prefect deployment run cgn-full -p (variants|from_stage)=.*": (
         "tests/flows/test_full.py::test_variants_and_a_first_stage_are_chosen"
     ),
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false uv run mlflow ui .*": (
+    "MLFLOW_DISABLE_TELEMETRY=true .* uv run mlflow ui .*": (
         "tests/pages/test_pages.py::test_prefect_shows_the_summary_with_a_link_to_mlflow"
     ),
     "uv run prefect deployment run cgn-sweep .*": (

@@ -54,6 +54,8 @@ class Duel:
         self, folder: Path, sink: MetricSink | None = None, *, stop_at: int | None = None, poison_at: int | None = None
     ) -> None:
         training = self.training(folder, sink)
+        if training.starts:
+            training.sheet([("row", torch.zeros(2, 3, 8, 8))], start=True)
         for update in training:
             if update == stop_at:
                 raise Stop
@@ -86,6 +88,7 @@ def test_a_stopped_run_continues_to_the_same_weights_and_record(
     whole.train(tmp_path / "whole", Files(tmp_path / "whole.log"))
     with pytest.raises(Stop):
         Duel(decay=decay).train(tmp_path / "cut", Files(tmp_path / "cut.log"), stop_at=stop_at)
+    untrained = (tmp_path / "cut" / "sheets" / "000000.png").stat().st_mtime_ns
     continued = Duel(decay=decay)
     capsys.readouterr()
     continued.train(tmp_path / "cut", Files(tmp_path / "cut.log"))
@@ -99,7 +102,9 @@ def test_a_stopped_run_continues_to_the_same_weights_and_record(
     assert without_time[0] == without_time[1]
     assert len(without_time[0]) == UPDATES
     sheets = [sorted(path.name for path in (tmp_path / name / "sheets").iterdir()) for name in ("whole", "cut")]
-    assert sheets == [["000004.png", "000008.png", "000012.png"]] * 2
+    assert sheets == [["000000.png", "000004.png", "000008.png", "000012.png"]] * 2
+    drawn_again = (tmp_path / "cut" / "sheets" / "000000.png").stat().st_mtime_ns != untrained
+    assert drawn_again == (stop_at < 5), "only a run without a checkpoint starts again"
 
 
 def test_a_run_that_ended_before_its_network_was_saved_keeps_its_last_values(tmp_path: Path) -> None:

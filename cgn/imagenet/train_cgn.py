@@ -103,8 +103,16 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
         checkpoint_every=config.intervals.checkpoint,
         sheet_every=config.intervals.sheet,
     )
+
+    def draw(*, start: bool = False) -> None:
+        with evaluating(ema.module, fabric=fabric) as average:
+            rows = example_rows(average, nets, seed=seed)
+        training.sheet(rows, start=start)
+
     if start:
         training.log_start(start)
+    if training.starts:
+        draw(start=True)
     for update in training:
         settle_norms(generator)
         for number in training.batches():
@@ -117,9 +125,7 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
         training.step("shape", "texture", "background", rate_factor=rate_factor)
         ema.follow(update)
         if training.sheet_due:
-            with evaluating(ema.module, fabric=fabric) as average:
-                rows = example_rows(average, nets, seed=seed)
-            training.sheet(rows)
+            draw()
             if measures_masks:
                 training.log(measured_masks(ema, nets, fabric=fabric, seed=seed))
 

@@ -88,7 +88,14 @@ def train_cgn(
             losses = discriminator_losses(config, images, batch, discriminator=discriminator)
         training.backward(losses)
 
+    def draw(*, start: bool = False) -> None:
+        with evaluating(ema.module, fabric=fabric) as average:
+            rows = example_rows(average, prior=prior, seed=seed)
+        training.sheet(rows, start=start)
+
     with fits(config.batch_size):
+        if training.starts:
+            draw(start=True)
         for update in training:
             rate_factor = linear_decay(update, updates=config.updates, fraction=config.optimizer.decay_fraction)
             batch = sampler.batch(update).to(fabric.device)
@@ -108,9 +115,7 @@ def train_cgn(
 
             ema.follow(update)
             if training.sheet_due:
-                with evaluating(ema.module, fabric=fabric) as average:
-                    rows = example_rows(average, prior=prior, seed=seed)
-                training.sheet(rows)
+                draw()
 
     sink.summary(training.values)
     # Last: a model file means a finished run.

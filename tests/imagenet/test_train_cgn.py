@@ -167,7 +167,11 @@ def test_two_processes_give_the_weights_of_one(assets: Path, tmp_path: Path) -> 
         assert {k: v for k, v in other.items() if k != "time"} == pytest.approx(
             {k: v for k, v in line.items() if k != "time"}, rel=1e-3, abs=1e-3
         )
-    assert sorted(path.name for path in (tmp_path / "two" / "sheets").iterdir()) == ["000002.png", "000004.png"]
+    assert sorted(path.name for path in (tmp_path / "two" / "sheets").iterdir()) == [
+        "000000.png",
+        "000002.png",
+        "000004.png",
+    ]
 
 
 def test_an_interrupted_run_continues_to_the_bit(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
