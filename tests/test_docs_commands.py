@@ -53,6 +53,7 @@ RUN_BY = {
     "uv run python -m flows.sweep study .*": (
         "tests/flows/test_sweep.py::test_a_killed_study_asks_for_what_it_would_have_asked_for"
     ),
+    "uv run dvc exp run -S .* -n .*": ("tests/flows/test_dvc_views.py::test_a_table_of_experiments_fits_a_terminal"),
     "uv run python -m cgn compare runs/sweeps/.*": (
         "tests/flows/test_sweep.py::test_seeds_become_experiments_and_one_table"
     ),
