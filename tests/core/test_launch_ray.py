@@ -19,7 +19,7 @@ from cgn.core.errors import ConfigError, TrainingError, WorkerError
 from cgn.core.launch import launch
 from cgn.core.metrics import Files, MetricSink, Silent
 from tests.core.test_several_machines import GAN, ROOT, ROUNDING, SECONDS, alone, difference, home, write_params
-from tests.support.ray_cluster import LOOPBACK, RayCluster, ray_cluster
+from tests.support.ray_cluster import RayCluster, ray_cluster
 
 __all__ = ["home"]  # the fixture of a folder with assets and params.yaml
 pytest.importorskip("ray", reason="Ray is in the dependency group `cluster`")
@@ -27,7 +27,6 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray Data, which Ray Train loads, deprecates its own
 ]
-ENVIRONMENT = os.environ | LOOPBACK
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +44,7 @@ def cluster() -> Iterator[RayCluster]:
 
 def command(*words: str, home: Path, ray: str = "local") -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "cgn", *words, "--ray", ray], cwd=home, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "cgn", *words, "--ray", ray], cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
