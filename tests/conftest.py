@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DRILL = "drill"
 """The property of a test that holds its line in the table of drills: what was seen, seconds to recover."""
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is imported: it listens on 127.0.0.1 alone
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -120,7 +120,7 @@ def connected(workers: Workers) -> Iterator[ModuleType]:
         raise _no_cluster(workers.ray, "connection refused, or no such machine")  # Ray would try for minutes
     cores: dict[str, Any] = {}
     if local:  # Ray would take os.cpu_count(), more than an affinity mask or a cgroup allows
-        cores = {"num_cpus": workers.at_most or usable_cores(), "include_dashboard": False}
+        cores = {"num_cpus": max(workers.at_most or 1, usable_cores()), "include_dashboard": False}
     for left in reversed(range(STARTS if local else 1)):
         try:
             ray.init(address=workers.ray, log_to_driver=False, logging_level=logging.ERROR, **cores)

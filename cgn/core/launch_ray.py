@@ -69,6 +69,8 @@ def together_on_ray(
                 if not isinstance(reason, LostProcessError) or restarts > RESTARTS:
                     raise reason from error
                 say("a process of the training was lost: all start again from the last checkpoint")
+        except ray.exceptions.RayError as error:  # of what was measured: this machine's Ray, or the head, is lost
+            raise LostProcessError(f"{LOST} ({_first_line(error)})") from error
         finally:
             token.unlink(missing_ok=True)
 
@@ -81,11 +83,18 @@ def _fit(
     from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
 
+    class Trainer(TorchTrainer):
+        """Without an actor that outlives a killed command, for ever where Ray's dashboard is off."""
+
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return [one for one in callbacks if type(one).__name__ != "PlacementGroupCleanerCallback"]
+
     node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # its loss ends the command in any case
     calls = Queue(actor_options={"num_cpus": 0, "label_selector": node})
     once = FailureConfig(max_failures=0, controller_failure_limit=0)  # type: ignore[call-arg]  # the old class has none
     with tempfile.TemporaryDirectory(prefix="cgn-ray-") as empty:
-        trainer = TorchTrainer(
+        trainer = Trainer(
             partial(_worker, *given, calls=calls),
             scaling_config=ScalingConfig(
                 num_workers=processes, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
@@ -99,7 +108,7 @@ def _fit(
             ended = bool(wait([outcome], timeout=1.0).done)
             for name, arguments, options in calls.get_nowait_batch(calls.qsize()):
                 getattr(sink, name)(*arguments, **options)
-    calls.shutdown()
+    calls.shutdown(force=True)
     error = outcome.exception()
     if not isinstance(error, TrainingFailedError | ray.exceptions.RayError | None):
         raise error
@@ -124,8 +133,12 @@ def _reason(error: Exception, *, room: str, address: str) -> CgnError:
         )
     failures = getattr(error, "worker_failures", {}).values()
     own = [one for one in failures if isinstance(one, CgnError) and not isinstance(one, LostProcessError)]
-    lines = str(next((one for one in failures if not isinstance(one, CgnError)), error)).strip().splitlines()
-    return own[0] if own else LostProcessError(f"{LOST} ({lines[0] if lines else type(error).__name__})")
+    lost = next((one for one in failures if not isinstance(one, CgnError)), error)
+    return own[0] if own else LostProcessError(f"{LOST} ({_first_line(lost)})")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _worker(work: bytes, folder: Path, token: Path, expected: tuple[str, str], cores: int, *, calls: Any) -> None:
