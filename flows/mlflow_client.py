@@ -23,7 +23,7 @@ from flows.database import ARTIFACTS, adopt, create, sqlite_file
 from flows.untracked import UNTRACKED, alone
 
 EXPERIMENT = "cgn"
-PIPELINE, SWEEP, PARENT, HOME = "cgn.pipeline", "cgn.sweep", "mlflow.parentRunId", "cgn.store"
+PIPELINE, SWEEP, RUN, PARENT, HOME = "cgn.pipeline", "cgn.sweep", "cgn.run", "mlflow.parentRunId", "cgn.store"
 EXPERIMENT_TAGS = {
     # the view of trainings; the page of MLflow 3.17 follows ?workflowType=machine_learning or the browser's last choice
     "mlflow.experimentKind": "custom_model_development",

@@ -26,7 +26,7 @@ from typing import Any
 
 from cgn.core.metrics import parse_lines
 from flows import untracked
-from flows.mlflow_client import DROP, PARENT, PIPELINE, SWEEP, Client, RefusedError, flat
+from flows.mlflow_client import DROP, PARENT, PIPELINE, RUN, SWEEP, Client, RefusedError, flat
 from flows.models.tracked import Noted, evaluated, judge, register
 from flows.observed import DAMAGE, read_json
 from flows.untracked import END, STAGE, alone, write_json
@@ -109,7 +109,9 @@ class TrackedRun:
             tags |= client.described(f"cgn/{facts.get('track')}/{facts['verb']}.py", note=note)
         if self.stage.get("nested", True):
             tags[PARENT] = self._open_pipeline()
-        if known := client.tagged(SWEEP, facts["sweep"]) if "sweep" in facts else None:
+        mark, key = (SWEEP, facts["sweep"]) if "sweep" in facts else (RUN, self.folder.name)
+        tags[mark] = key
+        if known := client.tagged(mark, key):  # also where a crash kept sent.json from being written
             client.log(known, tags=tags)
             client.mlflow.update_run(known, status="RUNNING")
         self.sent.run_id = known or client.create(facts["name"], start=start, tags=tags)
