@@ -27,6 +27,7 @@ from typing import Any
 from cgn.core.metrics import parse_lines
 from flows import untracked
 from flows.mlflow_client import DROP, PARENT, PIPELINE, RUN, SWEEP, Client, RefusedError, flat
+from flows.models.registry import verdict_words
 from flows.models.tracked import Noted, evaluated, judge, register
 from flows.observed import DAMAGE, read_json
 from flows.untracked import END, STAGE, alone, write_json
@@ -216,7 +217,10 @@ class TrackedRun:
             register(file.parent, values=self._compared(), run=self._noted())
 
     def send_verdict(self, file: Path) -> None:
-        """What a gate says of a classifier."""
+        """What a gate says of a classifier: with its reasons a tag, also of the pipeline's run."""
+        variant, said = ".".join(map(self.stage["facts"].get, ("track", "variant"))), verdict_words(read_json(file))
+        self.client.log(self.sent.run_id, tags={"cgn.verdict": said})
+        self._log_above(tags={f"cgn.verdict.{variant}": said})
         judge(file.parent, run=self._noted())
 
     def _noted(self) -> Noted:

@@ -113,10 +113,8 @@ class Registry:
 
     def judge(self, version: Any, verdict: Mapping[str, Any], *, time: float) -> None:
         """Note a gate's verdict on a version. One that passed is the champion, unless that was chosen later."""
-        reasons = [f"{check['name']}: {check['reason']}" for check in verdict["checks"] if not check["passed"]]
-        said = PASSED if verdict["passed"] is True else f"{REFUSED}: {'; '.join(reasons)}"
         if version.tags.get(JUDGED, "") <= _stamp(time):
-            self.mlflow.set_model_version_tag(version.name, version.version, GATE, said[:TAG_LENGTH])
+            self.mlflow.set_model_version_tag(version.name, version.version, GATE, verdict_words(verdict))
             self.mlflow.set_model_version_tag(version.name, version.version, JUDGED, _stamp(time))
             since = self.mlflow.get_registered_model(version.name).tags.get(SINCE, "")
             if verdict["passed"] is True and since <= _stamp(time):
@@ -210,6 +208,13 @@ class Registry:
         if not copied(weights):
             tags["weights"] = f"not copied: larger than {LARGEST}; DVC has them as dvc.path and dvc.output say"
         return {name: text[:TAG_LENGTH] for name, text in tags.items() if text}
+
+
+def verdict_words(verdict: Mapping[str, Any]) -> str:
+    """A gate's verdict as a tag: "passed", or "refused" with the reasons."""
+    reasons = [f"{check['name']}: {check['reason']}" for check in verdict["checks"] if not check["passed"]]
+    said = PASSED if verdict["passed"] is True else f"{REFUSED}: {'; '.join(reasons)}"
+    return said[:TAG_LENGTH]
 
 
 def _stamp(time: float) -> str:
