@@ -18,7 +18,7 @@ from cgn.core.devices import usable_cores
 from cgn.core.errors import ConfigError, TrainingError, WorkerError
 from cgn.core.launch import launch
 from cgn.core.metrics import Files, MetricSink, Silent
-from tests.core.test_several_machines import GAN, ROOT, ROUNDING, SECONDS, alone, difference, home, write_params
+from tests.core.test_several_machines import GAN, ROOT, ROUNDING, alone, difference, home, write_params
 from tests.support.ray_cluster import RayCluster, ray_cluster
 
 __all__ = ["home"]  # the fixture of a folder with assets and params.yaml
@@ -27,6 +27,8 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray Data, which Ray Train loads, deprecates its own
 ]
+SECONDS = 900.0
+"""A command that has not ended by then hangs: it starts ten processes, one after another, twice where one is killed."""
 
 
 @pytest.fixture(autouse=True)
