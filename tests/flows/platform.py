@@ -78,7 +78,7 @@ class Platform:
                 continue
         return found
 
-    def ended(self, run: str, *, seconds: float = 180) -> str:
+    def ended(self, run: str, *, seconds: float = PATIENCE_SECONDS) -> str:
         """The name of a run's last state."""
         last = ("Completed", "Failed", "Cancelled", "Crashed")
         until(lambda: self.state(run) in last, seconds=seconds, what="end of the run")
@@ -96,7 +96,7 @@ class Platform:
 
     def logged(self, run: str, line: str) -> None:
         """Wait for a line in a run's log: Prefect sends the last lines after the run has ended."""
-        until(lambda: line in self.log(run), seconds=30, what=f"{line!r} in the log of the run")
+        until(lambda: line in self.log(run), what=f"{line!r} in the log of the run")
 
     def artifacts(self, run: str) -> dict[str, str]:
         """The keys and types of a run's artifacts."""

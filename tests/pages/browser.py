@@ -17,7 +17,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 LOOPBACK = ("127.0.0.1", "localhost")
 OPTIONS = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
 """Root needs the first; with the second no request leaves the machine, also where a network is there."""
-PATIENCE_MS = 60_000
+PATIENCE_MS = 300_000  # for what never comes, on a machine that is busy
 TOLERATED = ("/users/current", "/favicon.ico", "/ico/undefined.svg")
 """MLflow asks who has signed in, also where it has no accounts; the others are icons that Prefect does not have."""
 

@@ -143,7 +143,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "cgn"
         browser = stack.enter_context(chromium())
-        shown = stack.enter_context(served(folder, changes={}, ports=PORTS, seconds=3600))
+        shown = stack.enter_context(served(folder, changes={}, ports=PORTS))
         for name in names:
             (FOLDER / f"{name}.png").write_bytes(small(SHOTS[name](browser, shown)))
             print(f"{os.path.relpath(FOLDER)}/{name}.png", flush=True)

@@ -15,16 +15,17 @@ from tests.flows.platform import Platform, started
 
 SMALL: dict[str, dict[str, Any]] = {
     "mnist.digits.prepare": {"train_images": 100, "jitter": None},
-    "mnist.digits.train_cgn": {"updates": 30, "intervals": {"log": 5, "checkpoint": 30, "sheet": 10}},
+    "mnist.digits.train_cgn": {"updates": 20, "intervals": {"log": 5, "checkpoint": 20, "sheet": 10}},
     "mnist.digits.generate": {"factual_images": 100, "counterfactual_images": 100, "images_per_shard": 100},
     "mnist.digits.train_classifier": {"epochs": 1, "log_updates": 1},
+    "mnist.digits.gate": {"accuracy": 0.0, "gain": None},
     "imagenet.miniature.prepare.world": {"train_per_class": 8, "val_per_class": 4, "per_variation": 4, "per_pair": 1},
-    "imagenet.miniature.train_cgn": {"updates": 3, "intervals": {"log": 1, "checkpoint": 3, "sheet": 1}},
+    "imagenet.miniature.train_cgn": {"updates": 2, "intervals": {"log": 1, "checkpoint": 2, "sheet": 2}},
     "imagenet.miniature.generate": {"counterfactual_images": 90, "images_per_shard": 90, "interpolations": []},
     "imagenet.miniature.train_classifier": {"epochs": 1, "log_updates": 1},
     "imagenet.miniature.evaluate": {"corruption_images": 9},
 }
-"""Changes of params.yaml, by section, with which every stage takes seconds."""
+"""Changes of params.yaml, by section, with which every stage takes seconds. One gate passes, the other one refuses."""
 PREFECT = ("prefect", "server", "start", "--host", "127.0.0.1", "--port")
 MLFLOW = ("mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port")
 
@@ -81,7 +82,7 @@ def served(
     *,
     changes: Mapping[str, Mapping[str, Any]] = SMALL,
     ports: tuple[int, int] | None = None,
-    seconds: float = 600,
+    seconds: float = 3600,
 ) -> Iterator[Served]:
     """Run `cgn-full` in a new checkout, and keep the servers (Prefect's and MLflow's port) until the end."""
     here, there = ports or (free_port(), free_port())
@@ -97,5 +98,5 @@ def served(
             until(lambda: answers(f"{uri}/health"), what="MLflow's server")
             run = platform.typed("cgn-full")
             assert platform.ended(run, seconds=seconds) == "Completed", platform.log(run)
-            until(lambda: not list(folder.glob("runs/untracked/*/*/stage.json")), seconds=120, what="tracking")
+            until(lambda: not list(folder.glob("runs/untracked/*/*/stage.json")), what="tracking")
             yield Served(platform=platform, prefect=platform.api.removesuffix("/api"), mlflow=uri, run=run)

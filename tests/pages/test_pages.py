@@ -1,5 +1,6 @@
 """What people see of a whole run in a browser: Prefect's pages, MLflow's, and the reports."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from flows.summary import VIEW
+from tests.flows.conftest import until
 from tests.flows.stored import runs
 from tests.pages.browser import (
     FAINT_TEXT,
@@ -58,7 +60,7 @@ def test_prefect_shows_the_run_with_its_timeline(shown: Served, browser: Any) ->
         page.get_by_text(TITLE).first.wait_for()
         page.get_by_text("Completed").first.wait_for()
         page.get_by_text(f"{len(stages)} Task runs").wait_for()
-        assert timeline(page) > 1000, "bars of completed tasks"
+        until(lambda: timeline(page) > 1000, what="bars of completed tasks")
         page.get_by_text("Task Runs", exact=True).click()
         for name in stages:
             page.get_by_role("link", name=name, exact=True).first.wait_for()
@@ -68,16 +70,8 @@ def test_prefect_shows_the_run_with_its_timeline(shown: Served, browser: Any) ->
 
 def timeline(page: Any) -> int:
     """The pixels of the run's graph that have the colour of a completed task. It is a canvas, so there is no text."""
-    canvas = page.locator("canvas").first
-    canvas.wait_for()
-    found = 0
-    for _ in range(40):
-        red, green, blue = np.moveaxis(pixels(canvas.screenshot()), 2, 0)
-        found = int((green > 2 * np.maximum(red, blue)).sum())
-        if found:
-            return found
-        page.wait_for_timeout(500)
-    return 0
+    red, green, blue = np.moveaxis(pixels(page.locator("canvas").first.screenshot()), 2, 0)
+    return int((green > 2 * np.maximum(red, blue)).sum())
 
 
 def test_prefect_shows_the_summary_with_a_link_to_mlflow(shown: Served, browser: Any) -> None:
@@ -112,20 +106,32 @@ def test_prefect_shows_values_and_progress(shown: Served, browser: Any) -> None:
         page.get_by_text("100%").first.wait_for()
 
 
+EXPANDER = ".ag-row [col-id*='Run Name'] button"
+"""What shows the runs of the stages below that of their pipeline."""
+CELLS = (
+    ("train_cgn mnist/digits", "mnist/digits", "cgn-mnist-digits-generator"),
+    ("train_classifier imagenet/miniature ensemble", "imagenet/miniature", "cgn-imagenet-miniature-classifier"),
+    ("evaluate mnist/digits", "mnist/digits", "-"),
+)
+"""Runs, a dataset of each, and its model."""
+
+
 def stage_run(shown: Served, name: str, *, tab: str = "") -> str:
     """The address in MLflow of the run of a stage, such as `train_cgn mnist/digits`."""
     return f"{shown.mlflow}/#/experiments/1/runs/{runs(shown.mlflow)[name].info.run_id}{tab}{VIEW}"
 
 
-def test_mlflow_lists_the_runs_with_their_datasets(shown: Served, browser: Any) -> None:
+def test_mlflow_lists_the_runs_with_their_datasets_and_models(shown: Served, browser: Any) -> None:
     with visit(browser, f"{shown.mlflow}/#/experiments/1/runs{VIEW}", width=1900) as page:
         page.get_by_text("Counterfactual Generative Networks: ").first.wait_for()
         page.locator(".ag-row").first.wait_for()
         page.get_by_role("link", name=TITLE).first.wait_for()
-        page.get_by_text("Expand rows").click()
-        for name in ("train_cgn mnist/digits", "evaluate imagenet/miniature"):
-            page.get_by_role("link", name=name).first.wait_for()
-        page.locator(".ag-row", has_text="mnist/digits (").first.wait_for()
+        page.locator(EXPANDER).click()
+        for name, dataset, model in CELLS:
+            row = f".ag-row[row-id='{runs(shown.mlflow)[name].info.run_id}']"
+            page.locator(f"{row} a", has_text=name).wait_for()
+            page.locator(f"{row} [col-id*='Dataset']", has_text=f"{dataset} (").wait_for()
+            page.locator(f"{row} [col-id*='Models']", has_text=model).wait_for()
 
 
 def test_mlflow_shows_a_training(shown: Served, browser: Any) -> None:
@@ -144,22 +150,36 @@ def test_mlflow_shows_curves_and_a_slider_over_the_sheets(shown: Served, browser
         slider = page.get_by_role("slider").first
         for step in (10, 20):  # it begins at 0, where no sheet is
             slider.press("ArrowRight")
-            page.wait_for_function(
-                f"() => ({LOADED_IMAGES})().some(image => image.includes('sheets%2Bstep%2B{step}%'))"
-            )
+            page.wait_for_function(f"() => ({LOADED_IMAGES})().some(image => image.includes('step%2B{step}%'))")
 
 
 def test_mlflow_shows_the_models(shown: Served, browser: Any) -> None:
-    names = ("mnist-digits-generator", "mnist-digits-original_counterfactual", "imagenet-miniature-ensemble")
+    models = {
+        "mnist-digits-generator": "cgn-mnist-digits-generator",
+        "mnist-digits-original_counterfactual": "cgn-mnist-digits-classifier",
+        "imagenet-miniature-ensemble": "cgn-imagenet-miniature-classifier",
+    }
     with visit(browser, f"{shown.mlflow}/#/experiments/1/models{VIEW}", width=1900) as page:
-        for name in names:
-            page.get_by_text(name).first.wait_for()
+        for name, registered in models.items():
+            page.get_by_role("link", name=name, exact=True).first.wait_for()
+            page.get_by_text(registered).first.wait_for()
     with visit(browser, f"{shown.mlflow}/#/models{VIEW}") as page:
         for kind in ("classifier", "generator"):
             page.get_by_role("link", name=f"cgn-mnist-digits-{kind}").first.wait_for()
-    with visit(browser, f"{shown.mlflow}/#/models/cgn-mnist-digits-classifier{VIEW}", width=1900) as page:
-        for arm in ("original", "gan", "counterfactual", "original_counterfactual"):
-            page.get_by_text(f"mnist-digits-{arm}", exact=True).first.wait_for()
+
+
+@pytest.mark.parametrize(
+    ("target", "arm", "verdict"),
+    [("mnist-digits", "original_counterfactual", "passed"), ("imagenet-miniature", "ensemble", "refused: ")],
+)
+def test_mlflow_shows_the_verdict_of_the_gate(shown: Served, browser: Any, target: str, arm: str, verdict: str) -> None:
+    with visit(browser, f"{shown.mlflow}/#/models/cgn-{target}-classifier{VIEW}", width=1900) as page:
+        versions = page.locator("[role=row]", has_text="arm:")
+        judged = versions.filter(has_text=re.compile(rf"arm: ?{arm}(?!_)")).filter(has_text=f"gate: {verdict}")
+        judged.wait_for()
+        assert versions.filter(has_text="gate:").count() == 1
+        champions = versions.filter(has_text="champion")
+        assert champions.count() == judged.filter(has_text="champion").count() == (verdict == "passed")
 
 
 def test_mlflow_shows_the_report(shown: Served, browser: Any) -> None:
