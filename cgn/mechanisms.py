@@ -165,7 +165,7 @@ def rolled(tiles: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     places = torch.arange(size, device=tiles.device)
     rows = (places + offsets[:, :1]) % size
     columns = (places + offsets[:, 1:]) % size
-    batch = torch.arange(len(tiles), device=tiles.device)
+    batch = torch.arange(tiles.shape[0], device=tiles.device)
     return tiles.permute(0, 2, 3, 1)[batch[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 

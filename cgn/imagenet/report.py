@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from cgn.config.imagenet import ImageNet, Report
 from cgn.core.metrics import MetricSink
-from cgn.core.parameters import Input, Output
+from cgn.core.parameters import Input, OptionalInput, Output
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from cgn.evaluation.expected import remarks
 from cgn.evaluation.intervals import compared, difference
@@ -58,7 +58,7 @@ from cgn.imagenet.report_parts.published import (
 from cgn.report.figures import CURVES, bars, curve_panels, shape_bias_panel
 from cgn.report.page import LINKS, PAPER, sheets, write_page
 from cgn.report.plots import write_bars, write_confusion
-from cgn.report.run import read_run
+from cgn.report.run import read_run, read_verdict
 from cgn.report.settings import departure_table, settings
 from cgn.report.tables import Cell, Measure, Row, Table, interval, percent, points, printed
 
@@ -116,11 +116,12 @@ def report(
     model: Input,
     images: Input,
     decisions: Input,
+    verdict: OptionalInput = None,
     page: Output,
 ) -> None:
-    """Write index.html and summary.md.
+    """Write index.html and summary.md; `verdict` is the folder that gate wrote.
 
-    Raises ArtifactError for decisions that are missing, broken or another variant's, and for broken sheets.
+    Raises ArtifactError for decisions or a verdict that are missing, broken or another variant's; for broken sheets.
     """
     target = f"imagenet/{variant}"
     run = read_run(target, data=data, model=model, images=images, decisions=decisions)
@@ -133,6 +134,7 @@ def report(
         template="imagenet",
         target=target,
         seed=seed,
+        verdict=read_verdict(verdict, run=run),
         expected=expected,
         examples=sheets([(images / "examples.png", caption)]),
         **_headline(results),

@@ -15,7 +15,7 @@ import pandas as pd
 from cgn.config.mnist import Mnist, Report
 from cgn.core.images import png
 from cgn.core.metrics import MetricSink
-from cgn.core.parameters import Input, Output
+from cgn.core.parameters import Input, OptionalInput, Output
 from cgn.data.shards import samples
 from cgn.evaluation.expected import Headline, remarks
 from cgn.evaluation.intervals import Proportion, compared
@@ -28,7 +28,7 @@ from cgn.mnist.published import published
 from cgn.report.figures import bars, confusion_panel
 from cgn.report.page import PAPER, REPLICATION, image, last_sheet, sheets, write_page
 from cgn.report.plots import write_bars, write_confusion
-from cgn.report.run import Run, read_decisions, read_run
+from cgn.report.run import Run, read_decisions, read_run, read_verdict
 from cgn.report.settings import departure_table, settings
 from cgn.report.tables import Cell, Measure, Row, Table, measure, percent
 
@@ -69,11 +69,12 @@ def report(
     model: Input,
     images: Input,
     decisions: Input,
+    verdict: OptionalInput = None,
     page: Output,
 ) -> None:
-    """Write index.html and summary.md.
+    """Write index.html and summary.md; `verdict` is the folder that gate wrote.
 
-    Raises ArtifactError for decisions that are missing, broken or another variant's, and for broken sheets.
+    Raises ArtifactError for decisions or a verdict that are missing, broken or another variant's; for broken sheets.
     """
     target = f"mnist/{variant}"
     run = read_run(target, data=data, model=model, images=images, decisions=decisions)
@@ -89,6 +90,7 @@ def report(
         target=target,
         seed=seed,
         variant=variant,
+        verdict=read_verdict(verdict, run=run),
         expected=expected,
         examples=sheets([(images / "examples.png", caption)]),
         chance=percent(1 / stored.classes),

@@ -156,7 +156,7 @@ class _Layers(nn.Module):
 
 def start_map(flat: torch.Tensor) -> torch.Tensor:
     """(B,4*4*C), channels last as in the public weights -> (B,C,4,4), a view: the maps stay channels last."""
-    return flat.reshape(len(flat), START, START, -1).permute(0, 3, 1, 2)
+    return flat.reshape(flat.shape[0], START, START, -1).permute(0, 3, 1, 2)
 
 
 def conditioned(noise: torch.Tensor, label: torch.Tensor, *, embeddings: torch.Tensor) -> torch.Tensor:

@@ -121,7 +121,7 @@ class FoldedAttention(nn.Module):
         query, key, value = self.parts(x).split(self.widths, 1)
         keys, values = (functional.max_pool2d(part, 2).flatten(2) for part in (key, value))
         scores = (query.flatten(2).transpose(1, 2) @ keys).softmax(-1)
-        seen = (scores @ values.transpose(1, 2)).transpose(1, 2).reshape(len(x), -1, *x.shape[2:])
+        seen = (scores @ values.transpose(1, 2)).transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
         total: torch.Tensor = self.out(seen) + x
         return total
 
@@ -133,7 +133,7 @@ class Pointwise(nn.Linear):
         """(B,C,H,W) -> (B,out,H,W)."""
         # Two dimensions: with more, torch may repeat the weight for each row.
         rows = input.permute(0, 2, 3, 1).flatten(0, 2)
-        return super().forward(rows).view(len(input), *input.shape[2:], -1).permute(0, 3, 1, 2)
+        return super().forward(rows).view(input.shape[0], *input.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 def _norm_maps(block: Block, *, row: int) -> list[Map]:

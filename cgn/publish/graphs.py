@@ -30,6 +30,7 @@ from cgn.mechanisms import Cause, Causes, Generator
 from cgn.mnist import generator as mnist
 from cgn.mnist.evaluate import HEAD
 from cgn.mnist.evaluate import load_trained as load_mnist
+from cgn.nets import u2net
 from cgn.nets.biggan_folded import fold
 from cgn.nets.classifiers import AVERAGE, with_mean_heads
 
@@ -162,6 +163,8 @@ def generator_graph(folder: Path, *, track: str, variant: str, count: int) -> Gr
     if isinstance(model, imagenet.Model):  # weights over their spectral norms, once and not in each call
         for mechanism in (model.generator.shape, model.generator.texture, model.generator.background):
             mechanism.net = fold(imagenet.biggan_of(mechanism), truncation=1.0)
+        module.saliency = u2net.fold(model.saliency)
+        model.generator.shape.segment = u2net.segmenter(module.saliency)
     return Graph(module=module, inputs=inputs, expected=expected, metadata=metadata)
 
 

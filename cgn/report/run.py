@@ -11,8 +11,9 @@ from typing import Any
 
 from cgn.core.errors import ArtifactError
 from cgn.core.facts import refuse_foreign
-from cgn.core.files import read_json
+from cgn.core.files import folder_digest, read_json, read_object
 from cgn.core.outputs import DEFINITION
+from cgn.evaluation import gate
 from cgn.evaluation.predictions import FILE, Predictions, read
 from cgn.evaluation.records import Record, read_record
 
@@ -78,6 +79,23 @@ def read_decisions(run: Run) -> Predictions:
     track, _, variant = run.target.partition("/")
     refuse_foreign(stored.facts, source=run.decisions, track=track, variant=variant)
     return stored
+
+
+def read_verdict(folder: Path | None, *, run: Run) -> str:
+    """What the gate says of the run's classifier, in one line; empty without its folder.
+
+    Raises ArtifactError for a folder that is broken, another variant's, or a verdict on other decisions.
+    """
+    if folder is None:
+        return ""
+    definition, found = read_object(folder / DEFINITION), read_object(folder / gate.FILE)
+    track, _, variant = run.target.partition("/")
+    refuse_foreign(definition, source=folder, verb="gate", track=track, variant=variant)
+    if definition.get("inputs") != {"decisions": [folder_digest(run.decisions)]}:
+        raise ArtifactError(f"{folder} is a verdict on other decisions than {run.decisions}: run gate again")
+    refused = [f"{check['name']}: {check['reason']}" for check in found["checks"] if not check["passed"]]
+    verdict = f"{gate.TITLES[False]}; {'; '.join(refused)}" if refused else f"{gate.TITLES[True]} every check"
+    return f"{found['classifier']} {verdict} ({', '.join(check['name'] for check in found['checks'])})"
 
 
 def _by_classifier(path: Path) -> dict[str, Mapping[str, Any]]:

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cgn.config.imagenet import Gate, TopThreshold
 from cgn.config.load import load
-from cgn.core.files import write_json
+from cgn.core.files import read_json, write_json
+from cgn.core.metrics import Silent
+from cgn.core.run_record import input_digests
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN
 from cgn.evaluation.predictions import Predictions
 from cgn.imagenet import report
+from cgn.imagenet.gate import gate
 from cgn.imagenet.report_parts.heads import TITLES
 from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, MINUS, SPACE, Rendered, check_page, percent, render, stated, wilson
@@ -166,6 +170,23 @@ def test_what_could_not_be_read_is_counted_and_named_without_markup(full: Render
     assert "clean/clean/&lt;i&gt;torn&lt;/i&gt;.png cannot be read" in full.html
     assert "in9: a &lt;b&gt;" in full.html
     assert "Not read: 1 image" in full.summary
+
+
+def test_the_gates_verdict_is_a_line_after_the_answer(tmp_path: Path) -> None:
+    folders = made.make_run(tmp_path / "run", made.predictions())
+    decisions, folder = folders["decisions"], tmp_path / "run" / "gate"
+    strict = Gate(top_1=TopThreshold(least=1.0))
+    gate(strict, variant="miniature", sink=Silent(), decisions=decisions, verdict=folder)
+    facts = {"verb": "gate", "track": "imagenet", "variant": "miniature"}
+    write_json(folder / "definition.json", facts | {"inputs": input_digests({"decisions": [decisions]})})
+    refused = [check for check in read_json(folder / "gate.json")["checks"] if not check["passed"]]
+    found = render(tmp_path, folders | {"verdict": folder})
+    line = found.summary.split("\n\n")[2]
+    assert line.startswith("Gate: ensemble refused; ")
+    assert all(f"{check['name']}: {check['reason']}" in line for check in refused)
+    assert line in " ".join(found.page.unfolded.split())
+    check_page(found.html)
+    assert not render(tmp_path, folders).said("Gate:")
 
 
 def test_masks_and_the_ablations_row_of_this_run(full: Rendered) -> None:

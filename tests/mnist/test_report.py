@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgn.config.mnist import Report
+from cgn.config.mnist import Gate, Report
 from cgn.core.errors import ArtifactError
 from cgn.core.files import write_json
 from cgn.core.metrics import Silent
+from cgn.core.run_record import input_digests
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.evaluation.metrics import accuracy
 from cgn.evaluation.predictions import Predictions, gather, image_names, write
 from cgn.evaluation.predictions import table as predictions_table
 from cgn.mnist.arms import ARMS
+from cgn.mnist.gate import gate
 from cgn.mnist.published import VARIANTS, published
 from cgn.mnist.report import report
 from cgn.report.page import render as render_template
@@ -71,6 +73,15 @@ def make_run(root: Path, *, variant: str = "digits") -> dict[str, Path]:
     training = {arm: {"training": {"running_accuracy": 0.123, "images": 5, "updates": 7}} for arm in ARMS}
     write_json(folders["decisions"] / "accuracy.json", training)
     return folders
+
+
+def judged(folders: Mapping[str, Path], *, least: float) -> Path:
+    """The gate's folder, as the front door leaves it."""
+    folder = folders["decisions"].with_name("gate")
+    gate(Gate(accuracy=least), variant="digits", sink=Silent(), decisions=folders["decisions"], verdict=folder)
+    facts = {"verb": "gate", "track": "mnist", "variant": "digits"}
+    write_json(folder / "definition.json", facts | {"inputs": input_digests({"decisions": [folders["decisions"]]})})
+    return folder
 
 
 def picture(path: Path, *, size: tuple[int, int]) -> None:
@@ -175,6 +186,27 @@ def test_digits_say_why_nothing_is_published_and_no_sheet_is_needed(tmp_path: Pa
     assert "The folders of this run hold no sheets" in page.words
     assert page.all("a") == []
     assert "Paper" not in (tmp_path / "page" / "summary.md").read_text(encoding="utf-8")
+
+
+def test_the_gates_verdict_is_a_line_of_the_page_and_the_summary(tmp_path: Path, full: tuple[Path, Page]) -> None:
+    folders = make_run(tmp_path)
+    for least, words in ((0.5, "passed every check"), (0.99, "refused; accuracy: the lower end of its interval, ")):
+        verdict = judged(folders, least=least)
+        page = render(tmp_path, folders | {"verdict": verdict})
+        assert f"Gate: original_counterfactual {words}" in " ".join(page.unfolded.split())
+        assert f"Gate: original_counterfactual {words}" in (tmp_path / "page" / "summary.md").read_text()
+    assert "Gate:" not in full[1].words
+
+
+def test_a_verdict_on_other_decisions_or_of_another_variant_is_refused(tmp_path: Path) -> None:
+    folders = make_run(tmp_path)
+    verdict = judged(folders, least=0.5)
+    write_json(folders["decisions"] / "accuracy.json", {})
+    with pytest.raises(ArtifactError, match=r"is a verdict on other decisions than .*run gate again"):
+        render(tmp_path, folders | {"verdict": verdict})
+    define(verdict, "gate", {}, variant="wildlife")
+    with pytest.raises(ArtifactError, match="gate is of variant 'wildlife', expected 'digits'"):
+        render(tmp_path, folders | {"verdict": verdict})
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:

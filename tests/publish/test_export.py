@@ -12,9 +12,12 @@ from cgn.core.checkpoints import save_model
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256
 from cgn.data.shards import Sample, write_manifest, write_shard
+from cgn.imagenet import generator as imagenet
 from cgn.mnist.evaluate import load_trained
 from cgn.mnist.generator import build_generator, model_facts
 from cgn.mnist.train_classifier import initial_classifier
+from cgn.nets.biggan import BigGan, BigGanConfig
+from cgn.nets.u2net import U2Net, Widths
 from cgn.publish import graphs
 
 onnx = pytest.importorskip("onnx", reason="needs uv run --group publish")
@@ -87,6 +90,31 @@ def test_a_generator_draws_what_torch_draws(run: Path, tmp_path: Path) -> None:
     image, mask, foreground, background = map(torch.from_numpy, answered(file, graph.inputs))
     assert torch.allclose(image, graph.expected["image"], atol=1e-5)
     assert torch.allclose(image, mask * foreground + (1 - mask) * background, atol=1e-6)
+
+
+@pytest.mark.long
+def test_an_imagenet_generator_draws_what_torch_draws_for_any_batch(tmp_path: Path) -> None:
+    blocks = ((False, 4, 4), (True, 4, 2))
+    config = BigGanConfig(noise_size=4, embedding_size=4, classes=3, width=8, blocks=blocks, attention_at=1)
+    widths = Widths(down=((4, 4),) * 6, up=((4, 4),) * 5)
+    saliency = U2Net(widths).eval()
+    generator = imagenet.build_generator(BigGan(config).eval(), saliency=saliency)
+    weights = generator.state_dict() | imagenet.saliency_tensors(saliency)
+    facts = imagenet.model_facts(variant="mini", table=config, widths=widths)
+    save_model(tmp_path / "model" / "model.safetensors", weights, facts=facts)
+    file = tmp_path / "generator.onnx"
+    words = ["imagenet/mini", "--model", str(tmp_path / "model"), "--onnx", str(file)]
+    export.export(words)
+    for count in (1, 5):
+        graph = graphs.generator_graph(tmp_path / "model", track="imagenet", variant="mini", count=count)
+        found = dict(zip(graph.outputs, answered(file, graph.inputs), strict=True))
+        assert found["mask"].shape == (count, 1, 8, 8)
+        for name, expected in graph.expected.items():
+            assert torch.allclose(torch.from_numpy(found[name]), expected, atol=1e-4), name
+    assert str(Path.cwd()).encode() not in file.read_bytes()
+    first = file.read_bytes()
+    export.export(words)
+    assert file.read_bytes() == first
 
 
 def test_another_answer_than_torchs_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
