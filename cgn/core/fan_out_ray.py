@@ -61,7 +61,7 @@ LOCAL = {
 }
 """The same, for a cluster that the command starts on this machine."""
 STARTS = 3
-"""Of a local Ray: it gives up a start after 30 s, which a busy machine may exceed."""
+"""Of a local Ray: its node ends where its helpers are not up within 15 s, as on a busy machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
