@@ -11,6 +11,7 @@ from flows.summary import VIEW
 from tests.flows.conftest import until
 from tests.flows.stored import runs
 from tests.pages.browser import (
+    EXPANDER,
     FAINT_TEXT,
     LOADED_IMAGES,
     WIDER_THAN_THE_PAGE,
@@ -106,8 +107,6 @@ def test_prefect_shows_values_and_progress(shown: Served, browser: Any) -> None:
         page.get_by_text("100%").first.wait_for()
 
 
-EXPANDER = ".ag-row [col-id*='Run Name'] button"
-"""What shows the runs of the stages below that of their pipeline."""
 CELLS = (
     ("train_cgn mnist/digits", "mnist/digits", "cgn-mnist-digits-generator"),
     ("train_classifier imagenet/miniature ensemble", "imagenet/miniature", "cgn-imagenet-miniature-classifier"),
