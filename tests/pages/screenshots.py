@@ -73,13 +73,8 @@ def mlflow_images(browser: Any, shown: Served) -> bytes:
 
 def mlflow_model(browser: Any, shown: Served) -> bytes:
     """A registered model and its versions."""
-    return model(browser, f"{shown.mlflow}/#/models/cgn-imagenet-miniature-classifier{VIEW}")
-
-
-def model(browser: Any, url: str) -> bytes:
-    """The page of the miniature's classifiers."""
-    with visit(browser, url, width=1600) as page:
-        page.get_by_text("imagenet-miniature-ensemble").first.wait_for()
+    with visit(browser, f"{shown.mlflow}/#/models/cgn-mnist-digits-classifier{VIEW}", width=1600) as page:
+        page.locator("[role=row]", has_text="champion").wait_for()
         return without_assistant(page, height=890)
 
 
