@@ -20,6 +20,8 @@ OPTIONS = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0
 PATIENCE_MS = 300_000  # for what never comes, on a machine that is busy
 TOLERATED = ("/users/current", "/favicon.ico", "/ico/undefined.svg")
 """MLflow asks who has signed in, also where it has no accounts; the others are icons that Prefect does not have."""
+EXPANDER = ".ag-row [col-id*='Run Name'] button"
+"""In MLflow's table: what shows the runs of the stages below that of their pipeline."""
 
 BROKEN_IMAGES = """() => [...document.images].filter(image => image.checkVisibility() &&
     !(image.complete && image.naturalWidth)).map(image => image.currentSrc.slice(0, 200) || image.outerHTML)"""

@@ -18,7 +18,7 @@ from PIL import Image
 from flows.summary import VIEW
 from tests.flows.conftest import ROOT
 from tests.flows.stored import runs
-from tests.pages.browser import address, chromium, visit
+from tests.pages.browser import EXPANDER, address, chromium, visit
 from tests.pages.served import Served, served
 
 FOLDER = ROOT / "docs/screenshots"
@@ -28,15 +28,13 @@ Shot = Callable[[Any, Served], bytes]
 
 
 def prefect_run(browser: Any, shown: Served) -> bytes:
-    """The run with its timeline and the beginning of its log."""
+    """The timeline of the run."""
     with visit(browser, f"{shown.prefect}/runs/flow-run/{shown.run}", width=1280) as page:
-        page.get_by_text("Task Runs", exact=True).click()
-        page.get_by_role("link", name="mnist_report@digits").first.wait_for()
         page.locator("canvas").first.wait_for()
         page.wait_for_timeout(5000)
         page.keyboard.press("c")  # centers the timeline
         page.wait_for_timeout(2000)
-        return shot(page, left=240, height=720)
+        return bytes(page.locator("canvas").first.screenshot())
 
 
 def prefect_summary(browser: Any, shown: Served) -> bytes:
@@ -55,11 +53,10 @@ def prefect_artifacts(browser: Any, shown: Served) -> bytes:
 
 def mlflow_runs(browser: Any, shown: Served) -> bytes:
     """The experiment, with the stages of the pipeline's run."""
-    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs{VIEW}", width=1900) as page:
-        page.locator(".ag-row").first.wait_for()
-        page.get_by_text("Expand rows").click()
+    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs{VIEW}", width=1500) as page:
+        page.locator(EXPANDER).click()
         page.get_by_role("link", name="report mnist/digits").first.wait_for()
-        return without_assistant(page, height=880)
+        return without_assistant(page, height=838)
 
 
 def mlflow_images(browser: Any, shown: Served) -> bytes:
@@ -67,21 +64,17 @@ def mlflow_images(browser: Any, shown: Served) -> bytes:
     run = runs(shown.mlflow)["train_cgn mnist/digits"].info.run_id
     with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}") as page:
         page.locator(".js-plotly-plot").first.wait_for()
+        page.get_by_role("button", name="Close").last.click()
         page.get_by_text("Add section").scroll_into_view_if_needed()
-        page.get_by_role("slider").first.press("ArrowRight")
+        page.get_by_role("slider").first.press("End")
         page.wait_for_timeout(3000)
-        return without_assistant(page, height=890)
+        return shot(page, left=195, height=890)
 
 
 def mlflow_model(browser: Any, shown: Served) -> bytes:
     """A registered model and its versions."""
-    return model(browser, f"{shown.mlflow}/#/models/cgn-imagenet-miniature-classifier{VIEW}")
-
-
-def model(browser: Any, url: str) -> bytes:
-    """The page of the miniature's classifiers."""
-    with visit(browser, url, width=1600) as page:
-        page.get_by_text("imagenet-miniature-ensemble").first.wait_for()
+    with visit(browser, f"{shown.mlflow}/#/models/cgn-mnist-digits-classifier{VIEW}", width=1600) as page:
+        page.locator("[role=row]", has_text="champion").wait_for()
         return without_assistant(page, height=890)
 
 
@@ -94,12 +87,12 @@ def without_assistant(page: Any, *, height: int) -> bytes:
 
 def report_digits(browser: Any, shown: Served) -> bytes:
     """The digits' report, dark."""
-    return report(browser, shown, target="mnist/digits", dark=True, height=800)
+    return report(browser, shown, target="mnist/digits", dark=True, height=780)
 
 
 def report_miniature(browser: Any, shown: Served) -> bytes:
     """The miniature's report, light."""
-    return report(browser, shown, target="imagenet/miniature", dark=False, height=800)
+    return report(browser, shown, target="imagenet/miniature", dark=False, height=714)
 
 
 def report(browser: Any, shown: Served, *, target: str, dark: bool, height: int) -> bytes:

@@ -20,10 +20,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "mnist.digits.train_classifier": {"epochs": 1, "log_updates": 1},
     "mnist.digits.gate": {"accuracy": 0.0, "gain": None},
     "imagenet.miniature.prepare.world": {"train_per_class": 8, "val_per_class": 4, "per_variation": 4, "per_pair": 1},
-    "imagenet.miniature.train_cgn": {"updates": 2, "intervals": {"log": 1, "checkpoint": 2, "sheet": 2}},
-    "imagenet.miniature.generate": {"counterfactual_images": 90, "images_per_shard": 90, "interpolations": []},
+    "imagenet.miniature.train_cgn": {
+        "updates": 2,
+        "batch_size": 9,
+        "intervals": {"log": 1, "checkpoint": 2, "sheet": 2},
+    },
+    "imagenet.miniature.generate": {"counterfactual_images": 36, "images_per_shard": 36, "interpolations": []},
     "imagenet.miniature.train_classifier": {"epochs": 1, "log_updates": 1},
-    "imagenet.miniature.evaluate": {"corruption_images": 9},
+    "imagenet.miniature.evaluate": {"corruption_images": 9, "corruptions": ["contrast"]},
+    "imagenet.miniature.report": {"examples": 2},
 }
 """Changes of params.yaml, by section, with which every stage takes seconds. One gate passes, the other one refuses."""
 PREFECT = ("prefect", "server", "start", "--host", "127.0.0.1", "--port")
