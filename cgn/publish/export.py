@@ -131,7 +131,7 @@ def _traced(graph: Any, inputs: tuple[Any, ...]) -> Any:
         torch.onnx.export(
             graph.module,
             inputs,
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the older exporter takes a file, too
             dynamo=False,
             opset_version=OPSET,
             input_names=list(graph.inputs),

@@ -164,7 +164,8 @@ def generator_graph(folder: Path, *, track: str, variant: str, count: int) -> Gr
         for mechanism in (model.generator.shape, model.generator.texture, model.generator.background):
             mechanism.net = fold(imagenet.biggan_of(mechanism), truncation=1.0)
         module.saliency = u2net.fold(model.saliency)
-        model.generator.shape.segment = u2net.segmenter(module.saliency)
+        shape: Any = model.generator.shape
+        shape.segment = u2net.segmenter(module.saliency)
     return Graph(module=module, inputs=inputs, expected=expected, metadata=metadata)
 
 
