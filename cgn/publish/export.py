@@ -125,7 +125,7 @@ def _traced(graph: Any, inputs: tuple[Any, ...]) -> Any:
     import onnx
     import torch
 
-    buffer, batch = io.BytesIO(), {0: "batch"}
+    buffer: Any = io.BytesIO()  # typed as a path, and takes a file
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # torch calls it deprecated, and warns of each size that is read as a number
         torch.onnx.export(
@@ -136,7 +136,7 @@ def _traced(graph: Any, inputs: tuple[Any, ...]) -> Any:
             opset_version=OPSET,
             input_names=list(graph.inputs),
             output_names=graph.outputs,
-            dynamic_axes=dict.fromkeys((*graph.inputs, *graph.outputs), batch),
+            dynamic_axes={name: {0: "batch"} for name in (*graph.inputs, *graph.outputs)},
         )
     return onnx.load_from_string(buffer.getvalue())
 

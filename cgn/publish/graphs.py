@@ -26,7 +26,7 @@ from cgn.imagenet.classifiers import load_trained as load_imagenet
 from cgn.imagenet.data.image_folders import class_folders
 from cgn.imagenet.data.prepared_sets import read_prepared_sets
 from cgn.imagenet.data.preprocessing import Preparation, imagenet_size
-from cgn.mechanisms import Cause, Causes, Generator
+from cgn.mechanisms import Cause, Causes, Generator, Shape
 from cgn.mnist import generator as mnist
 from cgn.mnist.evaluate import HEAD
 from cgn.mnist.evaluate import load_trained as load_mnist
@@ -164,8 +164,8 @@ def generator_graph(folder: Path, *, track: str, variant: str, count: int) -> Gr
         for mechanism in (model.generator.shape, model.generator.texture, model.generator.background):
             mechanism.net = fold(imagenet.biggan_of(mechanism), truncation=1.0)
         module.saliency = u2net.fold(model.saliency)
-        shape: Any = model.generator.shape
-        shape.segment = u2net.segmenter(module.saliency)
+        assert isinstance(model.generator.shape, Shape)
+        model.generator.shape.segment = u2net.segmenter(module.saliency)
     return Graph(module=module, inputs=inputs, expected=expected, metadata=metadata)
 
 
