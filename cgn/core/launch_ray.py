@@ -87,7 +87,7 @@ def _fit(
         """Without an actor that outlives a killed command, for ever where Ray's dashboard is off."""
 
         def _create_default_callbacks(self) -> list[Any]:
-            callbacks = super()._create_default_callbacks()
+            callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # nor this
             return [one for one in callbacks if type(one).__name__ != "PlacementGroupCleanerCallback"]
 
     node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # its loss ends the command in any case
