@@ -87,12 +87,12 @@ def _fit(
         """Without an actor that outlives a killed command, for ever where Ray's dashboard is off."""
 
         def _create_default_callbacks(self) -> list[Any]:
-            callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # of the new class
+            callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # the old class has none
             return [one for one in callbacks if type(one).__name__ != "PlacementGroupCleanerCallback"]
 
     node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}  # its loss ends the command in any case
     calls = Queue(actor_options={"num_cpus": 0, "label_selector": node})
-    once = FailureConfig(max_failures=0, controller_failure_limit=0)  # type: ignore[call-arg]  # the old class has none
+    once = FailureConfig(max_failures=0, controller_failure_limit=0)  # type: ignore[call-arg]  # nor these
     with tempfile.TemporaryDirectory(prefix="cgn-ray-") as empty:
         trainer = Trainer(
             partial(_worker, *given, calls=calls),
