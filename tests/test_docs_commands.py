@@ -65,16 +65,18 @@ RUN_BY = {
     "python -m cgn evaluate_network .*": (
         "tests/imagenet/test_evaluate_network.py::test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest"
     ),
-    "uv run --group cluster python -m cgn generate .* --ray local": (
-        "tests/core/test_fan_out_ray.py::test_a_ray_of_its_own_writes_the_bytes_of_a_local_run"
-    ),
-    "uv run --group cluster python -m cgn generate .* --ray HEAD:6379": (
+    "uv run --group cluster python -m cgn generate .*": (
         "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
     ),
-    "RAY_ADDRESS=.* dvc repro": "tests/core/test_fan_out_ray.py::test_a_cluster_is_started_as_typed",
-    "export RAY_USAGE_STATS_ENABLED=0 .*": "tests/core/test_fan_out_ray.py::test_a_cluster_is_started_as_typed",
-    "uv run --group cluster (python -m flows.gpus )?ray start .*": (
-        "tests/core/test_fan_out_ray.py::test_a_cluster_is_started_as_typed"
+    "RAY_ADDRESS=.* dvc repro": "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run",
+    "export RAY_USAGE_STATS_ENABLED=0 .*": (
+        "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
+    ),
+    "uv run --group cluster ray start .*": (
+        "tests/core/test_fan_out_ray.py::test_two_nodes_write_the_bytes_of_a_local_run"
+    ),
+    "uv run --group cluster python -m flows.gpus ray start .*": (
+        "tests/flows/test_gpus.py::test_a_node_of_ray_may_claim_what_is_free"
     ),
     "uv run --group cluster python -m cgn train_cgn .* --ray auto": (
         "tests/core/test_launch_ray.py::test_a_cluster_trains_as_one_process_and_continues_by_itself_after_a_worker_was_killed"

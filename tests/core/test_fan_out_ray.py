@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from cgn.core.files import sha256
 from cgn.core.outputs import partial_folder
 from cgn.mnist.generator import build_generator, model_facts
 from tests.conftest import DRILL
-from tests.flows.conftest import free_port
 from tests.support.ray_cluster import LOOPBACK, RayCluster, ray_cluster
 
 pytest.importorskip("ray", reason="Ray is the dependency group `cluster`")
@@ -137,46 +134,6 @@ def hashes(folder: Path) -> dict[str, str]:
 def test_two_nodes_write_the_bytes_of_a_local_run(cluster: RayCluster, world: Path) -> None:
     subprocess.run(generate(world, "ray", "--ray", cluster.address), cwd=ROOT, env=ENVIRONMENT, check=True)
     assert hashes(world / "ray") == hashes(world / "whole")
-
-
-def test_a_ray_of_its_own_writes_the_bytes_of_a_local_run(world: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:
-        environment = ENVIRONMENT | {"RAY_TMPDIR": short}
-        subprocess.run(generate(world, "own", "--ray", "local"), cwd=ROOT, env=environment, check=True)
-    assert hashes(world / "own") == hashes(world / "whole")
-
-
-def test_a_cluster_is_started_as_typed(world: Path) -> None:
-    """By the commands of docs/scale.md, with `--block`: so the test ends what it started, and nothing else."""
-    start, address = [str(Path(sys.executable).with_name("ray")), "start"], f"127.0.0.1:{free_port()}"
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short, ExitStack() as nodes:
-        environment = ENVIRONMENT | {"RAY_TMPDIR": short, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-        head = [*start, "--head", "--port", address.partition(":")[2], "--include-dashboard=false", "--block"]
-        nodes.enter_context(_blocking(head, environment))
-        node = [sys.executable, "-m", "flows.gpus", *start, "--address", address, "--block"]
-        nodes.enter_context(_blocking(node, environment))
-        words = generate(world, "typed")
-        subprocess.run(words, cwd=ROOT, env=environment | {"RAY_ADDRESS": address}, check=True)
-    assert hashes(world / "typed") == hashes(world / "whole")
-
-
-@contextmanager
-def _blocking(words: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """A node, from when it says that it runs until the end."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    try:
-        assert any("Ray runtime started" in line for line in process.stdout)
-        yield
-    finally:
-        everyone = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        _, alive = psutil.wait_procs([*everyone, psutil.Process(process.pid)], timeout=30)
-        for one in alive:
-            one.kill()
-        process.stdout.close()
-        process.wait()
 
 
 @pytest.mark.drill
