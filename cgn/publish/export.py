@@ -118,7 +118,7 @@ def to_onnx(graph: Any) -> bytes:
 
 
 def _traced(graph: Any, inputs: tuple[Any, ...]) -> Any:
-    """By torch's older exporter: for the three BigGANs and the saliency net, the newer one takes many minutes.
+    """By torch's older exporter: the newer one takes minutes for three BigGANs and a saliency net.
 
     A size that became a constant in tracing shows in `compare`, which runs another batch than the traced one.
     """
