@@ -131,7 +131,7 @@ def _traced(graph: Any, inputs: tuple[Any, ...]) -> Any:
         torch.onnx.export(
             graph.module,
             inputs,
-            buffer,  # type: ignore[arg-type]  # the older exporter takes a file, too
+            buffer,
             dynamo=False,
             opset_version=OPSET,
             input_names=list(graph.inputs),
