@@ -150,7 +150,7 @@ def test_a_process_that_dies_again_and_again_ends_the_training(
         launch(
             dying, accelerator="cpu", devices=2, batch_size=1, folder=tmp_path, ray=cluster.address, sink=Silent()
         )  # fmt: skip
-    assert capsys.readouterr().out.count("all start again from the last checkpoint") == 1
+    assert capsys.readouterr().err.count("all start again from the last checkpoint") == 1
     assert not list(tmp_path.glob(".*"))
 
 
