@@ -23,8 +23,9 @@ from flows.untracked import write_json
 from tests.drills.conftest import Drill
 from tests.flows.conftest import free_port
 from tests.flows.stored import datasets, history, images, runs, store
-from tests.flows.test_mlflow_client import pixel, uri
+from tests.flows.test_mlflow_client import uri
 from tests.flows.test_models import NAME, classifier, client, empty_store, judged, models, root, versions
+from tests.flows.toy.toy import pixel
 
 __all__ = ["empty_store", "root"]  # fixtures
 pytestmark = [pytest.mark.drill, pytest.mark.long]
