@@ -37,20 +37,6 @@ def prefect_run(browser: Any, shown: Served) -> bytes:
         return bytes(page.locator("canvas").first.screenshot())
 
 
-def prefect_summary(browser: Any, shown: Served) -> bytes:
-    """The summary artifact."""
-    with visit(browser, shown.artifact("summary"), width=1280) as page:
-        page.get_by_text("report/index.html").first.wait_for()
-        return shot(page, left=240, height=840)
-
-
-def prefect_artifacts(browser: Any, shown: Served) -> bytes:
-    """The sheet of the digits' training."""
-    with visit(browser, shown.artifact("mnist-train-cgn-digits-sheets"), width=1280) as page:
-        page.locator("img[src^='data:image/png']").wait_for()
-        return shot(page, left=240, height=760)
-
-
 def mlflow_runs(browser: Any, shown: Served) -> bytes:
     """The experiment, with the stages of the pipeline's run."""
     with visit(browser, f"{shown.mlflow}/#/experiments/1/runs{VIEW}", width=1500) as page:
@@ -60,15 +46,15 @@ def mlflow_runs(browser: Any, shown: Served) -> bytes:
 
 
 def mlflow_images(browser: Any, shown: Served) -> bytes:
-    """The curves and the sheets of the digits' training."""
+    """The last sheet of the digits' training, as its card shows it on the whole page."""
     run = runs(shown.mlflow)["train_cgn mnist/digits"].info.run_id
-    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}") as page:
-        page.locator(".js-plotly-plot").first.wait_for()
-        page.get_by_role("button", name="Close").last.click()
-        page.get_by_text("Add section").scroll_into_view_if_needed()
-        page.get_by_role("slider").first.press("End")
+    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}", width=1100) as page:
+        card = page.locator("[data-testid='experiment-view-compare-runs-card']", has=page.get_by_role("slider"))
+        card.locator("button").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("slider").press("End")
         page.wait_for_timeout(3000)
-        return shot(page, left=195, height=890)
+        return bytes(dialog.screenshot())
 
 
 def mlflow_model(browser: Any, shown: Served) -> bytes:
@@ -110,8 +96,6 @@ def shot(page: Any, *, height: int, left: int = 0) -> bytes:
 
 SHOTS: dict[str, Shot] = {
     "prefect-run": prefect_run,
-    "prefect-summary": prefect_summary,
-    "prefect-image": prefect_artifacts,
     "mlflow-runs": mlflow_runs,
     "mlflow-images": mlflow_images,
     "mlflow-model": mlflow_model,
