@@ -17,7 +17,6 @@ from PIL import Image
 
 from flows.summary import VIEW
 from tests.flows.conftest import ROOT
-from tests.flows.stored import runs
 from tests.pages.browser import EXPANDER, address, chromium, visit
 from tests.pages.served import Served, served
 
@@ -43,18 +42,6 @@ def mlflow_runs(browser: Any, shown: Served) -> bytes:
         page.locator(EXPANDER).click()
         page.get_by_role("link", name="report mnist/digits").first.wait_for()
         return without_assistant(page, height=838)
-
-
-def mlflow_images(browser: Any, shown: Served) -> bytes:
-    """The last sheet of the digits' training, as its card shows it on the whole page."""
-    run = runs(shown.mlflow)["train_cgn mnist/digits"].info.run_id
-    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}", width=1100) as page:
-        card = page.locator("[data-testid='experiment-view-compare-runs-card']", has=page.get_by_role("slider"))
-        card.locator("button").first.click()
-        dialog = page.get_by_role("dialog")
-        dialog.get_by_role("slider").press("End")
-        page.wait_for_timeout(3000)
-        return bytes(dialog.screenshot())
 
 
 def mlflow_model(browser: Any, shown: Served) -> bytes:
@@ -97,7 +84,6 @@ def shot(page: Any, *, height: int, left: int = 0) -> bytes:
 SHOTS: dict[str, Shot] = {
     "prefect-run": prefect_run,
     "mlflow-runs": mlflow_runs,
-    "mlflow-images": mlflow_images,
     "mlflow-model": mlflow_model,
     "report-digits": report_digits,
     "report-miniature": report_miniature,
