@@ -17,7 +17,6 @@ from PIL import Image
 
 from flows.summary import VIEW
 from tests.flows.conftest import ROOT
-from tests.flows.stored import runs
 from tests.pages.browser import EXPANDER, address, chromium, visit
 from tests.pages.served import Served, served
 
@@ -37,38 +36,12 @@ def prefect_run(browser: Any, shown: Served) -> bytes:
         return bytes(page.locator("canvas").first.screenshot())
 
 
-def prefect_summary(browser: Any, shown: Served) -> bytes:
-    """The summary artifact."""
-    with visit(browser, shown.artifact("summary"), width=1280) as page:
-        page.get_by_text("report/index.html").first.wait_for()
-        return shot(page, left=240, height=840)
-
-
-def prefect_artifacts(browser: Any, shown: Served) -> bytes:
-    """The sheet of the digits' training."""
-    with visit(browser, shown.artifact("mnist-train-cgn-digits-sheets"), width=1280) as page:
-        page.locator("img[src^='data:image/png']").wait_for()
-        return shot(page, left=240, height=760)
-
-
 def mlflow_runs(browser: Any, shown: Served) -> bytes:
     """The experiment, with the stages of the pipeline's run."""
     with visit(browser, f"{shown.mlflow}/#/experiments/1/runs{VIEW}", width=1500) as page:
         page.locator(EXPANDER).click()
         page.get_by_role("link", name="report mnist/digits").first.wait_for()
         return without_assistant(page, height=838)
-
-
-def mlflow_images(browser: Any, shown: Served) -> bytes:
-    """The curves and the sheets of the digits' training."""
-    run = runs(shown.mlflow)["train_cgn mnist/digits"].info.run_id
-    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}") as page:
-        page.locator(".js-plotly-plot").first.wait_for()
-        page.get_by_role("button", name="Close").last.click()
-        page.get_by_text("Add section").scroll_into_view_if_needed()
-        page.get_by_role("slider").first.press("End")
-        page.wait_for_timeout(3000)
-        return shot(page, left=195, height=890)
 
 
 def mlflow_model(browser: Any, shown: Served) -> bytes:
@@ -110,10 +83,7 @@ def shot(page: Any, *, height: int, left: int = 0) -> bytes:
 
 SHOTS: dict[str, Shot] = {
     "prefect-run": prefect_run,
-    "prefect-summary": prefect_summary,
-    "prefect-image": prefect_artifacts,
     "mlflow-runs": mlflow_runs,
-    "mlflow-images": mlflow_images,
     "mlflow-model": mlflow_model,
     "report-digits": report_digits,
     "report-miniature": report_miniature,
