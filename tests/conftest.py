@@ -13,16 +13,18 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is import
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--long` runs the tests that are marked `long`, too."""
+    """`--long` runs the tests that are marked `long`, too; `--extended` also those that are marked `extended`."""
     parser.addoption("--long", action="store_true", help="run the tests that take long, too")
+    parser.addoption("--extended", action="store_true", help="run all tests; some take minutes each")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long, unless it is asked for: with `--long`, `-m`, or by the test's own name."""
+    """Leave out what takes long, unless it is asked for: by an option, with `-m`, or by the test's own name."""
     named = any("::" in word for word in config.invocation_params.args)
-    if config.getoption("--long") or config.getoption("-m") or named:
+    if config.getoption("--extended") or config.getoption("-m") or named:
         return
-    long = [item for item in items if item.get_closest_marker("long")]
+    left_out = ["extended"] if config.getoption("--long") else ["extended", "long"]
+    long = [item for item in items if any(map(item.get_closest_marker, left_out))]
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]

@@ -28,7 +28,7 @@ BLOCK = re.compile(r"^( *)```(?:bash|sh|shell|console)\n(.*?)^\1```", re.MULTILI
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"(^|\s)#(?=\s|$).*")
 SUITE = re.compile(r"uv run (?:--group \w+ )?pytest\b(?! --long).*")
-"""Runs a part of the tests, as .ci/run does with all."""
+"""Runs a part of the tests, as .ci/run does."""
 RUN_BY = {
     "uv run prefect server start .*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
     "export PREFECT_API_URL=.*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
@@ -88,6 +88,7 @@ RUN_BY = {
 """Commands, as patterns, and the test that runs the same on a toy, a small network or own ports."""
 CANNOT = {
     "uv run python -m tests.gpu": "needs a GPU",
+    "uv run --group services python -m tests.pages.screenshots": "takes the images of what tests/pages visits and judges",
     ".*docker compose .*": "needs a container runtime; test_services starts the same services from packages",
     "(uv run dvc repro && )?uv run (--group cluster )?python -m tests.benchmarks.*": (
         "a measurement, which takes minutes to an hour on a machine that does nothing else"
@@ -178,7 +179,7 @@ def test_tests_that_run_a_command_exist() -> None:
         file, _, function = name.partition("::")
         assert re.search(rf"^def {function}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), name
     ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    assert re.search(r"^uv run --group services pytest --long$", ci, re.MULTILINE), "CI runs all tests"
+    assert re.search(r"^uv run --group services pytest --long$", ci, re.MULTILINE), "CI runs these tests"
 
 
 def test_every_entry_is_of_a_command() -> None:
@@ -278,7 +279,7 @@ def serving(command: str, checkout: Path, environment: dict[str, str]) -> Iterat
             end_group(process)
 
 
-@pytest.mark.long
+@pytest.mark.extended
 @pytest.mark.parametrize("page", [page for page in PAGES if here(page)], ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_as_typed(clone: tuple[Path, dict[str, str]], page: Path) -> None:
     assigned: list[str] = []
@@ -297,7 +298,7 @@ def test_the_commands_of_a_page_run_as_typed(clone: tuple[Path, dict[str, str]],
                 assert not re.fullmatch(r"curl [^|]*", command) or '"predictions"' in said, said
 
 
-@pytest.mark.long
+@pytest.mark.extended
 def test_the_python_of_the_readme_runs(clone: tuple[Path, dict[str, str]]) -> None:
     checkout, environment = clone
     (code,) = PYTHON.findall((ROOT / "README.md").read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ from tests.support.ray_cluster import RayCluster, ray_cluster
 __all__ = ["home"]  # the fixture of a folder with assets and params.yaml
 pytest.importorskip("ray", reason="Ray is in the dependency group `cluster`")
 pytestmark = [
-    pytest.mark.long,
+    pytest.mark.extended,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray Data, which Ray Train loads, deprecates its own
 ]
 SECONDS = 900.0

@@ -23,7 +23,7 @@ from tests.pages.browser import (
 )
 from tests.pages.served import Served, served
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.extended
 TITLE = "cgn-full · miniature seed 0, digits seed 0"
 REPORTS = {"mnist/digits": "Does it see the digit", "imagenet/miniature": "Does it see the object"}
 

@@ -13,7 +13,7 @@ import pytest
 from tests.flows.conftest import ROOT
 from tests.pages.browser import FAINT_TEXT, WIDER_THAN_THE_PAGE, brightness, chromium, visit
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.extended
 CONTRAST = 4.0  # what the theme gives to code
 PAGES = sorted(path.stem for path in ROOT.glob("docs/*.md"))
 
