@@ -88,7 +88,7 @@ RUN_BY = {
 """Commands, as patterns, and the test that runs the same on a toy, a small network or own ports."""
 CANNOT = {
     "uv run python -m tests.gpu": "needs a GPU",
-    "uv run --group services python -m tests.pages.screenshots": "takes the images of what tests/pages visits and judges",
+    "uv run --group services python -m tests.pages.screenshots": "takes the images of what tests/pages visits",
     ".*docker compose .*": "needs a container runtime; test_services starts the same services from packages",
     "(uv run dvc repro && )?uv run (--group cluster )?python -m tests.benchmarks.*": (
         "a measurement, which takes minutes to an hour on a machine that does nothing else"
