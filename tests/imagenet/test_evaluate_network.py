@@ -21,7 +21,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256, write_json
 from cgn.core.metrics import MetricSink, Silent
 from cgn.download.sources import SQUEEZENET
-from cgn.evaluation.predictions import read
+from cgn.evaluation.predictions import FILE, read
 from cgn.evaluation.suites import numbers
 from cgn.imagenet import evaluate_network as verb
 from cgn.imagenet.classifiers import load_trained
@@ -130,7 +130,7 @@ def test_processes_and_a_cluster_share_the_conditions_and_change_nothing(
     published(
         tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(file,), out="shared", processes=2, ray=ray
     )
-    alone, shared = (read(tmp_path / name) for name in ("out", "shared"))
+    alone, shared = (read(tmp_path / name / FILE) for name in ("out", "shared"))
     assert alone.rows.equals(shared.rows)
     assert (tmp_path / "out" / "results.json").read_text() == (tmp_path / "shared" / "results.json").read_text()
 
