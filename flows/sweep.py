@@ -38,7 +38,7 @@ NOTHING: Mapping[str, Any] = {}
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 STUDY = "study.md"
 Shown = Callable[[float, str], object]
-"""Is told the percentage of a sweep that is done, and what that is in words."""
+"""Receives the percentage of a sweep that is done, and what that is in words."""
 
 
 class MissingError(RuntimeError):

@@ -254,8 +254,8 @@ def test_the_alias_moves_when_the_gate_passes_and_stays_when_it_refuses(root: Pa
     assert run.data.tags["cgn.gate"] == f"passed: {NAME} version 3"
     assert (run.data.tags["cgn.verdict"], run.data.metrics["gate/passed"]) == ("passed", 1.0)
     pipelines = client(root).search_runs([run.info.experiment_id], "tags.`cgn.verdict.mnist.toy` LIKE '%'")
-    told = {pipeline.data.tags["cgn.verdict.mnist.toy"] for pipeline in pipelines}
-    assert told == {"passed", "refused: accuracy: the lower end, 20 %, is below 50 %"}
+    verdicts = {pipeline.data.tags["cgn.verdict.mnist.toy"] for pipeline in pipelines}
+    assert verdicts == {"passed", "refused: accuracy: the lower end, 20 %, is below 50 %"}
     assert run.data.tags["mlflow.parentRunId"] in {pipeline.info.run_id for pipeline in pipelines}
 
 
