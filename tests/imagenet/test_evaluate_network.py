@@ -116,7 +116,7 @@ def test_a_network_of_ones_own_is_evaluated_by_its_file_or_folder(tmp_path: Path
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("ray", ["", "local"])
+@pytest.mark.parametrize("ray", ["", pytest.param("local", marks=pytest.mark.extended)])  # then no other cluster
 def test_processes_and_a_cluster_share_the_conditions_and_change_nothing(
     tmp_path: Path, ray: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
