@@ -118,7 +118,7 @@ def on_terminal(folder: Path, *words: str) -> list[str]:
     return [line.rstrip() for line in text.replace("\r", "").splitlines() if line.strip()]
 
 
-@pytest.mark.long
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "metrics"),
     [
