@@ -247,7 +247,7 @@ def test_markup_in_values_is_shown_not_obeyed() -> None:
     content: dict[str, Any] = {"target": hostile, "seed": 1, "variant": hostile, "chance": hostile, "leading": hostile}
     content |= {"accuracies": hostile_table, "cues": hostile_table, "decisions": hostile_table, "departures": hostile}
     content |= {"settings": [hostile_table, hostile_table], "hidden": None, "expected": [hostile], "sources": []}
-    content |= {"examples": [], "cue_bars": [], "confusions": {}, "sheets": []}
+    content |= {"verdict": hostile, "examples": [], "cue_bars": [], "confusions": {}, "sheets": []}
     html = render_template("mnist.jinja", kind="html", **content)
     assert "<b>&" not in html
     assert html.count("&lt;b&gt;&amp;&#34;") >= 40
