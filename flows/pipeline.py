@@ -35,8 +35,8 @@ from flows.graph import Stage, all_needs, onward, read, ready, share, wanted
 from flows.live import Live, optional
 from flows.processes import alive
 from flows.stage_runner import Outcome, StageRunner, StoppedError
-from flows.summary import summarize, title
-from flows.untracked import Pipeline, count_stages
+from flows.summary import evaluation, summarize, title
+from flows.untracked import Pipeline, end_pipeline
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=256)  # the flow decides how many run
 DEPLOYMENTS = Path("pipelines.yaml")
@@ -166,8 +166,12 @@ def _concluded(
 ) -> State[None] | None:
     """Report the results of the stages, and save an experiment that ended well."""
     key = str(flow_run.id)
-    cached = sum(state.name == "Cached" for state in ended.values())
-    count_stages(place.root, key=key, counts={"cached": cached})
+    cached = [stages[stage] for stage, state in ended.items() if state.name == "Cached"]
+    metrics: dict[str, float] = {"stages/cached": len(cached)}
+    with optional(get_run_logger()):
+        for stage in cached:
+            metrics |= evaluation(stage)
+    end_pipeline(place.root, key=key, metrics=metrics)
     with optional(get_run_logger()):
         summarize(stages, ended=ended, name=name, place=place, key=key)
     if failed := {stage: str(state.message) for stage, state in ended.items() if not state.is_completed()}:

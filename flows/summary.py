@@ -18,7 +18,10 @@ from ruamel.yaml import YAML
 from flows.database import sqlite_file
 from flows.experiment import Workspace
 from flows.graph import Stage, variants
-from flows.mlflow_client import EXPERIMENT, PARENT, PIPELINE, address, shown
+from flows.mlflow_client import EXPERIMENT, PARENT, PIPELINE, address, flat, shown
+from flows.observed import read_json
+from flows.tracked_run import evaluated_above
+from flows.untracked import METRICS
 
 NAMED = 3
 """Variants that a name lists; of more it says how many."""
@@ -55,6 +58,15 @@ def summarize(
     if place.name:
         lines.append(f"- Experiment `{place.name}`: `uv run dvc exp apply {place.name}` applies it to the checkout")
     create_markdown_artifact("\n".join([*lines, *_mlflow(place.root, key=key)]), key="summary", description=name)
+
+
+def evaluation(stage: Stage) -> dict[str, float]:
+    """The metrics that an evaluation gives its pipeline's run, from its files; empty for any other stage."""
+    found: dict[str, float] = {}
+    for track, variant in variants({stage.name: stage}) if stage.metrics else ():
+        for file in [metrics.with_name(METRICS) for metrics in stage.metrics]:
+            found |= evaluated_above(flat(read_json(file), separator="/"), name=f"{track}/{variant}")
+    return found
 
 
 def _mlflow(root: Path, *, key: str) -> list[str]:

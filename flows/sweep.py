@@ -32,7 +32,7 @@ from flows.points import POINT, SAVED, SHOWN, Run, Sweep, compare, finish, in_wo
 from flows.processes import alive
 from flows.stage_runner import BOUND
 from flows.sweep_run import log_means, log_study, tracked
-from flows.untracked import Pipeline, alone, count_stages
+from flows.untracked import Pipeline, alone, end_pipeline
 
 NOTHING: Mapping[str, Any] = {}
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -142,7 +142,7 @@ def run_here(sweep: Sweep, overrides: Mapping[str, Any]) -> None:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(place.folder), os.getenv("PYTHONPATH")]))
         command = [*BOUND, str(os.getpid()), sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *stages]
         status = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
-        count_stages(sweep.root, key=key, counts={})  # so that its uploader ends
+        end_pipeline(sweep.root, key=key, metrics={})
         if status:
             raise RuntimeError(f"dvc repro ended with status {status} in {place.folder}; the same command continues it")
         place.save(stages, message=f"{sweep.name}: {parameters}", pipeline=key)

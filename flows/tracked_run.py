@@ -247,11 +247,7 @@ class TrackedRun:
             evaluated(self._compared(), run=self._noted())
             options = [value for key, value in facts.items() if key.startswith("option.") and value != "all"]
             name, metrics = "/".join([facts["track"], facts["variant"], *options]), client.run(run_id).data.metrics
-            own = ("system/", f"{EVALUATE}/")
-            # with dots, as DVC shows them, all of a variant are in one group of charts
-            kept = {key: value for key, value in metrics.items() if not key.startswith(own)}
-            values = {f"{name}/{key.replace('/', '.')}": value for key, value in kept.items()}
-            self._log_above(metrics=[{**values, "step": 0, "time": end["time"]}])
+            self._log_above(metrics=[{**evaluated_above(metrics, name=name), "step": 0, "time": end["time"]}])
         if not (parent := self._parent()):
             return
         below = client.search(f"tags.`{PARENT}` = '{parent.info.run_id}'")
@@ -274,6 +270,16 @@ class TrackedRun:
         parent = self.client.run(self.sent.run_id).data.tags.get(PARENT)
         run = self.client.run(parent) if parent else None
         return run if run and run.info.lifecycle_stage == "active" else None
+
+
+def evaluated_above(values: Mapping[str, float], *, name: str) -> dict[str, float]:
+    """An evaluation's final values as its pipeline's run has them; `name` is the variant's.
+
+    With dots, as DVC shows them, all of a variant are in one group of charts.
+    """
+    own = ("system/", f"{EVALUATE}/")
+    kept = {key: value for key, value in values.items() if "/" in key and not key.startswith(own)}
+    return {f"{name}/{key.replace('/', '.')}": value for key, value in kept.items()}
 
 
 KINDS: dict[str, Callable[[TrackedRun, Path], None]] = {

@@ -50,8 +50,8 @@ def upload(folder: Path, *, process: str) -> None:
         threading.Thread(target=sample, args=(folder,), daemon=True).start()  # a server that hangs leaves no gap
     uploader = Uploader(project_root())
     with suppress(BlockingIOError), alone(folder / untracked.LOCK, wait=False):  # else another stage was faster
-        # a sweep's process outlives its pipelines: their counts say that they have ended
-        while is_alive(process) and not (folder / untracked.COUNTS).exists():
+        # a sweep's process outlives its pipelines: a file says that they have ended
+        while is_alive(process) and not (folder / untracked.ENDED).exists():
             uploader.turn(folder)
             time.sleep(TURN_SECONDS)
         uploader.retry_at, deadline = {}, time.monotonic() + GRACE_SECONDS
@@ -109,12 +109,11 @@ class Uploader:
             (run / REFUSED).write_text(f"{error}. To do: {remedy}", encoding="utf-8")
 
     def close(self, folder: Path) -> None:
-        """Pass on what the pipeline has counted of its stages, and remove its folder if nothing is left in it."""
-        if (counts := read(folder / untracked.COUNTS)) and self.client and not runs(folder):
+        """Pass on the metrics that the pipeline ended with, and remove its folder if nothing is left in it."""
+        if (metrics := read(folder / untracked.ENDED)) and self.client and not runs(folder):
             try:
-                values = {f"stages/{name}": value for name, value in json.loads(counts).items()}
                 if run_id := self.client.pipeline(folder.name):
-                    self.client.log(run_id, metrics=[{**values, "step": 0}])
+                    self.client.log(run_id, metrics=[{**json.loads(metrics), "step": 0}])
             except Exception as error:  # the numbers are not worth a pipeline's folder that stays
                 print(f"{time.ctime()}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         discard(folder)
@@ -131,7 +130,7 @@ def discard(folder: Path) -> None:
         if time.time() - run.stat().st_mtime > EMPTY_SECONDS:
             shutil.rmtree(run)
     if not any(path.is_dir() for path in folder.iterdir()):
-        for name in (untracked.DOWN, untracked.LOG, untracked.COUNTS, untracked.LOCK):
+        for name in (untracked.DOWN, untracked.LOG, untracked.ENDED, untracked.LOCK):
             (folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()

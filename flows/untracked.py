@@ -43,7 +43,7 @@ VALUES, SYSTEM = "values.json", "system.jsonl"
 MODEL, WEIGHTS = "model", "model.safetensors"
 VERDICT, GATE, EVALUATED, CLASSIFIER = "verdict", "gate.json", "evaluate.json", "classifier"
 SENT, REFUSED = "sent.json", "refused.txt"
-LOCK, DOWN, LOG, COUNTS = "uploader.lock", "uploader.down", "uploader.log", "counts.json"
+LOCK, DOWN, LOG, ENDED = "uploader.lock", "uploader.down", "uploader.log", "ended.json"
 SYNC = "python -m flows.tracking sync"
 PIPELINE, SWEEP = "CGN_PIPELINE", "CGN_SWEEP"
 TRAIN_CLASSIFIER = "train_classifier"
@@ -246,10 +246,13 @@ def start_uploader(folder: Path, *, process: str) -> None:
         _note(f"this run is tracked later, by {SYNC}: {error}")
 
 
-def count_stages(root: Path, *, key: str, counts: Mapping[str, int]) -> None:
-    """Leave a pipeline's numbers of stages for its uploader. Nothing where no stage ran: there is no run in MLflow."""
+def end_pipeline(root: Path, *, key: str, metrics: Mapping[str, float]) -> None:
+    """Tell a pipeline's uploader that it has ended, and metrics that its run gets beside those of the stages that ran.
+
+    Nothing where no stage ran: there is no run in MLflow.
+    """
     with suppress(FileNotFoundError):
-        write_json(root / UNTRACKED / key / COUNTS, counts)
+        write_json(root / UNTRACKED / key / ENDED, metrics)
 
 
 @contextmanager

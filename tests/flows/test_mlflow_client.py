@@ -27,7 +27,7 @@ from flows.observed import datasets as datasets_of
 from flows.processes import alive
 from flows.tracked_run import TrackedRun
 from flows.tracking import drop, sync
-from flows.untracked import Pipeline, UntrackedRun, alone, count_stages
+from flows.untracked import Pipeline, UntrackedRun, alone, end_pipeline
 from tests.flows.conftest import ROOT
 from tests.flows.stored import datasets, files, history, images, runs
 from tests.flows.toy.toy import pixel
@@ -308,7 +308,7 @@ def test_a_pipeline_has_its_parameters_revision_and_the_metrics_of_its_evaluatio
     flow = pipeline()
     stage(root, "train_cgn", pipeline=flow, steps=[{"loss": 1.0}, {"loss": 0.5}], summary={"loss": 0.5})
     stage(root, "evaluate", pipeline=flow, summary={"accuracy/original/test": 0.75})
-    count_stages(root, key=flow.key, counts={"cached": 4})
+    end_pipeline(root, key=flow.key, metrics={"stages/cached": 4})
     assert sync(root) == 0
     run = runs(uri(root))["flow"]
     assert run.info.status == "FINISHED"

@@ -5,6 +5,7 @@ import json
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,17 @@ def test_a_name_says_what_runs() -> None:
     assert summary.title({}, deployment="cgn", changed=0, force=True) == "cgn · all anew"
     four = one | reading(d="mnist.digits.seed", e="imagenet.a.x", f="imagenet.b.x")
     assert summary.title(four, deployment="cgn-full", changed=0, from_stage="*@a") == "cgn-full · 4 variants · from *@a"
+
+
+def test_an_evaluation_that_is_up_to_date_gives_its_values_to_the_pipeline(tmp_path: Path) -> None:
+    log = tmp_path / "evaluate.log"
+    log.mkdir()
+    values = {"accuracy": {"original": {"test": 0.75}}, "images": 12, "evaluate": {"seconds": 3}}
+    (log / "metrics.json").write_text(json.dumps(values), encoding="utf-8")
+    stage = reading(evaluate="mnist.digits.seed")["evaluate"]
+    assert summary.evaluation(stage) == {}
+    stage = replace(stage, metrics=(log / "headlines.json",))
+    assert summary.evaluation(stage) == {"mnist/digits/accuracy.original.test": 0.75}
 
 
 def test_from_a_stage_means_it_and_what_needs_it() -> None:

@@ -148,7 +148,7 @@ def test_a_study_has_its_trials_by_number(sweep: Sweep) -> None:
 def test_an_uploader_ends_with_its_pipeline_not_with_the_sweep(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else ten trials would leave ten uploaders at work until the last one."""
     stage(sweep, experiment="cgn-0", monkeypatch=monkeypatch)
-    untracked.count_stages(sweep.root, key="cgn-0", counts={})
+    untracked.end_pipeline(sweep.root, key="cgn-0", metrics={})
     folder = sweep.root / "runs/untracked/cgn-0"
     command = [sys.executable, "-m", "flows.tracking", "upload", str(folder), alive(os.getpid())]
     subprocess.run(command, cwd=sweep.root, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300, check=True)
