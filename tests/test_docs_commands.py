@@ -6,6 +6,7 @@ the test's own. A command that needs more than this is in RUN_BY (another test r
 CANNOT, with the reason.
 """
 
+import json
 import os
 import random
 import re
@@ -13,6 +14,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,35 +33,11 @@ COMMENT = re.compile(r"(^|\s)#(?=\s|$).*")
 SUITE = re.compile(r"uv run (?:--group \w+ )?pytest\b(?! --long).*")
 """Runs a part of the tests, as .ci/run does."""
 RUN_BY = {
-    "uv run prefect server start .*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
-    "export PREFECT_API_URL=.*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
-    "uv run prefect worker start .*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
-    "uv run prefect --no-prompt deploy .*": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
-    "uv run prefect deployment run cgn-full": "tests/flows/test_pipeline.py::test_a_bare_name_runs_all_stages",
+    "uv run prefect server start .*": "tests/test_docs_commands.py::prefect",
+    "export PREFECT_API_URL=.*": "tests/test_docs_commands.py::prefect",
+    "uv run prefect worker start .*": "tests/test_docs_commands.py::prefect",
+    "uv run prefect --no-prompt deploy .*": "tests/test_docs_commands.py::prefect",
     "uv run prefect flow-run cancel ID": "tests/flows/test_pipeline.py::test_a_cancelled_run_leaves_nothing",
-    "uv run prefect deployment run cgn-full -p overrides=.*": (
-        "tests/flows/test_full.py::test_overrides_run_as_an_experiment_as_typed"
-    ),
-    "uv run prefect deployment run cgn-full -p (variants|from_stage)=.*": (
-        "tests/flows/test_full.py::test_variants_and_a_first_stage_are_chosen"
-    ),
-    "MLFLOW_DISABLE_TELEMETRY=true .* uv run mlflow ui .*": (
-        "tests/pages/test_pages.py::test_prefect_shows_the_summary_with_a_link_to_mlflow"
-    ),
-    "uv run prefect deployment run cgn-sweep .*": (
-        "tests/flows/test_sweep.py::test_a_sweep_by_prefect_runs_below_one_flow_run"
-    ),
-    "uv run python -m flows.sweep seeds .*": "tests/flows/test_sweep.py::test_seeds_become_experiments_and_one_table",
-    "uv run python -m flows.sweep grid .*": "tests/flows/test_sweep.py::test_a_grid_groups_its_seeds_by_their_values",
-    "uv run python -m flows.sweep study .*": (
-        "tests/flows/test_sweep.py::test_a_killed_study_asks_for_what_it_would_have_asked_for"
-    ),
-    "uv run dvc exp run -S .* -n .*": ("tests/flows/test_dvc_views.py::test_a_table_of_experiments_fits_a_terminal"),
-    "uv run python -m cgn compare runs/sweeps/.*": (
-        "tests/flows/test_sweep.py::test_seeds_become_experiments_and_one_table"
-    ),
-    "uv run python -m cgn compare .*=../other/runs": "tests/test_compare.py::test_a_label_sets_a_run_apart",
-    "uv run python -m cgn compare SEED0/runs .*": "tests/test_compare.py::test_saved_figures_are_a_run_again",
     "uv run python -m tests.gpu --device cpu .*": (
         "tests/gpu/test_command.py::test_the_command_runs_on_a_cpu_and_writes_its_rows"
     ),
@@ -96,9 +75,19 @@ CANNOT = {
 }
 STATUSES = {"python -m cgn doctor": {0, 1}}
 """Commands that may end with another status than 0: doctor with 1 on a machine with a problem."""
-PORT = str(random.randrange(20_000, 30_000))  # the system gives none of these to others
-OUTSIDE = {"/mnt/shared/cgn": "store", "/tmp/gpu": "gpu"}
-"""Paths outside the checkout, and the test's own in their place."""
+FIRST_PORT = random.randrange(20_000, 30_000)  # the system gives none of these to others
+PORTS = {port: str(FIRST_PORT + number) for number, port in enumerate(("4200", "5000", "5001", "5002"))}
+"""The ports of the pages, and the test's own."""
+OWN = {
+    "/mnt/shared/cgn": "{}/store",
+    r"\.\./other/runs": "{}/checkout/runs",
+    r"SEED[012]/runs": "{}/checkout/runs",
+    r"prefect server start": "prefect server start --port 4200",
+    r"mlflow ui": "mlflow ui --port 5000",
+    r"trials([ =])10\b": r"trials\g<1>2",
+    r"0(,?) 1,? 2\b": r"0\1 1",
+}
+"""What is not as typed: paths outside the checkout, `{}` is the test's folder; own ports; fewer trials and seeds."""
 SMALL = {
     "mnist.digits.prepare.train_images": 100,
     "mnist.digits.prepare.jitter": None,
@@ -124,8 +113,10 @@ SMALL = {
 }
 ASSIGNMENT = re.compile(r"export .*|\w+=\$\(.*\)")
 """Holds for the commands of its page that follow."""
-SERVE = re.compile(r"uv run mlflow models serve .*")
+SERVE = re.compile(r".*\buv run mlflow (ui|models serve) .*")
 """Ends when the next server starts, or with its page."""
+DEPLOYED = re.compile(r"uv run prefect deployment run .*")
+"""Ends when the flow run does that it starts."""
 GROUPS = {"cluster": "ray", "publish": "onnx"}
 """Dependency groups that a command names, and a package of each."""
 UV = """#!/bin/sh
@@ -252,16 +243,21 @@ def typed(command: str, checkout: Path, environment: dict[str, str]) -> str:
 
 
 def own(command: str, checkout: Path) -> str:
-    """The command with the test's own paths and port."""
-    for path, name in OUTSIDE.items():
-        command = command.replace(path, str(checkout.parent / name))
-    return re.sub(r"\b500[12]\b", PORT, command)
+    """The command with the test's own paths, ports and numbers."""
+    for pattern, instead in OWN.items():
+        command = re.sub(pattern, instead.format(checkout.parent) if "{}" in instead else instead, command)
+    return re.sub(r"(?<=[: ])(4200|500[012])\b", lambda port: PORTS[port[1]], command)
 
 
 @contextmanager
-def serving(command: str, checkout: Path, environment: dict[str, str]) -> Iterator[None]:
-    """A server, started as it is typed, that answers."""
-    with (checkout.parent / "server.log").open("w+b") as log:
+def serving(command: str, checkout: Path, environment: dict[str, str], *, url: str = "") -> Iterator[None]:
+    """A server, started as it is typed, that answers at `url`, or says that it has started."""
+    file = checkout.parent / f"server-{time.monotonic_ns()}.log"
+
+    def said() -> str:
+        return file.read_text(encoding="utf-8")
+
+    with file.open("wb") as log:
         process = subprocess.Popen(
             ["bash", "-c", own(command, checkout)],
             cwd=checkout,
@@ -272,16 +268,45 @@ def serving(command: str, checkout: Path, environment: dict[str, str]) -> Iterat
             start_new_session=True,
         )
         try:
-            until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{PORT}/ping"), what=command)
-            assert process.poll() is None, (checkout.parent / "server.log").read_text(encoding="utf-8")
+            until(lambda: process.poll() is not None or (answers(url) if url else "started!" in said()), what=command)
+            assert process.poll() is None, said()
             yield
         finally:
             end_group(process)
 
 
+@pytest.fixture(scope="module")
+def prefect(clone: tuple[Path, dict[str, str]]) -> Iterator[str]:
+    """The address of a server that has the deployments, and a worker: all as the README has them typed."""
+    checkout, environment = clone
+    words = ("prefect server", "PREFECT_API_URL", "prefect worker", "deploy --all")
+    lines = commands((ROOT / "README.md").read_text(encoding="utf-8"))
+    server, address, worker, deploy = (next(line for line in lines if word in line) for word in words)
+    api = own(address.partition("=")[2], checkout)
+    with ExitStack() as servers:
+        servers.enter_context(serving(server, *clone, url=f"{api}/health"))
+        servers.enter_context(serving(f"{address}\n{worker}", *clone))
+        typed(f"{address}\n{deploy}", checkout, environment)
+        yield api
+
+
+def ended(api: str, said: str) -> str:
+    """The name of the state that the flow run ends in which `prefect deployment run` says it created."""
+    (run,) = re.findall(r"UUID: (\S+)", said)
+
+    def state() -> str:
+        with urllib.request.urlopen(f"{api}/flow_runs/{run}", timeout=90) as reply:
+            name = str(json.load(reply)["state_name"])
+        return name if name in ("Completed", "Failed", "Cancelled", "Crashed") else ""
+
+    return str(until(state, seconds=1200, what=f"the end of the flow run {run}"))
+
+
 @pytest.mark.extended
 @pytest.mark.parametrize("page", [page for page in PAGES if here(page)], ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_as_typed(clone: tuple[Path, dict[str, str]], page: Path) -> None:
+def test_the_commands_of_a_page_run_as_typed(
+    clone: tuple[Path, dict[str, str]], page: Path, request: pytest.FixtureRequest
+) -> None:
     assigned: list[str] = []
     with ExitStack() as servers:
         for command in here(page):
@@ -292,7 +317,12 @@ def test_the_commands_of_a_page_run_as_typed(clone: tuple[Path, dict[str, str]],
                 assigned.append(command)
             elif SERVE.fullmatch(command):
                 servers.close()
-                servers.enter_context(serving(line, *clone))
+                (port,) = re.findall(r"--port (\d+)", own(command, clone[0]))
+                servers.enter_context(serving(line, *clone, url=f"http://127.0.0.1:{port}/health"))
+            elif DEPLOYED.fullmatch(command):
+                api = request.getfixturevalue("prefect")
+                said = typed(f"export PREFECT_API_URL={api}\n{line}", *clone)
+                assert ended(api, said) == "Completed", command
             else:
                 said = typed(line, *clone)
                 assert not re.fullmatch(r"curl [^|]*", command) or '"predictions"' in said, said
