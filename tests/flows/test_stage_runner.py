@@ -175,7 +175,7 @@ def test_a_bound_command_ends_with_a_parent_that_was_killed() -> None:
     with parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        until(lambda: "sleep" in psutil.Process(child).cmdline()[-1], seconds=20, what="the command")
+        until(lambda: "sleep" in " ".join(psutil.Process(child).cmdline()), seconds=20, what="the command")
         parent.kill()
         until(lambda: ended(child), seconds=5, what="its end")
 
