@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cgn.core.files import sha256
 from cgn.core.outputs import partial_folder
 from cgn.mnist.generator import build_generator, model_facts
 from tests.conftest import DRILL
+from tests.flows.conftest import until
 from tests.support.ray_cluster import LOOPBACK, RayCluster, ray_cluster
 
 pytest.importorskip("ray", reason="Ray is the dependency group `cluster`")
@@ -140,21 +142,27 @@ def test_two_nodes_write_the_bytes_of_a_local_run(cluster: RayCluster, world: Pa
 def test_kill_a_ray_worker(cluster: RayCluster, world: Path, record_property: Callable[[str, object], None]) -> None:
     partial = partial_folder(world / "disturbed")
     words = generate(world, "disturbed", "--ray", cluster.address)
-    process = subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    _until_noted(partial, process)
-    started = time.monotonic()
-    working = [child for server in cluster.nodes[1] for child in psutil.Process(server).children() if _works(child)]
-    assert working
-    for worker in working:
-        worker.kill()
-    _, said = process.communicate(timeout=240)
+    with subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        _until_noted(partial, process)
+        working = until(lambda: process.poll() is not None or _working(cluster.nodes[1]), what="a shard on this node")
+        assert working is not True, "ended too early"
+        started = time.monotonic()
+        for worker in working:
+            worker.kill()
+        _, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
     assert hashes(world / "disturbed") == hashes(world / "whole")
     record_property(DRILL, ("its shard is made again, the run goes on", f"{time.monotonic() - started:.1f}"))
 
 
-def _works(process: psutil.Process) -> bool:
-    return bool(process.cmdline()[:1] == ["ray::_run"])
+def _working(node: Sequence[int]) -> list[psutil.Process]:
+    """The workers of a node that make a shard now."""
+    found = []
+    for worker in [child for server in node for child in psutil.Process(server).children()]:
+        with suppress(psutil.Error):  # it has ended just now
+            if worker.cmdline()[:1] == ["ray::_run"]:
+                found.append(worker)
+    return found
 
 
 def _until_noted(partial: Path, process: "subprocess.Popen[str]") -> None:
