@@ -152,9 +152,9 @@ def test_mlflow_shows_curves_and_a_slider_over_the_sheets(shown: Served, browser
         page.locator(".js-plotly-plot").first.wait_for()
         page.get_by_text("Add section").scroll_into_view_if_needed()
         slider = page.get_by_role("slider").first
-        for step in (10, 20):  # it begins at 0, where no sheet is
-            slider.press("ArrowRight")
+        for step in (0, 10, 20):
             page.wait_for_function(f"() => ({LOADED_IMAGES})().some(image => image.includes('step%2B{step}%'))")
+            slider.press("ArrowRight")
 
 
 def test_mlflow_shows_the_models(shown: Served, browser: Any) -> None:
