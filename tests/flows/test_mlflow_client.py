@@ -21,7 +21,7 @@ from cgn.core.files import write_json
 from cgn.core.metrics import Fanout, Files, read_lines
 from flows import untracked
 from flows.database import create
-from flows.mlflow_client import HOME, PATIENCE, Client, RefusedError, refusal_status
+from flows.mlflow_client import HOME, Client, RefusedError, refusal_status
 from flows.observed import Sampler, observe
 from flows.observed import datasets as datasets_of
 from flows.processes import alive
@@ -33,29 +33,6 @@ from tests.flows.stored import datasets, files, history, images, runs
 from tests.flows.toy.toy import pixel
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database layer
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new SQLite store: making one takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    assert runs(f"sqlite:///{file}") == {}
-    return file
-
-
-@pytest.fixture
-def root(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with an empty store, which is the current folder."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in PATIENCE.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(untracked, "start_uploader", lambda *_, **__: None)  # `sync` sends
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    shutil.copy(empty_store, folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def uri(root: Path) -> str:
@@ -458,6 +435,8 @@ def test_a_full_disk_or_a_folder_that_is_gone_stops_no_sample(root: Path) -> Non
     run, _ = begun(root, "train_cgn", pipeline=pipeline())
     (run.folder / untracked.SYSTEM).mkdir()  # nothing can be written there
     Sampler().sample([run.folder, root / "gone"])
+    assert (run.folder / untracked.SYSTEM).is_dir()
+    assert not (root / "gone").exists()
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,6 @@ def settled(project: Project) -> None:
     until(lambda: not untracked(project) and not project.processes(), what=f"tracking: {project.processes()}")
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new SQLite store: making one takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    assert runs(f"sqlite:///{file}") == {}
-    return file
-
-
 @pytest.fixture
 def toy(project: Project, empty_store: Path) -> Project:
     """A fresh toy with an empty store."""
