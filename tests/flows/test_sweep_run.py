@@ -49,7 +49,7 @@ def stage(sweep: Sweep, *, experiment: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DVC_EXP_NAME", experiment)
     pipeline = Pipeline(key=experiment, name=experiment, process=alive(1))
     monkeypatch.setenv("CGN_PIPELINE", pipeline.environment["CGN_PIPELINE"])
-    run = UntrackedRun(sweep.root, pipeline=untracked.pipeline())
+    run = UntrackedRun(sweep.root, pipeline=untracked.current_pipeline())
     facts = {"name": f"prepare of {experiment}", "verb": "prepare", "track": "mnist", "variant": "digits", "inputs": {}}
     run.begin(facts, out=Path("out"), log=Path("out.log"))
     run.end("FINISHED")
