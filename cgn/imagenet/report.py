@@ -39,7 +39,7 @@ from cgn.imagenet.report_parts.heads import (
     headlines,
     read_results,
 )
-from cgn.imagenet.report_parts.network import network
+from cgn.imagenet.report_parts.network import network_section
 from cgn.imagenet.report_parts.notes import image_counts, notes
 from cgn.imagenet.report_parts.published import (
     ACCURACY,
@@ -50,7 +50,7 @@ from cgn.imagenet.report_parts.published import (
     IMAGES,
     STYLIZED,
     head_table,
-    published,
+    published_value,
 )
 from cgn.report.figures import bars, shape_bias_panel
 from cgn.report.page import LINKS, PAPER, sheets, write_page
@@ -128,7 +128,7 @@ def report(
         **_headline(results),
         **_suites(results, collection),
         stimuli=stimuli(results, collection, count=config.examples),
-        **network(run, class_words(collection.class_names) if collection else ()),
+        **network_section(run, class_words(collection.class_names) if collection else ()),
         **notes(results),
         departures=departure_table(ImageNet, run.params),
         settings=settings(ImageNet, run.params, devices=run.devices, facts=facts, known=KNOWN),
@@ -211,7 +211,7 @@ def _paper(
     if name not in PRINTED or after.quoted is None:
         return {}, ""
     rows, suite = PRINTED[name]
-    found = {each: published(rows, each, source=PAPER, column=name) for each in (BASELINE, key)}
+    found = {each: published_value(rows, each, source=PAPER, column=name) for each in (BASELINE, key)}
     same_size = results.stored.classes == CLASSES and max(results.counts[suite]) == IMAGES[suite]
     if not same_size or not (number := found[key]):
         return found, ""

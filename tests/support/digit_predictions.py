@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from cgn.core.files import write_json
-from cgn.evaluation.predictions import SPLITS, gather, image_names, table, write
+from cgn.evaluation.predictions import SPLITS, gather, image_names, prediction_rows, write_predictions
 
 
 def write_evaluation(folder: Path, *, seed: int, right: int, images: int) -> None:
     """Write decisions.parquet and definition.json of mnist/digits into `folder`, which must not exist."""
     labels = np.arange(images) % 10
-    rows = table(
+    rows = prediction_rows(
         classifier="counterfactual",
         head="label",
         suite=SPLITS,
@@ -23,6 +23,6 @@ def write_evaluation(folder: Path, *, seed: int, right: int, images: int) -> Non
     )
     predictions = gather([rows], track="mnist", variant="digits", classes=10, suites={SPLITS: 10})
     folder.mkdir(parents=True)
-    write(predictions, folder / "decisions.parquet")
+    write_predictions(predictions, folder / "decisions.parquet")
     definition = {"verb": "evaluate", "track": "mnist", "variant": "digits", "seed": seed, "params": {}}
     write_json(folder / "definition.json", definition)

@@ -88,7 +88,9 @@ ABLATION = (
 BIGGAN_SCORE = "202.9"
 
 
-def published(rows: Sequence[PublishedRow], key: tuple[str, str] | None, *, source: str, column: str) -> str | None:
+def published_value(
+    rows: Sequence[PublishedRow], key: tuple[str, str] | None, *, source: str, column: str
+) -> str | None:
     """What `source` prints for a head in a column; None where it prints nothing."""
     found = [row.values[column] for row in rows if (row.key, row.source) == (key, source) and column in row.values]
     return found[0] if found else None
@@ -107,7 +109,7 @@ def head_table(
         for title, name in columns.items():
             line[f"{title}: here" if rows else title] = head.measures.get(name)
             for source in (short for short in SHORT if any(r.source == short and name in r.values for r in rows)):
-                value = published(rows, head.key, source=source, column=name)
+                value = published_value(rows, head.key, source=source, column=name)
                 line[f"{title}: {SHORT[source]}"] = printed(value, unit="pt" if name == "gap" else "%")
         if any(name in head.measures for name in columns.values()):
             lines.append(line)
