@@ -147,11 +147,11 @@ def train(
     notes: dict[str, object] = {"unreadable": list(training.means.unreadable), "left_out": list(strays)}
     notes |= {"device": fabric.device.type}
     write_json(classifier / TRAINING, {**measured, "images": counts, "updates": training.update, **notes})
-    facts = model_facts(config, variant=variant, arm=arm, collection=collection)
+    facts = classifier_facts(config, variant=variant, arm=arm, collection=collection)
     save_model(classifier / MODEL, module.state_dict(), facts=facts)  # last: a model file means a finished arm
 
 
-def model_facts(config: TrainClassifier, *, variant: str, arm: str, collection: PreparedSets) -> dict[str, object]:
+def classifier_facts(config: TrainClassifier, *, variant: str, arm: str, collection: PreparedSets) -> dict[str, object]:
     """What a model file says of itself; `cgn.imagenet.classifiers` rebuilds the network from it."""
     return {
         "track": TRACK,
