@@ -26,6 +26,7 @@ from torch import nn
 from cgn.core.checkpoints import WRONG_FACTS, load_model, load_state, save_state
 from cgn.core.devices import refuse_unshared
 from cgn.core.errors import ArtifactError
+from cgn.core.files import read_object
 from cgn.core.images import save_image, sheet
 from cgn.core.metrics import MetricSink, finite
 from cgn.core.parallel import concurrently
@@ -35,8 +36,8 @@ from cgn.core.seeding import derive, torch_stream
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-MODEL, STATE = "model.safetensors", "state.pt"
-"""Files in a training's folder: the trained network, written last, and the checkpoint, which exists until then."""
+MODEL, TRAINING, STATE = "model.safetensors", "training.json", "state.pt"
+"""Files in a training's folder: the network, written last; a classifier's values; the checkpoint, until the end."""
 Rows = Sequence[tuple[str, torch.Tensor]]
 """The named rows of a sheet of examples: (B,1 or 3,H,W) images in [-1,1]."""
 
@@ -71,7 +72,7 @@ class Training:
         self.modules, self.optimizers = modules, optimizers
         self.log_every, self.checkpoint_every, self.sheet_every = log_every, checkpoint_every, sheet_every
         self.update, self.seconds, self.means = 0, 0.0, RunningMeans(fabric)
-        self.values: dict[str, float] = {}  # the last update's losses, and what was logged with them
+        self.values: dict[str, float] = {}  # of the last update: its losses, and what else its line of the log shows
         self._sums: dict[str, torch.Tensor] = {}
         if fabric.world_size > 1:
             refuse_unshared(folder, fabric=fabric)
@@ -142,10 +143,6 @@ class Training:
             self.fabric.all_reduce(total, reduce_op="sum")  # in place
             for gradient, part in zip(gradients, torch.split(total, [g.numel() for g in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
-
-    def log(self, values: Mapping[str, float]) -> None:
-        """Add to this update's line of the log."""
-        self.values |= values
 
     def log_start(self, values: Mapping[str, float]) -> None:
         """Log at step 0 what is measured before the first update; a resumed run does not log it again."""
@@ -278,8 +275,7 @@ class RunningMeans:
         `unreadable`: a sentence for each image that was replaced by the next one.
         """
         self.names = tuple(values)
-        first = next(iter(values.values()))
-        count = first.new_full((), images, dtype=torch.float64)  # created on the device: no waiting
+        count = next(iter(values.values())).new_full((), images, dtype=torch.float64)  # on the device: no waiting
         self._lines.append(torch.stack([value.detach().double() for value in (*values.values(), count)]))
         self.images += images * self.fabric.world_size
         for sentence in unreadable:
@@ -312,8 +308,10 @@ class RunningMeans:
 
     def state_dict(self, *, update: int) -> dict[str, Any]:
         """The values for a checkpoint. Raises TrainingError if one is not finite."""
-        lines = self._checked(update)
-        self.unreadable = dict.fromkeys(self._gathered())
+        lines, everyone = self._checked(update), [tuple(self.unreadable)] * self.fabric.world_size
+        if self.fabric.world_size > 1:
+            torch.distributed.all_gather_object(everyone, tuple(self.unreadable))
+        self.unreadable = dict.fromkeys(sorted({sentence for part in everyone for sentence in part}))
         state = {"names": list(self.names), "images": self.images, "unreadable": list(self.unreadable)}
         return {**state, "lines": lines, "sums": self._sums, "summed": self._summed}
 
@@ -322,13 +320,6 @@ class RunningMeans:
         self.names, self.unreadable = tuple(state["names"]), dict.fromkeys(state["unreadable"])
         self._lines = list(state["lines"].to(self.fabric.device))
         self._sums, self._summed, self.images = state["sums"], float(state["summed"]), int(state["images"])
-
-    def _gathered(self) -> list[str]:
-        """The sentences of all processes, without repetition, sorted."""
-        everyone: list[tuple[str, ...]] = [tuple(self.unreadable)] * self.fabric.world_size
-        if self.fabric.world_size > 1:
-            torch.distributed.all_gather_object(everyone, tuple(self.unreadable))
-        return sorted({sentence for part in everyone for sentence in part})
 
 
 def batch_indices(update: int, *, count: int, batch_size: int, seed: int) -> torch.Tensor:
@@ -348,11 +339,12 @@ def batch_accuracy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     return (logits.detach().argmax(1) == label).double().mean()
 
 
-def finished(model: Path, *, sink: MetricSink) -> bool:
-    """Whether an earlier run of the same definition wrote the generator; if so, check it and report its losses."""
-    if not (model / MODEL).is_file():
+def finished(folder: Path, *, sink: MetricSink, **facts: str) -> bool:
+    """Whether an earlier run of the same definition wrote the network; if so, check it and report its values again."""
+    if not (folder / MODEL).is_file():
         return False
-    _, facts = load_model(model / MODEL)
-    sink.summary(facts["losses"])
-    (model / STATE).unlink(missing_ok=True)
+    _, found = load_model(folder / MODEL, **facts)
+    values = found["losses"] if "losses" in found else read_object(folder / TRAINING)
+    sink.summary({name: value for name, value in values.items() if isinstance(value, float)})
+    (folder / STATE).unlink(missing_ok=True)
     return True

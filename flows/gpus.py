@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from flows.untracked import alone, read
+from flows.untracked import alone, read_text
 
 SHARE, FOLDER, VISIBLE = "CGN_SHARE_GPUS", "CGN_GPU_LOCKS", "CUDA_VISIBLE_DEVICES"
 QUERY = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
@@ -57,7 +57,7 @@ def claimed(count: int | None, *, holder: str) -> Iterator[None]:
         said = False
         while not (held := _held(seen, count=count, holder=holder, stack=stack)):
             if not said:
-                used = [f"{gpu} is used by {read(_lock(gpu)) or 'another stage'}" for gpu in seen]
+                used = [f"{gpu} is used by {read_text(_lock(gpu)) or 'another stage'}" for gpu in seen]
                 print(f"{WAITING}: {'; '.join(used)}", flush=True)
             said = True
             time.sleep(LOOK_SECONDS)

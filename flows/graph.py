@@ -29,7 +29,7 @@ class Stage:
     params: tuple[str, ...] = ()
 
 
-def read() -> dict[str, Stage]:
+def read_graph() -> dict[str, Stage]:
     """All stages of the project in the current folder (DVC names them from there), in an order that runs.
 
     Raises DvcException for a wrong dvc.yaml, RuntimeError with the remedy for a checkout without Git.

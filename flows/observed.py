@@ -14,7 +14,7 @@ from typing import Any
 
 from flows import untracked
 from flows.processes import is_alive
-from flows.untracked import END, STAGE, read, write_json
+from flows.untracked import END, STAGE, read_text, write_json
 
 PARAMS = "params.yaml"
 DATASETS = {"data": "", "images": " images", "decisions": " decisions", "assets": " assets"}
@@ -108,7 +108,7 @@ def changed_parameters(here: Path, *, above: str) -> dict[str, str]:
     return {}
 
 
-class Sampler:
+class SystemMonitor:
     """Notes how the machine is used, by MLflow's own monitors, under MLflow's names (`system/...`)."""
 
     def __init__(self) -> None:
@@ -156,4 +156,4 @@ class Sampler:
 
 def read_json(file: Path) -> Any:
     """A small file's JSON; ValueError where it does not exist."""
-    return json.loads(read(file))
+    return json.loads(read_text(file))

@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 from cgn.core.devices import usable_cores
 from flows.artifacts import show, show_new
 from flows.experiment import Workspace, workspace
-from flows.graph import Stage, all_needs, onward, read, ready, share, wanted
+from flows.graph import Stage, all_needs, onward, read_graph, ready, share, wanted
 from flows.live import Live, optional
 from flows.processes import alive
 from flows.stage_runner import Outcome, StageRunner, StoppedError
@@ -117,7 +117,7 @@ def cgn(
         logger.warning(warning)
     experiment = workspace(Path.cwd(), overrides=overrides or {}, variants=variants or [], log=logger.info)
     with experiment as place, chdir(place.folder):
-        stages = wanted(read(), targets=targets or ["*"])
+        stages = wanted(read_graph(), targets=targets or ["*"])
         logger.info(f"{len(stages)} stages: {', '.join(stages)}")
         forced = set(stages) if force else onward(stages, from_stage) if from_stage else set()
         name = title(stages, deployment=_first_name(), changed=len(overrides or {}), from_stage=from_stage, force=force)

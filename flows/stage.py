@@ -23,7 +23,7 @@ from typing import Any
 from cgn.core.errors import CgnError, ConfigError
 from flows import gpus
 from flows.processes import end_with, is_alive, nearest_dvc
-from flows.untracked import UntrackedRun, pipeline, project_root
+from flows.untracked import UntrackedRun, current_pipeline, project_root
 
 WATCH_SECONDS = 0.5
 UNWIND_SECONDS = 20.0
@@ -33,7 +33,7 @@ FrontDoor = Callable[[Sequence[str], UntrackedRun], None]
 
 def main(argv: Sequence[str], *, front_door: FrontDoor | None = None) -> int:
     """Exit status as above; what the user can fix is printed in one line."""
-    run = UntrackedRun(project_root(), pipeline=pipeline())
+    run = UntrackedRun(project_root(), pipeline=current_pipeline())
     die_with_parent(run.pipeline.process)
     signal.signal(signal.SIGTERM, _terminate)
     os.environ.setdefault("CGN_ROOT", str(project_root()))  # a temporary copy of the checkout lacks the user's data

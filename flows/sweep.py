@@ -27,7 +27,7 @@ from typing import Any
 
 from flows import study
 from flows.experiment import pinned, workspace
-from flows.graph import read, wanted
+from flows.graph import read_graph, wanted
 from flows.points import POINT, SAVED, SHOWN, Run, Sweep, compare, finish, in_words
 from flows.processes import alive
 from flows.stage_runner import BOUND
@@ -133,7 +133,7 @@ def run_here(sweep: Sweep, overrides: Mapping[str, Any]) -> None:
     """Run a point by `dvc repro` in its workspace, and save it. Raises RuntimeError where a stage fails."""
     experiment = workspace(sweep.root, overrides=overrides, variants=[sweep.variant], log=say)
     with experiment as place, chdir(place.folder):
-        stages = wanted(read(), targets=sweep.targets)
+        stages = wanted(read_graph(), targets=sweep.targets)
         key = f"{place.name}-{time.time_ns()}"
         parameters = {name: str(value) for name, value in overrides.items()}
         mine = Pipeline(key=key, name=place.name, process=alive(os.getpid()), parameters=parameters)

@@ -28,10 +28,10 @@ from pathlib import Path
 
 from flows import untracked
 from flows.mlflow_client import Client, RefusedError, address, shown
-from flows.observed import DAMAGE, Sampler, observe, read_json
+from flows.observed import DAMAGE, SystemMonitor, observe, read_json
 from flows.processes import is_alive
 from flows.tracked_run import TrackedRun
-from flows.untracked import REFUSED, STAGE, UNTRACKED, alone, project_root, read
+from flows.untracked import REFUSED, STAGE, UNTRACKED, alone, project_root, read_text
 
 TURN_SECONDS = 0.5
 RETRY_SECONDS = 10.0
@@ -64,10 +64,10 @@ def upload(folder: Path, *, process: str) -> None:
 
 def sample(folder: Path) -> None:
     """Note how the machine is used while the pipeline's stages work, as long as this process lives."""
-    sampler = Sampler()
+    monitor = SystemMonitor()
     while True:
         time.sleep(TURN_SECONDS)
-        sampler.sample(runs(folder))
+        monitor.sample(runs(folder))
 
 
 class Uploader:
@@ -110,7 +110,7 @@ class Uploader:
 
     def close(self, folder: Path) -> None:
         """Pass on the metrics that the pipeline ended with, and remove its folder if nothing is left in it."""
-        if (metrics := read(folder / untracked.ENDED)) and self.client and not runs(folder):
+        if (metrics := read_text(folder / untracked.ENDED)) and self.client and not runs(folder):
             try:
                 if run_id := self.client.pipeline(folder.name):
                     self.client.log(run_id, metrics=[{**json.loads(metrics), "step": 0}])
@@ -180,7 +180,7 @@ def sync(root: Path) -> int:
     print(f"{len(waiting) - len(left)} of {len(waiting)} runs tracked")
     status = 0
     for run in left:
-        if refused := read(run / REFUSED):
+        if refused := read_text(run / REFUSED):
             print(f"refused: {names[run]}: {refused}", file=sys.stderr)
             status = 2
         elif reason := reasons.get(run.parent, ""):

@@ -50,7 +50,7 @@ TRAIN_CLASSIFIER = "train_classifier"
 EXPERIMENT = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
 
 
-def sweep() -> dict[str, str]:
+def current_sweep() -> dict[str, str]:
     """The `key` and `name` of the sweep that this process works on; empty for none."""
     found: dict[str, str] = json.loads(os.environ.get(SWEEP, "{}"))
     return found
@@ -67,7 +67,7 @@ class Pipeline:
     name: str
     process: str
     parameters: Mapping[str, str] = field(default_factory=dict)
-    sweep: Mapping[str, str] = field(default_factory=sweep)
+    sweep: Mapping[str, str] = field(default_factory=current_sweep)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ class Pipeline:
         return {PIPELINE: json.dumps(asdict(self))}
 
 
-def pipeline() -> Pipeline:
+def current_pipeline() -> Pipeline:
     """What this process is a stage of: the flow run that started it, else the outermost DVC above it, else itself."""
     if given := os.environ.get(PIPELINE):
         return Pipeline(**json.loads(given))
@@ -166,9 +166,9 @@ class UntrackedRun:
                 with self._optional():
                     self._link_models()
             self.write(END, {"time": time.time(), "status": status, "message": message})
-            if refused := read(self.folder / REFUSED):
+            if refused := read_text(self.folder / REFUSED):
                 _note(f"this run is not in MLflow: {refused}")
-            elif down := read(self.folder.parent / DOWN):
+            elif down := read_text(self.folder.parent / DOWN):
                 later = f"it is tracked once the server is back (by the next run, or: {SYNC})"
                 _note(f"MLflow has not all of this run; {later}: {down}")
 
@@ -182,7 +182,7 @@ class UntrackedRun:
             self._link_folder(self.out, MODEL)
         if (self.out / GATE).is_file() and self.decisions:
             with suppress(KeyError, TypeError, ValueError):  # without the classifier, the verdict moves nothing
-                name = json.loads(read(self.out / GATE))["classifier"]
+                name = json.loads(read_text(self.out / GATE))["classifier"]
                 self._link_folder(self.out.parent / TRAIN_CLASSIFIER / name, f"{VERDICT}/{CLASSIFIER}")
             self.link(self.decisions[0] / "definition.json", f"{VERDICT}/{EVALUATED}")
             self.link(self.out / GATE, f"{VERDICT}/{GATE}")
@@ -277,7 +277,7 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
                 return
 
 
-def read(file: Path) -> str:
+def read_text(file: Path) -> str:
     """A small file's text; empty where it does not exist (its writer may remove it at any moment)."""
     try:
         return file.read_text(encoding="utf-8")

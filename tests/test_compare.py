@@ -4,44 +4,22 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cgn import __main__ as front
 from cgn.compare import read_runs, rewritten, table
 from cgn.core.errors import ConfigError
-from cgn.core.files import write_json
 from cgn.evaluation.intervals import Estimate
-from cgn.evaluation.predictions import SPLITS, gather, image_names, write
-from cgn.evaluation.predictions import table as rows_of
 from cgn.evaluation.seeds import Figure, SeedRun, mean_interval, over_seeds, student
 from tests.support import sample_predictions as made
+from tests.support.digit_predictions import write_evaluation
 
 ROOT = Path(__file__).parents[1]
-IMAGES = 100
 
 
 def evaluated(folder: Path, *, seed: int, right: int) -> Path:
-    """A run of mnist/digits whose one classifier is right on so many of 100 randomised images."""
-    labels = np.arange(IMAGES) % 10
-    rows = rows_of(
-        classifier="counterfactual",
-        head="label",
-        suite=SPLITS,
-        condition="test_random",
-        images=image_names(IMAGES),
-        labels={"shape": labels, "texture": labels, "background": labels},
-        tops=np.where(np.arange(IMAGES) < right, labels, (labels + 1) % 10).reshape(IMAGES, 1),
-        probability=np.ones(IMAGES),
-    )
-    decisions = folder / "evaluate"
-    decisions.mkdir(parents=True)
-    write(
-        gather([rows], track="mnist", variant="digits", classes=10, suites={SPLITS: 10}),
-        decisions / "decisions.parquet",
-    )
-    definition = {"verb": "evaluate", "track": "mnist", "variant": "digits", "seed": seed, "params": {}}
-    write_json(decisions / "definition.json", definition)
+    """A run of mnist/digits whose one classifier is right on so many of 100 images."""
+    write_evaluation(folder / "evaluate", seed=seed, right=right, images=100)
     return folder
 
 

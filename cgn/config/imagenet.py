@@ -26,11 +26,9 @@ Accelerator = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]
 Extra = Literal["imagenet9", "cue_conflict", "imagenet_c", "frost", "authors_cgn"]
 """`frost`: the photographs with which that corruption is made on the fly. `authors_cgn`: the published trained CGN."""
-Part = Literal["mask", "premask", "foreground", "background"]
 Suite = Literal["clean", "in9", "cue_conflict", "stylized", "imagenet_c"]
 Head = Literal["label", "shape", "texture", "background", "avg", "shape_texture"]
 Four = tuple[Weight, Weight, Weight, Weight]
-GRID = "0.02, 0.04, ..., 1 (BigGAN has statistics for these)"
 
 
 class Fetch(Config):
@@ -138,9 +136,7 @@ class Rates(Config):
     background: Number = published(1.0e-5, gt=0)
     beta1: Number = published(0.9, ge=0, lt=1)
     beta2: Number = published(0.999, ge=0, lt=1)
-    decay_fraction: Number = extension(
-        0.0, "The rates fall linearly to zero over this last part of the updates.", ge=0, le=1
-    )
+    decay_fraction: Number = extension(0.0, "Last part of the updates, in which they fall to zero.", ge=0, le=1)
 
 
 class Intervals(Config):
@@ -154,24 +150,16 @@ class Intervals(Config):
 class TrainCgn(Config):
     """Everything the training of a variant depends on, besides its assets and the seed."""
 
-    nets: Literal["miniature", "published"] = choice(
-        "published", about="Which pretrained BigGAN, saliency net and perceptual features."
-    )
+    nets: Literal["miniature", "published"] = choice("published", about="Whose BigGAN, saliency net and features.")
     truncation: Number = published(1.0)
     losses: Losses = Losses()
     patches: Patches = Patches()
     rates: Rates = Rates()
     batch_size: Whole = published(1, unit="images", about="In one forward pass, each of a class of its own.", ge=1)
-    batches_per_update: Whole = published(
-        4_000, unit="batches", about="Their gradients are summed, not averaged.", ge=1
-    )
+    batches_per_update: Whole = published(4_000, unit="batches", about="Their gradients are summed.", ge=1)
     updates: Whole = published(300, unit="updates", ge=1)
-    ema_decay: Number = extension(
-        0.0, "Decay of the running average of the weights that is saved; 0 saves the last weights.", ge=0, lt=1
-    )
-    checkpointing: Literal["none", "blocks"] = ours(
-        "none", "`blocks` computes the maps inside BigGAN's blocks again on the way back instead of keeping them."
-    )
+    ema_decay: Number = extension(0.0, "Of the average of the weights that is saved; 0: the last weights.", ge=0, lt=1)
+    checkpointing: Literal["none", "blocks"] = ours("none", "`blocks` computes BigGAN's maps twice, for less memory.")
     intervals: Intervals = Intervals()
     accelerator: Accelerator = ours("auto")
     devices: Whole = ours(1, unit="devices")
@@ -180,7 +168,8 @@ class TrainCgn(Config):
     @model_validator(mode="after")
     def _check(self) -> "TrainCgn":
         steps = self.truncation * 50
-        require(1 <= steps <= 50 and abs(steps - round(steps)) < 1e-6, "truncation", self.truncation, GRID)
+        known = 1 <= steps <= 50 and abs(steps - round(steps)) < 1e-6
+        require(known, "truncation", self.truncation, "0.02, 0.04, ..., 1 (BigGAN has statistics for these)")
         most = self.batches_per_update
         fits = 1 <= self.devices <= most
         require(fits, "devices", self.devices, f"1 to {most}: a batch of each update for every device")
@@ -199,16 +188,12 @@ class Interpolation(Config):
 class Generate(Config):
     """Two splits: `factual` (one label for all mechanisms) and `counterfactual` (a label drawn for each)."""
 
-    weights: Literal["trained", "authors"] = ours(
-        "trained", "`trained`: train_cgn's network. `authors`: the published one (`authors_cgn` in fetch.extras)."
-    )
+    weights: Literal["trained", "authors"] = ours("trained", "`authors`: the published ones (extra `authors_cgn`).")
     factual_images: Whole = ours(0, unit="images", ge=0)
-    counterfactual_images: Whole = ours(
-        1_281_167, "By default as many as ImageNet has for training.", unit="images", ge=1
-    )
+    counterfactual_images: Whole = ours(1_281_167, "As many as ImageNet has for training.", unit="images", ge=1)
     truncation: Number = published(0.5)
     classes: tuple[Whole, ...] | None = ours(None, "Labels are drawn from these; null: from all.")
-    parts: tuple[Part, ...] = ours((), "Also written into each sample, as PNG.")
+    parts: tuple[Literal["mask", "premask", "foreground", "background"], ...] = ours((), "Also in samples, as PNG.")
     interpolations: tuple[Interpolation, ...] = ours(())
     images_per_shard: Whole = ours(1_000, unit="images", ge=1)
     batch_size: Whole = ours(50, unit="images", ge=1)
@@ -220,10 +205,9 @@ class Generate(Config):
     def _check(self) -> "Generate":
         require_store(self.store)
         require(0 <= self.truncation <= 1, "truncation", self.truncation, "0, 0.02, ..., 1")
-        if self.classes is not None:
-            known = bool(self.classes) and min(self.classes) >= 0
-            require(known, "classes", self.classes, "null, or a list of class numbers from 0")
-            require_distinct("classes", self.classes)
+        if (classes := self.classes) is not None:
+            require(min(classes, default=-1) >= 0, "classes", classes, "null, or a list of class numbers from 0")
+            require_distinct("classes", classes)
         require_distinct("parts", self.parts)
         require_distinct("interpolations", [(way.mechanism, way.first, way.last) for way in self.interpolations])
         return self
@@ -235,15 +219,8 @@ class TrainClassifier(Config):
     backbone: str = published("resnet50", about="A classification network of torchvision, by its name there.")
     pretrained: Literal["none", "resnet50-0676ba61"] = choice("resnet50-0676ba61")
     batch_norm: Literal["frozen", "trained"] = published("frozen")
-    image_size: Whole = published(
-        224,
-        unit="pixels",
-        about="Crop in training; in tests the shorter side becomes `image_size` * 256 / 224 before the central crop.",
-        ge=1,
-    )
-    smallest_crop: Number = published(
-        0.08, about="Least share of an image's area that a random resized crop shows.", gt=0, le=1
-    )
+    image_size: Whole = published(224, unit="pixels", about="Of a crop; tests resize to 256/224 of it first.", ge=1)
+    smallest_crop: Number = published(0.08, about="Least share of an image in a random crop.", gt=0, le=1)
     learning_rate: Number = published(1.0e-3, gt=0)
     momentum: Number = published(0.9, ge=0, lt=1)
     weight_decay: Weight = published(1.0e-4)
@@ -252,12 +229,7 @@ class TrainClassifier(Config):
     epochs: Whole = published(45, unit="epochs", about="One is a pass through the real images.", ge=1)
     batch_size: Whole = published(32, unit="images", about="Real ones, of all devices together.", ge=1)
     counterfactuals_per_real: Number = published(1.0, gt=0)
-    workers: Whole = ours(
-        8,
-        "That decode, for each device; 0: training's own, which keeps small images in memory.",
-        unit="processes",
-        ge=0,
-    )
+    workers: Whole = ours(8, "For each device; 0: training decodes, and keeps all images.", unit="processes", ge=0)
     log_updates: Whole = ours(50, unit="updates", ge=1)
     checkpoint_updates: Whole = ours(1_000, unit="updates", ge=1)
     accelerator: Accelerator = ours("auto")
@@ -283,9 +255,7 @@ class Evaluate(Config):
 
     suites: tuple[Suite, ...] = ours(("clean", "in9", "cue_conflict", "imagenet_c"))
     corruptions: tuple[str, ...] = ours((), "Of the nineteen, by name; empty: the benchmark's fifteen.")
-    corruption_images: Whole | None = ours(
-        None, "So many clean images, evenly over the classes, are corrupted; null: all.", unit="images"
-    )
+    corruption_images: Whole | None = ours(None, "Clean ones, evenly over the classes; null: all.", unit="images")
     batch_size: Whole = ours(128, unit="images", ge=1)
     workers: Whole = ours(8, "That decode; no more than there are cores.", unit="processes", ge=0)
     accelerator: Accelerator = ours("auto")
@@ -295,8 +265,8 @@ class Evaluate(Config):
         require(len(self.suites) >= 1, "suites", self.suites, "one or more")
         require_distinct("suites", self.suites)
         require_distinct("corruptions", self.corruptions)
-        if self.corruption_images is not None:
-            require(self.corruption_images >= 1, "corruption_images", self.corruption_images, "null, or 1 or more")
+        images = self.corruption_images
+        require(images is None or images >= 1, "corruption_images", images, "null, or 1 or more")
         return self
 
 
@@ -304,9 +274,7 @@ class GapThreshold(Config):
     """Background gap, accuracy on mixed_same minus that on mixed_rand: the upper end of its 95 % interval."""
 
     heads: tuple[Head, ...] = ours(("shape_texture",), "Each must pass; `avg` is the mean of all heads.")
-    most: Number | None = ours(
-        0.073, "The published baseline's, of which the ensemble must be clear; null: not checked.", ge=-1, le=1
-    )
+    most: Number | None = ours(0.073, "The published baseline's; null: not checked.", ge=-1, le=1)
 
 
 class BiasThreshold(Config):
@@ -314,9 +282,8 @@ class BiasThreshold(Config):
 
     heads: tuple[Head, ...] = ours(("shape",), "Each must pass.")
     least: Number | None = ours(
-        0.4, "Published: 0.21 of the baseline, 0.55 of the shape head, 0.49 in the replication; null: not checked.",
-        ge=0, le=1,
-    )  # fmt: skip
+        0.4, "Published: baseline 0.21, shape head 0.55; replication: 0.49; null: not checked.", ge=0, le=1
+    )
     decided: Whole = ours(100, "For either cue; with fewer, the shape bias is undecided.", unit="decisions", ge=1)
 
 
@@ -337,9 +304,8 @@ class Gate(Config):
 
     @model_validator(mode="after")
     def _check(self) -> "Gate":
-        thresholds = (self.background_gap.most, self.shape_bias.least, self.top_1.least)
-        checked = any(threshold is not None for threshold in thresholds)
-        require(checked, "top_1.least", None, "a number where every other threshold is null")
+        thresholds = {self.background_gap.most, self.shape_bias.least, self.top_1.least}
+        require(thresholds != {None}, "top_1.least", None, "a number where every other threshold is null")
         for name in ("background_gap", "shape_bias", "top_1"):
             heads = getattr(self, name).heads
             require(len(heads) >= 1, f"{name}.heads", heads, "one head or more")

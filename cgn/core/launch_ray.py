@@ -2,8 +2,8 @@
 
 Ray Train places all of them at once or none, so that two trainings never wait for each other's devices. It connects
 them, watches them, and ends the others when one fails. To Fabric a worker is a process of torchrun that is alone on its
-machine. Ray Train is told of no checkpoint: a training continues from its own. So, where a worker was lost, all are
-started again, RESTARTS times at most.
+machine. Ray Train gets no checkpoint, because a training resumes from its own. Where a worker was lost, all are started
+again, RESTARTS times at most.
 """
 
 import os

@@ -20,7 +20,7 @@ from cgn.core.devices import fits
 from cgn.core.errors import ArtifactError
 from cgn.core.loading import read_ahead
 from cgn.core.parallel import ahead, concurrently
-from cgn.evaluation.predictions import NONE, TOPS, Array, table
+from cgn.evaluation.predictions import NONE, TOPS, Array, prediction_rows
 
 Network = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
 """(B,3,H,W) -> for each head its logits (B,K)."""
@@ -108,7 +108,7 @@ def decide(
             probabilities = logits.double().softmax(dim=1)
             category = categories(probabilities, members=members).cpu().numpy() if members else NONE
             best, ranked = rank(probabilities)
-            found = table(
+            found = prediction_rows(
                 classifier=classifier,
                 head=head,
                 **shown,
@@ -142,7 +142,7 @@ def categories(probabilities: torch.Tensor, *, members: Sequence[Sequence[int]])
 
 
 def known(pictures: Pictures, places: Sequence[int], *, suite: str, condition: str) -> dict[str, Any]:
-    """What is known of the pictures at `places` before anything is predicted: arguments of `table`."""
+    """What is known of the pictures at `places` before anything is predicted: arguments of `prediction_rows`."""
     names = pictures.names
     labels = {cue: [values[place] for place in places] for cue, values in pictures.labels.items()}
     return {

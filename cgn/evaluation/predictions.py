@@ -18,8 +18,8 @@ Both tracks have this one schema:
 What needs all probabilities is computed before they are forgotten, so the table suffices. `facts` say whose predictions
 these are, to which superclass a class belongs and what the categories are called. A picture that could not be read has
 no row; it is named in the facts, and `remarks` name what else a suite lacked. Rows are sorted and stored without
-pandas' own metadata, so equal predictions give equal bytes in whatever order they were computed. What `read` returns
-has been checked. Nothing here needs torch.
+pandas' own metadata, so equal predictions give equal bytes in whatever order they were computed. What is read has
+been checked. Nothing here needs torch.
 """
 
 import json
@@ -114,7 +114,7 @@ def image_names(count: int) -> list[str]:
     return [f"{number:06d}" for number in range(count)]
 
 
-def table(
+def prediction_rows(
     *,
     classifier: str,
     head: str,
@@ -160,7 +160,7 @@ def gather(
     remarks: Sequence[str] = (),
     shown: Mapping[str, Any] | None = None,
 ) -> Predictions:
-    """Tables of `table` as one, sorted; it does not matter in which order they come."""
+    """Tables of `prediction_rows` as one, sorted; it does not matter in which order they come."""
     rows = pd.concat(tables, ignore_index=True).sort_values(list(NAMES), ignore_index=True)
     facts = {
         "track": track,
@@ -176,13 +176,13 @@ def gather(
     return Predictions(rows=rows, facts=facts)
 
 
-def write(predictions: Predictions, path: Path) -> None:
+def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write parquet, whole or not at all. Equal predictions give equal bytes for one version of pyarrow."""
     write_rows(predictions.rows, path, facts=predictions.facts)
 
 
-def read(path: Path) -> Predictions:
-    """Read and check what `write` wrote. Raises ArtifactError when the file is missing, broken or of another kind."""
+def read_predictions(path: Path) -> Predictions:
+    """Read and check predictions. Raises ArtifactError when the file is missing, broken or of another kind."""
     rows, facts = read_rows(path)
     if problem := _facts_problem(facts) or _rows_problem(rows, facts):
         raise ArtifactError(f"{path} {problem}: {_again(path)}")

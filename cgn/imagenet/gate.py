@@ -14,13 +14,13 @@ from cgn.core.metrics import MetricSink
 from cgn.core.parameters import Input, Output
 from cgn.evaluation.gate import Check, conclude
 from cgn.evaluation.metrics import background_gap, by_variation, estimate, shape_bias, top
-from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, FILE, Predictions, read
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, FILE, Predictions, read_predictions
 from cgn.evaluation.suites import why_undecided
 
 
 def gate(config: Gate, *, variant: str, sink: MetricSink, decisions: Input, verdict: Output) -> None:
     """Compare what evaluate stored with the thresholds. Raises ArtifactError for broken or foreign decisions."""
-    predictions = read(decisions / FILE)
+    predictions = read_predictions(decisions / FILE)
     refuse_foreign(predictions.facts, source=decisions / FILE, track="imagenet", variant=variant)
     checks = [*_gap_checks(config, predictions), *_bias_checks(config, predictions), *_top_checks(config, predictions)]
     conclude(checks, classifier=config.arm, target=f"imagenet/{variant}", folder=verdict, sink=sink)

@@ -11,28 +11,27 @@ the paper's number. Better or worse than the paper is said only where the suite 
 published one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from cgn.config.imagenet import ImageNet, Report
 from cgn.core.metrics import MetricSink
 from cgn.core.parameters import Input, OptionalInput, Output
-from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from cgn.evaluation.expected import remarks
 from cgn.evaluation.intervals import compared, difference
 from cgn.evaluation.metrics import CHANCE, RANDOM, SAME, confusion
-from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IMAGENET_C, IN9
-from cgn.evaluation.suites import span
+from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IN9
 from cgn.imagenet.data.image_folders import VARIATIONS
 from cgn.imagenet.data.prepared_sets import PreparedSets
 from cgn.imagenet.data.wnids import class_words
+from cgn.imagenet.report_parts.corruptions import corruptions
 from cgn.imagenet.report_parts.examples import SHOWN, open_collection, scene, stimuli
 from cgn.imagenet.report_parts.heads import (
     AVERAGE,
     BASELINE,
+    CHOSEN,
     SHAPE,
     SHAPE_TEXTURE,
     Head,
@@ -40,7 +39,7 @@ from cgn.imagenet.report_parts.heads import (
     headlines,
     read_results,
 )
-from cgn.imagenet.report_parts.network import network
+from cgn.imagenet.report_parts.network import network_section
 from cgn.imagenet.report_parts.notes import image_counts, notes
 from cgn.imagenet.report_parts.published import (
     ACCURACY,
@@ -48,14 +47,12 @@ from cgn.imagenet.report_parts.published import (
     CLASSES,
     DECISIONS,
     ELSEWHERE,
-    IMAGENET_C_IMAGES,
     IMAGES,
-    SHORT,
     STYLIZED,
-    PublishedRow,
-    published,
+    head_table,
+    published_value,
 )
-from cgn.report.figures import CURVES, bars, curve_panels, shape_bias_panel
+from cgn.report.figures import bars, shape_bias_panel
 from cgn.report.page import LINKS, PAPER, sheets, write_page
 from cgn.report.plots import write_bars, write_confusion
 from cgn.report.run import read_run, read_verdict
@@ -83,15 +80,6 @@ ROLES = {
     SHAPE: "trained to follow shape alone",
 }
 """Head -> why it is asked."""
-CHOSEN = (BASELINE, AVERAGE, SHAPE)
-"""The heads of the table by corruption and of the curves, where they were evaluated."""
-ERRORS = {
-    "Clean error": ("clean_error", "the same images"),
-    "Mean error": ("mean_error", "fifteen corruptions"),
-    "mCE": ("mce", "over the fifteen"),
-    "Relative mCE": ("relative_mce", "over the fifteen"),
-}
-"""Column -> its measure, and what stands below its title."""
 KNOWN = {
     "train_cgn.updates": "Updates of the generative network",
     "train_cgn.batch_size": "Images in a batch",
@@ -140,7 +128,7 @@ def report(
         **_headline(results),
         **_suites(results, collection),
         stimuli=stimuli(results, collection, count=config.examples),
-        **network(run, class_words(collection.class_names) if collection else ()),
+        **network_section(run, class_words(collection.class_names) if collection else ()),
         **notes(results),
         departures=departure_table(ImageNet, run.params),
         settings=settings(ImageNet, run.params, devices=run.devices, facts=facts, known=KNOWN),
@@ -223,7 +211,7 @@ def _paper(
     if name not in PRINTED or after.quoted is None:
         return {}, ""
     rows, suite = PRINTED[name]
-    found = {each: published(rows, each, source=PAPER, column=name) for each in (BASELINE, key)}
+    found = {each: published_value(rows, each, source=PAPER, column=name) for each in (BASELINE, key)}
     same_size = results.stored.classes == CLASSES and max(results.counts[suite]) == IMAGES[suite]
     if not same_size or not (number := found[key]):
         return found, ""
@@ -256,113 +244,20 @@ def _suites(results: Results, collection: PreparedSets | None) -> dict[str, Any]
     gaps = {name: name for name in ("original", SAME, RANDOM)} | {"BG-gap": "gap"}
     tops = {"Top-1": "stylized/top_1", "Top-5": "stylized/top_5"}
     present = [name for name in VARIATIONS if any(name in head.measures for head in results.heads)]
-    variations = _by_head("ImageNet-9: accuracy on every variation", results.heads, {name: name for name in present})
+    variations = head_table("ImageNet-9: accuracy on every variation", results.heads, {name: name for name in present})
     scenes = SHOWN | (scene(results, collection) if collection else {})
-    heads = [head for head in results.heads if head.corruptions]
-    chosen = [head for key in CHOSEN for head in heads if head.key == key] or heads[: len(CHOSEN)]
     return {
-        "accuracies": _by_head("Shape bias, top-1 and top-5", results.heads, names, ACCURACY),
+        "accuracies": head_table("Shape bias, top-1 and top-5", results.heads, names, ACCURACY),
         "by_class": [
             shape_bias_panel(head.title, head.by_category, quoted=not head.measures["bias"].undecided).svg
             for head in results.heads
             if "bias" in head.measures
         ],
         "decisions": DECISIONS,
-        "stylized": _by_head("Stylized-ImageNet: top-1 and top-5", results.heads, tops, STYLIZED),
+        "stylized": head_table("Stylized-ImageNet: top-1 and top-5", results.heads, tops, STYLIZED),
         "elsewhere": ELSEWHERE,
-        "gaps": _by_head("ImageNet-9: accuracy and background gap", results.heads, gaps, BACKGROUNDS),
+        "gaps": head_table("ImageNet-9: accuracy and background gap", results.heads, gaps, BACKGROUNDS),
         "superclass_chance": f"{100 * CHANCE:.1f} %",
         "variations": variations and replace(variations, heads=scenes),
-        "errors": _errors(heads),
-        "corrupted": _corrupted(results),
-        "curves": _curves(chosen) if chosen else [],
-        "by_corruption": _by_corruption(chosen),
-        "severities": _severities(heads),
+        **corruptions(results),
     }
-
-
-def _by_head(
-    caption: str, heads: Sequence[Head], columns: Mapping[str, str], rows: Sequence[PublishedRow] = ()
-) -> Table | None:
-    """The heads' measures (`columns`: title -> name), and what is published for them, in `rows`, beside and below.
-
-    None where no head has any.
-    """
-    lines: list[Row] = []
-    for head in heads:
-        line: dict[str, Cell | Measure | str | None] = {"Classifier": Cell(value=head.title, detail=head.owner)}
-        for title, name in columns.items():
-            line[f"{title}: here" if rows else title] = head.measures.get(name)
-            for source in (short for short in SHORT if any(r.source == short and name in r.values for r in rows)):
-                value = published(rows, head.key, source=source, column=name)
-                line[f"{title}: {SHORT[source]}"] = printed(value, unit="pt" if name == "gap" else "%")
-        if any(name in head.measures for name in columns.values()):
-            lines.append(line)
-    if not lines:
-        return None
-    for row in (row for row in rows if row.key is None):
-        values = {title: row.values.get(name) for title, name in columns.items()}
-        cells = {
-            f"{title}: {SHORT[row.source]}": printed(value, unit="pt" if columns[title] == "gap" else "%")
-            for title, value in values.items()
-            if value
-        }
-        lines.append({"Classifier": Cell(value=row.title, style="muted"), **cells})
-    return Table(caption=f"{caption}, with 95 % intervals", lines=lines, style="dense" if len(lines[0]) > 6 else "")
-
-
-def _errors(heads: Sequence[Head]) -> Table | None:
-    found = _by_head("Errors under corruption", heads, {title: name for title, (name, _) in ERRORS.items()})
-    alexnet = [f"{100 * error:.1f}" for error in (ALEXNET_CLEAN, fmean(ALEXNET.values()), 1.0, 1.0)]
-    title = Cell(value="AlexNet on ImageNet-C, published", style="muted")
-    last = {"Classifier": title, **dict(zip(ERRORS, map(printed, alexnet), strict=True))}
-    small = {title: words for title, (_, words) in ERRORS.items()}
-    return replace(found, lines=[*found.lines, last], heads=small) if found else None
-
-
-def _by_corruption(heads: Sequence[Head]) -> Table | None:
-    rows: list[Row] = []
-    for name in _corruptions(heads):
-        alexnet = printed(f"{100 * ALEXNET[name]:.1f}" if name in ALEXNET else None)
-        row: dict[str, Cell | Measure | str | None] = {"Corruption": name.replace("_", " "), "AlexNet: error": alexnet}
-        for head in heads:
-            row[f"{head.title}: error"] = head.measures.get(f"error/{name}")
-            row[f"{head.title}: CE"] = head.measures.get(f"ce/{name}")
-        rows.append(row)
-    caption = "Mean error over five severities and CE, with 95 % intervals"
-    return Table(caption=caption, lines=rows, style="dense") if rows else None
-
-
-def _severities(heads: Sequence[Head]) -> Table | None:
-    rows: list[Row] = [
-        {
-            "Corruption, severity": f"{name.replace('_', ' ')}, {severity}",
-            **{head.title: head.measures.get(f"error/{name}/{severity}") for head in heads},
-        }
-        for name in _corruptions(heads)
-        for severity in SEVERITIES
-    ]
-    return Table(caption="Plain error, with 95 % intervals", lines=rows, style="dense settings") if rows else None
-
-
-def _curves(heads: Sequence[Head]) -> list[str]:
-    """The panels with the titles that the page uses."""
-    errors = [
-        replace(head.corruptions, classifier=head.title, head=head.owner or head.key[1])
-        for head in heads[: len(CURVES)]
-        if head.corruptions
-    ]
-    return [panel.svg for panel in curve_panels(errors).values()]
-
-
-def _corrupted(results: Results) -> dict[str, Any]:
-    """Who corrupted the images (in older runs only the parameters say it), and how many there are."""
-    folders = results.run.params.get("prepare", {}).get("folders") or {}
-    by = results.preparation.get("corrupted_by") or ("user" if folders.get("imagenet_c") else "here")
-    counts = results.counts.get(IMAGENET_C, [0])
-    own = set(counts) == {IMAGENET_C_IMAGES} and by != "here"
-    return {"by": by, "own": own, "images": span(counts), "published": f"{IMAGENET_C_IMAGES:,}"}
-
-
-def _corruptions(heads: Sequence[Head]) -> list[str]:
-    return list(dict.fromkeys(name for head in heads if head.corruptions for name in head.corruptions.errors))

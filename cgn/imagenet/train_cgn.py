@@ -127,7 +127,7 @@ def train(config: TrainCgn, sink: MetricSink, *, seed: int, variant: str, assets
         if training.sheet_due:
             draw()
             if measures_masks:
-                training.log(measured_masks(ema, nets, fabric=fabric, seed=seed))
+                training.values |= measured_masks(ema, nets, fabric=fabric, seed=seed)
 
     if fabric.is_global_zero:
         values = {f"start/{name}": value for name, value in start.items()} | training.values

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from cgn.config.imagenet import TrainClassifier
-from cgn.core.checkpoints import load_model, save_model
+from cgn.core.checkpoints import save_model
 from cgn.core.devices import open_fabric
 from cgn.core.errors import ConfigError
 from cgn.core.facts import refuse_foreign
-from cgn.core.files import MANIFEST, read_object, write_json
+from cgn.core.files import MANIFEST, write_json
 from cgn.core.launch import launch
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import ahead
@@ -35,7 +35,7 @@ from cgn.imagenet.data.prepared_sets import PreparedSets, read_prepared_sets
 from cgn.imagenet.data.preprocessing import normalized
 from cgn.losses import head_cross_entropies, mean_logits_cross_entropy
 from cgn.nets.classifiers import MECHANISMS, Ensemble, Start, load_network, network
-from cgn.training import MODEL, STATE, Training, batch_accuracy
+from cgn.training import MODEL, STATE, TRAINING, Training, batch_accuracy, finished
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 Scalars = dict[str, torch.Tensor]
 CLASSES = 1000
 """Classes of the pretrained backbones."""
-TRAINING = "training.json"
 
 
 def train_classifier(
@@ -61,32 +60,28 @@ def train_classifier(
 ) -> None:
     """Train `arm`, one process for each device; write model.safetensors and training.json into `classifier`."""
     check(config, variant=variant, images=images, assets=assets, arm=arm)
-    if (classifier / MODEL).is_file():  # finished by an earlier run of the same definition: only check it
-        load_model(classifier / MODEL, track=TRACK, variant=variant, arm=arm)
-        values = read_object(classifier / TRAINING)
-        sink.summary({name: value for name, value in values.items() if isinstance(value, float)})
-    else:
-        seed = derive(derive(seed, "train_classifier"), arm)
-        work = partial(
-            train,
-            config,
-            seed=seed,
-            variant=variant,
-            data=data,
-            images=images,
-            assets=assets,
-            classifier=classifier,
-            arm=arm,
-        )
-        launch(
-            work,
-            accelerator=config.accelerator,
-            devices=config.devices,
-            batch_size=config.batch_size,
-            folder=classifier,
-            ray=ray,
-            sink=sink,
-        )
+    if finished(classifier, sink=sink, track=TRACK, variant=variant, arm=arm):
+        return
+    work = partial(
+        train,
+        config,
+        seed=derive(derive(seed, "train_classifier"), arm),
+        variant=variant,
+        data=data,
+        images=images,
+        assets=assets,
+        classifier=classifier,
+        arm=arm,
+    )
+    launch(
+        work,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        batch_size=config.batch_size,
+        folder=classifier,
+        ray=ray,
+        sink=sink,
+    )
     (classifier / STATE).unlink(missing_ok=True)
 
 
@@ -152,7 +147,13 @@ def train(
     notes: dict[str, object] = {"unreadable": list(training.means.unreadable), "left_out": list(strays)}
     notes |= {"device": fabric.device.type}
     write_json(classifier / TRAINING, {**measured, "images": counts, "updates": training.update, **notes})
-    facts = {
+    facts = classifier_facts(config, variant=variant, arm=arm, collection=collection)
+    save_model(classifier / MODEL, module.state_dict(), facts=facts)  # last: a model file means a finished arm
+
+
+def classifier_facts(config: TrainClassifier, *, variant: str, arm: str, collection: PreparedSets) -> dict[str, object]:
+    """What a model file says of itself; `cgn.imagenet.classifiers` rebuilds the network from it."""
+    return {
         "track": TRACK,
         "variant": variant,
         "arm": arm,
@@ -163,7 +164,6 @@ def train(
         "batch_norm": config.batch_norm,
         "image_size": config.image_size,
     }
-    save_model(classifier / MODEL, module.state_dict(), facts=facts)  # last: a model file means a finished arm
 
 
 def fit(

@@ -27,7 +27,15 @@ from cgn.core.outputs import DEFINITION
 from cgn.core.parameters import Input, Inputs, Output
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import accuracies, accuracy
-from cgn.evaluation.predictions import FILE, SPLITS, Predictions, gather, image_names, table, write
+from cgn.evaluation.predictions import (
+    FILE,
+    SPLITS,
+    Predictions,
+    gather,
+    image_names,
+    prediction_rows,
+    write_predictions,
+)
 from cgn.mnist.arms import ARMS
 
 if TYPE_CHECKING:
@@ -136,7 +144,7 @@ def predict(classifier: Classifier, images: "Images", *, condition: str, batch_s
     best, tops = rank(torch.cat(answers))
     if not bool(torch.isfinite(best).all()):
         raise ArtifactError(f"the classifier {classifier.arm} answers with numbers that are not finite: train it again")
-    return table(
+    return prediction_rows(
         classifier=classifier.arm,
         head=HEAD,
         suite=SPLITS,
@@ -153,7 +161,7 @@ def write_evaluation(
 ) -> None:
     """Write the predictions and the numbers that follow from them."""
     measured = accuracies(predictions)
-    write(predictions, folder / FILE)
+    write_predictions(predictions, folder / FILE)
     write_json(
         folder / "accuracy.json",
         {one.arm: _with_intervals(measured[one.arm]) | {"training": one.training} for one in classifiers},

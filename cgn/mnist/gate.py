@@ -13,7 +13,7 @@ from cgn.core.parameters import Input, Output
 from cgn.evaluation.gate import Check, conclude
 from cgn.evaluation.intervals import difference
 from cgn.evaluation.metrics import accuracies, estimate
-from cgn.evaluation.predictions import FILE, Predictions, read
+from cgn.evaluation.predictions import FILE, Predictions, read_predictions
 
 RANDOMISED = "test_random"
 ORIGINAL = "original"
@@ -22,7 +22,7 @@ ORIGINAL = "original"
 
 def gate(config: Gate, *, variant: str, sink: MetricSink, decisions: Input, verdict: Output) -> None:
     """Compare what evaluate stored with the thresholds. Raises ArtifactError for broken or foreign decisions."""
-    predictions = read(decisions / FILE)
+    predictions = read_predictions(decisions / FILE)
     refuse_foreign(predictions.facts, source=decisions / FILE, track="mnist", variant=variant)
     conclude(
         list(_checks(config, predictions)),

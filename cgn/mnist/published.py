@@ -36,7 +36,7 @@ class Published:
     """How the published arm differs from ours of that name."""
 
 
-def published(variant: str) -> tuple[Published, ...]:
+def published_accuracies(variant: str) -> tuple[Published, ...]:
     """The published accuracies of a variant or of the paper's that it cuts short (`_cpu`); none for `digits`."""
     return tuple(
         Published(variant=name, arm=arm, source=source, train=train, test=test, remark=remark)

@@ -24,7 +24,7 @@ from cgn.evaluation.predictions import CUES, Predictions
 from cgn.evaluation.seeds import Figure
 from cgn.mnist.arms import ARMS
 from cgn.mnist.colorings import BACKGROUND_COLORS, OBJECT_COLORS
-from cgn.mnist.published import published
+from cgn.mnist.published import published_accuracies
 from cgn.report.figures import bars, confusion_panel
 from cgn.report.page import PAPER, REPLICATION, image, last_sheet, sheets, write_page
 from cgn.report.plots import write_bars, write_confusion
@@ -83,7 +83,7 @@ def report(
     params = {verb: values for verb, values in run.params.items() if verb != "evaluate"}
     expected = remarks(headlines(stored), target=target, params=run.params)
     caption = "Generated images; a counterfactual one has shape, texture and background of different digits"
-    known = published(variant)
+    known = published_accuracies(variant)
     write_page(
         page,
         template="mnist",
@@ -181,7 +181,7 @@ def _leading(stored: Predictions) -> str:
 
 def _accuracies(run: Run, stored: Predictions, variant: str) -> Table:
     """Accuracies of every classifier, the published ones beside them."""
-    measured, known = accuracies(stored), {entry.source for entry in published(variant)}
+    measured, known = accuracies(stored), {entry.source for entry in published_accuracies(variant)}
     rows: list[Row] = []
     for name in _arms(stored.rows):
         running, of = run.trainings.get(name, {}).get("running_accuracy"), measured[name]
@@ -205,7 +205,7 @@ def _accuracies(run: Run, stored: Predictions, variant: str) -> Table:
 
 def _published(arm: str, variant: str, source: str, ours: Proportion | None) -> Cell | None:
     """What a source prints, and how the accuracy compares where the published arm is the same one."""
-    for entry in published(variant):
+    for entry in published_accuracies(variant):
         if (entry.arm, entry.source) == (arm, source):
             note = entry.remark or (f"here {compared(ours, entry.test / 100)}" if ours else "")
             return Cell(value=f"{entry.train:.1f} / {entry.test:.1f}", note=note, style="muted")

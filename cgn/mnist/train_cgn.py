@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cgn.config.mnist import CLASSES, Discriminator, TrainCgn
+from cgn.config.mnist import CLASSES, Discriminator, Mechanisms, TrainCgn
 from cgn.core.checkpoints import load_strictly, load_weights, save_model
 from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
@@ -53,19 +53,12 @@ def train_cgn(
     images = load_images(config, data)
     size = images.pixels.shape[1]
     torch.manual_seed(derive(seed, "initialization"))  # modules draw their initial weights from the global stream
-    mechanisms = config.mechanisms
-    net = {"shape_width": mechanisms.shape_width, "tile_width": mechanisms.tile_width}
-    net |= {"noise_size": mechanisms.noise_size, "image_size": size}
-    generator = build_generator(**net)
-    initialize(generator, kind=mechanisms.initialization, gain=mechanisms.gain)
-    soften(generator, contrast=mechanisms.tile_contrast)
+    generator = initial_generator(config.mechanisms, image_size=size).to(fabric.device)
     discriminator = build_discriminator(config.discriminator, image_size=size).to(fabric.device)
-    generator.to(fabric.device)
     features = load_features(config.losses.perceptual.features, assets=assets, device=fabric.device)
     ema = EMA(generator, decay=config.ema_decay)
-    prior = Prior(noise_size=mechanisms.noise_size, tile_size=size)
+    prior = Prior(noise_size=config.mechanisms.noise_size, tile_size=size)
     sampler = Sampler(images, config=config, prior=prior, seed=seed)
-
     betas = (config.optimizer.beta1, config.optimizer.beta2)
     training = Training(
         model,
@@ -83,44 +76,31 @@ def train_cgn(
         sheet_every=config.intervals.sheet,
     )
 
-    def discriminate(images: torch.Tensor, batch: Batch) -> None:
-        with fabric.autocast():
-            losses = discriminator_losses(config, images, batch, discriminator=discriminator)
-        training.backward(losses)
-
-    def draw(*, start: bool = False) -> None:
-        with evaluating(ema.module, fabric=fabric) as average:
-            rows = example_rows(average, prior=prior, seed=seed)
-        training.sheet(rows, start=start)
-
     with fits(config.batch_size):
         if training.starts:
-            draw(start=True)
+            draw(training, ema.module, prior=prior, start=True)
         for update in training:
-            rate_factor = linear_decay(update, updates=config.updates, fraction=config.optimizer.decay_fraction)
             batch = sampler.batch(update).to(fabric.device)
             with fabric.autocast():
                 fake = generator(batch.causes)
-
             with frozen(discriminator), fabric.autocast():
                 losses = generator_losses(config, fake, batch, discriminator=discriminator, features=features)
-            generator_loss = training.total(losses)
-            # They are independent: the discriminator takes the images from before the generator's step.
-            concurrently(
-                partial(discriminate, fake.image.detach(), batch),
-                partial(fabric.backward, generator_loss),
-                device=fabric.device,
+            backward_generator = partial(fabric.backward, training.total(losses))
+            # Independent of it: the discriminator takes the images from before the generator's step.
+            backward_discriminator = partial(
+                discriminate, training, config, fake.image.detach(), batch, discriminator=discriminator
             )
+            concurrently(backward_discriminator, backward_generator, device=fabric.device)
+            rate_factor = linear_decay(update, updates=config.updates, fraction=config.optimizer.decay_fraction)
             training.step("generator", "discriminator", rate_factor=rate_factor)
-
             ema.follow(update)
             if training.sheet_due:
-                draw()
+                draw(training, ema.module, prior=prior)
 
     sink.summary(training.values)
+    facts = model_facts(variant=variant, net=generator_sizes(config.mechanisms, image_size=size))
     # Last: a model file means a finished run.
-    about = {**model_facts(variant=variant, net=net), "losses": training.values}
-    save_model(model / MODEL, ema.module.state_dict(), facts=about)
+    save_model(model / MODEL, ema.module.state_dict(), facts={**facts, "losses": training.values})
     (model / STATE).unlink(missing_ok=True)
 
 
@@ -222,6 +202,15 @@ def discriminator_losses(
     return losses
 
 
+def discriminate(
+    training: Training, config: TrainCgn, fake: torch.Tensor, batch: Batch, *, discriminator: nn.Module
+) -> None:
+    """Add the gradients of the discriminator's losses."""
+    with training.fabric.autocast():
+        losses = discriminator_losses(config, fake, batch, discriminator=discriminator)
+    training.backward(losses)
+
+
 def load_images(config: TrainCgn, data: Path) -> Images:
     """The training images. Raises ConfigError or ArtifactError if they are too few for a batch, or lack a class."""
     images = load_split(data, split="train")
@@ -234,6 +223,20 @@ def load_images(config: TrainCgn, data: Path) -> Images:
             "train_cgn.losses.energy to 0"
         )
     return images
+
+
+def generator_sizes(config: Mechanisms, *, image_size: int) -> dict[str, int]:
+    """The arguments of `build_generator`, which the model file keeps."""
+    widths = {"shape_width": config.shape_width, "tile_width": config.tile_width}
+    return {**widths, "noise_size": config.noise_size, "image_size": image_size}
+
+
+def initial_generator(config: Mechanisms, *, image_size: int) -> Generator:
+    """The three mechanisms with their initial weights."""
+    generator = build_generator(**generator_sizes(config, image_size=image_size))
+    initialize(generator, kind=config.initialization, gain=config.gain)
+    soften(generator, contrast=config.tile_contrast)
+    return generator
 
 
 def build_discriminator(config: Discriminator, *, image_size: int) -> nn.Module:
@@ -262,6 +265,13 @@ def load_features(name: str, *, assets: Path, device: torch.device) -> nn.Module
         features, weights = VggFeatures(), vgg_weights(load_weights(path))
     load_strictly(features, weights, source=str(path))
     return features.to(device).eval().requires_grad_(False)
+
+
+def draw(training: Training, generator: Generator, *, prior: Prior, start: bool = False) -> None:
+    """Draw a sheet of examples."""
+    with evaluating(generator, fabric=training.fabric) as average:
+        rows = example_rows(average, prior=prior, seed=training.seed)
+    training.sheet(rows, start=start)
 
 
 def example_rows(generator: Generator, *, prior: Prior, seed: int) -> Rows:

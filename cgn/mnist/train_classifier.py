@@ -16,18 +16,18 @@ import torch
 from torch.nn import functional
 
 from cgn.config.mnist import CLASSES, TrainClassifier
-from cgn.core.checkpoints import load_model, save_model
+from cgn.core.checkpoints import save_model
 from cgn.core.devices import fits, open_fabric
 from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.facts import refuse_foreign
-from cgn.core.files import read_object, write_json
+from cgn.core.files import write_json
 from cgn.core.metrics import MetricSink
 from cgn.core.parallel import concurrently
 from cgn.core.parameters import Input, OptionalInput, Output
 from cgn.core.seeding import derive
 from cgn.data.shards import load_split, read_manifest
 from cgn.nets.classifiers import Cnn
-from cgn.training import MODEL, STATE, Training, batch_accuracy, permutation
+from cgn.training import MODEL, STATE, TRAINING, Training, batch_accuracy, finished, permutation
 
 Role = Literal["data", "images"]
 SOURCES: dict[str, tuple[tuple[Role, str], ...]] = {
@@ -37,7 +37,6 @@ SOURCES: dict[str, tuple[tuple[Role, str], ...]] = {
     "original_counterfactual": (("data", "train"), ("images", "counterfactual")),
 }
 """Arm -> its training images: the option that names a folder, and a split in it."""
-TRAINING = "training.json"
 
 
 def train_classifier(
@@ -54,11 +53,7 @@ def train_classifier(
     """Train `arm` from the checkpoint in `classifier` (or the start); write model.safetensors and training.json."""
     check(config, variant=variant, images=images, arm=arm)
     folders: dict[Role, Path] = {"data": data} if images is None else {"data": data, "images": images}
-    if (classifier / MODEL).is_file():  # finished by an earlier run of the same definition: only check it
-        load_model(classifier / MODEL, track="mnist", variant=variant, arm=arm)
-        values = read_object(classifier / TRAINING)
-        sink.summary({name: value for name, value in values.items() if isinstance(value, float)})
-        (classifier / STATE).unlink(missing_ok=True)
+    if finished(classifier, sink=sink, track="mnist", variant=variant, arm=arm):
         return
 
     fabric = open_fabric(accelerator=config.accelerator, precision=config.precision)

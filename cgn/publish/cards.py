@@ -44,7 +44,7 @@ MADE_BY = "This repository was written by the project's own pipeline, not by the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class DataOrigin:
     """What a variant's images are, and under which terms."""
 
     words: str
@@ -53,27 +53,27 @@ class Origin:
     limits: str
 
 
-DRAWN = Origin(
+DRAWN = DataOrigin(
     words="The images show a synthetic world of nine classes that this project draws by formulas: silhouettes with a "
     "texture before a background. No photograph is among them.",
     license="mit",
     terms="The images are drawn by code under the MIT License, and so are the weights that learned from them.",
     limits="It knows nine classes of drawn shapes and nothing of photographs. It shows an effect, no more.",
 )
-PHOTOGRAPHS = Origin(
+PHOTOGRAPHS = DataOrigin(
     words="The images are ImageNet's photographs, from a folder of the user.",
     license="other",
     terms="ImageNet's terms of access (research, not commercial) bind whoever uses what was learned from its images.",
     limits="It answers with one of ImageNet's classes, whatever it is shown.",
 )
-SMALL_DIGITS = Origin(
+SMALL_DIGITS = DataOrigin(
     words="The images are handwritten digits that come with scikit-learn (a copy of the test set of UCI's Optical "
     "Recognition of Handwritten Digits), enlarged and colored by this project.",
     license="bsd-3-clause",
     terms="The digits are distributed with scikit-learn (BSD-3-Clause).",
     limits="It reads single digits of this size and coloring. It is a small benchmark of shortcuts, no reader of text.",
 )
-MNIST = Origin(
+MNIST = DataOrigin(
     words="The images are MNIST's handwritten digits, colored by this project.",
     license="other",
     terms="MNIST's own terms apply to what was made from its digits.",
@@ -82,7 +82,7 @@ MNIST = Origin(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunFolders:
     """The folders of one variant's finished run, `root`/<stage>."""
 
     root: Path
@@ -103,7 +103,7 @@ class Run:
         return found
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> DataOrigin:
         """What the images are."""
         params = self.definition["params"]
         if self.track == "imagenet":
@@ -125,7 +125,7 @@ class Run:
         return read_facts(folder / MODEL, track=self.track, variant=self.variant)
 
 
-def config(run: Run) -> dict[str, Any]:
+def config(run: RunFolders) -> dict[str, Any]:
     """config.json of a repository of models: what each file holds, as the file itself says."""
     return {
         "library_name": "cgn",
@@ -138,7 +138,7 @@ def config(run: Run) -> dict[str, Any]:
     }
 
 
-def model_card(run: Run) -> str:
+def model_card(run: RunFolders) -> str:
     """README.md of a repository with the gated classifier and the generator."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -182,7 +182,7 @@ def model_card(run: Run) -> str:
     return _card(data, parts)
 
 
-def dataset_card(run: Run) -> str:
+def dataset_card(run: RunFolders) -> str:
     """README.md of a repository with the generated shards."""
     from huggingface_hub import DatasetCardData
 
@@ -220,7 +220,7 @@ def dataset_card(run: Run) -> str:
     return _card(data, parts)
 
 
-def _figures(run: Run) -> tuple[str, float, str]:
+def _figures(run: RunFolders) -> tuple[str, float, str]:
     """The metric of the card's header, its value, and a table of all classifiers or heads."""
     folder, name = run.root / "evaluate", str(run.verdict["classifier"])
     try:

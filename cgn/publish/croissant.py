@@ -8,13 +8,13 @@ from JSON files inside of a tar.
 from typing import Any
 
 from cgn.data.shards import LABELS, read_manifest
-from cgn.publish.cards import PAPER, Run
+from cgn.publish.cards import PAPER, RunFolders
 
 KEY = r"(?:.*/)?(\d+)\.(?:png|json)$"
 """The names of a sample's members."""
 
 
-def croissant(run: Run) -> dict[str, Any]:
+def croissant(run: RunFolders) -> dict[str, Any]:
     """JSON-LD as Croissant has it; paths start at the folder of the shards. Raises ArtifactError for broken shards."""
     import mlcroissant as mlc
 

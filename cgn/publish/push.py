@@ -22,7 +22,7 @@ from cgn.core.errors import ArtifactError, ConfigError, DownloadError
 from cgn.core.files import MANIFEST, read_object, replacing, sha256
 from cgn.data.shards import read_manifest
 from cgn.publish import cards
-from cgn.publish.cards import Run
+from cgn.publish.cards import RunFolders
 
 MARK = "cgn.json"
 HUB = "hf://"
@@ -47,7 +47,7 @@ def push(argv: Sequence[str]) -> None:
         import mlcroissant  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"{error.name} is not installed here; run the command by `uv run --group publish`") from None
-    run = Run(root=given.runs / track / variant, track=track, variant=variant)
+    run = RunFolders(root=given.runs / track / variant, track=track, variant=variant)
     files = model_files(run) if given.kind == "model" else dataset_files(run)
     if given.to.startswith(HUB):
         to_hub(files, repository=given.to.removeprefix(HUB), kind=given.kind, run=run)
@@ -55,7 +55,7 @@ def push(argv: Sequence[str]) -> None:
         to_folder(files, Path(given.to), kind=given.kind, run=run)
 
 
-def model_files(run: Run) -> dict[str, Content]:
+def model_files(run: RunFolders) -> dict[str, Content]:
     """The files of a repository of models, by name."""
     return {
         "README.md": cards.model_card(run).encode(),
@@ -65,7 +65,7 @@ def model_files(run: Run) -> dict[str, Content]:
     }
 
 
-def dataset_files(run: Run) -> dict[str, Content]:
+def dataset_files(run: RunFolders) -> dict[str, Content]:
     """The files of a repository of images, by name. Raises ArtifactError where the shards are in an object store."""
     from cgn.publish.croissant import croissant
 
@@ -83,7 +83,7 @@ def dataset_files(run: Run) -> dict[str, Content]:
     return files | {shard.name: manifest.path(shard) for shard in manifest.shards}
 
 
-def to_folder(files: Mapping[str, Content], folder: Path, *, kind: str, run: Run) -> None:
+def to_folder(files: Mapping[str, Content], folder: Path, *, kind: str, run: RunFolders) -> None:
     """Bring a folder up to date. Raises ArtifactError, before anything is written, for what is not ours."""
     known = _listed(folder, kind=kind, run=run)
     digests = {name: _digest(content) for name, content in files.items()}
@@ -109,7 +109,7 @@ def to_folder(files: Mapping[str, Content], folder: Path, *, kind: str, run: Run
     print(f"{folder}: {len(changed)} of {len(files)} files written, {len(stale)} removed", flush=True)
 
 
-def to_hub(files: Mapping[str, Content], *, repository: str, kind: str, run: Run) -> None:
+def to_hub(files: Mapping[str, Content], *, repository: str, kind: str, run: RunFolders) -> None:
     """Bring a repository on the Hub up to date, in one commit. Raises ArtifactError for one that is not ours."""
     import httpx
     from huggingface_hub import HfApi
@@ -152,7 +152,7 @@ def to_hub(files: Mapping[str, Content], *, repository: str, kind: str, run: Run
     print(f"{HUB}{repository}: {len(files)} files", flush=True)
 
 
-def _listed(folder: Path, *, kind: str, run: Run) -> dict[str, str]:
+def _listed(folder: Path, *, kind: str, run: RunFolders) -> dict[str, str]:
     """SHA-256 by name of the files that an earlier push wrote. Raises ArtifactError for a folder of anything else."""
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder} is a file: give a folder")
@@ -170,7 +170,7 @@ def _listed(folder: Path, *, kind: str, run: Run) -> dict[str, str]:
     return files
 
 
-def _mark(digests: Mapping[str, str], *, kind: str, run: Run) -> dict[str, Any]:
+def _mark(digests: Mapping[str, str], *, kind: str, run: RunFolders) -> dict[str, Any]:
     return {"kind": kind, "track": run.track, "variant": run.variant, "files": dict(digests)}
 
 

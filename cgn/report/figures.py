@@ -182,13 +182,15 @@ def pictures(predictions: Predictions) -> "dict[str, Image.Image]":
         if stimuli:
             biases = {head: by_shape(rows, names=predictions.facts["categories"]) for head, rows in stimuli.items()}
             undecided = [head for head, rows in stimuli.items() if why_undecided(rows, predictions)]
-            found[f"shape_bias-{classifier}.png"] = shape_bias(biases, undecided=undecided)
+            found[f"shape_bias-{classifier}.png"] = shape_bias_figure(biases, undecided=undecided)
         if corrupted := [one for one in errors if one.classifier == classifier and one.errors]:
             found[f"corruptions-{classifier}.png"] = curves(corrupted)
     return found
 
 
-def shape_bias(heads: Mapping[str, Mapping[str, ShapeBias]], *, undecided: Collection[str] = ()) -> "Image.Image":
+def shape_bias_figure(
+    heads: Mapping[str, Mapping[str, ShapeBias]], *, undecided: Collection[str] = ()
+) -> "Image.Image":
     """A panel for each head (key) side by side, as an image; the bias of those that are `undecided` is not quoted."""
     panels = [shape_bias_panel(title, of, quoted=title not in undecided) for title, of in heads.items()]
     return _tiled([panel.image() for panel in panels], columns=len(panels))

@@ -14,7 +14,7 @@ from cgn.core.facts import refuse_foreign
 from cgn.core.files import folder_digest, read_json, read_object
 from cgn.core.outputs import DEFINITION
 from cgn.evaluation import gate
-from cgn.evaluation.predictions import FILE, Predictions, read
+from cgn.evaluation.predictions import FILE, Predictions, read_predictions
 from cgn.evaluation.records import Record, read_record
 
 
@@ -75,7 +75,7 @@ def read_run(target: str, *, data: Path, model: Path, images: Path, decisions: P
 
 def read_decisions(run: Run) -> Predictions:
     """The stored decisions of a run. Raises ArtifactError where they are missing, broken or another variant's."""
-    stored = read(run.decisions / FILE)
+    stored = read_predictions(run.decisions / FILE)
     track, _, variant = run.target.partition("/")
     refuse_foreign(stored.facts, source=run.decisions, track=track, variant=variant)
     return stored

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from cgn.config.load import NAME_RULE
 from flows import names
-from flows.graph import Stage, read
+from flows.graph import Stage, read_graph
 from tests.architecture.closure import ALWAYS, EXPENSIVE, ROOT, cells, closure, code, listed, modules_of, rewritten
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
@@ -33,7 +33,7 @@ SURVEY = "imagenet_survey"
 def every() -> dict[str, Stage]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        return read()
+        return read_graph()
 
 
 @pytest.fixture

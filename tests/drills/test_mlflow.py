@@ -21,13 +21,13 @@ from flows import tracked_run, untracked
 from flows.tracking import sync
 from flows.untracked import write_json
 from tests.drills.conftest import Drill
-from tests.flows.conftest import free_port
+from tests.flows.conftest import empty_store, free_port, isolated_mlflow, root
 from tests.flows.stored import datasets, history, images, runs, store
 from tests.flows.test_mlflow_client import uri
-from tests.flows.test_models import NAME, classifier, client, empty_store, judged, models, root, versions
+from tests.flows.test_models import NAME, classifier, client, judged, models, versions
 from tests.flows.toy.toy import pixel
 
-__all__ = ["empty_store", "root"]  # fixtures
+__all__ = ["empty_store", "isolated_mlflow", "root"]  # fixtures
 pytestmark = [pytest.mark.drill, pytest.mark.long]
 SYNC = (sys.executable, "-m", "flows.tracking", "sync")
 

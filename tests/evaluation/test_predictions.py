@@ -13,7 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgn.core.errors import ArtifactError
-from cgn.evaluation.predictions import NONE, Predictions, gather, image_names, read, table, write
+from cgn.evaluation.predictions import (
+    NONE,
+    Predictions,
+    gather,
+    image_names,
+    prediction_rows,
+    read_predictions,
+    write_predictions,
+)
 from tests.conftest import ROOT
 
 CLASSES = 7
@@ -25,7 +33,7 @@ IMAGENET: dict[str, Any] = {"track": "imagenet", "variant": "toy", "classes": CL
 def digits(classifier: str, condition: str, *, images: int = 7, seed: int = 0) -> pd.DataFrame:
     """One arm's rows on a split."""
     random = np.random.default_rng(seed)
-    return table(
+    return prediction_rows(
         classifier=classifier,
         head="label",
         suite="splits",
@@ -44,7 +52,7 @@ def pictures(suite: str, *, images: int, textured: bool = False) -> list[pd.Data
     if textured:
         labels["texture"] = random.integers(0, 3, images)
     return [
-        table(
+        prediction_rows(
             classifier="linear",
             head=head,
             suite=suite,
@@ -77,8 +85,8 @@ def predictions(request: pytest.FixtureRequest) -> Predictions:
 
 
 def test_what_was_written_is_read(tmp_path: Path, predictions: Predictions) -> None:
-    write(predictions, tmp_path / "decisions.parquet")
-    again = read(tmp_path / "decisions.parquet")
+    write_predictions(predictions, tmp_path / "decisions.parquet")
+    again = read_predictions(tmp_path / "decisions.parquet")
     assert again.facts == predictions.facts
     pd.testing.assert_frame_equal(again.rows, predictions.rows[again.rows.columns], check_dtype=False)
     assert list(again.rows.columns) == [
@@ -106,7 +114,7 @@ def test_rows_are_chosen_by_suite_classifier_head_and_condition(mnist: Predictio
 def test_what_a_track_does_not_have_is_minus_one(mnist: Predictions, imagenet: Predictions) -> None:
     assert set(mnist.rows["category"]) == {NONE}
     assert set(imagenet.rows["background"]) == set(imagenet.of("plain")["texture"]) == {NONE}
-    few = table(
+    few = prediction_rows(
         classifier="x", head="label", suite="s", condition="c", images=["a"], labels={"shape": [2]},
         tops=np.array([[2, 0, 1]]), probability=np.array([0.5]),
     )  # fmt: skip
@@ -126,41 +134,41 @@ def test_the_order_of_gathering_leaves_no_trace_in_the_bytes(tmp_path: Path, tra
         tables = [digits("gan", "train", seed=1), digits("gan", "test_iid", seed=2), digits("original", "train")]
     else:
         facts, tables = IMAGENET, [*pictures("cue", images=9, textured=True), *pictures("plain", images=5)]
-    write(gather(tables, **facts), tmp_path / "one.parquet")
-    write(gather(tables[::-1], **dict(reversed(facts.items()))), tmp_path / "other.parquet")
+    write_predictions(gather(tables, **facts), tmp_path / "one.parquet")
+    write_predictions(gather(tables[::-1], **dict(reversed(facts.items()))), tmp_path / "other.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
     tables[0]["top_1"] = (tables[0]["top_1"] + 1) % CLASSES
-    write(gather(tables, **facts), tmp_path / "third.parquet")
+    write_predictions(gather(tables, **facts), tmp_path / "third.parquet")
     assert (tmp_path / "one.parquet").read_bytes() != (tmp_path / "third.parquet").read_bytes()
     assert {path.suffix for path in tmp_path.iterdir()} == {".parquet"}
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"decisions\.parquet is missing: run the stage"):
-        read(tmp_path / "decisions.parquet")
+        read_predictions(tmp_path / "decisions.parquet")
 
 
 @pytest.mark.parametrize("kept", [0, 3, 200, -20])
 def test_a_truncated_file_is_refused(tmp_path: Path, predictions: Predictions, kept: int) -> None:
     path = tmp_path / "decisions.parquet"
-    write(predictions, path)
+    write_predictions(predictions, path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ArtifactError, match=r"decisions\.parquet is broken \(.*\): run the stage"):
-        read(path)
+        read_predictions(path)
 
 
 def test_lacking_columns_are_named(tmp_path: Path, predictions: Predictions) -> None:
     path = tmp_path / "decisions.parquet"
     pq.write_table(pa.Table.from_pandas(predictions.rows.drop(columns=["texture", "top_1"])), path)
     with pytest.raises(ArtifactError, match="lacks the columns texture, top_1: run the stage"):
-        read(path)
+        read_predictions(path)
 
 
 def test_a_table_that_names_no_owner_is_refused(tmp_path: Path, predictions: Predictions) -> None:
     path = tmp_path / "decisions.parquet"
     pq.write_table(pa.Table.from_pandas(predictions.rows, preserve_index=False), path)
     with pytest.raises(ArtifactError, match="does not say whose decisions"):
-        read(path)
+        read_predictions(path)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +190,9 @@ def test_impossible_values_of_pictures_are_refused(
     tmp_path: Path, imagenet: Predictions, column: str, value: float | str, match: str
 ) -> None:
     imagenet.rows.loc[0, column] = value
-    write(imagenet, tmp_path / "decisions.parquet")
+    write_predictions(imagenet, tmp_path / "decisions.parquet")
     with pytest.raises(ArtifactError, match=rf"decisions\.parquet {match}.*: run the stage"):
-        read(tmp_path / "decisions.parquet")
+        read_predictions(tmp_path / "decisions.parquet")
 
 
 @pytest.mark.parametrize(
@@ -201,15 +209,15 @@ def test_impossible_values_of_digits_are_refused(
     tmp_path: Path, mnist: Predictions, column: str, value: float | str, match: str
 ) -> None:
     mnist.rows.loc[0, column] = value
-    write(mnist, tmp_path / "decisions.parquet")
+    write_predictions(mnist, tmp_path / "decisions.parquet")
     with pytest.raises(ArtifactError, match=match):
-        read(tmp_path / "decisions.parquet")
+        read_predictions(tmp_path / "decisions.parquet")
 
 
 def test_an_empty_table_is_refused(tmp_path: Path) -> None:
-    write(gather([digits("gan", "train", images=0)], **MNIST), tmp_path / "decisions.parquet")
+    write_predictions(gather([digits("gan", "train", images=0)], **MNIST), tmp_path / "decisions.parquet")
     with pytest.raises(ArtifactError, match="holds no decision"):
-        read(tmp_path / "decisions.parquet")
+        read_predictions(tmp_path / "decisions.parquet")
 
 
 def rewritten(path: Path, *, column: str, row: int = 0) -> None:
@@ -225,44 +233,44 @@ def rewritten(path: Path, *, column: str, row: int = 0) -> None:
 @pytest.mark.parametrize("column", ["label", "condition", "probability"])
 def test_an_empty_cell_is_refused_with_its_column(tmp_path: Path, predictions: Predictions, column: str) -> None:
     path = tmp_path / "decisions.parquet"
-    write(predictions, path)
+    write_predictions(predictions, path)
     rewritten(path, column=column)
     with pytest.raises(ArtifactError, match=rf"decisions\.parquet has rows without a value in {column}: run the stage"):
-        read(path)
+        read_predictions(path)
 
 
 def test_facts_that_are_missing_are_named(tmp_path: Path, predictions: Predictions) -> None:
     path = tmp_path / "decisions.parquet"
-    write(Predictions(rows=predictions.rows, facts={"track": "imagenet", "variant": "toy"}), path)
+    write_predictions(Predictions(rows=predictions.rows, facts={"track": "imagenet", "variant": "toy"}), path)
     lacking = "does not say its classes, suites, unreadable, superclass_of, categories, remarks: run the stage"
     with pytest.raises(ArtifactError, match=lacking):
-        read(path)
+        read_predictions(path)
 
 
 @pytest.mark.parametrize("facts", [[], 3])
 def test_facts_that_are_no_object_are_refused(tmp_path: Path, predictions: Predictions, facts: Any) -> None:
     path = tmp_path / "decisions.parquet"
-    write(predictions, path)
+    write_predictions(predictions, path)
     held = pq.read_table(path)
     pq.write_table(held.replace_schema_metadata({"facts": json.dumps(facts)}), path)
     with pytest.raises(ArtifactError, match=r"decisions\.parquet does not say whose decisions it holds: run the stage"):
-        read(path)
+        read_predictions(path)
 
 
 def test_facts_nested_without_end_are_refused(tmp_path: Path, predictions: Predictions) -> None:
     path = tmp_path / "decisions.parquet"
-    write(predictions, path)
+    write_predictions(predictions, path)
     pq.write_table(pq.read_table(path).replace_schema_metadata({"facts": "[" * 100_000}), path)
     with pytest.raises(ArtifactError, match=r"decisions\.parquet is broken \(its values are nested"):
-        read(path)
+        read_predictions(path)
 
 
 @pytest.mark.parametrize("value", [None, "ten", "10", [], -1, True])
 def test_classes_that_are_no_number_are_refused(tmp_path: Path, predictions: Predictions, value: object) -> None:
     path = tmp_path / "decisions.parquet"
-    write(Predictions(rows=predictions.rows, facts={**predictions.facts, "classes": value}), path)
+    write_predictions(Predictions(rows=predictions.rows, facts={**predictions.facts, "classes": value}), path)
     with pytest.raises(ArtifactError, match=r"says that its classes are .*, no number of classes: run the stage"):
-        read(path)
+        read_predictions(path)
 
 
 @pytest.mark.parametrize(
@@ -281,9 +289,9 @@ def test_classes_that_are_no_number_are_refused(tmp_path: Path, predictions: Pre
 )
 def test_facts_of_another_form_are_refused(tmp_path: Path, predictions: Predictions, fact: str, value: object) -> None:
     path = tmp_path / "decisions.parquet"
-    write(Predictions(rows=predictions.rows, facts={**predictions.facts, fact: value}), path)
+    write_predictions(Predictions(rows=predictions.rows, facts={**predictions.facts, fact: value}), path)
     with pytest.raises(ArtifactError, match=f"says its {fact} in another form than evaluate writes: run the stage"):
-        read(path)
+        read_predictions(path)
 
 
 def test_predictions_are_read_and_measured_without_torch() -> None:

@@ -19,6 +19,9 @@ import psutil
 import pytest
 import yaml
 
+from flows import untracked
+from flows.mlflow_client import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 KEPT = ("HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE", "NO_PROXY")
@@ -174,3 +177,33 @@ def make_project(folder: Path) -> Project:
 def project(tmp_path: Path) -> Project:
     """A fresh toy project."""
     return make_project(tmp_path / "project")
+
+
+@pytest.fixture
+def isolated_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's settings, and no uploader: `sync` sends."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "CGN_MODEL_MB"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in PATIENCE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(untracked, "start_uploader", lambda *_, **__: None)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new SQLite store: making one takes seconds."""
+    from tests.flows.stored import runs
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    assert runs(f"sqlite:///{file}") == {}
+    return file
+
+
+@pytest.fixture
+def root(tmp_path: Path, empty_store: Path, isolated_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001 sets up
+    """A checkout with an empty store, which is the current folder."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    shutil.copy(empty_store, folder)
+    monkeypatch.chdir(folder)
+    return folder

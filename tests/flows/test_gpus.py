@@ -56,11 +56,15 @@ class Machine:
             self.stages.append(subprocess.Popen(command, env=self.environment | environment, stdout=log, stderr=log))
         return self.stages[-1]
 
-    def said(self, name: str, text: str) -> str:
-        """Wait until a stage has printed a text; all that it has printed."""
+    def assert_says(self, name: str, text: str) -> None:
+        """Wait until a stage has printed a text."""
         file = self.folder / f"{name}.log"
         until(lambda: text in file.read_text(encoding="utf-8"), seconds=30, what=f"{text!r} of {name}")
-        return file.read_text(encoding="utf-8")
+
+    def said(self, name: str, text: str) -> str:
+        """All that a stage has printed once it has printed a text."""
+        self.assert_says(name, text)
+        return (self.folder / f"{name}.log").read_text(encoding="utf-8")
 
     def end(self) -> None:
         """End what was started."""
@@ -78,22 +82,22 @@ def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]
 
 def test_a_second_stage_waits_says_for_whom_and_goes_on_when_the_first_is_killed(machine: Machine) -> None:
     first = machine.start("first", "1")
-    machine.said("first", "sees GPU-1")
+    machine.assert_says("first", "sees GPU-1")
     machine.start("second", "1")
     said = machine.said("second", "waiting for a GPU: ")
     assert said == f"waiting for a GPU: GPU-1 is used by PID {first.pid}, first\n"
     machine.start("cpu", "0")
     assert machine.said("cpu", "sees") == "sees None\n"  # it works beside
     first.send_signal(signal.SIGKILL)
-    machine.said("second", "sees GPU-1")
+    machine.assert_says("second", "sees GPU-1")
 
 
 @pytest.mark.parametrize("machine", [2], indirect=True)
 def test_each_stage_sees_a_gpu_of_its_own(machine: Machine) -> None:
     machine.start("first", "1")
-    machine.said("first", "sees GPU-1")
+    machine.assert_says("first", "sees GPU-1")
     machine.start("second", "1")
-    machine.said("second", "sees GPU-2")
+    machine.assert_says("second", "sees GPU-2")
     machine.start("both", "2")
     assert machine.said("both", "waiting").count("is used by") == 2
 
@@ -101,14 +105,14 @@ def test_each_stage_sees_a_gpu_of_its_own(machine: Machine) -> None:
 @pytest.mark.parametrize("machine", [3], indirect=True)
 def test_a_generation_takes_all_that_are_free_and_a_user_may_hide_some(machine: Machine) -> None:
     machine.start("first", "1", CUDA_VISIBLE_DEVICES="1")
-    machine.said("first", "sees GPU-2")
+    machine.assert_says("first", "sees GPU-2")
     machine.start("all", "all")
-    machine.said("all", "sees GPU-1,GPU-3")
+    machine.assert_says("all", "sees GPU-1,GPU-3")
 
 
 def test_stages_share_a_gpu_where_that_is_allowed(machine: Machine) -> None:
     machine.start("first", "1")
-    machine.said("first", "sees GPU-1")
+    machine.assert_says("first", "sees GPU-1")
     machine.start("second", "1", CGN_SHARE_GPUS="1")
     assert machine.said("second", "sees") == "sees None\n"
 
@@ -117,7 +121,7 @@ def test_all_who_may_use_the_folder_may_lock(machine: Machine) -> None:
     (machine.folder / "locks").mkdir()
     (machine.folder / "locks").chmod(0o2770)
     machine.start("first", "1")
-    machine.said("first", "sees GPU-1")
+    machine.assert_says("first", "sees GPU-1")
     assert (machine.folder / "locks/GPU-1.lock").stat().st_mode & 0o777 == 0o660
 
 
@@ -190,9 +194,9 @@ def test_a_node_of_ray_may_claim_what_is_free(machine: Machine) -> None:
     with (machine.folder / "node.log").open("wb") as log:
         node = subprocess.Popen(command, env=machine.environment, cwd=ROOT, stdout=log, stderr=log)
     machine.stages.append(node)
-    machine.said("node", "sees GPU-1")
+    machine.assert_says("node", "sees GPU-1")
     machine.start("stage", "1")
-    machine.said("stage", f"waiting for a GPU: GPU-1 is used by PID {node.pid}, {sys.executable} -c")
+    machine.assert_says("stage", f"waiting for a GPU: GPU-1 is used by PID {node.pid}, {sys.executable} -c")
     node.terminate()
-    machine.said("stage", "sees GPU-1")
-    machine.said("node", "ended")
+    machine.assert_says("stage", "sees GPU-1")
+    machine.assert_says("node", "ended")

@@ -11,7 +11,7 @@ import yaml
 
 from cgn.core.metrics import Files
 from cgn.mnist.evaluate import HEADLINES
-from flows.graph import Stage, all_needs, read, ready, share, wanted
+from flows.graph import Stage, all_needs, read_graph, ready, share, wanted
 from tests.flows.conftest import ROOT, Project
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's pygtrie
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  
 @pytest.fixture
 def stages(project: Project, monkeypatch: pytest.MonkeyPatch) -> dict[str, Stage]:
     monkeypatch.chdir(project.folder)
-    return read()
+    return read_graph()
 
 
 def test_stages_follow_what_they_need(stages: dict[str, Stage]) -> None:
@@ -90,10 +90,10 @@ def test_a_checkout_without_git_says_what_to_do(project: Project, monkeypatch: p
     shutil.rmtree(project.folder / ".git")
     monkeypatch.chdir(project.folder)
     with pytest.raises(RuntimeError, match=r"not a git repository: run `uv run dvc config --local core.no_scm true`"):
-        read()
+        read_graph()
     assert "uv run dvc config --local core.no_scm true" in (ROOT / "README.md").read_text(encoding="utf-8")
     project.run("dvc", "config", "--local", "core.no_scm", "true")
-    assert list(read()) == ["mnist_data", "mnist_side@left", "mnist_side@right", "mnist_join"]
+    assert list(read_graph()) == ["mnist_data", "mnist_side@left", "mnist_side@right", "mnist_join"]
     project.run("dvc", "repro", "mnist_data")
     assert project.ran() == ["runs/data"]
     assert "mnist_side@left" in project.run("dvc", "status")

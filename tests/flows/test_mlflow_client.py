@@ -21,8 +21,8 @@ from cgn.core.files import write_json
 from cgn.core.metrics import Fanout, Files, read_lines
 from flows import untracked
 from flows.database import create
-from flows.mlflow_client import HOME, PATIENCE, Client, RefusedError, refusal_status
-from flows.observed import Sampler, observe
+from flows.mlflow_client import HOME, Client, RefusedError, refusal_status
+from flows.observed import SystemMonitor, observe
 from flows.observed import datasets as datasets_of
 from flows.processes import alive
 from flows.tracked_run import TrackedRun
@@ -33,29 +33,6 @@ from tests.flows.stored import datasets, files, history, images, runs
 from tests.flows.toy.toy import pixel
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database layer
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new SQLite store: making one takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    assert runs(f"sqlite:///{file}") == {}
-    return file
-
-
-@pytest.fixture
-def root(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with an empty store, which is the current folder."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in PATIENCE.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(untracked, "start_uploader", lambda *_, **__: None)  # `sync` sends
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    shutil.copy(empty_store, folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def uri(root: Path) -> str:
@@ -420,16 +397,16 @@ def test_a_run_says_where_it_comes_from_and_what_it_is(root: Path) -> None:
 
 def test_the_machine_is_sampled_under_the_names_of_mlflow(root: Path) -> None:
     run, _ = begun(root, "train_cgn", pipeline=pipeline(process=alive(os.getpid())))
-    sampler = Sampler()
-    sampler.sample([run.folder])
-    sampler.sample([run.folder])  # it is not time yet
+    monitor = SystemMonitor()
+    monitor.sample([run.folder])
+    monitor.sample([run.folder])  # it is not time yet
     assert len(read_lines(run.folder / untracked.SYSTEM)) == 1
-    sampler.due.clear()
-    sampler.sample([run.folder])
+    monitor.due.clear()
+    monitor.sample([run.folder])
     assert len(read_lines(run.folder / untracked.SYSTEM)) == 2
     run.end("FINISHED")
-    sampler.due.clear()
-    sampler.sample([run.folder])  # it has ended
+    monitor.due.clear()
+    monitor.sample([run.folder])  # it has ended
     assert len(read_lines(run.folder / untracked.SYSTEM)) == 2
     assert sync(root) == 0
     found = runs(uri(root))["mnist/toy/train_cgn"]
@@ -449,7 +426,7 @@ def test_gpus_are_sampled_where_there_are_any(monkeypatch: pytest.MonkeyPatch, r
 
     monkeypatch.setattr(gpu_monitor, "GPUMonitor", Busy)
     run, _ = begun(root, "train_cgn", pipeline=pipeline())
-    Sampler().sample([run.folder])
+    SystemMonitor().sample([run.folder])
     (line,) = read_lines(run.folder / untracked.SYSTEM)
     assert line["system/gpu_0_utilization_percentage"] == 93
 
@@ -457,7 +434,9 @@ def test_gpus_are_sampled_where_there_are_any(monkeypatch: pytest.MonkeyPatch, r
 def test_a_full_disk_or_a_folder_that_is_gone_stops_no_sample(root: Path) -> None:
     run, _ = begun(root, "train_cgn", pipeline=pipeline())
     (run.folder / untracked.SYSTEM).mkdir()  # nothing can be written there
-    Sampler().sample([run.folder, root / "gone"])
+    SystemMonitor().sample([run.folder, root / "gone"])
+    assert (run.folder / untracked.SYSTEM).is_dir()
+    assert not (root / "gone").exists()
 
 
 @pytest.mark.parametrize(

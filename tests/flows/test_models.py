@@ -13,8 +13,6 @@ from cgn.core.files import folder_digest, write_json
 from cgn.core.metrics import Fanout, Files
 from cgn.mnist.generator import build_generator, model_facts
 from cgn.nets.classifiers import Cnn
-from flows import untracked
-from flows.mlflow_client import PATIENCE
 from flows.models.__main__ import main
 from flows.tracking import sync
 from flows.untracked import UntrackedRun
@@ -25,29 +23,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its databa
 NAME = "cgn-mnist-toy-classifier"
 HERE = Path("runs/mnist/toy")
 NET = {"shape_width": 4, "tile_width": 4, "noise_size": 6, "image_size": 16}
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new SQLite store: making one takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    assert runs(f"sqlite:///{file}") == {}
-    return file
-
-
-@pytest.fixture
-def root(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with an empty store, which is the current folder."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "CGN_MODEL_MB"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in PATIENCE.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(untracked, "start_uploader", lambda *_, **__: None)  # `sync` sends
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    shutil.copy(empty_store, folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def client(root: Path) -> Any:

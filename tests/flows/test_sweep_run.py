@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from flows import untracked
-from flows.mlflow_client import PATIENCE
 from flows.points import POINT, SAVED, Sweep
 from flows.processes import alive
 from flows.sweep_run import log_means, log_study, tracked
@@ -26,13 +25,8 @@ PARAMETERS = {"variant": "mnist/digits", "mnist.digits.seed": "0, 1"}
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+def sweep(tmp_path: Path, isolated_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> Sweep:  # noqa: ARG001 sets up
     """A sweep in a checkout with two points that are done."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in PATIENCE.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(untracked, "start_uploader", lambda *_, **__: None)  # `sync` sends
     monkeypatch.setattr(Sweep, "key", "digits-seeds-0123abcd")
     monkeypatch.chdir(tmp_path)
     made = Sweep(root=tmp_path, variant="mnist/digits", name="digits-seeds")
@@ -55,7 +49,7 @@ def stage(sweep: Sweep, *, experiment: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DVC_EXP_NAME", experiment)
     pipeline = Pipeline(key=experiment, name=experiment, process=alive(1))
     monkeypatch.setenv("CGN_PIPELINE", pipeline.environment["CGN_PIPELINE"])
-    run = UntrackedRun(sweep.root, pipeline=untracked.pipeline())
+    run = UntrackedRun(sweep.root, pipeline=untracked.current_pipeline())
     facts = {"name": f"prepare of {experiment}", "verb": "prepare", "track": "mnist", "variant": "digits", "inputs": {}}
     run.begin(facts, out=Path("out"), log=Path("out.log"))
     run.end("FINISHED")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from flows.observed import changed_parameters, dvc_hashes
-from flows.untracked import read
+from flows.untracked import read_text
 from tests.flows.conftest import Project, answers, end_group, free_port, make_project, until
 from tests.flows.stored import datasets, files, history, images, runs, store
 
@@ -29,14 +29,6 @@ def untracked(project: Project) -> list[Path]:
 def settled(project: Project) -> None:
     """Wait until all is tracked and no uploader works."""
     until(lambda: not untracked(project) and not project.processes(), what=f"tracking: {project.processes()}")
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new SQLite store: making one takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    assert runs(f"sqlite:///{file}") == {}
-    return file
 
 
 @pytest.fixture
@@ -136,8 +128,10 @@ def test_a_failed_stage_is_reported_in_one_line(toy: Project) -> None:
 def test_a_killed_stage_ends_as_killed(toy: Project, number: int) -> None:
     toy.params("data", steps=100, seconds=0.5)
     with toy.running(*TOY, "data", "--out", "runs/data") as process:
-        until(lambda: [run for run in untracked(toy) if "loss" in read(run / "metrics.jsonl")], what="a step")
-        until(lambda: [run for run in untracked(toy) if read(run / "system.jsonl")], what="a sample of the machine")
+        until(lambda: [run for run in untracked(toy) if "loss" in read_text(run / "metrics.jsonl")], what="a step")
+        until(
+            lambda: [run for run in untracked(toy) if read_text(run / "system.jsonl")], what="a sample of the machine"
+        )
         os.kill(process.pid, number)
         process.wait(10)
         settled(toy)

@@ -21,7 +21,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.metrics import Silent
 from cgn.corruptions import corrupt
 from cgn.evaluation.predict import decide
-from cgn.evaluation.predictions import Predictions, read
+from cgn.evaluation.predictions import Predictions, read_predictions
 from cgn.evaluation.suite_tables import tables
 from cgn.evaluation.suites import CATEGORIES, SUPERCLASSES, numbers, summary
 from cgn.imagenet import evaluate as verb
@@ -214,7 +214,7 @@ def test_all_numbers_follow_from_the_stored_decisions(tmp_path: Path) -> None:
     make_in9(tmp_path, {"mixed_same": 4, "mixed_rand": 1})
     make_cues(tmp_path)
     found = evaluated(tmp_path, tmp_path)
-    again = read(tmp_path / "out" / "decisions.parquet")
+    again = read_predictions(tmp_path / "out" / "decisions.parquet")
     assert json.loads(json.dumps(numbers(again))) == found["classifiers"]
     assert tables(numbers(again)) in (tmp_path / "out" / "results.md").read_text()
     assert again.facts["remarks"] == found["remarks"]
@@ -290,7 +290,7 @@ def test_pictures_of_names_that_are_not_utf_8_are_evaluated(tmp_path: Path) -> N
     Path(os.fsdecode(os.fsencode(home) + b"/broken\xff.png")).write_bytes(b"x")
     Path(os.fsdecode(os.fsencode(home) + b"/note\xff.txt")).write_bytes(b"x")
     found = evaluated(tmp_path, tmp_path, suite="clean")
-    rows = read(tmp_path / "out" / "decisions.parquet").of("clean", head="shape")
+    rows = read_predictions(tmp_path / "out" / "decisions.parquet").of("clean", head="shape")
     assert sorted(rows["image"]) == [rf"{wnids()[7]}/caf\xe9.png", rf"{wnids()[7]}/two\x0alines.png"]
     assert found["unreadable"][0].startswith(rf"clean/clean/{wnids()[7]}/broken\xff.png cannot be read")
     assert rf"{wnids()[7]}/note\xff.txt" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
@@ -344,7 +344,7 @@ def test_odd_pictures_are_decided_and_broken_ones_named(tmp_path: Path) -> None:
     assert [why.partition(" cannot be read")[0] for why in found["unreadable"]] == [
         f"clean/clean/{wnids()[200]}/{name}" for name in ("cut.png", "page.jpg")
     ]
-    rows = read(tmp_path / "out" / "decisions.parquet").of("clean", head="shape")
+    rows = read_predictions(tmp_path / "out" / "decisions.parquet").of("clean", head="shape")
     decided = {Path(name).name: top for name, top in zip(rows["image"], rows["top_1"], strict=True)}
     grey = (200 + 256 * 200) % 1000
     assert decided == {
@@ -427,10 +427,10 @@ def test_batches_and_blocks_change_no_decision(
 ) -> None:
     given = {"suite": "imagenet_c", "corruptions": ("shot_noise", "jpeg_compression")}
     evaluated(tmp_path, photographs, **given)  # type: ignore[arg-type]
-    first = read(tmp_path / "out" / "decisions.parquet").rows
+    first = read_predictions(tmp_path / "out" / "decisions.parquet").rows
     monkeypatch.setattr(corrupting, "IMAGES_PER_BLOCK", 2)
     evaluated(tmp_path, photographs, **given, batch_size=100)  # type: ignore[arg-type]
-    assert read(tmp_path / "out" / "decisions.parquet").rows.equals(first)
+    assert read_predictions(tmp_path / "out" / "decisions.parquet").rows.equals(first)
 
 
 def test_frost_needs_its_photographs(tmp_path: Path, photographs: Path) -> None:
@@ -567,7 +567,7 @@ def test_how_pictures_were_shown_stands_beside_every_result(tmp_path: Path) -> N
     )
     assert found["shown"]["suites"]["imagenet_c"].endswith("the first of these pictures has 12 x 12 pixels")
     assert found["shown"]["suites"]["in9"].startswith("stored squares: the whole picture")
-    assert read(tmp_path / "out" / "decisions.parquet").facts["shown"] == found["shown"]
+    assert read_predictions(tmp_path / "out" / "decisions.parquet").facts["shown"] == found["shown"]
     table = (tmp_path / "out" / "results.md").read_text()
     assert f"- imagenet_c: {found['shown']['suites']['imagenet_c']}" in table
 

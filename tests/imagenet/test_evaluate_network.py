@@ -21,7 +21,7 @@ from cgn.core.errors import ArtifactError, ConfigError
 from cgn.core.files import sha256, write_json
 from cgn.core.metrics import MetricSink, Silent
 from cgn.download.sources import SQUEEZENET
-from cgn.evaluation.predictions import FILE, read
+from cgn.evaluation.predictions import FILE, read_predictions
 from cgn.evaluation.suites import numbers
 from cgn.imagenet import evaluate_network as verb
 from cgn.imagenet.classifiers import load_trained
@@ -130,7 +130,7 @@ def test_processes_and_a_cluster_share_the_conditions_and_change_nothing(
     published(
         tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(file,), out="shared", processes=2, ray=ray
     )
-    alone, shared = (read(tmp_path / name / FILE) for name in ("out", "shared"))
+    alone, shared = (read_predictions(tmp_path / name / FILE) for name in ("out", "shared"))
     assert alone.rows.equals(shared.rows)
     assert (tmp_path / "out" / "results.json").read_text() == (tmp_path / "shared" / "results.json").read_text()
 
@@ -359,7 +359,7 @@ def miniature_run(tmp_path: Path, data: Path, *folders: Path, suite: str = "all"
 def test_the_miniatures_classifiers_are_evaluated_on_every_suite(tmp_path: Path, miniature: Path) -> None:
     folders = [trained(tmp_path / arm, arm) for arm in ("baseline", "ensemble")]
     out = miniature_run(tmp_path, miniature, *folders)
-    found = read(out / "decisions.parquet")
+    found = read_predictions(out / "decisions.parquet")
     assert found.classifiers == ("baseline", "ensemble")
     assert found.heads("ensemble") == (*MECHANISMS, "avg", "shape_texture")
     heads = 1 + 5
@@ -416,7 +416,7 @@ def test_the_front_door_takes_a_file_and_defines_the_run_by_its_digest(tmp_path:
         "| mine | squeezenet1_1 | 256/224/bilinear, says --network | 256/224/bilinear | 0 to 1, minus 0.485, " in table
     )
     assert f" | mine.pth | {stored['sha256']} |" in table
-    assert read(out / "decisions.parquet").facts["shown"]["classifiers"] == {"mine": stored}
+    assert read_predictions(out / "decisions.parquet").facts["shown"]["classifiers"] == {"mine": stored}
     metrics = json.loads((call.log / "details.json").read_text())
     assert set(metrics["mine"]["label"]["in9"]) == {"original"}
     assert defined["verb"] == "evaluate_network"
@@ -472,7 +472,7 @@ def test_a_module_gives_what_the_command_gives_for_its_file(tmp_path: Path) -> N
     make_in9(tmp_path)
     file = weights(tmp_path / "mine.pth")
     published(tmp_path, tmp_path, name="squeezenet1_1@256/224/bilinear", files=(file,))
-    stored = read(tmp_path / "out" / "decisions.parquet")
+    stored = read_predictions(tmp_path / "out" / "decisions.parquet")
     preparation = weights_preparation(
         "squeezenet1_1", asked="256/224/bilinear", digest="0" * 64, file="mine.pth"
     ).preparation

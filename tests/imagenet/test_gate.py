@@ -12,7 +12,7 @@ from cgn.core.metrics import Silent
 from cgn.core.validation import build
 from cgn.evaluation.intervals import Proportion
 from cgn.evaluation.metrics import Gap, estimate
-from cgn.evaluation.predictions import Predictions, write
+from cgn.evaluation.predictions import Predictions, write_predictions
 from cgn.imagenet.gate import gate
 from tests.support.sample_predictions import HEADS, predictions
 
@@ -29,7 +29,7 @@ TOP = Proportion(hits=18, images=20)
 
 def verdict(folder: Path, stored: Predictions | None = None, **changes: Any) -> dict[str, Any]:
     """The verdict on predictions of the default heads, all thresholds off but the given ones."""
-    write(stored or predictions(), folder / "decisions.parquet")
+    write_predictions(stored or predictions(), folder / "decisions.parquet")
     config = build(Gate, OFF | changes, key="imagenet.miniature.gate")
     gate(config, variant="miniature", sink=Silent(), decisions=folder, verdict=folder)
     found: dict[str, Any] = json.loads((folder / "gate.json").read_text(encoding="utf-8"))

@@ -16,8 +16,8 @@ from cgn.core.metrics import Silent
 from cgn.core.run_record import input_digests
 from cgn.evaluation.corruption_error import ALEXNET, ALEXNET_CLEAN
 from cgn.evaluation.predictions import Predictions
-from cgn.imagenet import report
 from cgn.imagenet.gate import gate
+from cgn.imagenet.report_parts import corruptions
 from cgn.imagenet.report_parts.heads import TITLES
 from tests.support import sample_predictions as made
 from tests.support.rendered import DASH, MINUS, SPACE, Rendered, check_page, percent, render, stated, wilson
@@ -261,7 +261,7 @@ def thinned(whole: Predictions, *, suite: str, condition: str) -> Predictions:
 def test_fetched_corruptions_are_the_benchmarks_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
 ) -> None:
-    monkeypatch.setattr(report, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
+    monkeypatch.setattr(corruptions, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
     examination = made.predictions(suites=["imagenet_c"], shown={"corrupted_by": source})
     folders = made.make_run(tmp_path / "run", examination)
     made.define(folders["data"], "prepare", {"folders": {"train": "t", "val": "v", "imagenet_c": None}})
@@ -274,7 +274,7 @@ def test_fetched_corruptions_are_the_benchmarks_own(
 def test_corruptions_of_which_pictures_are_missing_are_not_comparable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
+    monkeypatch.setattr(corruptions, "IMAGENET_C_IMAGES", made.CORRUPTED_IMAGES)
     whole = made.predictions(suites=["imagenet_c"], shown={"corrupted_by": "fetch"})
     few = thinned(whole, suite="imagenet_c", condition="contrast/5")
     found = render(tmp_path, made.make_run(tmp_path / "run", few))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cgn.core.checkpoints import load_model
-from flows.graph import read
+from flows.graph import read_graph
 from tests.architecture.closure import ROOT
 from tests.architecture.pretraining import PIPELINE, rewritten
 from tests.support.trainings import PRETRAINING
@@ -63,7 +63,7 @@ def test_the_pipeline_runs_and_leaves_the_projects_own_alone(tmp_path: Path, mon
     shutil.rmtree(copy / "runs" / "pretraining")
     assert "report.json" not in dvc(copy, "metrics", "show")
     monkeypatch.chdir(copy)
-    assert list(read()) == ["own"]
+    assert list(read_graph()) == ["own"]
 
 
 def dvc(folder: Path, *words: str) -> str:

@@ -18,7 +18,7 @@ from cgn.core.files import write_json
 from cgn.core.metrics import MetricSink, Silent
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.evaluation.metrics import accuracies, followed
-from cgn.evaluation.predictions import read
+from cgn.evaluation.predictions import read_predictions
 from cgn.mnist.evaluate import evaluate
 from cgn.nets import classifiers
 
@@ -115,7 +115,7 @@ def run(
 def test_decisions_are_what_the_classifiers_say(tmp_path: Path, data: Path, readers: tuple[Path, ...]) -> None:
     sink = Recorder()
     run(data, readers, tmp_path / "out", sink=sink)
-    decisions = read(tmp_path / "out" / "decisions.parquet")
+    decisions = read_predictions(tmp_path / "out" / "decisions.parquet")
     assert {name: decisions.facts[name] for name in ("track", "variant", "classes", "suites")} == {
         "track": "mnist", "variant": "digits", "classes": 10, "suites": {"splits": 10},
     }  # fmt: skip
@@ -141,7 +141,7 @@ def test_accuracies_can_be_computed_again_from_the_decisions(
     sink = Recorder()
     run(data, readers, tmp_path / "out", sink=sink)
     stored = json.loads((tmp_path / "out" / "accuracy.json").read_text())
-    again = accuracies(read(tmp_path / "out" / "decisions.parquet"))
+    again = accuracies(read_predictions(tmp_path / "out" / "decisions.parquet"))
     assert set(stored) == set(again) == set(READS)
     for arm, measured in again.items():
         assert stored[arm].pop("training") == {"running_accuracy": 0.75, "images": 33, "updates": 5}
@@ -174,7 +174,7 @@ def test_the_papers_classifier_is_built(tmp_path: Path, data: Path) -> None:
     torch.manual_seed(0)
     folder = make_classifier(tmp_path / "original", classifiers.Cnn(classes=10), arm="original")
     run(data, (folder,), tmp_path / "out")
-    rows = read(tmp_path / "out" / "decisions.parquet").rows
+    rows = read_predictions(tmp_path / "out" / "decisions.parquet").rows
     assert rows["probability"].between(0.1, 1).all()
 
 
@@ -225,7 +225,9 @@ def test_answers_that_are_no_numbers_are_refused(tmp_path: Path, data: Path) -> 
 @pytest.mark.usefixtures("of_readers")
 def test_the_five_best_classes_are_stored_best_first(tmp_path: Path, data: Path, readers: tuple[Path, ...]) -> None:
     run(data, readers, tmp_path / "out")
-    rows = read(tmp_path / "out" / "decisions.parquet").of(classifier="counterfactual", condition="test_random")
+    rows = read_predictions(tmp_path / "out" / "decisions.parquet").of(
+        classifier="counterfactual", condition="test_random"
+    )
     assert (rows["top_1"] == rows["label"]).all()
     assert set((rows["top_2"] - rows["label"]).abs()) == {1}
     assert set((rows["top_5"] - rows["label"]).abs()) <= {2, 3, 4}

@@ -13,7 +13,7 @@ from cgn.core.metrics import Silent
 from cgn.core.validation import build
 from cgn.evaluation.intervals import Proportion, difference
 from cgn.evaluation.metrics import estimate
-from cgn.evaluation.predictions import gather, image_names, table, write
+from cgn.evaluation.predictions import gather, image_names, prediction_rows, write_predictions
 from cgn.mnist.gate import gate
 
 IMAGES = 100
@@ -26,7 +26,7 @@ def verdict(folder: Path, *, leave_out: str = "", variant: str = "digits", **val
     """The verdict on the arm `counterfactual`, RIGHT images of 100 being right on random looks."""
     label = np.arange(IMAGES) % 10
     tables = [
-        table(
+        prediction_rows(
             classifier=arm,
             head="label",
             suite="splits",
@@ -40,7 +40,7 @@ def verdict(folder: Path, *, leave_out: str = "", variant: str = "digits", **val
         if arm != leave_out
     ]
     stored = gather(tables, track="mnist", variant=variant, classes=10, suites={"splits": 10})
-    write(stored, folder / "decisions.parquet")
+    write_predictions(stored, folder / "decisions.parquet")
     config = build(Gate, {"arm": "counterfactual"} | values, key="mnist.digits.gate")
     gate(config, variant="digits", sink=Silent(), decisions=folder, verdict=folder)
     found: dict[str, Any] = json.loads((folder / "gate.json").read_text(encoding="utf-8"))

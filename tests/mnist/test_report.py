@@ -17,11 +17,10 @@ from cgn.core.metrics import Silent
 from cgn.core.run_record import input_digests
 from cgn.data.shards import Sample, write_manifest, write_shard
 from cgn.evaluation.metrics import accuracy
-from cgn.evaluation.predictions import Predictions, gather, image_names, write
-from cgn.evaluation.predictions import table as predictions_table
+from cgn.evaluation.predictions import Predictions, gather, image_names, prediction_rows, write_predictions
 from cgn.mnist.arms import ARMS
 from cgn.mnist.gate import gate
-from cgn.mnist.published import VARIANTS, published
+from cgn.mnist.published import VARIANTS, published_accuracies
 from cgn.mnist.report import report
 from cgn.report.page import render as render_template
 from cgn.report.tables import Cell, Row, Table
@@ -39,7 +38,7 @@ def make_decisions(*, variant: str = "digits") -> Predictions:
         for arm, right in zip(ARMS, (0.1, 0.2, 0.8, 0.9), strict=True):
             decision = np.where(random.random(IMAGES) < right, labels["shape"], labels["background"])
             tables.append(
-                predictions_table(
+                prediction_rows(
                     classifier=arm,
                     head="label",
                     suite="splits",
@@ -69,7 +68,7 @@ def make_run(root: Path, *, variant: str = "digits") -> dict[str, Path]:
     made = [Sample(image=np.full((16, 16, 3), 20 * n, dtype=np.uint8), facts=labels) for n in range(6)]
     shard = write_shard(folders["data"], made, split="test_random", number=0, first_index=0)
     write_manifest(folders["data"], [shard], facts={"track": "mnist", "variant": variant})
-    write(make_decisions(variant=variant), folders["decisions"] / "decisions.parquet")
+    write_predictions(make_decisions(variant=variant), folders["decisions"] / "decisions.parquet")
     training = {arm: {"training": {"running_accuracy": 0.123, "images": 5, "updates": 7}} for arm in ARMS}
     write_json(folders["decisions"] / "accuracy.json", training)
     return folders
@@ -256,12 +255,14 @@ def test_markup_in_values_is_shown_not_obeyed() -> None:
 
 def test_published_numbers_are_complete_and_named_for_real_arms() -> None:
     for variant in VARIANTS:
-        rows = published(variant)
+        rows = published_accuracies(variant)
         assert {row.arm for row in rows} == set(ARMS)
         assert len(rows) == 5
         assert all(0 < row.test <= row.train <= 100 for row in rows)
-    assert published("digits") == ()
-    tests = {(row.variant, row.source[:5]): row.test for v in VARIANTS for row in published(v) if "_" in row.arm}
+    assert published_accuracies("digits") == ()
+    tests = {
+        (row.variant, row.source[:5]): row.test for v in VARIANTS for row in published_accuracies(v) if "_" in row.arm
+    }
     assert [tests[variant, "Sauer"] for variant in VARIANTS] == [95.1, 89.0, 85.7]
 
 
@@ -294,7 +295,7 @@ def test_a_published_accuracy_says_whether_it_was_reached_by_the_interval_alone(
     root, _ = full
     summary = (root / "page" / "summary.md").read_text(encoding="utf-8").splitlines()
     decisions = make_decisions(variant="double_colored")
-    for row in published("double_colored"):
+    for row in published_accuracies("double_colored"):
         line = next(line for line in summary if line.startswith(f"| {ARMS[row.arm]} |"))
         measured = accuracy(decisions.of(classifier=row.arm, condition="test_random"))
         verdict = "equal within the interval"

@@ -125,6 +125,11 @@ def visit(browser: Any, url: str, *, width: int = 1400, dark: bool = False, scal
     assert not problems, "\n".join([url, *problems])
 
 
+def assert_shown(part: Any) -> None:
+    """Wait until a part of a page is visible. Raises playwright's TimeoutError, which names it, where it never is."""
+    part.wait_for()
+
+
 def pixels(png: bytes) -> NDArray[np.int32]:
     """A screenshot: (height, width, 3), 0 to 255."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=np.int32)

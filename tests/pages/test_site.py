@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import ROOT
-from tests.pages.browser import FAINT_TEXT, WIDER_THAN_THE_PAGE, brightness, chromium, visit
+from tests.pages.browser import FAINT_TEXT, WIDER_THAN_THE_PAGE, assert_shown, brightness, chromium, visit
 
 pytestmark = pytest.mark.extended
 CONTRAST = 4.0  # what the theme gives to code
@@ -48,7 +48,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_readable(site: str, browser: Any, name: str, dark: bool) -> None:
     with visit(browser, f"{site}/{'' if name == 'index' else name + '/'}", width=1400, dark=dark) as page:
-        page.locator("article h1").wait_for()
+        assert_shown(page.locator("article h1"))
         assert brightness(page) < 0.5 if dark else brightness(page) > 0.2
         for width in (1400, 400):
             page.set_viewport_size({"width": width, "height": 900})

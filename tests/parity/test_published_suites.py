@@ -14,7 +14,7 @@ from cgn.__main__ import run
 from cgn.core.files import read_json
 from cgn.evaluation.metrics import ShapeBias, by_shape, shape_bias, top
 from cgn.evaluation.predict import predict
-from cgn.evaluation.predictions import Predictions, gather, read, write
+from cgn.evaluation.predictions import Predictions, gather, read_predictions, write_predictions
 from cgn.evaluation.suites import CATEGORIES
 from cgn.imagenet.data.datasets import TransformedFolder
 from cgn.imagenet.data.image_folders import STIMULUS, ImageFolder, class_folders, cue_conflict
@@ -85,8 +85,8 @@ def decided(
     torch.set_num_threads(threads)
     assert found.unreadable == ()
     stored = gather([found.rows], track="imagenet", variant="published", classes=1000, suites={suite: classes})
-    write(stored, tmp_path / "decisions.parquet")
-    return read(tmp_path / "decisions.parquet")
+    write_predictions(stored, tmp_path / "decisions.parquet")
+    return read_predictions(tmp_path / "decisions.parquet")
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@ from cgn.evaluation.intervals import Estimate
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="needs uv run --group publish")
 mlcroissant = pytest.importorskip("mlcroissant", reason="needs uv run --group publish")
 from cgn.publish import cards, push  # noqa: E402 (after the packages that they need)
-from cgn.publish.cards import Run  # noqa: E402
+from cgn.publish.cards import RunFolders  # noqa: E402
 
 ORIGINS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "digits": ("mnist", {"digits": "scikit-learn"}, "come with scikit-learn", "bsd-3-clause"),
@@ -36,10 +36,10 @@ ORIGINS: dict[str, tuple[str, dict[str, Any], str, str]] = {
 SHARE = {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
-def make(root: Path, variant: str = "digits", *, images: int = 4) -> Run:
+def make(root: Path, variant: str = "digits", *, images: int = 4) -> RunFolders:
     """A finished run's folders, as far as they are read: networks of one number, a few images."""
     track, params, _, _ = ORIGINS[variant]
-    run = Run(root=root / track / variant, track=track, variant=variant)
+    run = RunFolders(root=root / track / variant, track=track, variant=variant)
     arm = "counterfactual" if track == "mnist" else "ensemble"
     facts = {"track": track, "variant": variant, "classes": 10}
     for folder, more in ((f"train_classifier/{arm}", {"arm": arm}), ("train_cgn", {"net": {}})):

@@ -20,7 +20,7 @@ from cgn.report.figures import (
     curve_panels,
     curves,
     headings,
-    shape_bias,
+    shape_bias_figure,
     shape_bias_panel,
 )
 from cgn.report.tables import SPACE, Measure
@@ -128,7 +128,7 @@ def test_the_panel_of_an_undecided_head_quotes_no_bias() -> None:
     assert headings("shape", whole, quoted=True, categories=9)[0] == f"shape: 51.4{SPACE}% shape"
     assert "one: undecided" in texts(shape_bias_panel("one", {"cat": whole}, quoted=False).svg)
     heads = {"one": {"cat": whole}}
-    assert shape_bias(heads).tobytes() != shape_bias(heads, undecided=["one"]).tobytes()
+    assert shape_bias_figure(heads).tobytes() != shape_bias_figure(heads, undecided=["one"]).tobytes()
 
 
 def test_cells_show_each_share_by_its_opacity_and_number() -> None:
@@ -161,7 +161,7 @@ def test_equal_numbers_give_equal_bytes(every: list[str]) -> None:
     matrix = np.array([[4, 0], [1, 1]])
     assert confusion_panel(matrix, title="t", cue="shape").svg == every[-1]
     assert curves(errors(2)).tobytes() == curves(errors(2)).tobytes() != curves(errors(2, clean=False)).tobytes()
-    single, two = shape_bias({"a": BIASES}), shape_bias({"a": BIASES, "b": BIASES})
+    single, two = shape_bias_figure({"a": BIASES}), shape_bias_figure({"a": BIASES, "b": BIASES})
     assert (two.width, two.height) == (2 * single.width, single.height)
-    assert two.tobytes() == shape_bias({"a": BIASES, "b": BIASES}).tobytes()
+    assert two.tobytes() == shape_bias_figure({"a": BIASES, "b": BIASES}).tobytes()
     assert (single.mode, single.getpixel((0, 0))) == ("RGB", (255, 255, 255))

@@ -12,7 +12,7 @@ from PIL import Image
 from cgn.core.checkpoints import save_model
 from cgn.core.files import write_json
 from cgn.evaluation.corruption_error import ALEXNET, SEVERITIES, condition
-from cgn.evaluation.predictions import NONE, Predictions, gather, table, write
+from cgn.evaluation.predictions import NONE, Predictions, gather, prediction_rows, write_predictions
 from cgn.imagenet.data.prepared_sets import PreparedSet, PreparedSets, write_prepared_sets
 
 CATEGORIES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
@@ -56,7 +56,7 @@ def rows(
     """One head's rows on N pictures; `tops` (N,5)."""
     count = len(label)
     cues = {"shape": label} if texture is None else {"shape": label, "texture": texture}
-    return table(
+    return prediction_rows(
         classifier=key[0],
         head=key[1],
         suite=suite,
@@ -173,7 +173,7 @@ def make_run(root: Path, stored: Predictions) -> dict[str, Path]:
     folders = {role: root / role for role in ("data", "model", "images", "decisions")}
     for folder in folders.values():
         folder.mkdir(parents=True)
-    write(stored, folders["decisions"] / "decisions.parquet")
+    write_predictions(stored, folders["decisions"] / "decisions.parquet")
     return folders
 
 

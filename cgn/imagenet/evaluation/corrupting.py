@@ -42,7 +42,7 @@ class ImageBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class CorruptedBatch:
     """Corrupted pictures, as `known` describes them, and prepared (B,3,H,W) for each group of classifiers."""
 
     shown: Mapping[str, Any]
@@ -92,7 +92,7 @@ class Corrupter:
                 advance(len(batch.shown["images"]))
         return Predicted(rows=pd.concat(tables, ignore_index=True), unreadable=block.unreadable)
 
-    def _batches(self, block: ImageBlock, name: str) -> Iterator[Batch]:
+    def _batches(self, block: ImageBlock, name: str) -> Iterator[CorruptedBatch]:
         """A block's batches under one corruption, severity after severity, or the clean ones."""
         for severity in (0,) if name == CLEAN else SEVERITIES:
             shown_as = CLEAN if name == CLEAN else condition(name, severity)
@@ -102,7 +102,7 @@ class Corrupter:
                 if name != CLEAN:
                     ice = self._ice(pixels) if name == "frost" else ()
                     pixels = corrupt(pixels, name=name, severity=severity, numbers=places, seed=self.seed, ice=ice)
-                yield Batch(
+                yield CorruptedBatch(
                     shown=known(self.pictures, places, suite=IMAGENET_C, condition=shown_as),
                     prepared=[
                         (group, preparation.batch(pixels, view=self.kind.view))

@@ -27,7 +27,16 @@ from cgn.core.metrics import MetricSink, Silent
 from cgn.core.progress import progress, say
 from cgn.corruptions import BENCHMARK, SEVERITIES
 from cgn.evaluation.predict import Predicted, predict
-from cgn.evaluation.predictions import CLEAN, FILE, IMAGENET_C, Predictions, gather, read_rows, write, write_rows
+from cgn.evaluation.predictions import (
+    CLEAN,
+    FILE,
+    IMAGENET_C,
+    Predictions,
+    gather,
+    read_rows,
+    write_predictions,
+    write_rows,
+)
 from cgn.evaluation.records import read_record
 from cgn.evaluation.suite_tables import tables
 from cgn.evaluation.suites import numbers, summary
@@ -139,7 +148,7 @@ def write_evaluation(
 ) -> None:
     """Write the predictions and the numbers that follow from them; remove the finished pieces."""
     found, facts = numbers(predictions), predictions.facts
-    write(predictions, folder / FILE)
+    write_predictions(predictions, folder / FILE)
     beside = {name: facts[name] for name in ("remarks", "unreadable", "shown")}
     write_json(folder / "results.json", {"classifiers": found, **beside})
     write_json(folder / "classifiers.json", {name: one.metadata for name, one in classifiers.items()})

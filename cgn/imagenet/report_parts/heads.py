@@ -42,6 +42,8 @@ TITLES = {
 """(Classifier, head) -> its name in tables, in their order."""
 OWNERS = {"baseline": "one head", "ensemble": "ensemble"}
 """Classifier -> what stands below the name of its heads."""
+CHOSEN = (BASELINE, AVERAGE, SHAPE)
+"""The heads that are shown where all would be too many."""
 HEADLINES = (
     ("bias", "shape bias", (BASELINE, AVERAGE, SHAPE)),
     ("shape_accuracy", "shape accuracy", (BASELINE, AVERAGE, SHAPE)),

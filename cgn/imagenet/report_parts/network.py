@@ -35,7 +35,7 @@ GROUPS = {
 """Loss of the published ablation -> the weights that make it up."""
 
 
-def network(run: Run, names: Sequence[str]) -> dict[str, Any]:
+def network_section(run: Run, names: Sequence[str]) -> dict[str, Any]:
     """What the template shows of the network: sheets, films, tables; `names`: of the classes, where they are known."""
     losses = _measured(run)
     parts = (run.images / "parts.png", "What the mechanisms made of the first counterfactual images")

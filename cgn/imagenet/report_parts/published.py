@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cgn.evaluation.predictions import CLEAN, CUE_CONFLICT, IN9
-from cgn.imagenet.report_parts.heads import AVERAGE, BACKGROUND, BASELINE, SHAPE, SHAPE_TEXTURE, TEXTURE
+from cgn.imagenet.report_parts.heads import AVERAGE, BACKGROUND, BASELINE, SHAPE, SHAPE_TEXTURE, TEXTURE, Head
 from cgn.report.page import PAPER, REPLICATION
+from cgn.report.tables import Cell, Measure, Row, Table, printed
 
 SHORT = {PAPER: "paper", REPLICATION: "replication"}
 """Source -> the title of its columns."""
@@ -87,7 +88,39 @@ ABLATION = (
 BIGGAN_SCORE = "202.9"
 
 
-def published(rows: Sequence[PublishedRow], key: tuple[str, str] | None, *, source: str, column: str) -> str | None:
+def published_value(
+    rows: Sequence[PublishedRow], key: tuple[str, str] | None, *, source: str, column: str
+) -> str | None:
     """What `source` prints for a head in a column; None where it prints nothing."""
     found = [row.values[column] for row in rows if (row.key, row.source) == (key, source) and column in row.values]
     return found[0] if found else None
+
+
+def head_table(
+    caption: str, heads: Sequence[Head], columns: Mapping[str, str], rows: Sequence[PublishedRow] = ()
+) -> Table | None:
+    """The heads' measures (`columns`: title -> name), and what is published for them, in `rows`, beside and below.
+
+    None where no head has any.
+    """
+    lines: list[Row] = []
+    for head in heads:
+        line: dict[str, Cell | Measure | str | None] = {"Classifier": Cell(value=head.title, detail=head.owner)}
+        for title, name in columns.items():
+            line[f"{title}: here" if rows else title] = head.measures.get(name)
+            for source in (short for short in SHORT if any(r.source == short and name in r.values for r in rows)):
+                value = published_value(rows, head.key, source=source, column=name)
+                line[f"{title}: {SHORT[source]}"] = printed(value, unit="pt" if name == "gap" else "%")
+        if any(name in head.measures for name in columns.values()):
+            lines.append(line)
+    if not lines:
+        return None
+    for row in (row for row in rows if row.key is None):
+        values = {title: row.values.get(name) for title, name in columns.items()}
+        cells = {
+            f"{title}: {SHORT[row.source]}": printed(value, unit="pt" if columns[title] == "gap" else "%")
+            for title, value in values.items()
+            if value
+        }
+        lines.append({"Classifier": Cell(value=row.title, style="muted"), **cells})
+    return Table(caption=f"{caption}, with 95 % intervals", lines=lines, style="dense" if len(lines[0]) > 6 else "")

@@ -33,7 +33,7 @@ def train_features(config: FeaturesTraining, folder: Path, *, seed: int, sink: M
     seed = derive(seed, "pretraining", "features")
     pixels, labels = counterfactual_scenes(config.images, seed=seed, image_size=config.image_size)
     torch.manual_seed(derive(seed, "initialization"))
-    net = Classifier(config.blocks)
+    net = FeatureClassifier(config.blocks)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = EMA(net, decay=config.ema_decay)
     training = Training(
@@ -67,7 +67,7 @@ def train_features(config: FeaturesTraining, folder: Path, *, seed: int, sink: M
     return ema.module.features
 
 
-class Classifier(nn.Module):
+class FeatureClassifier(nn.Module):
     """Features with three linear heads on the spatial mean of every map."""
 
     def __init__(self, blocks: Blocks) -> None:

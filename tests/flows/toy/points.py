@@ -13,8 +13,6 @@ from pathlib import Path
 
 import yaml
 
-from cgn.evaluation.predictions import SPLITS, gather, image_names, table, write
-
 STEPS, IMAGES = 5, 200
 
 
@@ -38,26 +36,11 @@ def train(out: Path, *, seed: int, rate: float) -> None:
 
 def evaluate(out: Path, *, seed: int) -> None:
     """Decisions of one arm on randomised images, and their share of right ones as the metric."""
-    import numpy as np
+    from tests.support.digit_predictions import write_evaluation
 
     rate = float((out.with_name("train") / "rate.txt").read_text())
     right = round(IMAGES * (0.7 - 0.1 * abs(math.log10(rate) + 1))) + seed
-    labels = np.arange(IMAGES) % 10
-    tops = np.where(np.arange(IMAGES) < right, labels, (labels + 1) % 10).reshape(IMAGES, 1)
-    rows = table(
-        classifier="counterfactual",
-        head="label",
-        suite=SPLITS,
-        condition="test_random",
-        images=image_names(IMAGES),
-        labels={"shape": labels, "texture": labels, "background": labels},
-        tops=tops,
-        probability=np.ones(IMAGES),
-    )
-    out.mkdir()
-    write(gather([rows], track="mnist", variant="digits", classes=10, suites={SPLITS: 10}), out / "decisions.parquet")
-    definition = {"verb": "evaluate", "track": "mnist", "variant": "digits", "params": {}, "seed": seed}
-    (out / "definition.json").write_text(json.dumps(definition))
+    write_evaluation(out, seed=seed, right=right, images=IMAGES)
     log = out.with_name("evaluate.log")
     log.mkdir(exist_ok=True)
     values = {"accuracy": {"counterfactual": {"test_random": right / IMAGES}}}
