@@ -32,6 +32,7 @@ EXPERIMENT_TAGS = {
     "trainings by their curves.",
 }
 VALUE_LENGTH = 5000
+SHOWN_PIXELS = 1024  # of the longer side of an image on the page
 TRANSIENT = (408, 425, 429, 499)  # the server is busy: HTTP statuses of a client's error that pass by themselves
 DROP = "python -m flows.tracking drop"
 
@@ -195,9 +196,9 @@ class Client:
     def log_image(self, run_id: str, file: Path, *, key: str, step: int) -> bool:
         """A PNG for the page's image grid, which has a slider over steps. False where the file is no image.
 
-        As `MlflowClient.log_image` writes it, but under names that are the same when it is sent again.
+        As `MlflowClient.log_image` writes it, but under names that are the same when it is sent again, and with a
+        copy for the page that is large enough to see something (MLflow's has 256 pixels).
         """
-        from mlflow.tracking.multimedia import compress_image_size
         from PIL import Image
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -206,7 +207,8 @@ class Client:
             shutil.copyfile(file, whole)
             try:
                 with Image.open(file) as image:
-                    compress_image_size(image).save(whole.with_name(f"{whole.stem}+compressed.webp"))
+                    image.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+                    image.save(whole.with_name(f"{whole.stem}+compressed.webp"))
             except (OSError, SyntaxError, ValueError):  # what Pillow raises for a broken file
                 return False
             self.mlflow.log_artifacts(run_id, scratch, "images")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from flows.summary import VIEW
 from tests.flows.conftest import ROOT
+from tests.flows.stored import runs
 from tests.pages.browser import EXPANDER, address, chromium, visit
 from tests.pages.served import Served, served
 
@@ -42,6 +43,20 @@ def mlflow_runs(browser: Any, shown: Served) -> bytes:
         page.locator(EXPANDER).click()
         page.get_by_role("link", name="report mnist/digits").first.wait_for()
         return without_assistant(page, height=838)
+
+
+def mlflow_sheets(browser: Any, shown: Served) -> bytes:
+    """The sheet of the last update of the digits' training, and the slider over the updates."""
+    run = runs(shown.mlflow)["train_cgn mnist/digits"].info.run_id
+    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}", width=1280) as page:
+        page.get_by_text("Add section").scroll_into_view_if_needed()
+        card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has=page.get_by_role("slider")).last
+        card.get_by_role("button").first.click()  # the whole page
+        for _ in range(10):
+            page.get_by_role("dialog").get_by_role("slider").press("ArrowRight")
+        page.wait_for_timeout(2000)
+        page.get_by_role("dialog").locator("img").last.scroll_into_view_if_needed()
+        return bytes(page.get_by_role("dialog").screenshot())
 
 
 def mlflow_model(browser: Any, shown: Served) -> bytes:
@@ -84,6 +99,7 @@ def shot(page: Any, *, height: int, left: int = 0) -> bytes:
 SHOTS: dict[str, Shot] = {
     "prefect-run": prefect_run,
     "mlflow-runs": mlflow_runs,
+    "mlflow-sheets": mlflow_sheets,
     "mlflow-model": mlflow_model,
     "report-digits": report_digits,
     "report-miniature": report_miniature,
