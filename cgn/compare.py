@@ -1,7 +1,7 @@
 """python -m cgn compare RUN ...: one table over the seeds of finished runs, from their stored decisions.
 
-RUN is a folder with an evaluation (`runs/mnist/digits`), one above several of them (`runs`), or a file of figures that
---save wrote. LABEL=RUN sets a run apart from others of its variant: it is no seed of theirs.
+RUN is a folder with an evaluation (`runs/mnist/digits`), one above several of them (`runs`, without its `sweeps`), or a
+file of figures that --save wrote. LABEL=RUN sets a run apart from others of its variant: it is no seed of theirs.
 A mean has Student's 95 % interval over the seeds (`cgn.evaluation.seeds`), a single seed that of its own test set.
 
 --write renews the tables of Markdown files: between these two lines stands what the command makes of the words in the
@@ -31,7 +31,7 @@ from cgn.evaluation.predictions import FILE
 from cgn.evaluation.seeds import Figure, SeedMean, SeedRun, over_seeds, read_seed_run
 from cgn.evaluation.suite_tables import markdown_table
 
-EVALUATE, DEPTH = "evaluate", 4
+EVALUATE, SWEEPS, DEPTH = "evaluate", "sweeps", 4
 LAYOUTS = ("summary", "seeds", "heads")
 BLOCK = re.compile(r"(?P<first><!-- compare: (?P<words>[^>]*?) -->\n).*?(?P<last><!-- end of compare -->)", re.DOTALL)
 ABOUT = "Figures of finished runs by seed, shares in [0,1]. Written by: python -m cgn compare RUN ... --save FILE"
@@ -221,9 +221,9 @@ def _stored(path: Path) -> list[SeedRun]:
 
 
 def _evaluated(path: Path, *, group: str) -> list[SeedRun]:
-    """The evaluations in a folder or up to DEPTH folders below it."""
+    """The evaluations in a folder or up to DEPTH folders below it, without those of sweeps, which repeat its seeds."""
     places = [path.glob("*/" * depth + FILE) for depth in range(DEPTH + 1)]
-    folders = sorted({file.parent for found in places for file in found})
+    folders = sorted({file.parent for found in places for file in found if SWEEPS not in file.relative_to(path).parts})
     if not folders:
         raise ArtifactError(
             f"{path} has no evaluation ({EVALUATE}/{FILE}): name a folder of runs, or run evaluate first"

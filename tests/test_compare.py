@@ -77,6 +77,18 @@ def test_runs_are_found_and_shown_with_mean_and_interval(runs: Path, capsys: pyt
     assert line in capsys.readouterr().out
 
 
+def test_sweeps_repeat_seeds_of_the_runs_and_are_compared_by_themselves(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert front.main(["compare", str(runs)]) == 0
+    alone = capsys.readouterr().out
+    point = evaluated(runs / "sweeps" / "digits-seeds" / "cgn-digits-seed-0", seed=0, right=10)
+    assert front.main(["compare", str(runs)]) == 0
+    assert capsys.readouterr().out == alone
+    assert front.main(["compare", str(point.parent)]) == 0
+    assert "10.0 %" in capsys.readouterr().out
+
+
 def test_saved_figures_are_a_run_again(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved, markdown, numbers = tmp_path / "s.json", tmp_path / "s.md", tmp_path / "s.csv"
     words = ["--save", str(saved), "--markdown", str(markdown), "--csv", str(numbers)]

@@ -38,6 +38,7 @@ RUN_BY = {
     "uv run prefect worker start .*": "tests/test_docs_commands.py::prefect",
     "uv run prefect --no-prompt deploy .*": "tests/test_docs_commands.py::prefect",
     "uv run prefect flow-run cancel ID": "tests/flows/test_pipeline.py::test_a_cancelled_run_leaves_nothing",
+    "uv run python -m cgn compare SEED0/runs .*": "tests/test_compare.py::test_saved_figures_are_a_run_again",
     "uv run python -m tests.gpu --device cpu .*": (
         "tests/gpu/test_command.py::test_the_command_runs_on_a_cpu_and_writes_its_rows"
     ),
@@ -81,7 +82,6 @@ PORTS = {port: str(FIRST_PORT + number) for number, port in enumerate(("4200", "
 OWN = {
     "/mnt/shared/cgn": "{}/store",
     r"\.\./other/runs": "{}/checkout/runs",
-    r"SEED[012]/runs": "{}/checkout/runs",
     r"prefect server start": "prefect server start --port 4200",
     r"mlflow ui": "mlflow ui --port 5000",
     r"trials([ =])10\b": r"trials\g<1>2",
