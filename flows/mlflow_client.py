@@ -208,7 +208,7 @@ class Client:
             try:
                 with Image.open(file) as image:
                     image.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
-                    image.save(whole.with_name(f"{whole.stem}+compressed.webp"))
+                    image.save(whole.with_name(f"{whole.stem}+compressed.webp"), lossless=True)
             except (OSError, SyntaxError, ValueError):  # what Pillow raises for a broken file
                 return False
             self.mlflow.log_artifacts(run_id, scratch, "images")

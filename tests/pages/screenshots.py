@@ -48,15 +48,20 @@ def mlflow_runs(browser: Any, shown: Served) -> bytes:
 def mlflow_sheets(browser: Any, shown: Served) -> bytes:
     """The sheet of the last update of the digits' training, and the slider over the updates."""
     run = runs(shown.mlflow)["train_cgn mnist/digits"].info.run_id
-    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}", width=1280) as page:
+    with visit(browser, f"{shown.mlflow}/#/experiments/1/runs/{run}/model-metrics{VIEW}", width=1500) as page:
+        page.locator(".js-plotly-plot").first.wait_for()
         page.get_by_text("Add section").scroll_into_view_if_needed()
+        page.wait_for_timeout(2000)
         card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has=page.get_by_role("slider")).last
         card.get_by_role("button").first.click()  # the whole page
-        for _ in range(10):
-            page.get_by_role("dialog").get_by_role("slider").press("ArrowRight")
-        page.wait_for_timeout(2000)
-        page.get_by_role("dialog").locator("img").last.scroll_into_view_if_needed()
-        return bytes(page.get_by_role("dialog").screenshot())
+        dialog = page.get_by_role("dialog")
+        dialog.locator("img").last.wait_for()
+        for _ in range(3):  # sheets after that of the untrained network
+            dialog.get_by_role("slider").first.press("ArrowRight")
+        dialog.locator("img").last.wait_for()
+        page.wait_for_timeout(3000)
+        dialog.locator("img").last.scroll_into_view_if_needed()
+        return bytes(dialog.screenshot())
 
 
 def mlflow_model(browser: Any, shown: Served) -> bytes:
